@@ -1,0 +1,241 @@
+"""`linear_solve`: checks, dtypes, state, and what becomes of a failure."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, ArrayLike, PyTree
+from lx_operators import AbstractLinearOperator, IdentityLinearOperator
+from lx_operators.internal import (
+    Structure,
+    common_dtype,
+    complex_to_real_dtype,
+    conform,
+    describe,
+    is_real,
+    promoted,
+    structure_of,
+)
+from lx_solvers import RESULTS, AbstractLinearSolver, AutoLinearSolver, Solution
+
+from ._failure import raise_now, raise_on_failure
+from ._identity import Identity
+from ._method import Adjoint, Method, Problem, prepare
+from ._partition import Sealed, is_traced, split, stop_gradient
+from ._primitive import OnFailure, solve
+from ._sharding import with_automatic_axes
+
+
+class _NoState:
+    def __repr__(self) -> str:
+        return "<none>"
+
+
+NO_STATE = _NoState()
+
+
+def linear_solve(
+    operator: AbstractLinearOperator,
+    vector: PyTree[ArrayLike],
+    solver: AbstractLinearSolver = AutoLinearSolver(well_posed=True),
+    *,
+    options: dict[str, Any] | None = None,
+    state: Any = NO_STATE,
+    throw: bool = True,
+    rhs_axis: int | None = None,
+    adjoint_solver: AbstractLinearSolver | None = None,
+    adjoint_options: dict[str, Any] | None = None,
+) -> Solution:
+    """The pseudoinverse solution A†b of a linear system.
+
+    That is the solution of a square nonsingular system, the least-squares solution of an
+    overdetermined one and the minimum-norm solution of an underdetermined one, as far as
+    the solver supports it.
+
+    The solution is differentiable with respect to `operator` and `vector`, in forward
+    and reverse mode and to any order, by implicit differentiation with the same factors.
+    `options` and `state` carry no derivative.
+
+    Args:
+        operator: A.
+        vector: b, a pytree of arrays of the operator's output structure. Dtypes promote
+            by JAX's rules: integers become floating, a real operator takes a complex
+            vector (and then solves for real and imaginary part in one batch).
+        solver: how to solve; by default chosen from the operator's structure and tags.
+        options: what the solver takes at run time, such as `preconditioner` and `y0`.
+        state: what `solver.init(operator, options)` returned, or the `state` of an
+            earlier `Solution`, to use its factors again. It must belong to this operator.
+        throw: whether a failure raises at run time. If not, look at `Solution.result`;
+            derivatives of a failed solve are NaN.
+        rhs_axis: for many right-hand sides, A X = B: the axis of every leaf of `vector`
+            along which they lie, counted in the leaf with it. They share one
+            factorisation, and run at matrix-matrix speed. `value` has them along the
+            same axis of its leaves; `result` and `stats` have them along axis 0. For a
+            matrix B of shape `[m, k]`, `rhs_axis=1` gives X of shape `[n, k]`.
+        adjoint_solver: how to solve with the transpose, in reverse mode and (except for
+            square nonsingular systems) in forward mode; by default with `solver` and its
+            transposed state.
+        adjoint_options: options of `adjoint_solver`, such as a preconditioner for Aᵀ; by
+            default none. Without `adjoint_solver`: of `solver`, initialised anew with
+            the transpose.
+
+    Returns:
+        A `Solution`: `value`, of the operator's input structure; `result`; `stats`;
+        `state`.
+
+    Raises:
+        ValueError: `operator` is no operator, `vector` does not fit it, or the solver
+            does not handle it.
+        EquinoxRuntimeError: the solve failed, and `throw` is true (inside a plain
+            `jax.jit`, JAX wraps it).
+
+    ```python
+    operator = lx.MatrixLinearOperator(jnp.array([[2.0, 1.0], [1.0, 3.0]]))
+    solution = lx.linear_solve(operator, jnp.array([1.0, 2.0]))
+    solution.value  # [0.2, 0.6]
+    ```
+    """
+    check_solve(operator, solver)
+    options = {} if options is None else options
+    wanted = operator.out_structure()
+    if rhs_axis is not None:
+        wanted = _with_axis(wanted, vector, rhs_axis)
+    vector = conform(vector, wanted, "`vector`")
+    if isinstance(operator, IdentityLinearOperator):
+        solver, adjoint_solver, adjoint_options = Identity(), None, None
+    adjoint = None
+    if adjoint_solver is not None or adjoint_options is not None:
+        adjoint = Adjoint(adjoint_solver or solver, adjoint_options or {})
+
+    arrays, static = split((operator, vector, solver, options, state, adjoint))
+    # Where values can be looked at, a failure is raised here, without a callback.
+    late = throw and not is_traced(arrays)
+    on_failure: OnFailure = "raise" if throw and not late else "report"
+    call = _Call(static, on_failure, rhs_axis)
+    value, result, stats, kept, sealed, failed = _solve(call, *arrays)
+    if late and is_traced([failed]):  # constants, within a trace
+        value = raise_on_failure(value, result, operator, solver, "forward")
+    solution = Solution(value, result, stats, sealed.value.join(kept))
+    if late and not is_traced([failed]) and failed:
+        raise_now(solution, operator, solver)
+    return solution
+
+
+class _Call(NamedTuple):
+    static: Any
+    on_failure: OnFailure
+    rhs_axis: int | None
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _solve(call: _Call, *arrays: Array):
+    """Everything in one compiled call, so that eager calls are cheap and equal problems
+    are compiled once."""
+    return with_automatic_axes(functools.partial(_solve_arrays, call), arrays)
+
+
+def _solve_arrays(call: _Call, *arrays: Array):
+    operator, vector, solver, options, state, adjoint = call.static.join(arrays)
+    options = stop_gradient(options)
+    operator = _widened(operator, common_dtype(vector), state)
+    if state is NO_STATE:
+        method = prepare(operator, solver, options)
+    else:
+        method = Method(solver, stop_gradient(state), options)
+    problem = Problem(operator, method, stop_gradient(adjoint))
+    one = functools.partial(_solve_one, problem, on_failure=call.on_failure)
+    if call.rhs_axis is None:
+        value, result, stats = one(vector)
+    else:
+        axis = call.rhs_axis
+        out_axes = (axis, 0, 0)
+        value, result, stats = jax.vmap(one, in_axes=axis, out_axes=out_axes)(vector)
+    kept, static = split(method.state)
+    failed = jnp.any(result != RESULTS.successful)
+    return value, result, stats, kept, Sealed(static), failed
+
+
+def _with_axis(structure: Structure, vector: PyTree, axis: int) -> Structure:
+    """The structure of a batch of vectors, along this axis of every leaf."""
+    sizes = {jnp.shape(leaf)[axis] for leaf in jtu.tree_leaves(vector) if _has(leaf, axis)}
+    if len(sizes) != 1 and jtu.tree_leaves(structure):
+        raise ValueError(
+            f"with `rhs_axis={axis}` every leaf of `vector` must have the right-hand "
+            f"sides along its axis {axis}, but `vector` has structure "
+            f"{describe(structure_of(vector))} and the operator's output "
+            f"{describe(structure)}."
+        )
+    (size,) = sizes or {0}
+
+    def insert(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        shape = list(leaf.shape)
+        shape.insert(axis % (len(shape) + 1), size)
+        return jax.ShapeDtypeStruct(tuple(shape), leaf.dtype)
+
+    return jtu.tree_map(insert, structure)
+
+
+def _has(leaf: Any, axis: int) -> bool:
+    return -jnp.ndim(leaf) <= axis < jnp.ndim(leaf)
+
+
+def _widened(
+    operator: AbstractLinearOperator, dtype: Any, state: Any
+) -> AbstractLinearOperator:
+    """The operator between dtypes as wide as the vector's, real or complex as it was."""
+    if is_real(operator.out_structure()):
+        dtype = complex_to_real_dtype(dtype)
+    wide = promoted(operator, dtype)
+    if wide is not operator and state is not NO_STATE:
+        raise ValueError(
+            f"`vector` has a wider dtype ({dtype}) than the operator "
+            f"({common_dtype(operator.out_structure())}) that `state` belongs to; cast "
+            "one of them with `.astype`, or leave out `state`."
+        )
+    return wide
+
+
+def _solve_one(
+    problem: Problem, vector: PyTree[Array], *, on_failure: OnFailure
+) -> tuple[PyTree[Array], RESULTS, dict[str, Any]]:
+    """One right-hand side, which may be complex where the operator is real:
+    A†(u + iv) = A†u + i A†v, in one batch.
+
+    The statistics are the larger of the two; the result is the first that failed.
+    """
+    wanted = problem.operator.out_structure()
+    if not is_real(wanted) or is_real(structure_of(vector)):
+        vector = jtu.tree_map(lambda x, s: x.astype(s.dtype), vector, wanted)
+        return solve(problem, vector, on_failure)
+    stacked = jtu.tree_map(
+        lambda x, s: jnp.stack([jnp.real(x), jnp.imag(x)]).astype(s.dtype),
+        vector,
+        wanted,
+    )
+    solve_part = functools.partial(solve, problem, on_failure=on_failure)
+    value, result, stats = jax.vmap(solve_part)(stacked)
+    value = jtu.tree_map(lambda x: jax.lax.complex(x[0], x[1]), value)
+    first, second = (jtu.tree_map(lambda x, i=i: x[i], result) for i in range(2))
+    result = RESULTS.where(first == RESULTS.successful, second, first)
+    return value, result, jtu.tree_map(lambda x: jnp.max(x, axis=0), stats)
+
+
+def check_solve(operator: Any, solver: Any) -> None:
+    if not isinstance(operator, AbstractLinearOperator):
+        hint = ""
+        if hasattr(operator, "shape"):
+            hint = " Wrap the array as `MatrixLinearOperator(array)`."
+        raise ValueError(
+            "`operator` must be a linear operator, but got a value of type "
+            f"`{type(operator).__name__}`.{hint}"
+        )
+    if not isinstance(solver, AbstractLinearSolver):
+        hint = ""
+        if isinstance(solver, type) and issubclass(solver, AbstractLinearSolver):
+            hint = f" Make an instance: `{solver.__name__}(...)`."
+        raise ValueError(
+            f"`solver` must be a linear solver, but got {solver!r}.{hint}"
+        )
+

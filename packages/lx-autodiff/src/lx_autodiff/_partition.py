@@ -1,0 +1,78 @@
+"""Pytrees in two halves: arrays, and everything else in hashable form.
+
+What JAX traces is a flat list of arrays; functions, tags, structures and Python numbers
+ride along as one static value, equal for equal problems, so that equal problems are
+traced and compiled once.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+
+
+class Static(NamedTuple):
+    """All of a pytree but its arrays."""
+
+    treedef: Any
+    leaves: tuple[Any, ...]  # None where an array belongs
+    dynamic: tuple[bool, ...]  # where arrays belong
+
+    def join(self, arrays: Sequence[Any]) -> Any:
+        """The pytree again, with these arrays."""
+        arrays = iter(arrays)
+        leaves = (
+            next(arrays) if dynamic else leaf
+            for leaf, dynamic in zip(self.leaves, self.dynamic)
+        )
+        return jtu.tree_unflatten(self.treedef, leaves)
+
+    def join_tangents(self, tangents: Sequence[Any]) -> Any:
+        """A pytree of tangents, one for each array; None where there is no array."""
+        tangents = iter(tangents)
+        leaves = (next(tangents) if dynamic else None for dynamic in self.dynamic)
+        return jtu.tree_unflatten(self.treedef, leaves)
+
+
+def split(tree: Any) -> tuple[list[Any], Static]:
+    """A pytree's arrays, in order, and the rest."""
+    leaves, treedef = jtu.tree_flatten(tree)
+    dynamic = tuple(isinstance(leaf, _ARRAYS) for leaf in leaves)
+    arrays = [jnp.asarray(leaf) for leaf, yes in zip(leaves, dynamic) if yes]
+    rest = tuple(None if yes else leaf for leaf, yes in zip(leaves, dynamic))
+    return arrays, Static(treedef, rest, dynamic)
+
+
+_ARRAYS = (jax.Array, np.ndarray, np.generic)
+
+
+@jtu.register_static
+class Sealed:
+    """A static value as a pytree without leaves, to be returned through `jit`."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, Sealed) and self.value == other.value
+
+
+def stop_gradient(tree: Any) -> Any:
+    """The same pytree, its floating arrays without tangents."""
+
+    def stop(leaf: Any) -> Any:
+        inexact = isinstance(leaf, _ARRAYS) and jnp.issubdtype(leaf.dtype, jnp.inexact)
+        return jax.lax.stop_gradient(leaf) if inexact else leaf
+
+    return jtu.tree_map(stop, tree)
+
+
+def is_traced(arrays: Sequence[Any]) -> bool:
+    """Whether any is a tracer, so that its values cannot be looked at."""
+    return any(isinstance(array, jax.core.Tracer) for array in arrays)

@@ -1,0 +1,164 @@
+"""The solve as a primitive of JAX: evaluation, abstract evaluation, batching.
+
+One primitive serves every solver. Its operands are the arrays of (problem, vector); all
+else is the static `Spec`. What differentiation does to it stands in `_derivative.py` and
+`_transpose.py`, which register themselves here through `ad`.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jax.extend.core import Primitive
+from jax.interpreters import batching, mlir
+from jaxtyping import Array, PyTree
+from lx_solvers import RESULTS
+
+from ._failure import Stage, raise_on_failure
+from ._method import Problem
+from ._partition import Static, split
+
+linear_solve_p = Primitive("linear_solve")
+linear_solve_p.multiple_results = True
+
+OnFailure = Literal["report", "nan", "raise"]
+
+# A derivative has no `result` to report in.
+DERIVATIVE_FAILURE: dict[OnFailure, OnFailure] = {
+    "report": "nan",
+    "nan": "nan",
+    "raise": "raise",
+}
+
+
+class Batch(NamedTuple):
+    """One `vmap`: its size, and the axis of each operand (None: not batched)."""
+
+    size: int
+    axes: tuple[int | None, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """All of a solve that is not an array."""
+
+    static: Static  # of (problem, vector)
+    on_failure: OnFailure
+    stage: Stage
+    solution: Any  # the tree of the solution, whose leaves come first in the outputs
+    batches: tuple[Batch, ...] = ()  # innermost first
+
+    def batched(self, fn: Callable, axes: Callable[[Batch], Any]) -> Callable:
+        """`fn` of unbatched arguments, under the `vmap`s of this solve. `axes` gives
+        `in_axes` from a batch; outputs are batched along axis 0."""
+        for batch in self.batches:
+            fn = jax.vmap(fn, in_axes=axes(batch), axis_size=batch.size)
+        return fn
+
+
+def solve(
+    problem: Problem,
+    vector: PyTree[Array],
+    on_failure: OnFailure = "report",
+    stage: Stage = "forward",
+) -> tuple[PyTree[Array], RESULTS, dict[str, Any]]:
+    """A†b through the primitive: the solution, how the solve ended, statistics.
+
+    Args:
+        problem: the operator and how it is solved.
+        vector: b, of the operator's output structure and dtypes.
+        on_failure: what becomes of the value of a failed solve: it is returned as it is
+            (`"report"`), is NaN, or raises at run time.
+        stage: which solve this is, for the text of the error.
+    """
+    arrays, static = split((problem, vector))
+    solution = jtu.tree_structure(problem.operator.in_structure())
+    spec = Spec(static, on_failure, stage, solution)
+    out = linear_solve_p.bind(*arrays, spec=spec)
+    return jtu.tree_unflatten(_out_tree(spec, arrays), out)
+
+
+def _evaluate(spec: Spec, *arrays: Array) -> tuple[PyTree[Array], RESULTS, Any]:
+    """The solve itself, of unbatched arrays."""
+    problem, vector = spec.static.join(arrays)
+    method = problem.forward
+    solver = method.solver
+    value, result, stats = solver.compute(method.state, vector, method.options)
+    result = _judged(value, vector, result)
+    failed = result != RESULTS.successful
+    if spec.on_failure == "nan":
+        value = jtu.tree_map(lambda x: jnp.where(failed, _nan(x.dtype), x), value)
+    if spec.on_failure == "raise":
+        value = raise_on_failure(
+            value, result, problem.operator, solver, spec.stage
+        )
+    return value, result, jtu.tree_map(jnp.asarray, stats)
+
+
+def _nan(dtype: Any) -> Array:
+    return jnp.asarray(jnp.nan, dtype)
+
+
+def _judged(value: PyTree[Array], vector: PyTree[Array], result: RESULTS) -> RESULTS:
+    """No success without a finite solution of a finite vector."""
+    overflown = (result == RESULTS.successful) & ~_is_finite(value)
+    result = RESULTS.where(overflown, RESULTS.singular, result)
+    return RESULTS.where(_is_finite(vector), result, RESULTS.nonfinite_input)
+
+
+def _is_finite(tree: PyTree[Array]) -> Array:
+    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jtu.tree_leaves(tree)]
+    return functools.reduce(jnp.logical_and, finite, jnp.asarray(True))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _evaluate_batched(spec: Spec, *arrays: Array) -> PyTree[Array]:
+    """The solve under its `vmap`s. Compiled and traced once for equal specs: abstract
+    evaluation and lowering share the trace."""
+    evaluate = functools.partial(_evaluate, dataclasses.replace(spec, batches=()))
+    return spec.batched(evaluate, lambda batch: batch.axes)(*arrays)
+
+
+def _flat(spec: Spec, *arrays: Array) -> list[Array]:
+    return jtu.tree_leaves(_evaluate_batched(spec, *arrays))
+
+
+def _out_tree(spec: Spec, arrays: Sequence[Array]) -> Any:
+    out = jax.eval_shape(functools.partial(_evaluate_batched, spec), *arrays)
+    return jtu.tree_structure(out)
+
+
+@linear_solve_p.def_impl
+def _impl(*arrays: Array, spec: Spec) -> list[Array]:
+    return _flat(spec, *arrays)
+
+
+@linear_solve_p.def_abstract_eval
+def _abstract_eval(*avals: Any, spec: Spec) -> list[Any]:
+    out = jax.eval_shape(functools.partial(_evaluate_batched, spec), *avals)
+    return [jax.core.ShapedArray(x.shape, x.dtype) for x in jtu.tree_leaves(out)]
+
+
+def _lower(ctx, *operands, spec: Spec):
+    fun = functools.partial(_flat, spec)
+    return mlir.lower_fun(fun, multiple_results=True)(ctx, *operands)
+
+
+mlir.register_lowering(linear_solve_p, _lower)
+
+
+def _batch(
+    arrays: Sequence[Array], axes: Sequence[int | None], *, spec: Spec
+) -> tuple[list[Array], list[int]]:
+    size = next(x.shape[a] for x, a in zip(arrays, axes) if a is not None)
+    batch = Batch(size, tuple(axes))
+    spec = dataclasses.replace(spec, batches=(*spec.batches, batch))
+    out = linear_solve_p.bind(*arrays, spec=spec)
+    return out, [0] * len(out)
+
+
+batching.primitive_batchers[linear_solve_p] = _batch

@@ -1,0 +1,153 @@
+"""Determinants from the factors of a solve.
+
+With A nonsingular, d log det A = tr(A⁻¹ dA) (Jacobi), whose real part is the derivative
+of log|det A| and whose imaginary part turns the sign. Of triangular operators only the
+diagonals enter; of others A⁻¹ is formed, by n solves with the factors that are there.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Inexact, Real
+from lx_operators import (
+    AbstractLinearOperator,
+    TangentLinearOperator,
+    diagonal,
+    is_lower_triangular,
+    is_upper_triangular,
+)
+from lx_operators.internal import common_dtype, ravel, unravel
+from lx_solvers import AbstractLinearSolver, AutoLinearSolver
+from lx_solvers.internal import slogdet_of
+
+from ._linear_solve import NO_STATE, check_solve
+from ._method import Method, Problem, prepare
+from ._partition import Static, split, stop_gradient
+from ._primitive import solve
+
+
+class SignAndLog(NamedTuple):
+    """det A = sign · exp(logabsdet)."""
+
+    sign: Inexact[Array, ""]
+    logabsdet: Real[Array, ""]
+
+
+def slogdet(
+    operator: AbstractLinearOperator,
+    solver: AbstractLinearSolver = AutoLinearSolver(well_posed=True),
+    *,
+    options: dict[str, Any] | None = None,
+    state: Any = NO_STATE,
+) -> SignAndLog:
+    """Sign and logarithm of the absolute value of a determinant.
+
+    Differentiable with respect to `operator`, in both modes and to any order, without a
+    second factorisation.
+
+    Args:
+        operator: a square operator of matrix shape `[n, n]`.
+        solver: whose factors to use: `LU`, `QR`, `Cholesky`, `Triangular`, `Diagonal`,
+            `Tridiagonal`, `SVD`, `PivotedQR`, `Eigh`, or the automatic choice.
+        options: as in `linear_solve`.
+        state: of an earlier solve with this operator and solver, to share its factors.
+
+    Returns:
+        `(sign, logabsdet)`: a scalar of modulus 1 (0 if the operator is singular), and a
+        real scalar (−∞ if it is).
+
+    Raises:
+        ValueError: the operator is not square, or the solver has no determinant.
+
+    ```python
+    matrix = jnp.array([[2.0, 1.0], [1.0, 3.0]])
+    operator = lx.MatrixLinearOperator(matrix, lx.positive_semidefinite_tag)
+    vector = jnp.array([3.0, 4.0])
+    solution = lx.linear_solve(operator, vector, lx.Cholesky())
+    sign, logabsdet = lx.slogdet(operator, lx.Cholesky(), state=solution.state)
+    ```
+    """
+    check_solve(operator, solver)
+    m, n = operator.out_size(), operator.in_size()
+    if m != n:
+        raise ValueError(
+            f"only square operators have a determinant, but `operator` is {m} by {n}: "
+            f"{operator!r}."
+        )
+    options = {} if options is None else options
+    if state is NO_STATE:
+        method = prepare(operator, solver, options)
+    else:
+        method = Method(solver, stop_gradient(state), stop_gradient(options))
+    arrays, static = split(Problem(operator, method))
+    return SignAndLog(*_slogdet(static, arrays))
+
+
+def logdet(
+    operator: AbstractLinearOperator,
+    solver: AbstractLinearSolver = AutoLinearSolver(well_posed=True),
+    *,
+    options: dict[str, Any] | None = None,
+    state: Any = NO_STATE,
+) -> Inexact[Array, ""]:
+    """The logarithm of a determinant, log det A.
+
+    Args:
+        operator, solver, options, state: as in `slogdet`.
+
+    Returns:
+        A scalar: of a real operator, NaN where the determinant is negative; of a complex
+        one, the principal value. For operators known to be definite it is real in fact.
+
+    ```python
+    matrix = jnp.array([[2.0, 1.0], [1.0, 3.0]])  # a Gaussian's covariance, say
+    operator = lx.MatrixLinearOperator(matrix, lx.positive_semidefinite_tag)
+    lx.logdet(operator, lx.Cholesky())  # log 5
+    ```
+    """
+    sign, logabsdet = slogdet(operator, solver, options=options, state=state)
+    if jnp.iscomplexobj(sign):
+        angle = jnp.angle(sign)
+        return jax.lax.complex(logabsdet, angle.astype(logabsdet.dtype))
+    return jnp.where(sign < 0, jnp.nan, logabsdet)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _slogdet(static: Static, arrays: list[Array]) -> tuple[Array, Array]:
+    problem = static.join(arrays)
+    return slogdet_of(problem.forward.state)
+
+
+@_slogdet.defjvp
+def _slogdet_jvp(static: Static, primals: Any, tangents: Any) -> Any:
+    (arrays,), (moving,) = primals, tangents
+    sign, logabsdet = _slogdet(static, arrays)
+    problem = static.join(arrays)
+    moving = [None if t.dtype == jax.dtypes.float0 else t for t in moving]
+    tangent = static.join_tangents(moving).operator
+    trace = _trace(problem, TangentLinearOperator(problem.operator, tangent))
+    d_log = jnp.real(trace).astype(logabsdet.dtype)
+    if jnp.iscomplexobj(sign):
+        d_sign = sign * (1j * jnp.imag(trace)).astype(sign.dtype)
+    else:
+        d_sign = jnp.zeros_like(sign)
+    return (sign, logabsdet), (d_sign, d_log)
+
+
+def _trace(problem: Problem, tangent: TangentLinearOperator) -> Inexact[Array, ""]:
+    """tr(A⁻¹ dA)."""
+    operator = problem.operator
+    if is_lower_triangular(operator) or is_upper_triangular(operator):
+        return jnp.sum(diagonal(tangent) / diagonal(operator))
+    structure = operator.out_structure()
+    dtype = common_dtype(operator.in_structure(), structure)
+
+    def column(unit: Array) -> Array:
+        x, _, _ = solve(problem, unravel(unit, structure), "nan", "tangent")
+        return ravel(x, dtype)
+
+    eye = jnp.eye(operator.out_size(), dtype=dtype)
+    inverse_transposed = jax.vmap(column)(eye)
+    return jnp.sum(inverse_transposed * tangent.as_matrix())

@@ -1,0 +1,313 @@
+"""The conformance suite for derivatives: any solver, any operator, against dense truth.
+
+A third party names a solver and a problem class and inherits every law:
+
+```python
+import pytest
+from lx_autodiff.testing import LAWS, PROBLEMS, check_derivatives
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_my_solver(dtype):
+    check_derivatives(MySolver(), PROBLEMS["square"], dtype)
+```
+
+The truth is a closed form of A†b by normal equations, differentiated by JAX: it shares
+nothing with this library. It needs x64.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, PyTree
+from lx_operators import (
+    AbstractLinearOperator,
+    DiagonalLinearOperator,
+    FunctionLinearOperator,
+    JacobianLinearOperator,
+    MatrixLinearOperator,
+    TridiagonalLinearOperator,
+    hermitian_tag,
+    lower_triangular_tag,
+    negative_semidefinite_tag,
+    positive_semidefinite_tag,
+    upper_triangular_tag,
+)
+from lx_solvers import AbstractLinearSolver
+
+from ._linear_solve import linear_solve
+
+
+class ProblemClass(NamedTuple):
+    """A family of systems: parameters, and from them the operator and the truth."""
+
+    name: str
+    parameters: Callable[[np.random.Generator, Any], PyTree[Array]]
+    operator: Callable[[PyTree[Array]], AbstractLinearOperator]
+    matrix: Callable[[PyTree[Array]], Array]
+    pseudoinverse: Callable[[PyTree[Array]], Array]
+
+
+def _random(rng: np.random.Generator, dtype: Any, *shape: int) -> Array:
+    x = rng.standard_normal(shape)
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        x = x + 1j * rng.standard_normal(shape)
+    return jnp.asarray(x, dtype)
+
+
+def _adjoint(a: Array) -> Array:
+    return a.conj().T
+
+
+def _inverse(a: Array) -> Array:
+    return jnp.linalg.solve(a, jnp.eye(a.shape[0], dtype=a.dtype))
+
+
+def _left_inverse(a: Array) -> Array:
+    return _inverse(_adjoint(a) @ a) @ _adjoint(a)
+
+
+def _right_inverse(a: Array) -> Array:
+    return _adjoint(a) @ _inverse(a @ _adjoint(a))
+
+
+def _well_conditioned(rng: np.random.Generator, dtype: Any, m: int, n: int) -> Array:
+    u, _, vh = np.linalg.svd(_random(rng, dtype, m, n), full_matrices=False)
+    return jnp.asarray((u * np.linspace(1, 3, min(m, n))) @ vh, dtype)
+
+
+def _dense(name: str, m: int, n: int, inverse: Callable, *tags: Any) -> ProblemClass:
+    return ProblemClass(
+        name,
+        lambda rng, dtype: _well_conditioned(rng, dtype, m, n),
+        lambda a: MatrixLinearOperator(a, tags),
+        lambda a: a,
+        inverse,
+    )
+
+
+def _gram(sign: int, shift: float, tag: Any, name: str) -> ProblemClass:
+    """± XᴴX + shift·diag(±1): Hermitian by construction, in every direction."""
+
+    def matrix(x: Array) -> Array:
+        signs = jnp.where(jnp.arange(x.shape[0]) % 2 == 0, 1, -1).astype(x.dtype)
+        return sign * (_adjoint(x) @ x) + shift * jnp.diag(signs)
+
+    return ProblemClass(
+        name,
+        lambda rng, dtype: _well_conditioned(rng, dtype, 4, 4),
+        lambda x: MatrixLinearOperator(matrix(x), tag),
+        matrix,
+        lambda x: _inverse(matrix(x)),
+    )
+
+
+def _deficient(name: str, m: int, n: int, tag: Any = ()) -> ProblemClass:
+    """A = B C of rank 2 in every direction: A† = C†B† (Greville 1966)."""
+
+    def parameters(rng: np.random.Generator, dtype: Any) -> tuple[Array, Array]:
+        b, c = (_well_conditioned(rng, dtype, *s) for s in ((m, 2), (2, n)))
+        return b, c
+
+    def operator(bc: tuple[Array, Array]) -> AbstractLinearOperator:
+        b, c = bc
+        return MatrixLinearOperator(b @ c, tag)
+
+    return ProblemClass(
+        name,
+        parameters,
+        operator,
+        lambda bc: bc[0] @ bc[1],
+        lambda bc: _right_inverse(bc[1]) @ _left_inverse(bc[0]),
+    )
+
+
+def _semidefinite(name: str, tag: Any) -> ProblemClass:
+    """A = B Bᴴ of rank 2 in every direction."""
+
+    def operator(b: Array) -> AbstractLinearOperator:
+        return MatrixLinearOperator(b @ _adjoint(b), tag)
+
+    return ProblemClass(
+        name,
+        lambda rng, dtype: _well_conditioned(rng, dtype, 4, 2),
+        operator,
+        lambda b: b @ _adjoint(b),
+        lambda b: _adjoint(_left_inverse(b)) @ _left_inverse(b),
+    )
+
+
+def _structured(name: str, masked: Callable, operator: Callable) -> ProblemClass:
+    """A square matrix of which only some elements count."""
+
+    def parameters(rng: np.random.Generator, dtype: Any) -> Array:
+        return _random(rng, dtype, 4, 4) + 4 * jnp.eye(4, dtype=dtype)
+
+    return ProblemClass(
+        name, parameters, operator, masked, lambda a: _inverse(masked(a))
+    )
+
+
+def _bands(a: Array) -> Array:
+    return jnp.triu(jnp.tril(a, 1), -1)
+
+
+def _function(a: Array) -> AbstractLinearOperator:
+    structure = jax.ShapeDtypeStruct((a.shape[1],), a.dtype)
+    return FunctionLinearOperator(lambda x: a @ x, structure)
+
+
+def _jacobian(a: Array) -> AbstractLinearOperator:
+    def fn(x: Array, a: Array) -> Array:
+        return a @ x + 0.25 * x * x
+
+    x = jnp.linspace(-1, 1, a.shape[1]).astype(a.dtype)
+    return JacobianLinearOperator(fn, x, a)
+
+
+def _jacobian_matrix(a: Array) -> Array:
+    x = jnp.linspace(-1, 1, a.shape[1]).astype(a.dtype)
+    return a + 0.5 * jnp.diag(x)
+
+
+PROBLEMS: dict[str, ProblemClass] = {
+    problem.name: problem
+    for problem in (
+        _dense("square", 4, 4, _inverse),
+        _dense("tall", 5, 3, _left_inverse),
+        _dense("wide", 3, 5, _right_inverse),
+        _gram(1, 0.0, positive_semidefinite_tag, "definite"),
+        _gram(-1, 0.0, negative_semidefinite_tag, "negative definite"),
+        _gram(1, 4.0, hermitian_tag, "indefinite"),
+        _deficient("deficient", 4, 4),
+        _deficient("deficient tall", 5, 3),
+        _deficient("deficient wide", 3, 5),
+        _semidefinite("semidefinite", positive_semidefinite_tag),
+        _structured(
+            "diagonal",
+            lambda a: jnp.diag(jnp.diag(a)),
+            lambda a: DiagonalLinearOperator(jnp.diag(a)),
+        ),
+        _structured(
+            "tridiagonal",
+            _bands,
+            lambda a: TridiagonalLinearOperator(
+                jnp.diag(a), jnp.diag(a, -1), jnp.diag(a, 1)
+            ),
+        ),
+        _structured(
+            "lower",
+            jnp.tril,
+            lambda a: MatrixLinearOperator(jnp.tril(a), lower_triangular_tag),
+        ),
+        _structured(
+            "upper",
+            jnp.triu,
+            lambda a: MatrixLinearOperator(jnp.triu(a), upper_triangular_tag),
+        ),
+        _structured("function", lambda a: a, _function),
+        _structured("jacobian", _jacobian_matrix, _jacobian),
+    )
+}
+
+
+def _vjp(fn: Callable, x: Any, y: Any) -> Any:
+    _, pullback = jax.vjp(fn, *x)
+    return pullback(y)
+
+
+def _jvp(fn: Callable, x: Any, dx: Any) -> Any:
+    return jax.jvp(fn, x, dx)[1]
+
+
+def _jvp_jvp(fn: Callable, x: Any, dx: Any, y: Any) -> Any:
+    return jax.jvp(lambda *x: _jvp(fn, x, dx), x, dx)[1]
+
+
+def _vjp_jvp(fn: Callable, x: Any, dx: Any, y: Any) -> Any:
+    return _vjp(lambda *x: _jvp(fn, x, dx), x, y)
+
+
+def _stacked(tree: PyTree[Array]) -> PyTree[Array]:
+    return jtu.tree_map(lambda leaf: jnp.stack([leaf, 2 * leaf]), tree)
+
+
+# The derivatives that must agree with the truth's: (fn, x, dx, y) -> pytree.
+LAWS: dict[str, Callable] = {
+    "value": lambda fn, x, dx, y: fn(*x),
+    "jvp": lambda fn, x, dx, y: _jvp(fn, x, dx),
+    "vjp": lambda fn, x, dx, y: _vjp(fn, x, y),
+    "jvp of jvp": _jvp_jvp,
+    "vjp of jvp": _vjp_jvp,
+}
+LAWS |= {
+    f"vmap of {name}": lambda fn, x, dx, y, law=law: jax.vmap(
+        functools.partial(law, fn)
+    )(_stacked(x), _stacked(dx), _stacked(y))
+    for name, law in LAWS.items()
+}
+
+
+def check_derivatives(
+    solver: AbstractLinearSolver,
+    problem: ProblemClass,
+    dtype: Any,
+    *,
+    seed: int = 0,
+    rtol: float = 1e-7,
+    laws: tuple[str, ...] = tuple(LAWS),
+    **options: Any,
+) -> None:
+    """Compare every derivative of a solve with that of a closed form.
+
+    Args:
+        solver: the solver to test; it must handle the problem class.
+        problem: one of `PROBLEMS`, or one's own.
+        dtype: float64 or complex128.
+        seed: of the random parameters, vectors and directions.
+        rtol: the largest difference allowed, relative to the truth's largest element.
+        laws: which of `LAWS` to check.
+        options: keyword arguments of `linear_solve`.
+
+    Raises:
+        AssertionError: names every law that fails, and by how much.
+    """
+    rng = np.random.default_rng(seed)
+    parameters = problem.parameters(rng, dtype)
+    m, n = problem.matrix(parameters).shape
+    x = (parameters, _random(rng, dtype, m))
+    dx = jtu.tree_map(lambda leaf: _random(rng, dtype, *leaf.shape), x)
+    y = _random(rng, dtype, n)
+
+    def solve(parameters: PyTree[Array], vector: Array) -> Array:
+        operator = problem.operator(parameters)
+        return linear_solve(operator, vector, solver, **options).value
+
+    def truth(parameters: PyTree[Array], vector: Array) -> Array:
+        return problem.pseudoinverse(parameters) @ vector
+
+    def all_laws(fn: Callable) -> dict[str, Any]:
+        return {name: LAWS[name](fn, x, dx, y) for name in laws}
+
+    ours = jax.jit(lambda: all_laws(solve))()
+    theirs = jax.jit(lambda: all_laws(truth))()
+    wrong = {name: _distance(ours[name], theirs[name]) for name in laws}
+    wrong = {name: far for name, far in wrong.items() if not far <= rtol}
+    if wrong:
+        table = "\n".join(f"  {name}: {far:.1e}" for name, far in wrong.items())
+        raise AssertionError(
+            f"{solver!r} on {problem.name!r} in {dtype}: relative errors over {rtol}\n"
+            f"{table}"
+        )
+
+
+def _distance(ours: PyTree[Array], truth: PyTree[Array]) -> float:
+    """The largest difference, relative to the largest element of the truth."""
+    pairs = list(zip(jtu.tree_leaves(ours), jtu.tree_leaves(truth), strict=True))
+    scale = max(float(jnp.max(jnp.abs(b))) for _, b in pairs)
+    return max(float(jnp.max(jnp.abs(a - b))) for a, b in pairs) / scale

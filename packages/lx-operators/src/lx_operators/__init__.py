@@ -1,0 +1,93 @@
+"""Linear operators between pytrees: what A is, without a solver."""
+
+from . import _fallbacks as _fallbacks
+from ._functions import conj, diagonal, linearise, materialise, tridiagonal
+from ._operator import AbstractLinearOperator
+from ._properties import (
+    has_unit_diagonal,
+    is_diagonal,
+    is_hermitian,
+    is_lower_triangular,
+    is_negative_semidefinite,
+    is_nonsingular,
+    is_positive_semidefinite,
+    is_symmetric,
+    is_tridiagonal,
+    is_upper_triangular,
+)
+from ._tags import (
+    diagonal_tag,
+    hermitian_tag,
+    lower_triangular_tag,
+    negative_semidefinite_tag,
+    nonsingular_tag,
+    positive_semidefinite_tag,
+    symmetric_tag,
+    transpose_tags,
+    transpose_tags_rules,
+    tridiagonal_tag,
+    unit_diagonal_tag,
+    upper_triangular_tag,
+)
+from ._verify import verify
+from .algebra import _rules as _rules
+from .algebra.add import AddLinearOperator
+from .algebra.compose import ComposedLinearOperator
+from .algebra.scale import DivLinearOperator, MulLinearOperator, NegLinearOperator
+from .algebra.tagged import TaggedLinearOperator
+from .algebra.tangent import TangentLinearOperator
+from .leaves.diagonal import DiagonalLinearOperator
+from .leaves.function import FunctionLinearOperator
+from .leaves.identity import IdentityLinearOperator
+from .leaves.jacobian import JacobianLinearOperator
+from .leaves.matrix import MatrixLinearOperator
+from .leaves.pytree import PyTreeLinearOperator
+from .leaves.tridiagonal import TridiagonalLinearOperator
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AbstractLinearOperator",
+    "AddLinearOperator",
+    "ComposedLinearOperator",
+    "DiagonalLinearOperator",
+    "DivLinearOperator",
+    "FunctionLinearOperator",
+    "IdentityLinearOperator",
+    "JacobianLinearOperator",
+    "MatrixLinearOperator",
+    "MulLinearOperator",
+    "NegLinearOperator",
+    "PyTreeLinearOperator",
+    "TaggedLinearOperator",
+    "TangentLinearOperator",
+    "TridiagonalLinearOperator",
+    "conj",
+    "diagonal",
+    "diagonal_tag",
+    "has_unit_diagonal",
+    "hermitian_tag",
+    "is_diagonal",
+    "is_hermitian",
+    "is_lower_triangular",
+    "is_negative_semidefinite",
+    "is_nonsingular",
+    "is_positive_semidefinite",
+    "is_symmetric",
+    "is_tridiagonal",
+    "is_upper_triangular",
+    "linearise",
+    "lower_triangular_tag",
+    "materialise",
+    "negative_semidefinite_tag",
+    "nonsingular_tag",
+    "positive_semidefinite_tag",
+    "symmetric_tag",
+    "transpose_tags",
+    "transpose_tags_rules",
+    "tridiagonal",
+    "tridiagonal_tag",
+    "unit_diagonal_tag",
+    "upper_triangular_tag",
+    "verify",
+]

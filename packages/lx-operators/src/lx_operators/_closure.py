@@ -1,0 +1,76 @@
+"""Functions with all they close over: arrays become part of a pytree.
+
+A function is traced once, to a jaxpr. The arrays it closes over, tracers of
+surrounding transformations included, become leaves, so that the function can cross
+`jit`, `grad` and `vmap` and be differentiated with respect to them. The trace also
+tells the structure of the output, so that no second one is needed for that.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
+from jaxtyping import Array, PyTree
+
+from ._structures import Frozen, describe, freeze
+
+
+class Closure(eqx.Module):
+    """A traced function of pytrees of arrays. What else its arguments held is fixed."""
+
+    consts: list[Array]
+    jaxpr: Jaxpr = eqx.field(static=True)
+    fixed: tuple[Any, ...] = eqx.field(static=True)  # per leaf; None where an array is
+    out: Frozen = eqx.field(static=True)
+
+    def __call__(self, *args: PyTree[Any]) -> PyTree[Array]:
+        leaves = jtu.tree_leaves(args)
+        if not self._fits(leaves):
+            raise ValueError(
+                "a function was traced with other arguments than it is called with: "
+                "besides arrays, its arguments cannot change. Build the operator anew, "
+                "or make Python numbers in `args` arrays."
+            )
+        arrays = [leaf for leaf in leaves if _is_array(leaf)]
+        flat = jaxpr_as_fun(ClosedJaxpr(self.jaxpr, self.consts))(*arrays)
+        return jtu.tree_unflatten(self.out.treedef, flat)
+
+    def _fits(self, leaves: list[Any]) -> bool:
+        fixed = tuple(None if _is_array(leaf) else leaf for leaf in leaves)
+        return fixed == self.fixed
+
+
+def close(fn: Callable, *args: PyTree[Any]) -> Closure:
+    """`fn` traced at arguments of these shapes and dtypes (arrays, or structures)."""
+    leaves, treedef = jtu.tree_flatten(args)
+    fixed = tuple(None if _is_array(leaf) else leaf for leaf in leaves)
+
+    def of_arrays(*arrays: Array) -> PyTree[Array]:
+        given = iter(arrays)
+        leaves = [next(given) if x is None else x for x in fixed]
+        return fn(*jtu.tree_unflatten(treedef, leaves))
+
+    arrays = [leaf for leaf in leaves if _is_array(leaf)]
+    closed, out = jax.make_jaxpr(of_arrays, return_shape=True)(*arrays)
+    return Closure(list(closed.consts), closed.jaxpr, fixed, outcome(out))
+
+
+def outcome(out: PyTree[Any]) -> Frozen:
+    """The structure of what a function returns: floating or complex arrays."""
+    for leaf in jtu.tree_leaves(out):
+        dtype = getattr(leaf, "dtype", None)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
+            raise ValueError(
+                "`fn` must return a pytree of floating or complex arrays, but returned "
+                f"{repr(leaf) if dtype is None else describe(out)}; convert it with "
+                "`jnp.asarray(..., dtype=...)`."
+            )
+    return freeze(out)
+
+
+def _is_array(leaf: Any) -> bool:
+    return hasattr(leaf, "shape") and hasattr(leaf, "dtype")

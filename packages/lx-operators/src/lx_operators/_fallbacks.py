@@ -1,0 +1,60 @@
+"""What the abstract methods allow: the answers for types that register nothing."""
+
+import jax.numpy as jnp
+import jax.tree_util as jtu
+
+from ._checks import check_square
+from ._functions import conj, diagonal, linearise, materialise, tridiagonal
+from ._operator import AbstractLinearOperator
+from ._probing import probe_diagonal, probe_tridiagonal
+from ._promotion import product
+from ._properties import declared, is_diagonal, is_tridiagonal
+from ._stored import stored
+from ._structures import is_real, spaces
+from .leaves.function import FunctionLinearOperator
+
+
+@linearise.register
+def _(operator: AbstractLinearOperator):
+    return operator
+
+
+@materialise.register
+def _(operator: AbstractLinearOperator):
+    return stored(operator)
+
+
+@diagonal.register
+def _(operator: AbstractLinearOperator):
+    if is_diagonal(operator):
+        return probe_diagonal(operator)
+    if is_tridiagonal(operator):
+        return probe_tridiagonal(operator)[0]
+    return jnp.diagonal(operator.as_matrix())
+
+
+@tridiagonal.register
+def _(operator: AbstractLinearOperator):
+    check_square(operator)
+    if is_diagonal(operator):
+        main = diagonal(operator)
+        off = jnp.zeros(max(main.size - 1, 0), main.dtype)
+        return main, off, off
+    if is_tridiagonal(operator):
+        return probe_tridiagonal(operator)
+    matrix = operator.as_matrix()
+    return tuple(jnp.diagonal(matrix, offset) for offset in (0, -1, 1))
+
+
+@conj.register
+def _(operator: AbstractLinearOperator):
+    if is_real(*spaces(operator)):
+        return operator
+
+    def conjugated(vector):
+        out = product(operator, jtu.tree_map(jnp.conj, vector))
+        return jtu.tree_map(jnp.conj, out)
+
+    return FunctionLinearOperator(
+        conjugated, operator.in_structure(), declared(operator)
+    )

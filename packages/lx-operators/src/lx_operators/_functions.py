@@ -1,0 +1,139 @@
+"""The generic functions, each open to new operator types through `.register(Type)`.
+
+Only their names and meanings stand here. Each operator's file registers how it answers;
+`_fallbacks.py` answers for types that register nothing.
+"""
+
+import functools
+from typing import Any, NoReturn
+
+from jaxtyping import Array, Inexact
+
+
+def reject(what: Any, where: str) -> NoReturn:
+    """The error for something that should have been an operator."""
+    hint = (
+        "wrap the array as `MatrixLinearOperator(array)`"
+        if hasattr(what, "shape") and hasattr(what, "dtype")
+        else "pass an `AbstractLinearOperator`"
+    )
+    raise ValueError(
+        f"{where} takes a linear operator, but got a value of type "
+        f"`{type(what).__name__}`; {hint}."
+    )
+
+
+@functools.singledispatch
+def linearise(operator: Any) -> Any:
+    """The same map, with work that does not depend on the vector done once.
+
+    A `JacobianLinearOperator` runs its primal pass once, and keeps what its products
+    need; other operators return themselves, composites linearise their parts.
+
+    Args:
+        operator: an `AbstractLinearOperator`.
+
+    Returns:
+        An operator with the same structures, tags and values.
+
+    ```python
+    jacobian = lx.JacobianLinearOperator(lambda x, args: jnp.sin(x), jnp.ones(3))
+    jacobian = lx.linearise(jacobian)
+    ```
+    """
+    reject(operator, "`linearise`")
+
+
+@functools.singledispatch
+def materialise(operator: Any) -> Any:
+    """The same map, stored as arrays.
+
+    Functions and Jacobians become a `PyTreeLinearOperator` (n products, or m transposed
+    ones where that is fewer); tagged diagonal or tridiagonal, they become a diagonal or
+    tridiagonal operator by 1 or 3 products (colouring: Curtis, Powell and Reid 1974,
+    doi:10.1093/imamat/13.1.117). Composites materialise their parts and are not
+    multiplied out.
+
+    Args:
+        operator: an `AbstractLinearOperator`.
+
+    Returns:
+        An operator with the same structures and values.
+    """
+    reject(operator, "`materialise`")
+
+
+@functools.singledispatch
+def diagonal(operator: Any) -> Inexact[Array, " n"]:
+    """The diagonal of the operator's matrix, by the cheapest way its type and tags
+    allow.
+
+    Args:
+        operator: an `AbstractLinearOperator` of matrix shape `[m, n]`.
+
+    Returns:
+        A one-dimensional array of size `min(m, n)`.
+    """
+    reject(operator, "`diagonal`")
+
+
+@functools.singledispatch
+def tridiagonal(
+    operator: Any,
+) -> tuple[Inexact[Array, " n"], Inexact[Array, " n-1"], Inexact[Array, " n-1"]]:
+    """The three middle diagonals of a square operator's matrix, by the cheapest way its
+    type and tags allow.
+
+    Args:
+        operator: an `AbstractLinearOperator` of matrix shape `[n, n]`.
+
+    Returns:
+        `(diagonal, lower, upper)` of sizes n, n - 1 and n - 1.
+
+    Raises:
+        ValueError: the operator is not square.
+    """
+    reject(operator, "`tridiagonal`")
+
+
+@functools.singledispatch
+def conj(operator: Any) -> Any:
+    """The elementwise conjugate: the operator whose matrix is the conjugate of
+    `operator.as_matrix()`. A real operator is its own conjugate.
+
+    Args:
+        operator: an `AbstractLinearOperator`.
+
+    Returns:
+        An operator of the same structures.
+    """
+    reject(operator, "`conj`")
+
+
+# The arithmetic of operators. `+ - @ * /` call these, so that a type may register a
+# structured result of its own.
+
+
+@functools.singledispatch
+def add(operator1: Any, operator2: Any) -> Any:
+    reject(operator1, "`+`")
+
+
+@functools.singledispatch
+def compose(operator1: Any, operator2: Any) -> Any:
+    reject(operator1, "`@`")
+
+
+@functools.singledispatch
+def scale(operator: Any, scalar: Any) -> Any:
+    reject(operator, "`*`")
+
+
+@functools.singledispatch
+def divide(operator: Any, scalar: Any) -> Any:
+    reject(operator, "`/`")
+
+
+@functools.singledispatch
+def negate(operator: Any) -> Any:
+    reject(operator, "unary `-`")

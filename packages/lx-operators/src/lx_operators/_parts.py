@@ -1,0 +1,54 @@
+"""Composites, rebuilt from their parts, and what is remembered of them."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+_PARTS = ("operator", "operator1", "operator2")
+
+
+@functools.cache
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(kind) if f.name in _PARTS)
+
+
+def operands(operator: Any) -> tuple[Any, ...]:
+    """The operators that a composite is made of; none of a leaf."""
+    return tuple(getattr(operator, name) for name in _names(type(operator)))
+
+
+def map_parts(fn: Callable[[Any], Any], operator: _T) -> _T:
+    """The same composite of `fn(part)`."""
+    return with_parts(operator, *(fn(part) for part in operands(operator)))
+
+
+def with_parts(operator: _T, *parts: Any) -> _T:
+    """The same composite of other parts. What was recognised in it when it was built
+    (its `mirror`) stays: transposing, conjugating, linearising or materialising every
+    part keeps the parts each other's reflections."""
+    kind: Any = type(operator)
+    clone = object.__new__(kind)
+    for field in dataclasses.fields(kind):
+        object.__setattr__(clone, field.name, getattr(operator, field.name))
+    for name, part in zip(_names(kind), parts, strict=True):
+        object.__setattr__(clone, name, part)
+    return clone
+
+
+def once(fn: Callable[[Any], _T]) -> Callable[[Any], _T]:
+    """`fn(operator)`, computed once for each operator object, so that a question to a
+    composite costs what is new in it. Kept outside the pytree, as operators are
+    immutable; rebuilt operators compute it anew."""
+    key = f"_once_{fn.__qualname__}"
+
+    @functools.wraps(fn)
+    def remembered(operator: Any) -> _T:
+        memory = vars(operator)
+        if key not in memory:
+            memory[key] = fn(operator)
+        return memory[key]
+
+    return remembered

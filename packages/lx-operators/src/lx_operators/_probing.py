@@ -1,0 +1,111 @@
+"""The matrix of an operator, or bands of it, from products alone.
+
+Everything runs as one batched product, so that the operator is traced once.
+"""
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, Inexact, PyTree
+
+from ._checks import check_not_to_real
+from ._operator import AbstractLinearOperator
+from ._structures import (
+    Structure,
+    cast,
+    common_dtype,
+    is_real,
+    promote_types,
+    ravel,
+    size_of,
+    spaces,
+    unravel,
+)
+
+
+def _flat_product(operator: AbstractLinearOperator, flat: Array) -> Array:
+    """A x with flat vectors `[n]` and `[m]`."""
+    in_structure, out_structure = spaces(operator)
+    vector = operator.mv(unravel(flat, in_structure))
+    return ravel(vector, common_dtype(in_structure, out_structure))
+
+
+def _basis(structure: Structure) -> Array:
+    return jnp.eye(size_of(structure), dtype=common_dtype(structure))
+
+
+def by_columns(operator: AbstractLinearOperator) -> Inexact[Array, "m n"]:
+    """The matrix by n products."""
+    check_not_to_real(operator)
+    basis = _basis(operator.in_structure())
+    return jax.vmap(lambda e: _flat_product(operator, e), out_axes=1)(basis)
+
+
+def by_rows(operator: AbstractLinearOperator) -> Inexact[Array, "m n"]:
+    """The matrix by m products of the transpose."""
+    transpose = operator.transpose()
+    basis = _basis(operator.out_structure())
+    return jax.vmap(lambda e: _flat_product(transpose, e))(basis)
+
+
+def by_fewest(operator: AbstractLinearOperator) -> Inexact[Array, "m n"]:
+    """The matrix by m transposed products where m < n and the operator can be
+    transposed, else by n products."""
+    if operator.out_size() < operator.in_size() and _transposable(operator):
+        return by_rows(operator)
+    return by_columns(operator)
+
+
+def _transposable(operator: AbstractLinearOperator) -> bool:
+    try:
+        jax.eval_shape(operator.transpose().mv, operator.out_structure())
+    except Exception:  # JAX has no one error for "no transpose rule"
+        return False
+    return True
+
+
+def probe_diagonal(operator: AbstractLinearOperator) -> Inexact[Array, " n"]:
+    """The diagonal of a diagonal operator, by 1 product."""
+    structure, _ = spaces(operator)
+    ones = jnp.ones(size_of(structure), common_dtype(structure))
+    return _flat_product(operator, ones)
+
+
+def probe_tridiagonal(operator: AbstractLinearOperator) -> tuple[Array, Array, Array]:
+    """The three diagonals of a tridiagonal operator, by 3 products. (Of a rectangular
+    one, only the main diagonal is right.)
+
+    The columns j ≡ c (mod 3) do not overlap in any row, so that a product with their
+    sum shows them all: Curtis, Powell and Reid 1974, doi:10.1093/imamat/13.1.117.
+    """
+    structure, _ = spaces(operator)
+    colour = jnp.arange(size_of(structure)) % 3
+    probes = (colour[None, :] == jnp.arange(3)[:, None]).astype(common_dtype(structure))
+    seen = jax.vmap(lambda p: _flat_product(operator, p))(probes)
+    i = jnp.arange(min(operator.in_size(), operator.out_size()))
+    colour = i % 3
+    return (
+        seen[colour, i],
+        seen[colour[:-1], i[1:]],
+        seen[colour[1:], i[:-1]],
+    )
+
+
+def as_blocks(
+    matrix: Array, out_structure: Structure, in_structure: Structure
+) -> PyTree[Array]:
+    """A matrix `[m, n]` as tree(out) ∘ tree(in), with leaves of shape `out + in`."""
+    in_leaves, in_def = jtu.tree_flatten(in_structure)
+    out_leaves, out_def = jtu.tree_flatten(out_structure)
+    rows, top = [], 0
+    for y in out_leaves:
+        blocks, left = [], 0
+        for x in in_leaves:
+            block = matrix[top : top + y.size, left : left + x.size]
+            # a map from a complex to a real leaf can only be zero
+            dtype = y.dtype if is_real(y) else promote_types(y.dtype, x.dtype)
+            blocks.append(cast(block.reshape(y.shape + x.shape), dtype))
+            left += x.size
+        rows.append(jtu.tree_unflatten(in_def, blocks))
+        top += y.size
+    return jtu.tree_unflatten(out_def, rows)

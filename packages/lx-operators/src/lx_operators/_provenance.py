@@ -1,0 +1,72 @@
+"""Which operator is the transpose, conjugate or adjoint of which.
+
+`X.T` remembers that it came from X, so that `X.T @ X` is recognised as a Gram operator
+although `X.T` holds arrays of its own. The memory is an attribute outside the pytree:
+it lasts from `X.T` to the product, and is dropped by flattening. What is recognised is
+then stored in the product (see `algebra/compose.py`).
+
+Transposing T, conjugating C and H = TC, with the identity, form Klein's four-group: an
+operator stands for `(root, element)`, and two operators of the same root differ by the
+product of their elements.
+"""
+
+import enum
+import weakref
+from typing import Any, TypeVar
+
+from ._properties import known
+from ._structures import is_real, spaces
+from ._tags import hermitian_tag, symmetric_tag
+
+_T = TypeVar("_T")
+_ATTRIBUTE = "_provenance"
+
+
+class Reflection(enum.Flag):
+    """An element of the group; the group's product is `^`."""
+
+    IDENTITY = 0
+    TRANSPOSE = enum.auto()
+    CONJUGATE = enum.auto()
+    ADJOINT = TRANSPOSE | CONJUGATE
+
+
+def _origin(operator: Any) -> tuple[Any, Reflection]:
+    root, element = vars(operator).get(_ATTRIBUTE, (None, Reflection.IDENTITY))
+    root = None if root is None else root()
+    return (operator, Reflection.IDENTITY) if root is None else (root, element)
+
+
+def remember(image: _T, operator: Any, reflection: Reflection) -> _T:
+    """`image`, marked as this reflection of `operator`."""
+    root, element = _origin(operator)
+    if image is not root and image is not operator:
+        memory = (weakref.ref(root), element ^ reflection)
+        object.__setattr__(image, _ATTRIBUTE, memory)
+    return image
+
+
+def relation(operator1: Any, operator2: Any) -> Reflection | None:
+    """The reflection that turns one into the other; None if none is known."""
+    (root1, element1), (root2, element2) = _origin(operator1), _origin(operator2)
+    return element1 ^ element2 if root1 is root2 else None
+
+
+def reflections(operator1: Any, operator2: Any) -> frozenset[Reflection]:
+    """Which of transpose and adjoint turn one of two operators into the other.
+
+    A real operator is its own conjugate, a symmetric one its own transpose, a Hermitian
+    one its own adjoint: `X @ X` with X Hermitian is XᴴX.
+    """
+    first = relation(operator1, operator2)
+    if first is None:
+        return frozenset()
+    tags = known(operator1)
+    found = {first}
+    if is_real(*spaces(operator1)):
+        found |= {element ^ Reflection.CONJUGATE for element in found}
+    if symmetric_tag in tags:
+        found |= {element ^ Reflection.TRANSPOSE for element in found}
+    if hermitian_tag in tags:
+        found |= {element ^ Reflection.ADJOINT for element in found}
+    return frozenset(found) & {Reflection.TRANSPOSE, Reflection.ADJOINT}

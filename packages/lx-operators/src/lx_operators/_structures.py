@@ -1,0 +1,269 @@
+"""Structures: pytrees of `jax.ShapeDtypeStruct`, and flat vectors to and from them.
+
+Shapes and dtypes only: shardings and weak types are stripped, so that two structures
+compare equal whenever their elements can be added.
+"""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, Inexact, PyTree
+
+Structure = PyTree[jax.ShapeDtypeStruct]
+
+
+class Frozen(NamedTuple):
+    """A structure in hashable form, for static fields."""
+
+    leaves: tuple[jax.ShapeDtypeStruct, ...]
+    treedef: Any
+
+    def thaw(self) -> Structure:
+        return jtu.tree_unflatten(self.treedef, self.leaves)
+
+
+def _strip(leaf: Any) -> jax.ShapeDtypeStruct:
+    if isinstance(leaf, jax.Array):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    return jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
+
+
+def _strip_inexact(leaf: Any) -> jax.ShapeDtypeStruct:
+    leaf = _strip(leaf)
+    return jax.ShapeDtypeStruct(leaf.shape, inexact(leaf.dtype))
+
+
+def freeze(tree: PyTree) -> Frozen:
+    """The structure of a pytree of arrays (or of a structure), hashable; integers
+    become floating."""
+    leaves, treedef = jtu.tree_flatten(tree)
+    return Frozen(tuple(_strip_inexact(leaf) for leaf in leaves), treedef)
+
+
+def spaces(operator: Any) -> tuple[Structure, Structure]:
+    """An operator's input and output structure.
+
+    Equinox builds a pytree for every bound method, at 15 µs each. Questions about deep
+    composites ask for structures so often that this goes around it.
+    """
+    kind = type(operator)
+    return kind.in_structure(operator), kind.out_structure(operator)
+
+
+def structure_of(tree: PyTree) -> Structure:
+    """The structure of a pytree of arrays; of a structure: without its decorations."""
+    return jtu.tree_map(_strip, tree)
+
+
+def size_of(structure: Structure) -> int:
+    """Number of scalars."""
+    return sum(math.prod(leaf.shape) for leaf in jtu.tree_leaves(structure))
+
+
+def is_real(*structures: Structure) -> bool:
+    """Whether no leaf is complex."""
+    return not any(leaf.dtype.kind == "c" for leaf in jtu.tree_leaves(structures))
+
+
+def same_shapes(a: Structure, b: Structure) -> bool:
+    """Equal trees and equal leaf shapes; dtypes may differ."""
+    (a, a_def), (b, b_def) = jtu.tree_flatten(a), jtu.tree_flatten(b)
+    return a_def == b_def and all(x.shape == y.shape for x, y in zip(a, b))
+
+
+def common_dtype(*structures: PyTree) -> np.dtype:
+    """The dtype that JAX's standard promotion gives all the leaves together."""
+    dtypes = frozenset(leaf.dtype for leaf in jtu.tree_leaves(structures))
+    if not dtypes:
+        return default_floating_dtype()
+    return _result_type(dtypes, _x64())
+
+
+@functools.cache
+def _result_type(dtypes: frozenset[Any], x64: bool) -> np.dtype:
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.result_type(*dtypes)
+
+
+def default_floating_dtype() -> np.dtype:
+    """float64 if x64 is enabled, else float32."""
+    return jnp.result_type(float)
+
+
+def complex_to_real_dtype(dtype: Any) -> np.dtype:
+    """The dtype of the real part: complex128 gives float64, a real dtype itself."""
+    return jnp.finfo(dtype).dtype
+
+
+def floating(x: Any) -> Array:
+    """An array of floating or complex dtype, not weakly typed; integers are converted
+    to the default floating dtype."""
+    if isinstance(x, jax.Array) and not x.weak_type and x.dtype == inexact(x.dtype):
+        return x
+    dtype = inexact(jnp.result_type(x))
+    return jax.lax.convert_element_type(jnp.asarray(x), dtype)
+
+
+def inexact(dtype: Any) -> np.dtype:
+    """A floating or complex dtype itself; the default floating one for integers."""
+    return dtype if jnp.issubdtype(dtype, jnp.inexact) else default_floating_dtype()
+
+
+def ravel(tree: PyTree[Array], dtype: Any = None) -> Array:
+    """All scalars in leaf order, each leaf raveled: shape `[size]`.
+
+    Args:
+        tree: a pytree of arrays.
+        dtype: of the result; by default the common dtype of the leaves.
+    """
+    leaves = jtu.tree_leaves(tree)
+    dtype = common_dtype(leaves) if dtype is None else dtype
+    flat = [jnp.ravel(leaf).astype(dtype) for leaf in leaves]
+    match flat:
+        case []:
+            return jnp.zeros(0, dtype)
+        case [only]:
+            return only
+        case _:
+            return jnp.concatenate(flat)
+
+
+def unravel(vector: Array, structure: Structure) -> PyTree[Array]:
+    """The inverse of `ravel`.
+
+    Leaves take the structure's dtypes, so that a vector in the common dtype of a mixed
+    structure gives that structure back. What they cannot hold is not dropped: of a
+    complex vector and a real structure all leaves become complex, and of a vector wider
+    than the structure's widest leaf all leaves become as wide.
+    """
+    leaves, treedef = jtu.tree_flatten(structure)
+    extra = _beyond(vector.dtype, structure)
+    out, start = [], 0
+    for leaf in leaves:
+        stop = start + math.prod(leaf.shape)
+        part = jax.lax.slice_in_dim(vector, start, stop).reshape(leaf.shape)
+        dtype = leaf.dtype if extra is None else promote_types(leaf.dtype, extra)
+        out.append(cast(part, dtype))
+        start = stop
+    return jtu.tree_unflatten(treedef, out)
+
+
+def _beyond(dtype: Any, structure: Structure) -> np.dtype | None:
+    """What leaves must be promoted with to hold `dtype`; None if nothing."""
+    widest = complex_to_real_dtype(common_dtype(structure))
+    width = complex_to_real_dtype(dtype)
+    wider = promote_types(widest, width) != widest
+    if np.dtype(dtype).kind == "c" and is_real(structure):
+        return dtype if wider else jnp.dtype(jnp.complex64)
+    return width if wider else None
+
+
+def promote_types(a: Any, b: Any) -> np.dtype:
+    """JAX's standard promotion of two dtypes, in strict mode as well."""
+    return _promote_types(a, b, _x64())
+
+
+def _x64() -> bool:
+    return jax.config.jax_enable_x64  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@functools.cache
+def _promote_types(a: Any, b: Any, x64: bool) -> np.dtype:
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.promote_types(a, b)
+
+
+def cast(x: Array, dtype: Any) -> Array:
+    """`x` in `dtype`; complex to real is the real part, without a warning."""
+    if x.dtype == dtype:
+        return x
+    if jnp.iscomplexobj(x) and not jnp.issubdtype(dtype, jnp.complexfloating):
+        x = jnp.real(x)
+    return x.astype(dtype)
+
+
+class PackedStructures(eqx.Module):
+    """The output and input structure of an operator, without array leaves: what a
+    solver that works with flat vectors keeps in its state."""
+
+    out_structure: Frozen = eqx.field(static=True)
+    in_structure: Frozen = eqx.field(static=True)
+
+
+def pack_structures(operator: Any) -> PackedStructures:
+    """The structures of an operator, for `ravel_vector` and `unravel_solution`."""
+    in_structure, out_structure = spaces(operator)
+    return PackedStructures(freeze(out_structure), freeze(in_structure))
+
+
+def ravel_vector(
+    pytree: PyTree[Array], packed_structures: PackedStructures
+) -> Inexact[Array, " m"]:
+    """A vector of the operator's output structure, flat.
+
+    Args:
+        pytree: the vector.
+        packed_structures: from `pack_structures`.
+
+    Returns:
+        An array `[m]`, in the common dtype of the vector and its structure.
+
+    Raises:
+        ValueError: another tree or other shapes.
+    """
+    structure = packed_structures.out_structure.thaw()
+    if not same_shapes(structure_of(pytree), structure):
+        raise ValueError(
+            f"the vector has structure {describe(structure_of(pytree))}, but "
+            f"{describe(structure)} is wanted."
+        )
+    return ravel(pytree, common_dtype(pytree, structure))
+
+
+def unravel_solution(
+    solution: Inexact[Array, " n"], packed_structures: PackedStructures
+) -> PyTree[Array]:
+    """A flat solution `[n]` in the operator's input structure."""
+    return unravel(solution, packed_structures.in_structure.thaw())
+
+
+def transpose_packed_structures(
+    packed_structures: PackedStructures,
+) -> PackedStructures:
+    """The structures of the transposed operator."""
+    return PackedStructures(
+        packed_structures.in_structure, packed_structures.out_structure
+    )
+
+
+def describe(structure: PyTree) -> str:
+    """A structure as a person reads it: `f64[3, 2]`, `{'a': f32[2], 'b': c64[]}`."""
+    described = jtu.tree_map(_Word, structure)
+    return repr(described)
+
+
+class _Word:
+    def __init__(self, leaf: Any):
+        name = short_dtype(leaf.dtype)
+        self.word = f"{name}[{', '.join(map(str, leaf.shape))}]"
+
+    def __repr__(self) -> str:
+        return self.word
+
+
+_SHORT = {"bfloat16": "bf16", "float": "f", "complex": "c", "uint": "u", "int": "i"}
+
+
+def short_dtype(dtype: Any) -> str:
+    """`float64` as `f64`, `complex64` as `c64`."""
+    name = np.dtype(dtype).name
+    for long, short in _SHORT.items():
+        if name.startswith(long):
+            return short + name.removeprefix(long)
+    return name

@@ -1,0 +1,127 @@
+"""The sum A + B."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
+
+from .._checks import check_operator, check_same
+from .._functions import add, conj, diagonal, linearise, materialise, tridiagonal
+from .._operator import AbstractLinearOperator
+from .._parts import map_parts, once, operands
+from .._printing import SUM, layout, within
+from .._promotion import product, promoted_structure
+from .._properties import is_diagonal, is_tridiagonal
+from .._provenance import Reflection, reflections
+from .._structures import common_dtype, spaces
+
+
+class AddLinearOperator(AbstractLinearOperator):
+    """The sum of two operators; `operator1 + operator2` builds it.
+
+    Args:
+        operator1, operator2: operators between the same spaces (dtypes promote).
+
+    Raises:
+        ValueError: not operators, or of different structures.
+
+    ```python
+    shifted = lx.MatrixLinearOperator(jnp.ones((3, 3))) + lx.DiagonalLinearOperator(
+        jnp.arange(3.0)
+    )
+    ```
+    """
+
+    operator1: AbstractLinearOperator
+    operator2: AbstractLinearOperator
+    # Which reflections turn one operand into the other: A + Aᴴ is Hermitian.
+    mirror: frozenset[Reflection] = eqx.field(static=True)
+
+    def __init__(
+        self, operator1: AbstractLinearOperator, operator2: AbstractLinearOperator
+    ):
+        check_operator(operator1, "operator1")
+        check_operator(operator2, "operator2")
+        (in1, out1), (in2, out2) = spaces(operator1), spaces(operator2)
+        check_same(in1, in2, "in a sum, the input structures of the two operators")
+        check_same(out1, out2, "in a sum, the output structures of the two operators")
+        self.operator1 = operator1
+        self.operator2 = operator2
+        self.mirror = reflections(operator1, operator2)
+
+    def mv(self, vector):
+        a, b = operands(self)
+        return jtu.tree_map(_plus, product(a, vector), product(b, vector))
+
+    def as_matrix(self):
+        a, b = operands(self)
+        if is_tridiagonal(a):
+            a, b = b, a
+        matrix = a.as_matrix()
+        # A banded operand is added by its bands: no array [n, n] is made for them.
+        if is_diagonal(b):
+            return _plus_band(matrix, diagonal(b), 0)
+        if is_tridiagonal(b) and matrix.shape[0] == matrix.shape[1]:
+            for band, offset in zip(tridiagonal(b), (0, -1, 1)):
+                matrix = _plus_band(matrix, band, offset)
+            return matrix
+        return _plus(matrix, b.as_matrix())
+
+    def transpose(self):
+        return map_parts(lambda part: part.T, self)
+
+    @once
+    def in_structure(self):
+        return promoted_structure(*(spaces(part)[0] for part in operands(self)))
+
+    @once
+    def out_structure(self):
+        return promoted_structure(*(spaces(part)[1] for part in operands(self)))
+
+
+def _plus(x, y):
+    dtype = common_dtype([x, y])
+    return x.astype(dtype) + y.astype(dtype)
+
+
+def _plus_band(matrix, band, offset):
+    dtype = common_dtype([matrix, band])
+    i = jnp.arange(band.size)
+    rows, columns = i + max(-offset, 0), i + max(offset, 0)
+    return matrix.astype(dtype).at[rows, columns].add(band.astype(dtype))
+
+
+@add.register
+def _(operator1: AbstractLinearOperator, operator2: AbstractLinearOperator):
+    return AddLinearOperator(operator1, operator2)
+
+
+@linearise.register
+def _(operator: AddLinearOperator):
+    return map_parts(linearise, operator)
+
+
+@materialise.register
+def _(operator: AddLinearOperator):
+    return map_parts(materialise, operator)
+
+
+@conj.register
+def _(operator: AddLinearOperator):
+    return map_parts(conj, operator)
+
+
+@diagonal.register
+def _(operator: AddLinearOperator):
+    return _plus(*(diagonal(part) for part in operands(operator)))
+
+
+@tridiagonal.register
+def _(operator: AddLinearOperator):
+    bands = (tridiagonal(part) for part in operands(operator))
+    return tuple(map(_plus, *bands))
+
+
+@layout.register
+def _(operator: AddLinearOperator):
+    text = " + ".join(within(part, SUM) for part in operands(operator))
+    return text, SUM

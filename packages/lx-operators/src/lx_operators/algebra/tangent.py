@@ -1,0 +1,103 @@
+"""The tangent of an operator."""
+
+import equinox as eqx
+
+from .._functions import conj, diagonal, linearise, materialise, tridiagonal
+from .._operator import AbstractLinearOperator
+from .._printing import ATOM, layout
+from .._properties import declared, known
+from .._tags import (
+    diagonal_tag,
+    hermitian_tag,
+    lower_triangular_tag,
+    symmetric_tag,
+    tridiagonal_tag,
+    upper_triangular_tag,
+)
+
+# A tangent lies in the linear space that the primal moves in. Semidefinite, nonsingular
+# and unit-diagonal operators are no linear spaces.
+_LINEAR = frozenset(
+    (
+        symmetric_tag,
+        hermitian_tag,
+        diagonal_tag,
+        tridiagonal_tag,
+        lower_triangular_tag,
+        upper_triangular_tag,
+    )
+)
+
+
+class TangentLinearOperator(AbstractLinearOperator):
+    """The derivative of `operator.mv` with respect to the operator, in the direction of
+    a tangent: used by the differentiation rules.
+
+    Args:
+        primal: an operator.
+        tangent: the same pytree, each leaf a tangent of the primal's, or None.
+    """
+
+    primal: AbstractLinearOperator
+    tangent: AbstractLinearOperator
+
+    def _tangent_of(self, fn):
+        _, out = eqx.filter_jvp(fn, (self.primal,), (self.tangent,))
+        return out
+
+    def mv(self, vector):
+        return self._tangent_of(lambda operator: operator.mv(vector))
+
+    def as_matrix(self):
+        return self._tangent_of(lambda operator: operator.as_matrix())
+
+    def transpose(self):
+        return _through(lambda operator: operator.transpose(), self)
+
+    def in_structure(self):
+        return self.primal.in_structure()
+
+    def out_structure(self):
+        return self.primal.out_structure()
+
+
+def _through(fn, operator: TangentLinearOperator) -> TangentLinearOperator:
+    """The tangent of `fn(primal)`, itself an operator."""
+    primal, tangent = eqx.filter_jvp(fn, (operator.primal,), (operator.tangent,))
+    return TangentLinearOperator(primal, tangent)
+
+
+@declared.register
+def _(operator: TangentLinearOperator):
+    return known(operator.primal) & _LINEAR
+
+
+@linearise.register
+def _(operator: TangentLinearOperator):
+    return _through(linearise, operator)
+
+
+@materialise.register
+def _(operator: TangentLinearOperator):
+    return _through(materialise, operator)
+
+
+@conj.register
+def _(operator: TangentLinearOperator):
+    return _through(conj, operator)
+
+
+@diagonal.register
+def _(operator: TangentLinearOperator):
+    return operator._tangent_of(diagonal)
+
+
+@tridiagonal.register
+def _(operator: TangentLinearOperator):
+    return operator._tangent_of(tridiagonal)
+
+
+@layout.register
+def _(operator: TangentLinearOperator):
+    inner, _ = layout(operator.primal)
+    return f"TangentLinearOperator({inner})", ATOM

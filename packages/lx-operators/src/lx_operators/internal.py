@@ -1,0 +1,60 @@
+"""What the floors above, and third-party solvers, build on beyond the public names:
+pytrees as flat vectors, norms, dtypes, promotion."""
+
+from ._norms import max_norm, rms_norm, sum_squares, tree_dot, two_norm
+from ._printing import summary
+from ._promotion import conform
+from ._properties import known
+from ._structures import (
+    Frozen,
+    PackedStructures,
+    Structure,
+    common_dtype,
+    complex_to_real_dtype,
+    default_floating_dtype,
+    describe,
+    freeze,
+    is_real,
+    pack_structures,
+    promote_types,
+    ravel,
+    ravel_vector,
+    same_shapes,
+    structure_of,
+    transpose_packed_structures,
+    unravel,
+    unravel_solution,
+)
+from ._tags import inverse_tags
+from .algebra.promoted import promoted
+
+__all__ = [
+    "Frozen",
+    "PackedStructures",
+    "Structure",
+    "common_dtype",
+    "complex_to_real_dtype",
+    "conform",
+    "default_floating_dtype",
+    "describe",
+    "freeze",
+    "inverse_tags",
+    "is_real",
+    "known",
+    "max_norm",
+    "pack_structures",
+    "promote_types",
+    "promoted",
+    "ravel",
+    "ravel_vector",
+    "rms_norm",
+    "same_shapes",
+    "structure_of",
+    "sum_squares",
+    "summary",
+    "transpose_packed_structures",
+    "tree_dot",
+    "two_norm",
+    "unravel",
+    "unravel_solution",
+]

@@ -1,0 +1,1 @@
+"""Operators that hold data: one a file."""

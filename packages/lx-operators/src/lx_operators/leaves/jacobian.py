@@ -1,0 +1,155 @@
+"""The Jacobian of a function, without a matrix."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.tree_util as jtu
+from jaxtyping import Array, Inexact, PyTree
+
+from .._checks import check_claims, check_transposable
+from .._closure import close
+from .._functions import conj, linearise, materialise
+from .._operator import AbstractLinearOperator
+from .._promotion import apply_linear, conform
+from .._properties import declared, is_own_adjoint, is_own_transpose
+from .._stored import probed, stored
+from .._structures import Frozen, floating, is_real, spaces, structure_of
+from .._tags import Tags, as_tags, transpose_tags
+from .function import FunctionLinearOperator, output_structure
+
+
+class JacobianLinearOperator(AbstractLinearOperator):
+    """The Jacobian ∂f/∂x of `fn(x, args)` at `x`.
+
+    Its products are Jacobian-vector products; no matrix is formed unless asked for.
+    Each product runs `fn` again; `lx.linearise` runs it once and for all.
+
+    Args:
+        fn: a function `(x, args) ↦ y`, of pytrees of floating or complex arrays.
+        x: the point, a pytree of arrays.
+        args: passed to `fn`; any pytree, not differentiated by the products.
+        tags: a tag or an iterable of tags.
+        jac: how products are made. `"fwd"`: by forward mode. `"bwd"`: by reverse mode
+            alone, for functions that have only a custom vjp. `None`: forward mode for
+            products, and for `as_matrix` whichever needs fewer.
+        closure_convert: whether arrays that `fn` closes over become part of the
+            operator, as in `FunctionLinearOperator`.
+
+    Raises:
+        ValueError: `jac` is none of these, `fn` returns something else than floating or
+            complex arrays, or a tag needs equal input and output structure.
+
+    ```python
+    operator = lx.JacobianLinearOperator(lambda x, args: jnp.sin(x), jnp.ones(3))
+    ```
+    """
+
+    fn: Callable[[PyTree[Inexact[Array, "..."]], PyTree[Any]], PyTree]
+    x: PyTree[Inexact[Array, "..."]]
+    args: PyTree[Any]
+    tags: Tags = eqx.field(static=True)
+    jac: Literal["fwd", "bwd"] | None = eqx.field(static=True)
+    output_structure: Frozen = eqx.field(static=True)
+
+    def __init__(
+        self,
+        fn: Callable[[PyTree, PyTree], PyTree],
+        x: PyTree,
+        args: PyTree[Any] = None,
+        tags: object = (),
+        jac: Literal["fwd", "bwd"] | None = None,
+        closure_convert: bool = True,
+    ):
+        if jac not in (None, "fwd", "bwd"):
+            raise ValueError(f"`jac` must be None, 'fwd' or 'bwd', but got {jac!r}.")
+        self.x = jtu.tree_map(floating, x)
+        self.args = args
+        if closure_convert:
+            fn = close(fn, self.x, args)
+        self.fn = fn
+        self.jac = jac
+        self.output_structure = output_structure(fn, self.x, args)
+        self.tags = as_tags(tags)
+        check_claims(self)
+
+    def at(self, x: PyTree[Array]) -> PyTree[Array]:
+        """`fn(x, args)`."""
+        return self.fn(x, self.args)
+
+    def mv(self, vector):
+        vector = conform(vector, self.in_structure(), "the vector")
+        return apply_linear(self._product(), vector, self.in_structure())
+
+    def _product(self) -> Callable[[PyTree[Array]], PyTree[Array]]:
+        if self.jac == "bwd":
+            return _twice_back(self)
+        return lambda v: jax.jvp(self.at, (self.x,), (v,))[1]
+
+    def as_matrix(self):
+        return probed(self, by=_FEWEST[self.jac])
+
+    def transpose(self):
+        if is_own_transpose(self):
+            return self
+        if self.jac == "fwd" or is_own_adjoint(self):
+            return linearise(self).transpose()
+        check_transposable(self)
+        return FunctionLinearOperator(
+            _back(self), self.out_structure(), transpose_tags(self.tags)
+        )
+
+    def in_structure(self):
+        return structure_of(self.x)
+
+    def out_structure(self):
+        return self.output_structure.thaw()
+
+
+_FEWEST = {None: "fewest", "fwd": "columns", "bwd": "rows"}
+
+
+def _back(operator: JacobianLinearOperator) -> Callable[[PyTree[Array]], PyTree[Array]]:
+    """The product of the transpose."""
+    _, vjp = jax.vjp(operator.at, operator.x)
+    return lambda cotangent: vjp(cotangent)[0]
+
+
+def _twice_back(
+    operator: JacobianLinearOperator,
+) -> Callable[[PyTree[Array]], PyTree[Array]]:
+    """The product by reverse mode alone: the transpose of the product of the transpose,
+    or that itself where the tags say that it is the same."""
+    back = _back(operator)
+    if is_own_transpose(operator):
+        return back
+    check_transposable(operator)
+    transpose = jax.linear_transpose(back, operator.out_structure())
+    return lambda v: transpose(v)[0]
+
+
+@declared.register
+def _(operator: JacobianLinearOperator):
+    return operator.tags
+
+
+@linearise.register
+def _(operator: JacobianLinearOperator):
+    if operator.jac == "bwd":
+        fn = _twice_back(operator)
+    else:
+        _, fn = jax.linearize(operator.at, operator.x)
+    return FunctionLinearOperator(fn, operator.in_structure(), operator.tags)
+
+
+@materialise.register
+def _(operator: JacobianLinearOperator):
+    return stored(operator)
+
+
+@conj.register
+def _(operator: JacobianLinearOperator):
+    if is_real(*spaces(operator)):
+        return operator
+    return conj(linearise(operator))

@@ -1,0 +1,101 @@
+"""An operator that is a matrix."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Inexact
+
+from .._checks import check_claims, check_square
+from .._functions import conj, diagonal, materialise, tridiagonal
+from .._operator import AbstractLinearOperator
+from .._promotion import conform
+from .._properties import declared, is_own_transpose
+from .._structures import floating
+from .._tags import Tags, as_tags, tagged_diagonal, transpose_tags
+from ..algebra.tagged import with_tags
+from .diagonal import DiagonalLinearOperator
+
+
+class MatrixLinearOperator(AbstractLinearOperator):
+    """A matrix, mapping vectors `[n]` to vectors `[m]`.
+
+    Args:
+        matrix: an array `[m, n]`; integers become floating.
+        tags: a tag or an iterable of tags.
+
+    Raises:
+        ValueError: `matrix` is not two-dimensional, or a tag needs a square one.
+
+    ```python
+    operator = lx.MatrixLinearOperator(jnp.eye(3), lx.symmetric_tag)
+    operator.mv(jnp.ones(3))
+    ```
+    """
+
+    matrix: Inexact[Array, "a b"]
+    tags: Tags = eqx.field(static=True)
+
+    def __init__(self, matrix: ArrayLike, tags: object = ()):
+        if jnp.ndim(matrix) != 2:
+            raise ValueError(
+                "`matrix` must be a two-dimensional array, but got shape "
+                f"{jnp.shape(matrix)}; for maps between arrays of other shapes use "
+                "`PyTreeLinearOperator`."
+            )
+        self.matrix = floating(matrix)
+        self.tags = as_tags(tags)
+        check_claims(self)
+
+    def mv(self, vector):
+        vector = conform(vector, self.in_structure(), "the vector")
+        matrix = self.matrix.astype(vector.dtype)
+        if tagged_diagonal(self.tags):
+            return jnp.diagonal(matrix) * vector
+        return jnp.matmul(matrix, vector, precision=jax.lax.Precision.HIGHEST)
+
+    def as_matrix(self):
+        return self.matrix
+
+    def transpose(self):
+        if is_own_transpose(self):
+            return self
+        return MatrixLinearOperator(self.matrix.T, transpose_tags(self.tags))
+
+    def in_structure(self):
+        return jax.ShapeDtypeStruct(self.matrix.shape[1:], self.matrix.dtype)
+
+    def out_structure(self):
+        return jax.ShapeDtypeStruct(self.matrix.shape[:1], self.matrix.dtype)
+
+
+@declared.register
+def _(operator: MatrixLinearOperator):
+    return operator.tags
+
+
+@materialise.register
+def _(operator: MatrixLinearOperator):
+    if not tagged_diagonal(operator.tags):
+        return operator
+    return with_tags(DiagonalLinearOperator(diagonal(operator)), operator.tags)
+
+
+@diagonal.register
+def _(operator: MatrixLinearOperator):
+    return jnp.diagonal(operator.matrix)
+
+
+@tridiagonal.register
+def _(operator: MatrixLinearOperator):
+    check_square(operator)
+    main, lower, upper = (jnp.diagonal(operator.matrix, k) for k in (0, -1, 1))
+    if tagged_diagonal(operator.tags):
+        return main, jnp.zeros_like(lower), jnp.zeros_like(upper)
+    return main, lower, upper
+
+
+@conj.register
+def _(operator: MatrixLinearOperator):
+    if not jnp.iscomplexobj(operator.matrix):
+        return operator
+    return MatrixLinearOperator(operator.matrix.conj(), operator.tags)

@@ -1,0 +1,569 @@
+"""The laws of linear operators, as a test suite that any operator type can inherit.
+
+Name a factory; pytest finds the rest.
+
+```python
+from lx_operators.testing import OperatorLaws
+
+class TestCirculant(OperatorLaws):
+    def make(self, dtype, key):
+        return Circulant(jax.random.normal(key, (4,), dtype))
+```
+
+Every law runs for every dtype. Without pytest, `OperatorLaws.check()` runs them all.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from . import _properties as properties
+from ._functions import conj, diagonal, linearise, materialise, tridiagonal
+from ._operator import AbstractLinearOperator
+from ._printing import summary
+from ._properties import known
+from ._structures import (
+    Structure,
+    cast,
+    common_dtype,
+    complex_to_real_dtype,
+    describe,
+    is_real,
+    promote_types,
+    size_of,
+    spaces,
+    structure_of,
+    unravel,
+)
+from ._tags import (
+    diagonal_tag,
+    hermitian_tag,
+    implied,
+    lower_triangular_tag,
+    negative_semidefinite_tag,
+    nonsingular_tag,
+    positive_semidefinite_tag,
+    symmetric_tag,
+    tridiagonal_tag,
+    unit_diagonal_tag,
+    upper_triangular_tag,
+)
+from ._verify import deviation
+from .algebra.tangent import TangentLinearOperator
+
+_QUESTIONS = {
+    symmetric_tag: properties.is_symmetric,
+    hermitian_tag: properties.is_hermitian,
+    diagonal_tag: properties.is_diagonal,
+    tridiagonal_tag: properties.is_tridiagonal,
+    unit_diagonal_tag: properties.has_unit_diagonal,
+    lower_triangular_tag: properties.is_lower_triangular,
+    upper_triangular_tag: properties.is_upper_triangular,
+    positive_semidefinite_tag: properties.is_positive_semidefinite,
+    negative_semidefinite_tag: properties.is_negative_semidefinite,
+    nonsingular_tag: properties.is_nonsingular,
+}
+
+
+class OperatorLaws:
+    """The laws that every linear operator obeys. Subclass it, and define `make`.
+
+    Class attributes, to be overridden where they do not suit:
+
+    - `dtypes`: what `make` is called with; those of 64 bits only while x64 is enabled.
+    - `promotes`: whether `mv` takes vectors of other dtypes than `in_structure()`.
+    - `differentiable`: whether products can be differentiated with respect to the
+      operator's arrays.
+    - `seed`: of all random numbers.
+
+    ```python
+    class TestScaled(lx.testing.OperatorLaws):
+        def make(self, dtype, key):
+            return 2.0 * lx.MatrixLinearOperator(jax.random.normal(key, (3, 2), dtype))
+
+        def matrix(self, operator):
+            return 2.0 * np.asarray(operator.operator.matrix)
+
+    TestScaled().check()
+    ```
+    """
+
+    dtypes: tuple[str, ...] = ("float32", "float64", "complex64", "complex128")
+    promotes: bool = True
+    differentiable: bool = True
+    seed: int = 0
+
+    def make(self, dtype: str, key: Array) -> AbstractLinearOperator:
+        """An operator of small size (say 3 to 6) with elements of about one."""
+        raise NotImplementedError
+
+    def matrix(self, operator: AbstractLinearOperator) -> np.ndarray | None:
+        """What the operator's dense matrix must be, if that is known independently."""
+        return None
+
+    def check(self) -> None:
+        """Run all laws for all dtypes, without pytest.
+
+        Raises:
+            AssertionError: naming every law that fails.
+        """
+        failures = []
+        for dtype in self._dtypes():
+            for name in sorted(name for name in dir(self) if name.startswith("test_")):
+                try:
+                    getattr(self, name)(dtype)
+                except Exception as error:
+                    failures.append(f"{name.removeprefix('test_')}, {dtype}: {error}")
+        if failures:
+            raise AssertionError("\n".join(failures))
+
+    def pytest_generate_tests(self, metafunc: Any) -> None:
+        """Tells pytest of the dtypes."""
+        if "dtype" in metafunc.fixturenames:
+            metafunc.parametrize("dtype", self._dtypes())
+
+    def _dtypes(self) -> list[str]:
+        x64 = jnp.result_type(float) == jnp.float64
+        return [dtype for dtype in self.dtypes if x64 or dtype in _SINGLE]
+
+    def _subject(self, dtype: str) -> "_Subject":
+        key, vectors = jax.random.split(jax.random.key(self.seed))
+        return _Subject(self.make(dtype, key), vectors, dtype)
+
+    # What an operator is
+
+    def test_structures(self, dtype):
+        """Structures are of floating or complex arrays, and products have them."""
+        subject = self._subject(dtype)
+        operator, (ins, outs) = subject.operator, spaces(subject.operator)
+        for leaf in jtu.tree_leaves((ins, outs)):
+            subject.demand(
+                isinstance(leaf, jax.ShapeDtypeStruct)
+                and jnp.issubdtype(leaf.dtype, jnp.inexact)
+                and leaf == jax.ShapeDtypeStruct(leaf.shape, leaf.dtype),
+                f"{leaf} is no plain `ShapeDtypeStruct` of inexact dtype",
+            )
+        given = structure_of(operator.mv(subject.vector()))
+        subject.demand(
+            given == outs, f"`mv` gives {describe(given)}, not {describe(outs)}"
+        )
+        subject.equal(operator.in_size(), size_of(ins), "in_size")
+        subject.equal(operator.out_size(), size_of(outs), "out_size")
+
+    def test_linearity(self, dtype):
+        """A(ax + by) = a Ax + b Ay."""
+        subject = self._subject(dtype)
+        ins, _ = spaces(subject.operator)
+        a, b = (0.7, -1.3) if is_real(ins) else (0.7 + 0.4j, -1.3j)
+        x, y = subject.flat(ins), subject.flat(ins)
+        apart = a * subject.times(x) + b * subject.times(y)
+        subject.close(subject.times(a * x + b * y), apart, "A(ax + by)")
+
+    def test_matrix(self, dtype):
+        """`as_matrix` is the matrix of the products, in the common dtype."""
+        subject = self._subject(dtype)
+        matrix = subject.operator.as_matrix()
+        subject.close(matrix, subject.dense, "as_matrix()")
+        x = subject.flat(spaces(subject.operator)[0])
+        subject.close(subject.times(x), subject.dense @ x, "mv")
+        subject.equal(
+            matrix.dtype, common_dtype(*spaces(subject.operator)), "as_matrix().dtype"
+        )
+        expected = self.matrix(subject.operator)
+        if expected is not None:
+            subject.close(matrix, expected, "as_matrix() against `matrix`")
+
+    def test_transpose(self, dtype):
+        """`.T` has the transposed matrix and structures."""
+        subject = self._subject(dtype)
+        subject.reflected(subject.operator.T, subject.dense.T, "T")
+
+    def test_transpose_of_transpose(self, dtype):
+        """(Aᵀ)ᵀ = A."""
+        subject = self._subject(dtype)
+        subject.same(subject.operator.T.T, subject.dense, "T.T")
+
+    def test_adjoint(self, dtype):
+        """⟨y, Ax⟩ = ⟨Aᴴy, x⟩, and `.H` is the conjugate transpose."""
+        subject = self._subject(dtype)
+        operator = subject.operator
+        subject.reflected(operator.H, subject.dense.conj().T, "H")
+        subject.reflected(operator.adjoint(), subject.dense.conj().T, "adjoint()")
+        ins, outs = spaces(operator)
+        x, y = subject.flat(ins), subject.flat(outs)
+        left = np.vdot(y, subject.times(x))
+        right = np.vdot(_times(operator.H, y), x)
+        subject.close(left, right, "⟨y, Ax⟩", scale=_norm(x) * _norm(y))
+
+    def test_conj(self, dtype):
+        """`conj` has the conjugate matrix; twice is nothing."""
+        subject = self._subject(dtype)
+        conjugate = conj(subject.operator)
+        subject.same(conjugate, subject.dense.conj(), "conj")
+        subject.same(conj(conjugate), subject.dense, "conj(conj)")
+
+    def test_linearise(self, dtype):
+        """`linearise` is the same map, and knows as much."""
+        subject = self._subject(dtype)
+        linear = linearise(subject.operator)
+        subject.same(linear, subject.dense, "linearise")
+        subject.knows(linear, known(subject.operator), "linearise")
+
+    def test_materialise(self, dtype):
+        """`materialise` is the same map, and knows as much."""
+        subject = self._subject(dtype)
+        stored = materialise(subject.operator)
+        subject.same(stored, subject.dense, "materialise")
+        subject.knows(stored, known(subject.operator), "materialise")
+
+    def test_diagonal(self, dtype):
+        """`diagonal` is that of the matrix."""
+        subject = self._subject(dtype)
+        subject.close(diagonal(subject.operator), np.diagonal(subject.dense), "diag")
+
+    def test_tridiagonal(self, dtype):
+        """`tridiagonal` is that of the matrix; of a rectangular one it is an error."""
+        subject = self._subject(dtype)
+        m, n = subject.dense.shape
+        if m != n:
+            try:
+                tridiagonal(subject.operator)
+            except ValueError:
+                return
+            subject.fail("`tridiagonal` of a rectangular operator raised no ValueError")
+        bands = tridiagonal(subject.operator)
+        for band, offset in zip(bands, (0, -1, 1), strict=True):
+            # NumPy has no off-diagonals of a 0×0 matrix
+            expected = np.diagonal(subject.dense, offset) if n else np.zeros(0)
+            subject.close(band, expected, f"diagonal {offset}")
+
+    # What is known of it
+
+    def test_tags(self, dtype):
+        """Every property that is claimed is true of the dense matrix."""
+        subject = self._subject(dtype)
+        subject.honest(subject.operator, subject.dense, "A")
+        subject.honest(subject.operator.T, subject.dense.T, "A.T")
+        subject.honest(subject.operator.H, subject.dense.conj().T, "A.H")
+        subject.honest(conj(subject.operator), subject.dense.conj(), "conj(A)")
+
+    def test_implications(self, dtype):
+        """What follows from what is claimed, is claimed."""
+        subject = self._subject(dtype)
+        claimed = _claims(subject.operator)
+        real = is_real(*spaces(subject.operator))
+        if subject.dense.shape == (1, 1):
+            claimed |= {diagonal_tag}
+        missing = implied(claimed, real) & frozenset(_QUESTIONS) - claimed
+        subject.demand(not missing, f"{set(claimed)} imply {set(missing)}")
+
+    def test_algebra(self, dtype):
+        """Sums, products and scalings have the matrices they should have, and claim
+        only what is true."""
+        subject = self._subject(dtype)
+        a, d = subject.operator, subject.dense
+        h, dh = a.H, d.conj().T
+        composites = {
+            "A + A": (a + a, d + d),
+            "A - A": (a - a, d - d),
+            "-A": (-a, -d),
+            "2 * A": (2 * a, 2 * d),
+            "A / -2.0": (a / -2.0, d / -2.0),
+            "0 * A": (0 * a, 0 * d),
+            "A.H @ A": (h @ a, dh @ d),
+            "A @ A.T": (a @ a.T, d @ d.T),
+            "(A.H @ A) @ (A.H @ A)": ((h @ a) @ (h @ a), dh @ d @ dh @ d),
+        }
+        for name, (operator, matrix) in composites.items():
+            subject.close(operator.as_matrix(), matrix, name)
+            x = subject.flat(spaces(operator)[0])
+            subject.close(_times(operator, x), matrix @ x, f"({name}).mv")
+            subject.honest(operator, matrix, name)
+        gram = _claims(h @ a)
+        subject.demand(positive_semidefinite_tag in gram, "A.H @ A is not known as psd")
+
+    # How it behaves under JAX's transformations
+
+    def test_jit(self, dtype):
+        """Products under `eqx.filter_jit`, with the operator as argument and as
+        constant."""
+        subject = self._subject(dtype)
+        x = subject.vector()
+        expected = _wide(_ravel(subject.operator.mv(x)))
+        inside = eqx.filter_jit(lambda operator, x: operator.mv(x))(subject.operator, x)
+        subject.close(_ravel(inside), expected, "mv of an argument")
+        around = jax.jit(lambda x: subject.operator.mv(x))(x)
+        subject.close(_ravel(around), expected, "mv of a constant")
+
+    def test_vmap(self, dtype):
+        """Products with a batch of vectors."""
+        subject = self._subject(dtype)
+        ins, _ = spaces(subject.operator)
+        columns = [subject.flat(ins) for _ in range(3)]
+        vectors = [_vector(x, ins) for x in columns]
+        batch = jtu.tree_map(lambda *leaves: jnp.stack(leaves), *vectors)
+        out = jax.vmap(lambda x: _ravel(subject.operator.mv(x)))(batch)
+        subject.close(out.T, subject.dense @ np.stack(columns, axis=1), "batch")
+
+    def test_jvp(self, dtype):
+        """A product is its own derivative."""
+        subject = self._subject(dtype)
+        ins, _ = spaces(subject.operator)
+        x, v = subject.flat(ins), subject.flat(ins)
+        vectors = (_vector(x, ins),), (_vector(v, ins),)
+        _, out = jax.jvp(lambda x: subject.operator.mv(x), *vectors)
+        subject.close(_ravel(out), subject.dense @ v, "jvp")
+
+    def test_vjp(self, dtype):
+        """The reverse derivative of a product is the product of the transpose."""
+        subject = self._subject(dtype)
+        _, outs = spaces(subject.operator)
+        y = subject.flat(outs)
+        _, vjp = jax.vjp(lambda x: subject.operator.mv(x), subject.vector())
+        (out,) = vjp(_vector(y, outs))
+        subject.close(_ravel(out), subject.dense.T @ y, "vjp")
+
+    def test_linear_transpose(self, dtype):
+        """JAX's transpose of a product is the product of the transpose."""
+        subject = self._subject(dtype)
+        ins, outs = spaces(subject.operator)
+        y = subject.flat(outs)
+        transpose = jax.linear_transpose(lambda x: subject.operator.mv(x), ins)
+        (out,) = transpose(_vector(y, outs))
+        subject.close(_ravel(out), subject.dense.T @ y, "linear_transpose")
+
+    def test_derivative(self, dtype):
+        """The derivative with respect to the operator's arrays is a difference quotient
+        of its matrix, and what `TangentLinearOperator` gives."""
+        subject = self._subject(dtype)
+        arrays, rest = eqx.partition(subject.operator, eqx.is_inexact_array)
+        if not self.differentiable or not jtu.tree_leaves(arrays):
+            return
+        tangents = jtu.tree_map(subject.like, arrays)
+
+        def matrix(arrays: PyTree) -> Array:
+            return eqx.combine(arrays, rest).as_matrix()
+
+        _, out = jax.jvp(matrix, (arrays,), (tangents,))
+        step = {"float64": 1e-5, "complex128": 1e-5}.get(dtype, 1e-2)
+        ahead, behind = (
+            _wide(matrix(jtu.tree_map(lambda x, t, h=h: x + h * t, arrays, tangents)))
+            for h in (step, -step)
+        )
+        quotient = (ahead - behind) / (2 * step)
+        subject.close(out, quotient, "derivative", slack=3e3)
+        tangent = TangentLinearOperator(subject.operator, tangents)
+        subject.close(tangent.as_matrix(), _wide(out), "tangent.as_matrix()")
+        x = subject.flat(spaces(tangent)[0])
+        subject.close(_times(tangent, x), _wide(out) @ x, "tangent.mv")
+        for name, of_tangent, expected in (
+            ("tangent.T", tangent.T, _wide(out).T),
+            ("linearise(tangent)", linearise(tangent), _wide(out)),
+            ("materialise(tangent)", materialise(tangent), _wide(out)),
+            ("conj(tangent)", conj(tangent), _wide(out).conj()),
+        ):
+            subject.close(of_tangent.as_matrix(), expected, name)
+        subject.close(diagonal(tangent), np.diagonal(_wide(out)), "diagonal(tangent)")
+
+    # What it takes, and how it looks
+
+    def test_promotion(self, dtype):
+        """A real operator takes complex vectors, any operator wider ones and integers;
+        dtypes promote by JAX's rules."""
+        if not self.promotes:
+            return
+        subject = self._subject(dtype)
+        ins, outs = spaces(subject.operator)
+        wider = [jnp.complex64] if is_real(ins) else []
+        if jnp.result_type(float) == jnp.float64:
+            wider.append(jnp.float64)
+        for extra in wider:
+            given = jtu.tree_map(
+                lambda leaf, extra=extra: jax.ShapeDtypeStruct(
+                    leaf.shape, promote_types(leaf.dtype, extra)
+                ),
+                ins,
+            )
+            x = subject.flat(given)
+            out = subject.operator.mv(_vector(x, given))
+            name = f"mv of {jnp.dtype(extra).name}"
+            subject.close(_ravel(out), subject.dense @ x, name)
+            for leaf, known_leaf in zip(jtu.tree_leaves(out), jtu.tree_leaves(outs)):
+                wanted = promote_types(known_leaf.dtype, extra)
+                subject.equal(leaf.dtype, wanted, f"dtype of {name}")
+        ones = jtu.tree_map(lambda leaf: jnp.ones(leaf.shape, int), ins)
+        out = _wide(_ravel(subject.operator.mv(ones)))
+        subject.close(out, subject.dense.sum(axis=1), "mv of integers")
+
+    def test_pytree(self, dtype):
+        """An operator is a pytree: taken apart and put together, it is the same."""
+        subject = self._subject(dtype)
+        leaves, treedef = jtu.tree_flatten(subject.operator)
+        again = jtu.tree_unflatten(treedef, leaves)
+        subject.same(again, subject.dense, "unflattened")
+        subject.knows(again, known(subject.operator), "unflattened")
+
+    def test_printing(self, dtype):
+        """An operator prints on one line, also while it is traced."""
+        subject = self._subject(dtype)
+        text = repr(subject.operator)
+        subject.demand(text and "\n" not in text, f"{text!r} is no single line")
+        seen = []
+
+        def trace(operator: AbstractLinearOperator) -> None:
+            seen.append(repr(operator))
+
+        eqx.filter_jit(trace)(subject.operator)
+        subject.equal(seen, [text], "text of a traced operator")
+
+
+_SINGLE = ("float16", "bfloat16", "float32", "complex64")
+
+
+class _Subject:
+    """An operator under test, its matrix by products, and how it is compared."""
+
+    def __init__(self, operator: AbstractLinearOperator, key: Array, dtype: str):
+        self.operator = operator
+        self.dtype = dtype
+        self._seed = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        ins, outs = spaces(operator)
+        self.epsilon = max(
+            (float(jnp.finfo(x.dtype).eps) for x in jtu.tree_leaves((ins, outs))),
+            default=0.0,
+        )
+        basis = np.eye(size_of(ins))
+        columns = [self.times(e) for e in basis]
+        self.dense = np.stack(columns, axis=1) if columns else _no_columns(outs)
+
+    def flat(self, structure: Structure) -> np.ndarray:
+        """A random vector; where a leaf is real, so are its elements."""
+        parts = [np.zeros(0)]
+        for leaf in jtu.tree_leaves(structure):
+            real, imag = self._seed.standard_normal((2, leaf.size))
+            parts.append(real if is_real(leaf) else real + 1j * imag)
+        narrow = np.concatenate(parts)
+        dtype = complex_to_real_dtype(common_dtype(structure))
+        return narrow.astype(_complex_if(dtype, narrow)).astype(narrow.dtype)
+
+    def vector(self) -> PyTree[Array]:
+        ins, _ = spaces(self.operator)
+        return _vector(self.flat(ins), ins)
+
+    def like(self, array: Array) -> Array:
+        """A random array of the same shape and dtype."""
+        structure = structure_of(array)
+        return _vector(self.flat(structure), structure)
+
+    def times(self, x: np.ndarray) -> np.ndarray:
+        return _times(self.operator, x)
+
+    # Demands
+
+    def fail(self, what: str) -> None:
+        raise AssertionError(f"{summary(self.operator)} ({self.dtype}): {what}")
+
+    def demand(self, holds: Any, what: str) -> None:
+        if not holds:
+            self.fail(what)
+
+    def equal(self, got: Any, wanted: Any, what: str) -> None:
+        self.demand(got == wanted, f"{what} is {got!r}, but should be {wanted!r}")
+
+    def close(
+        self, got: Any, wanted: Any, what: str, scale: float = 0.0, slack: float = 1.0
+    ) -> None:
+        got, wanted = _wide(got), _wide(wanted)
+        self.equal(got.shape, wanted.shape, f"the shape of {what}")
+        scale = max(scale, float(np.max(np.abs(wanted), initial=0.0)), 1.0)
+        error = float(np.max(np.abs(got - wanted), initial=0.0))
+        self.demand(
+            error <= 500 * slack * self.epsilon * scale,
+            f"{what} is off by {error:.1e}:\n{got}\nbut should be\n{wanted}",
+        )
+
+    def same(
+        self, operator: AbstractLinearOperator, matrix: np.ndarray, what: str
+    ) -> None:
+        """Of this operator's structures, and with this matrix."""
+        self.equal(spaces(operator), spaces(self.operator), f"the structures of {what}")
+        self._acts_as(operator, matrix, what)
+
+    def reflected(
+        self, operator: AbstractLinearOperator, matrix: np.ndarray, what: str
+    ) -> None:
+        """Of this operator's structures reversed, and with this matrix."""
+        swapped = spaces(self.operator)[::-1]
+        self.equal(spaces(operator), swapped, f"the structures of {what}")
+        self._acts_as(operator, matrix, what)
+
+    def _acts_as(
+        self, operator: AbstractLinearOperator, matrix: np.ndarray, what: str
+    ) -> None:
+        self.close(operator.as_matrix(), matrix, f"({what}).as_matrix()")
+        ins, outs = spaces(operator)
+        x = self.flat(ins)
+        out = operator.mv(_vector(x, ins))
+        self.equal(structure_of(out), outs, f"the structure of ({what}).mv")
+        self.close(_ravel(out), matrix @ x, f"({what}).mv")
+
+    def knows(self, operator: AbstractLinearOperator, tags: Any, what: str) -> None:
+        missing = {repr(tag) for tag in tags & frozenset(_QUESTIONS) - known(operator)}
+        self.demand(not missing, f"{what} forgets {missing}")
+
+    def honest(
+        self, operator: AbstractLinearOperator, matrix: np.ndarray, what: str
+    ) -> None:
+        """Every claim is true of the matrix."""
+        scale = max(1.0, float(np.max(np.abs(matrix), initial=0.0)))
+        for tag in _claims(operator):
+            error, _ = deviation(tag, matrix)
+            self.demand(
+                error <= 500 * self.epsilon * scale,
+                f"{what} claims to be {tag.name}, but is\n{matrix}",
+            )
+
+
+def _claims(operator: AbstractLinearOperator) -> frozenset:
+    return frozenset(tag for tag, question in _QUESTIONS.items() if question(operator))
+
+
+def _no_columns(outs: Structure) -> np.ndarray:
+    return np.zeros((size_of(outs), 0))
+
+
+def _complex_if(real: Any, values: np.ndarray) -> Any:
+    """`real`, rounded to which random numbers are, or its complex companion."""
+    if not np.iscomplexobj(values):
+        return real
+    return promote_types(real, jnp.complex64)
+
+
+def _vector(x: np.ndarray, structure: Structure) -> PyTree[Array]:
+    """A flat NumPy vector as one of this structure, exactly."""
+    vector = unravel(jnp.asarray(x), structure)
+    return jtu.tree_map(lambda leaf, s: cast(leaf, s.dtype), vector, structure)
+
+
+def _times(operator: AbstractLinearOperator, x: np.ndarray) -> np.ndarray:
+    return _wide(_ravel(operator.mv(_vector(x, spaces(operator)[0]))))
+
+
+def _ravel(vector: PyTree[Array]) -> Array:
+    leaves = [jnp.ravel(leaf) for leaf in jtu.tree_leaves(vector)]
+    dtype = common_dtype(leaves)
+    return jnp.concatenate([leaf.astype(dtype) for leaf in leaves] or [jnp.zeros(0)])
+
+
+def _wide(x: Any) -> np.ndarray:
+    x = np.asarray(x)
+    return x.astype(np.complex128 if np.iscomplexobj(x) else np.float64)
+
+
+def _norm(x: np.ndarray) -> float:
+    return float(np.linalg.norm(x))

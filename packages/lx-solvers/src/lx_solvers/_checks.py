@@ -1,0 +1,53 @@
+"""What solvers demand of operators, states and options: errors that say what to do."""
+
+import difflib
+import warnings
+from collections.abc import Collection
+from typing import Any
+
+from lx_operators import AbstractLinearOperator
+
+from ._solver import Options
+
+
+def check_square(operator: AbstractLinearOperator, solver: str) -> None:
+    """`solver` handles square operators only."""
+    m, n = operator.out_size(), operator.in_size()
+    if m != n:
+        raise ValueError(
+            f"`{solver}` solves square systems only, but the operator's matrix is {m} by "
+            f"{n}: {operator!r}. For least-squares and minimum-norm solutions use `QR`, "
+            "`LSMR` or `AutoLinearSolver(well_posed=None)`."
+        )
+
+
+def check_state(state: Any, kind: type, solver: str) -> None:
+    """A state must come from the same kind of solver."""
+    if not isinstance(state, kind):
+        raise ValueError(
+            f"`state` must be what `{solver}.init` returned, but got a value of type "
+            f"`{type(state).__name__}`; build it with "
+            "`state = solver.init(operator, options)` from the solver that is to use it."
+        )
+
+
+def check_options(options: Options, known: Collection[str], solver: str) -> None:
+    """Warn, at trace time, of options that `solver` does not know.
+
+    A warning, not an error: solvers made of solvers pass options through.
+    """
+    if not isinstance(options, dict):
+        raise ValueError(
+            f"`options` must be a dictionary, but got `{type(options).__name__}`."
+        )
+    for name in options:
+        if name in known:
+            continue
+        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        takes = ", ".join(map(repr, sorted(known))) or "no options"
+        warnings.warn(
+            f"`{solver}` ignores the option {name!r}; it takes {takes}.{hint}",
+            UserWarning,
+            stacklevel=4,  # check_options ← init ← linear_solve ← the caller
+        )

@@ -1,0 +1,437 @@
+"""What every iterative solver shares: tolerances and the convergence test, step limits,
+how a loop ends, first guesses, preconditioners, statistics.
+
+**The test.** A residual r passes if, in the solver's `norm`,
+
+    norm(|rᵢ| / (atol + rtol · max(|bᵢ|, floor · |b|∞))) ≤ 1
+
+with |b|∞ taken over the leaf that bᵢ stands in (over all of b if that leaf is zero). The
+`floor` is what makes zeros, or very small elements, of b harmless when `atol` is zero:
+they are judged beside the largest of their leaf. It starts at 10⁻³, so that the test is
+elementwise for all but the smallest elements; where rounding keeps these from it, that
+is, where the true residual stops decreasing, it rises to 1, and the test is normwise
+(`review`). The same test, with the solution instead of b, is asked of the last update. A
+NaN passes no test.
+
+**The claim.** `converged` is said only of a residual that was computed as b - A x. Every
+loop has a pass for that, which shares the one product in the loop's body.
+
+**The scale.** b is divided by a power of two near its largest element, hence exactly, and
+products by one near the operator's norm, once that is seen. So nothing overflows or
+underflows that need not, and a solve takes the same steps at every scale.
+"""
+
+import enum
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, Scalar
+from lx_operators import AbstractLinearOperator, conj
+from lx_operators._structures import describe, same_shapes, structure_of
+
+from ._solution import RESULTS
+from ._solver import Options
+from ._vectors import Space, binade, largest, once, power_of_two, where
+
+Norm = Callable[[PyTree[Array]], Scalar]
+
+
+# Arguments
+
+
+def check_tolerances(
+    rtol: ArrayLike, atol: ArrayLike, max_steps: int | None, solver: str
+) -> None:
+    """Tolerances are not negative, and some limit ends the iteration.
+
+    Tolerances that are being traced cannot be checked.
+    """
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        known = _known(value)
+        if known is not None and not known >= 0:
+            raise ValueError(
+                f"`{name}` of `{solver}` must not be negative, but got {value}; use 0 to "
+                "leave this tolerance out."
+            )
+    if max_steps is None and _known(rtol) == 0 and _known(atol) == 0:
+        raise ValueError(
+            f"`{solver}` with `rtol=0` and `atol=0` needs `max_steps`: it then runs "
+            "exactly that many steps."
+        )
+    known = None if max_steps is None else _known(max_steps)
+    if known is not None and known < 0:
+        raise ValueError(
+            f"`max_steps` of `{solver}` must not be negative, but got {max_steps}."
+        )
+
+
+def _known(value: ArrayLike) -> float | None:
+    if isinstance(value, jax.core.Tracer) or jnp.ndim(value) != 0:
+        return None
+    return float(value)
+
+
+def step_limit(max_steps: int | None, space: Space) -> int:
+    """Ten times the size, unless given."""
+    return 10 * space.size if max_steps is None else max_steps
+
+
+# The test
+
+
+class Goal(NamedTuple):
+    """Tolerances, in the units in which b is near 1."""
+
+    rtol: Array
+    atol: Array
+    norm: Norm
+    fixed: Bool[Array, ""]
+    """Both tolerances are zero: run to the step limit, and call that success."""
+
+    def scale(self, reference: Array, peaks: list[Array], floor: Array, space: Space):
+        """atol + rtol · max(|refᵢ|, floor · peak), for each leaf."""
+        return [
+            self.atol + self.rtol * jnp.maximum(jnp.abs(leaf), floor * peak)
+            for leaf, peak in zip(space.leaves(reference), peaks, strict=True)
+        ]
+
+    def ratio(self, space: Space, *pairs: tuple[Array, list[Array]]) -> Scalar:
+        """The `norm` of what exceeds its scale most: at most 1 if all pass.
+
+        Args:
+            pairs: arrays of `space`, each with its `scale`.
+        """
+        worst = None
+        for array, scale in pairs:
+            relative = [
+                where(leaf == 0, 0, jnp.abs(leaf) / unit)
+                for leaf, unit in zip(space.leaves(array), scale, strict=True)
+            ]
+            worst = relative if worst is None else list(map(jnp.maximum, worst, relative))
+        return once(self.norm(jtu.tree_unflatten(space.structure.treedef, worst)))
+
+
+def peaks(space: Space, array: Array) -> list[Array]:
+    """Of each leaf the largest magnitude; of a zero leaf that of all."""
+    each = [largest(leaf) for leaf in space.leaves(array)]
+    if len(each) == 1:
+        return each
+    every = functools.reduce(jnp.maximum, each, jnp.zeros((), space.real_dtype))
+    return [where(peak == 0, every, peak) for peak in each]
+
+
+class Scaled(NamedTuple):
+    """A right-hand side whose largest element is between 1 and 2, and its goal."""
+
+    b: Array
+    unit: Scalar
+    peaks: list[Array]
+    goal: Goal
+    finite: Bool[Array, ""]
+    zero: Bool[Array, ""]
+
+
+def scaled(
+    vector: PyTree[Array], space: Space, rtol: ArrayLike, atol: ArrayLike, norm: Norm
+) -> Scaled:
+    """b / unit, with a power of two as unit."""
+    b = space.ravel(vector)
+    each = peaks(space, b)
+    peak = functools.reduce(jnp.maximum, each, jnp.zeros((), space.real_dtype))
+    unit = power_of_two(peak)
+    rtol, atol = (jnp.asarray(tol).astype(space.real_dtype) for tol in (rtol, atol))
+    goal = Goal(rtol, atol / unit, norm, (rtol == 0) & (atol == 0))
+    return Scaled(
+        b / unit, unit, [p / unit for p in each], goal, jnp.isfinite(peak), peak == 0
+    )
+
+
+# Ends
+
+
+class Exit(enum.IntEnum):
+    """How a loop ended; `running` while it has not."""
+
+    running = 0
+    converged = 1
+    tired = 2
+    breakdown = 3
+    stagnated = 4
+    nonfinite = 5
+    singular = 6
+    ill_conditioned = 7
+
+
+_RESULTS = {
+    Exit.tired: RESULTS.max_steps_reached,
+    Exit.breakdown: RESULTS.breakdown,
+    Exit.stagnated: RESULTS.stagnation,
+    Exit.nonfinite: RESULTS.nonfinite_input,
+    Exit.singular: RESULTS.singular,
+    Exit.ill_conditioned: RESULTS.conlim,
+}
+
+
+def first_of(*exits: tuple[Any, Exit]) -> Array:
+    """The exit of the first condition that holds; `running` if none does."""
+    code = jnp.int32(Exit.running)
+    for condition, exit in reversed(exits):
+        code = where(condition, jnp.int32(exit), code)
+    return code
+
+
+def outcome(course: "Course", goal: Goal) -> RESULTS:
+    """The result that an exit stands for."""
+    result = RESULTS.successful
+    exit = course.exit
+    exit = where((exit == Exit.tired) & goal.fixed, Exit.converged, exit)
+    for code, item in _RESULTS.items():
+        result = RESULTS.where(exit == code, item, result)
+    return result
+
+
+# The course of a solve
+
+
+class Course(NamedTuple):
+    """Where a solve stands: one small array, as each array of a loop's state costs time
+    to compile."""
+
+    counts: Int[Array, "7"]
+
+    @property
+    def num_steps(self) -> Array:
+        return self.counts[0]
+
+    @property
+    def exit(self) -> Array:
+        return self.counts[1]
+
+    @property
+    def running(self) -> Array:
+        return self.exit == Exit.running
+
+    @property
+    def check(self) -> Array:
+        """The next pass makes no step, but computes r = b - A x."""
+        return self.counts[2] != 0
+
+    @property
+    def claimed(self) -> Array:
+        """The recurred residual and the last update passed: to be checked."""
+        return self.counts[3] != 0
+
+    @property
+    def relaxed(self) -> Array:
+        """The test is normwise."""
+        return self.counts[4] != 0
+
+    def floor(self, goal: Goal, space: Space) -> Array:
+        """See above. An element's tolerance below the rounding errors of the whole
+        cannot be met."""
+        rtol = where(goal.rtol == 0, 1, goal.rtol)
+        return where(self.relaxed, 1, jnp.clip(32 * space.eps / rtol, STRICT, 1))
+
+
+STRICT = 1e-3
+_FAR = 1 << 20
+
+
+def begin(b: Scaled, limit: ArrayLike, *, check: bool) -> Course:
+    """Before the first pass; b = 0 ends there.
+
+    Args:
+        check: whether the first pass is to compute the residual.
+    """
+    exit = first_of(
+        (~b.finite, Exit.nonfinite),
+        (b.zero & ~b.goal.fixed, Exit.converged),
+        (False if check else jnp.asarray(limit) <= 0, Exit.tired),
+    )
+    return Course(_stack(0, exit, check, check, False, _FAR, 0))
+
+
+def advance(
+    last: Course,
+    goal: Goal,
+    ratio: Array,
+    *,
+    settled: ArrayLike,
+    broken: ArrayLike,
+    finite: ArrayLike,
+    limit: ArrayLike,
+    due: ArrayLike,
+    stagnant: ArrayLike = False,
+    failure: Exit = Exit.breakdown,
+) -> Course:
+    """After a pass.
+
+    A true residual that does not pass is reviewed: two in a row that are no better than
+    the best, and near the goal, are a stall. The first stall makes the test normwise,
+    the second is stagnation.
+
+    Args:
+        ratio: residual and last update beside their tolerances; in a checking pass the
+            true residual.
+        settled: in a checking pass, whether the last update passed.
+        broken: a step could not be made, which ends in `failure`.
+        finite: the pass met only finite numbers.
+        limit: of steps.
+        due: after this step a check is due, whatever the residual.
+        stagnant: a check that found no progress for too long.
+    """
+    steps, _, _, _, _, best, misses = last.counts
+    check, claimed, relaxed = last.check, last.claimed, last.relaxed
+    steps = steps + where(check, 0, 1)
+    close = (ratio <= 1) & ~goal.fixed
+
+    size = binade(ratio)
+    missed = where((size >= best) & (claimed | (ratio <= 1 / STRICT)), misses + 1, 0)
+    stalled = check & (missed >= 2)
+    relax = stalled & ~relaxed
+    check_next = ~check & (close | due)
+
+    exit = first_of(
+        (check & settled & close, Exit.converged),
+        (~finite & (steps <= 1), Exit.nonfinite),
+        (~finite & ~goal.fixed, Exit.breakdown),
+        (broken & ~goal.fixed, failure),
+        (check & ~goal.fixed & (stagnant | (stalled & relaxed & claimed)), Exit.stagnated),
+        ((steps >= limit) & ~check_next, Exit.tired),
+    )
+    return Course(
+        _stack(
+            steps,
+            exit,
+            check_next,
+            ~check & close,
+            relaxed | relax,
+            where(relax, _FAR, where(check, jnp.minimum(best, size), best)),
+            where(relax, 0, where(check, missed, misses)),
+        )
+    )
+
+
+def _stack(*counts: Any) -> Array:
+    return jnp.stack([jnp.asarray(count).astype(jnp.int32) for count in counts])
+
+
+# Options
+
+
+def first_guess(options: Options, space: Space, solver: str) -> PyTree[Array] | None:
+    """`options["y0"]`, checked, as an array; None if there is none."""
+    y0 = options.get("y0")
+    if y0 is None:
+        return None
+    wanted = space.structure.thaw()
+    if not same_shapes(structure_of(y0), wanted):
+        raise ValueError(
+            f"the option 'y0' of `{solver}` has structure {describe(structure_of(y0))}, "
+            f"but the operator's input structure {describe(wanted)} is wanted."
+        )
+    return space.ravel(y0)
+
+
+def preconditioner(
+    options: Options, operator: AbstractLinearOperator, solver: str
+) -> AbstractLinearOperator | None:
+    """`options["preconditioner"]`, checked; None if there is none."""
+    M = options.get("preconditioner")
+    if M is None:
+        return None
+    if not isinstance(M, AbstractLinearOperator):
+        hint = "; wrap it as `MatrixLinearOperator(array)`" if hasattr(M, "shape") else ""
+        raise ValueError(
+            f"the option 'preconditioner' of `{solver}` must be a linear operator, but "
+            f"got a value of type `{type(M).__name__}`{hint}."
+        )
+    wanted = operator.in_structure()
+    for name, got in (("input", M.in_structure()), ("output", M.out_structure())):
+        if not same_shapes(got, wanted):
+            raise ValueError(
+                f"the option 'preconditioner' of `{solver}` has {name} structure "
+                f"{describe(got)}, but the operator's input structure "
+                f"{describe(wanted)} is wanted: it approximates the inverse."
+            )
+    return M
+
+
+def transposed(options: Options) -> Options:
+    """The options for Aᵀ: the transposed preconditioner, and no first guess."""
+    return _mapped(lambda M: M.T, options)
+
+
+def conjugated(options: Options) -> Options:
+    """The options for Ā: the conjugated preconditioner, and no first guess."""
+    return _mapped(conj, options)
+
+
+def _mapped(fn: Callable, options: Options) -> Options:
+    options = {name: value for name, value in options.items() if name != "y0"}
+    if isinstance(options.get("preconditioner"), AbstractLinearOperator):
+        options["preconditioner"] = fn(options["preconditioner"])
+    return options
+
+
+# Reports
+
+
+def solution(x: Array, unit: Array, course: Course, space: Space) -> PyTree[Array]:
+    """x, in its own units; NaN where the input was not finite."""
+    x = x * unit
+    return space.solution(where(course.exit == Exit.nonfinite, jnp.nan, x))
+
+
+class Monitor(eqx.Module):
+    """Residual history and progress; of no cost when neither is asked for."""
+
+    length: int = eqx.field(static=True)
+    progress: bool = eqx.field(static=True)
+
+    def start(
+        self, course: Course, residual: Callable[[], Array], space: Space
+    ) -> Array | None:
+        """The history at step 0, and NaN where no step has been made yet."""
+        history = None
+        if self.length:
+            history = jnp.full(self.length, jnp.nan, space.real_dtype)
+        return self.record(history, course, residual)
+
+    def record(
+        self, history: Array | None, course: Course, residual: Callable[[], Array]
+    ) -> Array | None:
+        """The history with the residual after the steps so far."""
+        if not self.length and not self.progress:
+            return history
+        value = residual()
+        if self.progress:
+            jax.debug.callback(_report, course.num_steps, value)
+        if history is None:
+            return None
+        return history.at[course.num_steps].set(value, mode="drop")
+
+
+def _report(num_steps: Any, residual: Any) -> None:
+    raise NotImplementedError
+
+
+def monitor(history: int | bool, progress: bool, limit: int) -> Monitor:
+    """What is to be recorded: `history=True` is room for every step."""
+    length = limit + 1 if history is True else int(history)
+    return Monitor(length, progress)
+
+
+def statistics(
+    num_steps: Array, max_steps: int, history: Array | None, **more: Any
+) -> dict[str, Any]:
+    stats = {"num_steps": num_steps, "max_steps": max_steps, **more}
+    if history is not None:
+        stats["residuals"] = history
+    return stats

@@ -1,0 +1,93 @@
+"""What a linear solver is: how A x = b is computed, forward only."""
+
+import abc
+from typing import Any, Generic, TypeVar
+
+import equinox as eqx
+from jaxtyping import Array, PyTree
+from lx_operators import AbstractLinearOperator
+
+from ._solution import RESULTS
+
+_State = TypeVar("_State")
+
+Options = dict[str, Any]
+
+
+class AbstractLinearSolver(eqx.Module, Generic[_State]):
+    """An algorithm for the pseudoinverse solution A†b.
+
+    To write a solver, subclass this and define the five methods. Derivatives, batching
+    and error reporting come from `linear_solve`, which needs no more than these.
+
+    The work falls in two: what depends on the operator alone (`init`: a factorisation,
+    say), and what each further vector costs (`compute`).
+
+    ```python
+    class Inverse(lx.AbstractLinearSolver):
+        def init(self, operator, options):
+            inverse = jnp.linalg.inv(operator.as_matrix())
+            return inverse, lx.internal.pack_structures(operator)
+
+        def compute(self, state, vector, options):
+            inverse, packed = state
+            x = inverse @ lx.internal.ravel_vector(vector, packed)
+            return lx.internal.unravel_solution(x, packed), lx.RESULTS.successful, {}
+
+        def transpose(self, state, options):
+            inverse, packed = state
+            packed = lx.internal.transpose_packed_structures(packed)
+            return (inverse.T, packed), {}
+
+        def conj(self, state, options):
+            inverse, packed = state
+            return (inverse.conj(), packed), {}
+
+        def assume_full_rank(self):
+            return True
+    ```
+    """
+
+    @abc.abstractmethod
+    def init(self, operator: AbstractLinearOperator, options: Options) -> _State:
+        """What depends on the operator alone.
+
+        Args:
+            operator: A.
+            options: a dictionary of what the solver takes at run time.
+
+        Returns:
+            The state: a pytree.
+
+        Raises:
+            ValueError: the solver does not handle such an operator.
+        """
+
+    @abc.abstractmethod
+    def compute(
+        self, state: _State, vector: PyTree[Array], options: Options
+    ) -> tuple[PyTree[Array], RESULTS, dict[str, Any]]:
+        """Solve for one vector.
+
+        Args:
+            state: what `init` returned.
+            vector: b, of the operator's output structure, dtypes included.
+            options: as in `init`.
+
+        Returns:
+            The solution, of the operator's input structure; how the solve ended; and a
+            dictionary of statistics.
+        """
+
+    @abc.abstractmethod
+    def transpose(self, state: _State, options: Options) -> tuple[_State, Options]:
+        """The state and the options for Aᵀ, without factorising again."""
+
+    @abc.abstractmethod
+    def conj(self, state: _State, options: Options) -> tuple[_State, Options]:
+        """The state and the options for the elementwise conjugate Ā."""
+
+    @abc.abstractmethod
+    def assume_full_rank(self) -> bool:
+        """Whether the solver handles operators of full rank only: all columns linearly
+        independent, or all rows. Derivatives then leave out the terms that vanish."""

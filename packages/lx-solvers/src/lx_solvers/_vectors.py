@@ -1,0 +1,225 @@
+"""How a Krylov method sees pytrees: as one array.
+
+The recurrences in `krylov/` are written for single arrays, so that they read like their
+papers. A structure of one leaf is that leaf, its shape (and its sharding) untouched; of
+several leaves, their concatenation. Where real and complex leaves stand side by side, a
+complex leaf counts as two real ones: the map is then linear over the reals only.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, ArrayLike, Inexact, Int, PyTree, Real
+from lx_operators import AbstractLinearOperator
+from lx_operators._promotion import strict_promotion
+from lx_operators._structures import (
+    Frozen,
+    cast,
+    common_dtype,
+    complex_to_real_dtype,
+    freeze,
+    promote_types,
+)
+
+Product = Callable[[Array], Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """The elements of a structure, as arrays of one dtype."""
+
+    structure: Frozen
+    dtype: np.dtype
+    realified: bool
+    flat: bool
+
+    @property
+    def size(self) -> int:
+        return sum(math.prod(leaf.shape) for leaf in self.structure.leaves)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        if not self.flat:
+            return self.structure.leaves[0].shape
+        leaves = self.structure.leaves
+        twice = [2 if self.realified and _complex(leaf.dtype) else 1 for leaf in leaves]
+        return (sum(k * math.prod(leaf.shape) for k, leaf in zip(twice, leaves)),)
+
+    @property
+    def real_dtype(self) -> np.dtype:
+        return complex_to_real_dtype(self.dtype)
+
+    @property
+    def eps(self) -> float:
+        """The coarsest rounding among the leaves, and of the arithmetic."""
+        dtypes = [self.dtype] + [
+            leaf.dtype for leaf in self.structure.leaves if not _half(leaf.dtype)
+        ]
+        return max(float(jnp.finfo(dtype).eps) for dtype in dtypes)
+
+    def zeros(self) -> Array:
+        return jnp.zeros(self.shape, self.dtype)
+
+    def ravel(self, tree: PyTree[Array]) -> Array:
+        """An element as an array."""
+        leaves = jtu.tree_leaves(tree)
+        if not self.flat:
+            return cast(leaves[0], self.dtype)
+        parts = []
+        for leaf, s in zip(leaves, self.structure.leaves):
+            if self.realified and _complex(s.dtype):
+                parts += [jnp.ravel(jnp.real(leaf)), jnp.ravel(jnp.imag(leaf))]
+            else:
+                parts.append(jnp.ravel(leaf))
+        parts = [cast(part, self.dtype) for part in parts]
+        return jnp.concatenate([jnp.zeros(0, self.dtype), *parts])
+
+    def unravel(self, array: Array) -> PyTree[Array]:
+        """An array as an operator takes it: in the dtypes of the leaves, but half
+        precision in that of the arithmetic."""
+        wide = not strict_promotion()
+        return self._split(
+            array,
+            lambda dtype: self.dtype if wide and _half(dtype) else dtype,
+        )
+
+    def leaves(self, array: Array) -> list[Array]:
+        """The leaves of an array, in the dtype of the arithmetic."""
+        return jtu.tree_leaves(self._split(array, lambda dtype: self.dtype))
+
+    def solution(self, array: Array) -> PyTree[Array]:
+        """An array as an element of the structure, dtypes included."""
+        return self._split(array, lambda dtype: dtype)
+
+    def _split(self, array: Array, dtype_of: Callable) -> PyTree[Array]:
+        leaves, treedef = self.structure
+        # no imaginary part is dropped, unless it is known to be zero
+        promote = not self.realified and _complex(self.dtype)
+        out, start = [], 0
+        for leaf in leaves:
+            dtype = dtype_of(leaf.dtype)
+            if promote or (self.realified and _complex(leaf.dtype)):
+                dtype = promote_types(dtype, jnp.complex64)
+            if not self.flat:
+                out.append(cast(array, dtype))
+                continue
+            size = math.prod(leaf.shape)
+            part = jax.lax.slice_in_dim(array, start, start + size)
+            start += size
+            if self.realified and _complex(leaf.dtype):
+                imaginary = jax.lax.slice_in_dim(array, start, start + size)
+                start += size
+                part = jax.lax.complex(part, imaginary)
+            out.append(cast(part.reshape(leaf.shape), dtype))
+        return jtu.tree_unflatten(treedef, out)
+
+
+def _complex(dtype) -> bool:
+    return jnp.issubdtype(dtype, jnp.complexfloating)
+
+
+def _half(dtype) -> bool:
+    return jnp.finfo(dtype).bits < 32
+
+
+def _mixed(structure: Frozen) -> bool:
+    return len({_complex(leaf.dtype) for leaf in structure.leaves}) > 1
+
+
+def spaces(operator: AbstractLinearOperator) -> tuple[Space, Space]:
+    """The spaces that an operator maps from and to."""
+    inner, outer = freeze(operator.in_structure()), freeze(operator.out_structure())
+    realified = _mixed(inner) or _mixed(outer)
+    dtype = common_dtype(inner.leaves, outer.leaves)
+    dtype = promote_types(dtype, jnp.float32)
+    if realified:
+        dtype = complex_to_real_dtype(dtype)
+    # where the two differ in shape, a square operator's vectors meet as flat ones
+    flat = len(inner.leaves) != 1 or [leaf.shape for leaf in inner.leaves] != [
+        leaf.shape for leaf in outer.leaves
+    ]
+    return (
+        Space(inner, dtype, realified, flat),
+        Space(outer, dtype, realified, flat),
+    )
+
+
+def product(operator: AbstractLinearOperator) -> Product:
+    """The operator as a map between arrays."""
+    X, Y = spaces(operator)
+    return lambda x: Y.ravel(operator.mv(X.unravel(x)))
+
+
+def once(x: Array) -> Array:
+    """A scalar that is computed before those that depend on it, and not in each of them."""
+    return jax.lax.optimization_barrier(x)
+
+
+def where(condition: ArrayLike, x: ArrayLike, y: ArrayLike) -> Array:
+    """`jnp.where` for two of which one has the shape and the dtype of the result, and
+    the other may be a Python scalar: it takes less time to trace."""
+    shape = jnp.broadcast_shapes(jnp.shape(condition), jnp.shape(x), jnp.shape(y))
+    dtype = jnp.result_type(x, y)
+    x, y = (jnp.broadcast_to(jnp.asarray(z, dtype), shape) for z in (x, y))
+    condition = jnp.asarray(condition)
+    if condition.ndim:
+        condition = jnp.broadcast_to(condition, shape)
+    return jax.lax.select(condition, x, y)
+
+
+def signed(A: Product, sign: int) -> Product:
+    """A or -A."""
+    return A if sign == 1 else lambda x: -A(x)
+
+
+def dot(x: Array, y: Array) -> Inexact[Array, ""]:
+    """⟨x, y⟩, conjugating x; arrays of several axes are not reshaped."""
+    axes = tuple(range(x.ndim))
+    return jax.lax.dot_general(
+        x.conj(),
+        y,
+        dimension_numbers=((axes, axes), ((), ())),
+        precision=jax.lax.Precision.HIGHEST,
+    )
+
+
+def real_dot(x: Array, y: Array) -> Real[Array, ""]:
+    """Re ⟨x, y⟩."""
+    return dot(x, y).real
+
+
+def largest(x: Array) -> Real[Array, ""]:
+    """max |xᵢ|: 0 of nothing, NaN if any element is NaN."""
+    return jnp.max(jnp.abs(x), initial=0)
+
+
+def norm2(x: Array) -> Real[Array, ""]:
+    """√Σ |xᵢ|², without overflow or underflow of the squares."""
+    scale = power_of_two(largest(x))
+    return scale * jnp.sqrt(real_dot(x / scale, x / scale))
+
+
+def binade(x: Real[Array, ""]) -> Int[Array, ""]:
+    """The exponent of x ≥ 0, as stored: larger by one for twice the number."""
+    info = jnp.finfo(x.dtype)
+    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"int{info.bits}"))
+    return (bits >> info.nmant).astype(jnp.int32)
+
+
+def power_of_two(x: Real[Array, ""]) -> Real[Array, ""]:
+    """The largest power of two up to x > 0, so that to divide by it is exact, kept so
+    far from the ends of the range that its reciprocal is normal; 1 for 0 and for what
+    is not finite."""
+    info = jnp.finfo(x.dtype)
+    integer = jnp.dtype(f"uint{info.bits}")
+    exponent = ((1 << info.nexp) - 1) << info.nmant
+    bits = jax.lax.bitcast_convert_type(x, integer) & jnp.asarray(exponent, integer)
+    power = jax.lax.bitcast_convert_type(bits, x.dtype)
+    least = 2.0 ** (info.minexp + 1)
+    power = jnp.clip(power, jnp.asarray(least, x.dtype), 1 / least)
+    return jnp.where((x > 0) & jnp.isfinite(x), power, jnp.ones_like(power))

@@ -1,0 +1,1 @@
+"""Direct solvers: one factorisation a file."""

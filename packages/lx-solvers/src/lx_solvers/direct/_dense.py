@@ -1,0 +1,353 @@
+"""What the dense direct solvers share: from pytrees to arrays and back, the four maps
+A, Aᵀ, Ā, Aᴴ from the factors of one, and the verdict.
+
+A dense solver keeps the factors of one matrix F and says how it solves with F and with
+Fᴴ. As A is F, Fᴴ or a conjugate of these, transposing and conjugating a state
+only turns two static switches: nothing is factorised or copied again.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Inexact, Int, PyTree, Real
+from lx_operators import AbstractLinearOperator
+from lx_operators._structures import (
+    PackedStructures,
+    cast,
+    common_dtype,
+    complex_to_real_dtype,
+    promote_types,
+    ravel_vector,
+    transpose_packed_structures,
+    unravel_solution,
+)
+
+from .._solution import RESULTS
+
+HIGHEST = jax.lax.Precision.HIGHEST
+
+_State = TypeVar("_State")
+
+
+class View(NamedTuple):
+    """Which of F, Fᴴ, F̄, Fᵀ the operator is: first the adjoint, then the conjugate."""
+
+    adjoint: bool = False
+    conjugate: bool = False
+
+
+class DenseState(eqx.Module):
+    """What every dense solver's state has besides its factors."""
+
+    verdict: eqx.AbstractVar[RESULTS]
+    """What the factors say of the operator: `successful`, or why no solve can be."""
+    packed: eqx.AbstractVar[PackedStructures]
+    view: eqx.AbstractVar[View]
+
+
+def transpose(state: _State) -> _State:
+    """The state for Aᵀ: the conjugate of the adjoint."""
+    view = View(not state.view.adjoint, not state.view.conjugate)
+    packed = transpose_packed_structures(state.packed)
+    return dataclasses.replace(state, packed=packed, view=view)
+
+
+def conj(state: _State) -> _State:
+    """The state for Ā."""
+    view = state.view._replace(conjugate=not state.view.conjugate)
+    return dataclasses.replace(state, view=view)
+
+
+def working_dtype(dtype: Any) -> np.dtype:
+    """What LAPACK can do: half precision is computed in float32 and cast back."""
+    return promote_types(dtype, jnp.float32)
+
+
+def dense_matrix(operator: AbstractLinearOperator) -> Inexact[Array, "m n"]:
+    """The operator's matrix, in the dtype that the solver computes in.
+
+    It carries no tangent: factors are never differentiated (not all of JAX's
+    factorisations can be), derivatives of solutions come from `linear_solve`.
+    """
+    matrix = jax.lax.stop_gradient(operator.as_matrix())
+    return matrix.astype(working_dtype(matrix.dtype))
+
+
+def equilibrated(
+    A: Inexact[Array, "m n"],
+) -> tuple[Inexact[Array, "m n"], Real[Array, " m"], Bool[Array, ""]]:
+    """A with its rows divided by powers of two, so that the largest element of each is
+    between one and two; these powers; and whether A is finite."""
+    sizes = largest(A, axis=1)
+    scales = power_of_two(sizes)
+    return A / scales[:, None].astype(A.dtype), scales, all_finite(sizes)
+
+
+class Tall(NamedTuple):
+    """A as F or Fᴴ, with at least as many rows as columns, and scaled."""
+
+    F: Inexact[Array, "p k"]  # with damping, `damp` times the identity stands below
+    m: int  # rows of F without what damping added
+    scale: Real[Array, ""]  # A is scale · F, or its adjoint
+    finite: Bool[Array, ""]
+    view: View
+
+
+def tall(A: Inexact[Array, "m n"], damp: Any = 0.0) -> Tall:
+    """A in the form that QR factorises.
+
+    A wide A is taken as the adjoint of a tall one. The scale, a power of two, keeps the
+    factorisation away from both ends of the range. Damping makes the problem that of
+    [F; damp·I], which solves min ‖Fx - b‖² + damp²‖x‖² without a square (Golub and
+    Van Loan, 4th ed., section 6.1.4), and of minimum norm [Fᴴ, damp·I] for the adjoint.
+    """
+    wide = A.shape[0] < A.shape[1]
+    F = A.T.conj() if wide else A
+    m, k = F.shape
+    size = largest(F)
+    finite = jnp.isfinite(size)
+    if not is_zero(damp):
+        damp = jnp.asarray(damp, size.dtype)
+        size = jnp.maximum(size, damp)
+    scale = power_of_two(size)
+    F = F / scale.astype(F.dtype)
+    if not is_zero(damp):
+        F = jnp.concatenate((F, (damp / scale).astype(F.dtype) * jnp.eye(k, dtype=F.dtype)))
+    return Tall(F, m, scale, finite, View(adjoint=wide, conjugate=False))
+
+
+def solve(
+    state: DenseState,
+    vector: PyTree[Array],
+    dtype: Any,
+    solve_with: Callable[[Inexact[Array, " m"], bool], Inexact[Array, " n"]],
+) -> tuple[PyTree[Array], RESULTS]:
+    """One solve from pytree to pytree.
+
+    Args:
+        state: of a dense solver.
+        vector: b, of the operator's output structure.
+        dtype: of the factors.
+        solve_with: from b and `adjoint`, the flat solution with F, or with Fᴴ.
+
+    Returns:
+        The solution, and how the solve ended: the verdict on the factors, unless the
+        vector or the solution is not finite.
+    """
+    b = ravel_vector(vector, state.packed)
+    dtype = working_dtype(dtype)
+    if promote_types(b.dtype, dtype) != dtype:
+        raise ValueError(
+            f"the vector has dtype {b.dtype}, which the operator's {dtype} cannot hold; "
+            "cast the vector, or use `linear_solve`, which promotes the operator."
+        )
+    b = b.astype(dtype)
+    x = _conj_if(state.view.conjugate, b)
+    x = _conj_if(state.view.conjugate, solve_with(x, state.view.adjoint))
+    result = outcome(state.verdict, b, x)
+    narrow = common_dtype(state.packed.in_structure.thaw())
+    if narrow != x.dtype and working_dtype(narrow) == x.dtype:  # half precision
+        x = cast(x, narrow)
+    return unravel_solution(x, state.packed), result
+
+
+def outcome(verdict: RESULTS, b: Array, x: Array) -> RESULTS:
+    """The verdict on the factors, unless b or x is not finite."""
+    bad = (verdict == RESULTS.successful) & ~all_finite(x)
+    result = RESULTS.where(bad, RESULTS.singular, verdict)
+    return RESULTS.where(all_finite(b), result, RESULTS.nonfinite_input)
+
+
+def judge(
+    finite: Bool[Array, ""],
+    singular: Bool[Array, ""] | bool = False,
+    unstable: Bool[Array, ""] | bool = False,
+) -> RESULTS:
+    """The verdict; what comes first counts."""
+    result = RESULTS.where(singular, RESULTS.singular, RESULTS.successful)
+    result = RESULTS.where(unstable, RESULTS.unstable, result)
+    return RESULTS.where(finite, result, RESULTS.nonfinite_input)
+
+
+def eps(dtype: Any) -> float:
+    """The distance from one to the next number."""
+    return float(jnp.finfo(dtype).eps)
+
+
+def all_finite(x: Array) -> Bool[Array, ""]:
+    return jnp.all(jnp.isfinite(x))
+
+
+def largest(x: Inexact[Array, "..."], axis: int | None = None) -> Real[Array, "..."]:
+    """max |xᵢ|, 0 of nothing; NaN if any is NaN, so that it also tells finiteness."""
+    return jnp.max(jnp.abs(x), axis=axis, initial=0)
+
+
+def rcond_or_default(rcond: Any, size: int, dtype: Any) -> Array:
+    """The relative size below which a value counts as zero: 2·size·eps by default."""
+    if rcond is None:
+        rcond = 2 * size * eps(dtype)
+    return jnp.asarray(rcond, complex_to_real_dtype(dtype))
+
+
+def pseudoinverse(
+    values: Real[Array, " k"], rcond: Any, size: int, dtype: Any, damp: Any = 0.0
+) -> tuple[Real[Array, " k"], Array]:
+    """Inverses of singular values or eigenvalues, 0 for those that count as zero.
+
+    Args:
+        values: the values.
+        rcond, size, dtype: as in `rcond_or_default`.
+        damp: each value v becomes v/(v² + damp²), computed as (v/d)/(d·(1 + (e/d)²)),
+            where d is the larger of |v| and `damp`, and e the smaller.
+
+    Returns:
+        The inverses, and the number of values that count.
+    """
+    size_of = jnp.abs(values)
+    counts = size_of > rcond_or_default(rcond, size, dtype) * largest(values)
+    rank = jnp.sum(counts, dtype=jnp.int32)
+    if is_zero(damp):
+        safe = jnp.where(counts, values, jnp.ones_like(values))
+        return jnp.where(counts, 1 / safe, jnp.zeros_like(values)), rank
+    damp = jnp.asarray(damp, values.dtype)
+    d, e = jnp.maximum(size_of, damp), jnp.minimum(size_of, damp)
+    safe = jnp.where(d == 0, jnp.ones_like(d), d)
+    return values / safe / (1 + (e / safe) ** 2) / safe, rank
+
+
+def is_zero(damp: Any) -> bool:
+    """Whether `damp` is known to be nothing (an array is not known)."""
+    return isinstance(damp, bool | int | float) and damp == 0
+
+
+def check_damp(damp: Any) -> None:
+    if isinstance(damp, bool | int | float) and not 0 <= damp < math.inf:
+        raise ValueError(
+            f"`damp` must be a finite number of at least 0, but got {damp}; it is the "
+            "root of λ in ‖Ax - b‖² + λ‖x‖²."
+        )
+
+
+def power_of_two(x: Real[Array, "..."]) -> Real[Array, "..."]:
+    """The power of two next below x, kept so far from the ends of the range that it
+    can be divided by; 1 where x is 0 or not finite.
+
+    Scaling by it is exact: it only guards against overflow and underflow.
+    """
+    info = jnp.finfo(x.dtype)
+    usable = (x > 0) & jnp.isfinite(x)
+    _, exponent = jnp.frexp(jnp.where(usable, x, jnp.ones_like(x)))
+    exponent = jnp.clip(exponent - 1, info.minexp + 2, info.maxexp - 2)
+    return jnp.ldexp(jnp.ones_like(x), exponent)
+
+
+def near_singular(
+    T: Inexact[Array, "n n"],
+    lengths: Real[Array, " n"],
+    *,
+    lower: bool = False,
+    power: int = 1,
+) -> Bool[Array, ""]:
+    """Whether a triangular factor is singular to working precision.
+
+    One step of inverse iteration on TᴴT, for upper T with columns scaled to length one
+    (on TTᴴ, for lower T with rows so scaled): ‖T⁻¹‖ ≥ ‖T⁻¹T⁻ᴴz‖/‖T⁻ᴴz‖, and where T is
+    near singular the two are close for all but hardly any z. Singular means: the bound,
+    to the given power, is at least 1/(4 eps).
+
+    Args:
+        T: the factor; only its triangle is read.
+        lengths: of its columns (rows), in any norm.
+        lower: which triangle.
+        power: 2 if the matrix in question is TTᴴ.
+    """
+    n = lengths.size
+    if n == 0:
+        return jnp.zeros((), bool)
+    z = np.random.default_rng(0).standard_normal(n)
+    y = triangular(T, jnp.asarray(z, T.dtype) * lengths.astype(T.dtype),
+                   lower=lower, adjoint=not lower)  # fmt: skip
+    x = triangular(T, y, lower=lower, adjoint=lower) * lengths.astype(T.dtype)
+    # a zero pivot makes these infinite or NaN, for which the comparison is false
+    small = (4 * eps(T.dtype)) ** (1 / power)
+    return ~(small * jnp.linalg.norm(x) < jnp.linalg.norm(y))
+
+
+def triangular(
+    matrix: Inexact[Array, "n n"],
+    b: Inexact[Array, " n"],
+    *,
+    lower: bool,
+    adjoint: bool = False,
+    unit_diagonal: bool = False,
+) -> Inexact[Array, " n"]:
+    """T⁻¹ b or T⁻ᴴ b; of `matrix` only that triangle is read."""
+    return jax.lax.linalg.triangular_solve(
+        matrix,
+        b[:, None],
+        left_side=True,
+        lower=lower,
+        transpose_a=adjoint,
+        conjugate_a=adjoint,
+        unit_diagonal=unit_diagonal,
+    )[:, 0]
+
+
+def real_dtype(x: Array) -> np.dtype:
+    return complex_to_real_dtype(x.dtype)
+
+
+def householder(
+    F: Inexact[Array, "m k"],
+) -> tuple[Inexact[Array, "m k"], Inexact[Array, " k"]]:
+    """R and the reflectors of F = QR in LAPACK's packed form, m ≥ k."""
+    if 0 in F.shape:  # LAPACK does not survive it
+        return F, jnp.zeros(F.shape[1], F.dtype)
+    h, taus = jnp.linalg.qr(F, mode="raw")
+    return h.T, taus
+
+
+def inverse_permutation(p: Int[Array, " n"]) -> Int[Array, " n"]:
+    """x[p] = z is x = z[inverse]: gathering is faster than scattering."""
+    return jnp.zeros_like(p).at[p].set(jnp.arange(p.size, dtype=p.dtype))
+
+
+def division(scale: Real[Array, ""], dtype: Any) -> tuple[Array, Array]:
+    """What to multiply b and x by, to divide by a power of two once: b where it is
+    large, so that x does not overflow on the way, and x where it is small."""
+    inverse = 1 / scale
+    one = jnp.ones_like(scale)
+    return jnp.minimum(inverse, one).astype(dtype), jnp.maximum(inverse, one).astype(dtype)
+
+
+def check_determinant(m: int, n: int, solver: str) -> None:
+    if m != n:
+        raise ValueError(
+            f"only square operators have a determinant, but this state of `{solver}` is "
+            f"of an operator whose matrix is {m} by {n}, or {n} by {m}."
+        )
+
+
+def slogdet(
+    factors: Inexact[Array, " n"], view: View = View(), scale: Array | None = None
+) -> tuple[Inexact[Array, ""], Real[Array, ""]]:
+    """Sign and logarithm of the product of `scale · factors`, as F's or this view's."""
+    size = jnp.abs(factors)
+    zero = size == 0
+    unit = factors / jnp.where(zero, jnp.ones_like(size), size).astype(factors.dtype)
+    sign = _conj_if(view.adjoint != view.conjugate, jnp.prod(unit))
+    logabs = jnp.sum(jnp.log(size))
+    if scale is not None:
+        logabs = logabs + factors.size * jnp.log(scale)
+    return sign, logabs
+
+
+def _conj_if(condition: bool, x: Array) -> Array:
+    return jnp.conj(x) if condition and jnp.iscomplexobj(x) else x

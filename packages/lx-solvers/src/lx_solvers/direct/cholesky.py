@@ -1,0 +1,99 @@
+"""Cholesky: A = LLᴴ, or -A = LLᴴ.
+
+Solves Hermitian definite systems: the operator must be tagged positive or negative
+semidefinite, and be nonsingular. Non-standard: it says when A is not definite to
+working precision. LLᴴ is A + E with |eᵢⱼ| ≤ γₙ₊₁ √(aᵢᵢaⱼⱼ)
+(Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., 2002, theorem 10.5,
+doi:10.1137/1.9780898718027), so A may be singular if DAD is to working precision, where
+dᵢ = 1/√aᵢᵢ gives DL rows of length one: how the variables are scaled does no harm.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Inexact
+from lx_operators import is_negative_semidefinite, is_positive_semidefinite
+from lx_operators._structures import PackedStructures, pack_structures
+
+from .._checks import check_options, check_square, check_state
+from .._slogdet import slogdet_of
+from .._solution import RESULTS
+from .._solver import AbstractLinearSolver
+from . import _dense as dense
+
+
+class _CholeskyState(dense.DenseState):
+    L: Inexact[Array, "n n"]
+    negative: bool = eqx.field(static=True)  # F = -LLᴴ
+    verdict: RESULTS
+    packed: PackedStructures
+    view: dense.View = eqx.field(static=True, default=dense.View())
+
+
+class Cholesky(AbstractLinearSolver[_CholeskyState]):
+    """Cholesky factorisation, for operators tagged positive or negative semidefinite
+    that are nonsingular.
+
+    Reads the lower triangle of the matrix. Reports `singular` when that is not
+    definite, or not to working precision.
+
+    Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 4.2.
+
+    ```python
+    matrix = jnp.array([[2.0, 1.0], [1.0, 2.0]])
+    operator = lx.MatrixLinearOperator(matrix, lx.positive_semidefinite_tag)
+    solution = lx.linear_solve(operator, jnp.array([1.0, 0.0]), lx.Cholesky())
+    ```
+    """
+
+    def init(self, operator, options):
+        check_options(options, (), "Cholesky")
+        check_square(operator, "Cholesky")
+        positive = is_positive_semidefinite(operator)
+        if not positive and not is_negative_semidefinite(operator):
+            raise ValueError(
+                "`Cholesky` solves definite systems only, but the operator is not known "
+                f"to be semidefinite: {operator!r}. Tag it with "
+                "`positive_semidefinite_tag` or `negative_semidefinite_tag`, or use `LU` "
+                "or, if it is Hermitian, `Eigh`."
+            )
+        A = dense.dense_matrix(operator)
+        A = A if positive else -A
+        L = jax.lax.linalg.cholesky(A, symmetrize_input=False)
+        packed = pack_structures(operator)
+        return _CholeskyState(L, not positive, _verdict(A, L), packed)
+
+    def compute(self, state, vector, options):
+        check_state(state, _CholeskyState, "Cholesky")
+
+        def solve_with(b, adjoint):  # F is Hermitian: Fᴴ = F
+            b = -b if state.negative else b
+            y = dense.triangular(state.L, b, lower=True)
+            return dense.triangular(state.L, y, lower=True, adjoint=True)
+
+        return *dense.solve(state, vector, state.L.dtype, solve_with), {}
+
+    def transpose(self, state, options):
+        check_state(state, _CholeskyState, "Cholesky")
+        return dense.transpose(state), {}
+
+    def conj(self, state, options):
+        check_state(state, _CholeskyState, "Cholesky")
+        return dense.conj(state), {}
+
+    def assume_full_rank(self):
+        return True
+
+
+def _verdict(A: Inexact[Array, "n n"], L: Inexact[Array, "n n"]) -> RESULTS:
+    finite = jnp.isfinite(dense.largest(A))
+    # `cholesky` returns NaN where a pivot is not positive
+    rows = jnp.sqrt(jnp.diagonal(A).real)
+    return dense.judge(finite, dense.near_singular(L, rows, lower=True, power=2))
+
+
+@slogdet_of.register
+def _(state: _CholeskyState):
+    diagonal = jnp.diagonal(state.L)
+    sign, logabs = dense.slogdet(-diagonal if state.negative else diagonal)
+    return sign, 2 * logabs

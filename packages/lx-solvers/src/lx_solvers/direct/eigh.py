@@ -1,0 +1,99 @@
+"""Eigh: the pseudoinverse by the eigendecomposition A = WΛWᴴ.
+
+Solves Hermitian systems, definite or not, singular or not: x = WΛ†Wᴴb, where
+eigenvalues that may be rounding errors count as zero.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Inexact, Int, Real
+from lx_operators import is_hermitian
+from lx_operators._structures import PackedStructures, pack_structures
+
+from .._checks import check_options, check_square, check_state
+from .._slogdet import slogdet_of
+from .._solution import RESULTS
+from .._solver import AbstractLinearSolver
+from . import _dense as dense
+
+
+class _EighState(dense.DenseState):
+    W: Inexact[Array, "n n"]
+    eigenvalues: Real[Array, " n"]
+    inverse: Real[Array, " n"]  # the diagonal of Λ†
+    rank: Int[Array, ""]
+    verdict: RESULTS
+    packed: PackedStructures
+    view: dense.View = eqx.field(static=True, default=dense.View())
+
+
+class Eigh(AbstractLinearSolver[_EighState]):
+    """Eigendecomposition, for Hermitian operators of any rank, definite or not.
+
+    The least-squares solution of minimum norm. `stats["rank"]` is the number of
+    eigenvalues that count. Reads the lower triangle of the matrix.
+
+    Args:
+        rcond: eigenvalues of at most `rcond` times the largest, in modulus, count as
+            zero. Default: 2·n·eps, as in `SVD`.
+
+    Golub and Van Loan, "Matrix Computations", 4th ed., 2013, chapter 8.
+
+    ```python
+    matrix = jnp.array([[0.0, 1.0], [1.0, 0.0]])
+    operator = lx.MatrixLinearOperator(matrix, lx.symmetric_tag)
+    solution = lx.linear_solve(operator, jnp.array([1.0, 2.0]), lx.Eigh())
+    ```
+    """
+
+    rcond: Any = None
+
+    def init(self, operator, options):
+        check_options(options, (), "Eigh")
+        check_square(operator, "Eigh")
+        if not is_hermitian(operator):
+            raise ValueError(
+                "`Eigh` solves Hermitian systems only, but the operator is not known to "
+                f"be Hermitian: {operator!r}. Tag it with `hermitian_tag` (or "
+                "`symmetric_tag`, if it is real), or use `SVD`."
+            )
+        A = dense.dense_matrix(operator)
+        W, eigenvalues = jax.lax.linalg.eigh(A, symmetrize_input=False)
+        inverse, rank = dense.pseudoinverse(eigenvalues, self.rcond, len(A), A.dtype)
+        # the decomposition of a matrix with a NaN is NaN
+        verdict = dense.judge(jnp.isfinite(dense.largest(A)))
+        return _EighState(
+            W, eigenvalues, inverse, rank, verdict, pack_structures(operator)
+        )
+
+    def compute(self, state, vector, options):
+        check_state(state, _EighState, "Eigh")
+
+        def solve_with(b, adjoint):  # F is Hermitian: Fᴴ = F
+            W = state.W
+            c = jnp.matmul(W.T.conj(), b, precision=dense.HIGHEST)
+            c = state.inverse.astype(c.dtype) * c
+            return jnp.matmul(W, c, precision=dense.HIGHEST)
+
+        x, result = dense.solve(state, vector, state.W.dtype, solve_with)
+        return x, result, {"rank": state.rank}
+
+    def transpose(self, state, options):
+        check_state(state, _EighState, "Eigh")
+        return dense.transpose(state), {}
+
+    def conj(self, state, options):
+        check_state(state, _EighState, "Eigh")
+        return dense.conj(state), {}
+
+    def assume_full_rank(self):
+        return False
+
+
+@slogdet_of.register
+def _(state: _EighState):
+    counts = state.inverse != 0
+    return dense.slogdet(jnp.where(counts, state.eigenvalues, 0))

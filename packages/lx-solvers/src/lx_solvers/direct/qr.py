@@ -1,0 +1,114 @@
+"""QR: Householder triangularisation, without pivoting.
+
+Solves systems of any shape and full rank: a tall A = QR in the sense of least squares,
+x = R⁻¹Qᴴb; a wide one, by the factors of Aᴴ = QR, with minimum norm, x = QR⁻ᴴb.
+Non-standard: it says when the rank is deficient. The computed R is that of A + E with
+‖Eeⱼ‖ ≤ γ‖Aeⱼ‖ in each column (Higham, "Accuracy and Stability of Numerical Algorithms",
+2nd ed., 2002, theorem 19.4, doi:10.1137/1.9780898718027),
+so it is rank-deficient to working precision if R is, with columns of length one.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Inexact, Real
+from lx_operators._structures import PackedStructures, pack_structures
+
+from .._checks import check_options, check_state
+from .._slogdet import slogdet_of
+from .._solution import RESULTS
+from .._solver import AbstractLinearSolver
+from . import _dense as dense
+from ._reflectors import times_q
+
+
+class _QRState(dense.DenseState):
+    h: Inexact[Array, "m k"]  # R on and above the diagonal, the reflectors below
+    taus: Inexact[Array, " k"]
+    m: int = eqx.field(static=True)  # rows of F; damping adds more to h
+    scale: Real[Array, ""]  # F = scale · QR
+    verdict: RESULTS
+    packed: PackedStructures
+    view: dense.View = eqx.field(static=True)
+
+
+class QR(AbstractLinearSolver[_QRState]):
+    """Householder QR, for operators of any shape and full rank.
+
+    The least-squares solution of a tall system, the solution of minimum norm of a wide
+    one. Reports `singular` when a column is, to working precision, a combination of
+    those before it (of a wide operator: a row).
+
+    Args:
+        damp: minimise ‖Ax - b‖² + damp²‖x‖² instead (ridge regression, Tikhonov
+            regularisation; λ = damp²), by the factors of [A; damp·I], in which nothing
+            is squared.
+
+    Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 5.2.
+
+    ```python
+    operator = lx.MatrixLinearOperator(jnp.array([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]]))
+    line = lx.linear_solve(operator, jnp.array([1.0, 3.0, 5.0]), lx.QR()).value
+    ```
+    """
+
+    damp: Any = 0.0
+
+    def __check_init__(self):
+        dense.check_damp(self.damp)
+
+    def init(self, operator, options):
+        check_options(options, (), "QR")
+        F, m, scale, finite, view = dense.tall(dense.dense_matrix(operator), self.damp)
+        h, taus = dense.householder(F)
+        verdict = _verdict(h, finite)
+        packed = pack_structures(operator)
+        return _QRState(h, taus, m, scale, verdict, packed, view)
+
+    def compute(self, state, vector, options):
+        check_state(state, _QRState, "QR")
+
+        def solve_with(b, adjoint):
+            h, taus, k, extra = state.h, state.taus, state.taus.size, len(state.h) - state.m
+            before, after = dense.division(state.scale, b.dtype)
+            b = b * before
+            if not adjoint:  # least squares with F
+                c = times_q(h, taus, jnp.pad(b, (0, extra)), adjoint=True)
+                x = dense.triangular(h[:k], c[:k], lower=False)
+            else:  # minimum norm with Fᴴ
+                y = dense.triangular(h[:k], b, lower=False, adjoint=True)
+                x = times_q(h, taus, jnp.pad(y, (0, len(h) - k)), adjoint=False)
+                x = x[: state.m]
+            return x * after
+
+        return *dense.solve(state, vector, state.h.dtype, solve_with), {}
+
+    def transpose(self, state, options):
+        check_state(state, _QRState, "QR")
+        return dense.transpose(state), {}
+
+    def conj(self, state, options):
+        check_state(state, _QRState, "QR")
+        return dense.conj(state), {}
+
+    def assume_full_rank(self):
+        return True
+
+
+def _verdict(h: Inexact[Array, "m k"], finite: Bool[Array, ""]) -> RESULTS:
+    R = h[: h.shape[1]]
+    columns = dense.largest(jnp.triu(R), axis=0)
+    return dense.judge(finite, dense.near_singular(R, columns))
+
+
+@slogdet_of.register
+def _(state: _QRState):
+    dense.check_determinant(*state.h.shape, "QR")
+    # det Hᵢ = 1 - τᵢ vᵢᴴvᵢ is -τᵢ/conj(τᵢ), as |det Hᵢ| = 1; and 1 where Hᵢ = I
+    tau = state.taus
+    none = tau == 0
+    safe = jnp.where(none, jnp.ones_like(tau), tau)
+    reflections = jnp.where(none, jnp.ones_like(tau), -safe / safe.conj())
+    diagonal = jnp.diagonal(state.h) * reflections
+    return dense.slogdet(diagonal, state.view, scale=state.scale)

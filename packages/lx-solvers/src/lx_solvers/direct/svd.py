@@ -1,0 +1,92 @@
+"""SVD: the pseudoinverse by the singular value decomposition A = UΣVᴴ.
+
+Solves anything: x = VΣ†Uᴴb, where singular values that may be rounding errors count as
+zero. With damping, x minimises ‖Ax - b‖² + damp²‖x‖², and Σ† holds σ/(σ² + damp²).
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Inexact, Int, Real
+from lx_operators._structures import PackedStructures, pack_structures
+import equinox as eqx
+
+from .._checks import check_options, check_state
+from .._solution import RESULTS
+from .._solver import AbstractLinearSolver
+from . import _dense as dense
+
+
+class _SVDState(dense.DenseState):
+    U: Inexact[Array, "m k"]
+    inverse: Real[Array, " k"]  # the diagonal of Σ†
+    VH: Inexact[Array, "k n"]
+    rank: Int[Array, ""]
+    verdict: RESULTS
+    packed: PackedStructures
+    view: dense.View = eqx.field(static=True, default=dense.View())
+
+
+class SVD(AbstractLinearSolver[_SVDState]):
+    """Singular value decomposition, for operators of any shape and rank.
+
+    The least-squares solution of minimum norm. `stats["rank"]` is the number of
+    singular values that count.
+
+    Args:
+        rcond: singular values of at most `rcond` times the largest count as zero.
+            Default: 2·max(m, n)·eps, twice the usual bound for the rounding errors of
+            the decomposition, so that those of forming A are covered as well.
+        damp: minimise ‖Ax - b‖² + damp²‖x‖² instead (ridge regression, Tikhonov
+            regularisation; λ = damp²). All singular values count then. Nothing is
+            squared, so any `damp` that is a number will do.
+
+    Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 5.5.
+
+    ```python
+    operator = lx.MatrixLinearOperator(jnp.ones((3, 2)))
+    solution = lx.linear_solve(operator, jnp.ones(3), lx.SVD())
+    solution.value, solution.stats["rank"]  # [0.5, 0.5], 1
+    ```
+    """
+
+    rcond: Any = None
+    damp: Any = 0.0
+
+    def __check_init__(self):
+        dense.check_damp(self.damp)
+
+    def init(self, operator, options):
+        check_options(options, (), "SVD")
+        A = dense.dense_matrix(operator)
+        U, s, VH = jnp.linalg.svd(A, full_matrices=False)
+        inverse, rank = dense.pseudoinverse(
+            s, self.rcond, max(A.shape), A.dtype, self.damp
+        )
+        # the decomposition of a matrix with a NaN is NaN
+        verdict = dense.judge(jnp.isfinite(dense.largest(A)))
+        return _SVDState(U, inverse, VH, rank, verdict, pack_structures(operator))
+
+    def compute(self, state, vector, options):
+        check_state(state, _SVDState, "SVD")
+
+        def solve_with(b, adjoint):
+            U, VH = state.U, state.VH
+            left, right = (VH.T.conj(), U.T.conj()) if not adjoint else (U, VH)
+            c = jnp.matmul(right, b, precision=dense.HIGHEST)
+            c = state.inverse.astype(c.dtype) * c
+            return jnp.matmul(left, c, precision=dense.HIGHEST)
+
+        x, result = dense.solve(state, vector, state.U.dtype, solve_with)
+        return x, result, {"rank": state.rank}
+
+    def transpose(self, state, options):
+        check_state(state, _SVDState, "SVD")
+        return dense.transpose(state), {}
+
+    def conj(self, state, options):
+        check_state(state, _SVDState, "SVD")
+        return dense.conj(state), {}
+
+    def assume_full_rank(self):
+        return False

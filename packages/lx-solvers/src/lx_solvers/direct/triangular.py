@@ -1,0 +1,104 @@
+"""Triangular: forward or back substitution.
+
+Solves lower and upper triangular nonsingular systems. Substitution is the exact solution
+for T + E with |E| ≤ γₙ |T| elementwise (Higham, "Accuracy and Stability of Numerical
+Algorithms", 2nd ed., 2002, theorem 8.5, doi:10.1137/1.9780898718027): no such E makes a
+diagonal element zero that was not, so only an exact zero is `singular`.
+"""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Inexact
+from lx_operators import (
+    diagonal,
+    has_unit_diagonal,
+    is_diagonal,
+    is_lower_triangular,
+    is_upper_triangular,
+)
+from lx_operators._structures import PackedStructures, pack_structures
+
+from .._checks import check_options, check_square, check_state
+from .._slogdet import slogdet_of
+from .._solution import RESULTS
+from .._solver import AbstractLinearSolver
+from . import _dense as dense
+
+
+class _TriangularState(dense.DenseState):
+    T: Inexact[Array, "n n"]  # only one triangle is ever read
+    lower: bool = eqx.field(static=True)
+    unit_diagonal: bool = eqx.field(static=True)
+    verdict: RESULTS
+    packed: PackedStructures
+    view: dense.View = eqx.field(static=True, default=dense.View())
+
+
+class Triangular(AbstractLinearSolver[_TriangularState]):
+    """Substitution, for operators tagged lower or upper triangular.
+
+    Reads that triangle of the matrix, and of an operator with a unit diagonal no
+    diagonal. Reports `singular` when a diagonal element is zero.
+
+    Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 3.1.
+
+    ```python
+    matrix = jnp.array([[2.0, 0.0], [1.0, 4.0]])
+    operator = lx.MatrixLinearOperator(matrix, lx.lower_triangular_tag)
+    solution = lx.linear_solve(operator, jnp.array([2.0, 5.0]), lx.Triangular())
+    ```
+    """
+
+    def init(self, operator, options):
+        check_options(options, (), "Triangular")
+        check_square(operator, "Triangular")
+        lower = is_lower_triangular(operator)
+        if not lower and not is_upper_triangular(operator):
+            raise ValueError(
+                "`Triangular` solves triangular systems only, but the operator is not "
+                f"known to be triangular: {operator!r}. Tag it with "
+                "`lower_triangular_tag` or `upper_triangular_tag`, or use `LU`."
+            )
+        if is_diagonal(operator):
+            T = jnp.diag(diagonal(operator))
+            T = T.astype(dense.working_dtype(T.dtype))
+        else:
+            T = dense.dense_matrix(operator)
+        unit = has_unit_diagonal(operator)
+        offset = -1 if unit else 0
+        read = jnp.tril(T, offset) if lower else jnp.triu(T, -offset)
+        finite = jnp.isfinite(dense.largest(read))
+        zero = jnp.zeros_like(finite) if unit else jnp.any(jnp.diagonal(T) == 0)
+        verdict = dense.judge(finite, zero)
+        return _TriangularState(T, lower, unit, verdict, pack_structures(operator))
+
+    def compute(self, state, vector, options):
+        check_state(state, _TriangularState, "Triangular")
+
+        def solve_with(b, adjoint):
+            return dense.triangular(
+                state.T,
+                b,
+                lower=state.lower,
+                adjoint=adjoint,
+                unit_diagonal=state.unit_diagonal,
+            )
+
+        return *dense.solve(state, vector, state.T.dtype, solve_with), {}
+
+    def transpose(self, state, options):
+        check_state(state, _TriangularState, "Triangular")
+        return dense.transpose(state), {}
+
+    def conj(self, state, options):
+        check_state(state, _TriangularState, "Triangular")
+        return dense.conj(state), {}
+
+    def assume_full_rank(self):
+        return True
+
+
+@slogdet_of.register
+def _(state: _TriangularState):
+    d = jnp.diagonal(state.T)
+    return dense.slogdet(jnp.ones_like(d) if state.unit_diagonal else d, state.view)

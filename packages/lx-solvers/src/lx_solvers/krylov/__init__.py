@@ -1,0 +1,1 @@
+"""Iterative solvers: one method a file, in the letters of its paper."""

@@ -1,0 +1,214 @@
+"""Conjugate gradients."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike
+from lx_operators import (
+    AbstractLinearOperator,
+    conj,
+    is_negative_semidefinite,
+    is_positive_semidefinite,
+    linearise,
+)
+from lx_operators._norms import max_norm
+
+from .._checks import check_options, check_square, check_state
+from .._iteration import (
+    Course,
+    Norm,
+    advance,
+    begin,
+    check_tolerances,
+    conjugated,
+    first_guess,
+    monitor,
+    outcome,
+    peaks,
+    preconditioner,
+    scaled,
+    solution,
+    statistics,
+    step_limit,
+    transposed,
+)
+from .._solver import AbstractLinearSolver
+from .._vectors import norm2, once, product, real_dot, signed, spaces, where
+
+
+class _Loop(NamedTuple):
+    """The letters of Barrett et al.; b, x and r in units of `unit`."""
+
+    x: Array
+    r: Array
+    p: Array
+    ρ: Array
+    course: Course
+    history: Array | None
+
+
+class CGState(eqx.Module):
+    """What `CG.init` returns: the operator, and 1 or -1 to make it positive."""
+
+    operator: AbstractLinearOperator
+    sign: int = eqx.field(static=True)
+
+
+class CG(AbstractLinearSolver[CGState]):
+    """Conjugate gradients, for Hermitian positive (or negative) definite operators.
+
+    Hestenes and Stiefel 1952, doi:10.6028/jres.049.044, with preconditioner as in Barrett
+    et al. 1994, fig. 2.5, doi:10.1137/1.9781611971538. What is not textbook: every
+    `stabilise_every` steps, and before success is claimed, the recurred residual is
+    replaced by the true one (van der Vorst and Ye 2000, doi:10.1137/S1064827599353865);
+    if it does not pass then, the iteration starts afresh from where it is.
+
+    A step is one product with the operator and one with the preconditioner, if any; a
+    replacement is one more product with the operator, and no step. Five vectors are
+    kept: b, x, r, p and the product.
+
+    Semidefinite systems are solved where they are consistent, by the solution of least
+    norm if y0 is zero; inconsistent ones end in `max_steps_reached` or `breakdown`. So
+    does an operator that is not as its tags say.
+
+    Args:
+        rtol, atol: relative and absolute tolerance, of the residual beside b and of the
+            last update beside the solution, elementwise.
+        norm: from a pytree to a real scalar.
+        stabilise_every: after how many steps the residual is computed anew; None: only
+            before success is claimed.
+        max_steps: limit of steps; ten times the size by default. With
+            `rtol = atol = 0` exactly this many steps are made.
+        history: record the 2-norm of the residual before and after each step in
+            `stats["residuals"]`; `True` for room for all steps, or how many.
+        progress: show a progress bar.
+
+    Options: `preconditioner`, an operator that approximates the inverse, of the sign of
+    the operator or positive, tagged so; `y0`, a first guess.
+
+    Raises:
+        ValueError: negative tolerances; both zero without `max_steps`; an operator that
+            is not known to be semidefinite.
+
+    ```python
+    operator = lx.MatrixLinearOperator(
+        jnp.array([[2.0, 1.0], [1.0, 3.0]]), lx.positive_semidefinite_tag
+    )
+    solution = lx.linear_solve(operator, jnp.ones(2), lx.CG(rtol=1e-6, atol=1e-6))
+    ```
+    """
+
+    rtol: ArrayLike
+    atol: ArrayLike
+    norm: Norm = eqx.field(static=True, default=max_norm)
+    stabilise_every: int | None = eqx.field(static=True, default=10)
+    max_steps: int | None = None
+    history: int | bool = eqx.field(static=True, default=False, kw_only=True)
+    progress: bool = eqx.field(static=True, default=False, kw_only=True)
+
+    def __check_init__(self):
+        check_tolerances(self.rtol, self.atol, self.max_steps, "CG")
+        every = self.stabilise_every
+        if every is not None and every < 1:
+            raise ValueError(
+                f"`stabilise_every` of `CG` must be at least 1, or None, but got {every}."
+            )
+
+    def init(self, operator, options):
+        check_square(operator, "CG")
+        check_options(options, ("preconditioner", "y0"), "CG")
+        M = preconditioner(options, operator, "CG")
+        if M is not None and not _semidefinite(M):
+            raise ValueError(
+                "the option 'preconditioner' of `CG` must be tagged "
+                f"`positive_semidefinite_tag`, but got {M!r}."
+            )
+        if not _semidefinite(operator):
+            raise ValueError(
+                "`CG` needs an operator that is tagged `positive_semidefinite_tag` or "
+                f"`negative_semidefinite_tag`, but got {operator!r}. For Hermitian "
+                "indefinite operators use `MINRES`, for others `GMRES`, or "
+                "`Normal(CG(...))`."
+            )
+        return CGState(linearise(operator), _sign(operator))
+
+    def compute(self, state, vector, options):
+        check_state(state, CGState, "CG")
+        X, Y = spaces(state.operator)
+        given = scaled(vector, Y, self.rtol, self.atol, self.norm)
+        goal, unit = given.goal, given.unit
+        limit = step_limit(self.max_steps, X)
+        every = limit + 1 if self.stabilise_every is None else self.stabilise_every
+        observer = monitor(self.history, self.progress, limit)
+
+        A = signed(product(state.operator), state.sign)
+        M = preconditioner(options, state.operator, "CG")
+        M = None if M is None else signed(product(M), _sign(M))
+        b = state.sign * given.b
+        y0 = first_guess(options, X, "CG")
+
+        def step(s: _Loop) -> _Loop:
+            check, claimed = s.course.check, s.course.claimed
+            # The direction. Scaled by ν it has M's size, whatever r's. A checking pass
+            # has z = 0 and β = 1, and leaves it as it is.
+            ν = once(jnp.sqrt(real_dot(s.r, s.r)))
+            z = where(check | (ν == 0), 0, 1 / ν) * s.r
+            z, ρ = (z, ν) if M is None else (Mz := M(z), once(real_dot(s.r, Mz)))
+            p = z + where(check, 1, ρ / s.ρ) * s.p
+
+            # the one product: A p, or A x to replace the residual
+            Aq = A(where(check, s.x, p))
+            pAp = once(real_dot(p, Aq))
+            curved = (pAp > 0) & ~check
+            α = where(curved, ρ / pAp, 0)
+            x = s.x + α * p
+            r = where(check, b, s.r) - where(check, 1, α) * Aq
+
+            floor = s.course.floor(goal, X)
+            residual = r, goal.scale(b, given.peaks, floor, Y)
+            update = α * p, goal.scale(x, peaks(X, x), floor, X)
+            ratio = goal.ratio(Y, residual, update)
+            num_steps = s.course.num_steps + 1
+            course = advance(
+                s.course,
+                goal,
+                ratio,
+                settled=claimed,
+                broken=~(curved & (ρ > 0)) & (ν > 0) & ~check,
+                finite=jnp.isfinite(ρ + pAp),
+                limit=limit,
+                due=(num_steps % every == 0) & (num_steps < limit),
+            )
+            # a claim that did not pass its check: the recurrence is off, start afresh
+            ρ = where(check, where(claimed, jnp.inf, s.ρ), ρ)
+            history = observer.record(s.history, course, lambda: norm2(r) * unit)
+            return _Loop(x, r, p, ρ, course, history)
+
+        x = X.zeros() if y0 is None else where(given.zero, 0, y0 / unit)
+        course = begin(given, limit, check=y0 is not None)
+        history = observer.start(course, lambda: norm2(b) * unit, X)
+        one = jnp.ones((), X.real_dtype)
+        start = _Loop(x, b, X.zeros(), one, course, history)
+        end = jax.lax.while_loop(lambda s: s.course.running, step, start)
+        stats = statistics(end.course.num_steps, limit, end.history)
+        x = solution(end.x, unit, end.course, X)
+        return x, outcome(end.course, goal), stats
+
+    def transpose(self, state, options):
+        return CGState(state.operator.T, state.sign), transposed(options)
+
+    def conj(self, state, options):
+        return CGState(conj(state.operator), state.sign), conjugated(options)
+
+    def assume_full_rank(self):
+        return True
+
+
+def _semidefinite(operator: AbstractLinearOperator) -> bool:
+    return is_positive_semidefinite(operator) or is_negative_semidefinite(operator)
+
+
+def _sign(operator: AbstractLinearOperator) -> int:
+    return 1 if is_positive_semidefinite(operator) else -1

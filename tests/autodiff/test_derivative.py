@@ -1,0 +1,81 @@
+"""Every solver, on every problem class it handles: all derivatives against dense truth."""
+
+import jax.numpy as jnp
+import lineax as lx
+import pytest
+from lx_autodiff.testing import LAWS, PROBLEMS, ProblemClass, check_derivatives
+
+_TIGHT = {"rtol": 1e-13, "atol": 1e-13}
+
+_SQUARE = ("square", "definite", "negative definite", "indefinite", "function")
+_ANY_RANK = ("deficient", "deficient tall", "deficient wide", "semidefinite")
+
+CASES = {
+    lx.LU(): (*_SQUARE, "diagonal", "jacobian"),
+    lx.QR(): ("square", "tall", "wide"),
+    lx.Cholesky(): ("definite", "negative definite"),
+    lx.Diagonal(well_posed=True): ("diagonal",),
+    lx.Diagonal(): ("diagonal",),
+    lx.Triangular(): ("lower", "upper"),
+    lx.Tridiagonal(): ("tridiagonal",),
+    lx.SVD(): ("square", "tall", "wide", *_ANY_RANK),
+    lx.PivotedQR(): ("tall", *_ANY_RANK),
+    lx.Eigh(): ("definite", "indefinite", "semidefinite"),
+    lx.AutoLinearSolver(well_posed=True): ("lower", "definite", "jacobian"),
+    lx.AutoLinearSolver(well_posed=None): ("tall", "wide", "tridiagonal"),
+    lx.AutoLinearSolver(well_posed=False): ("deficient tall",),
+    lx.CG(**_TIGHT): ("definite", "negative definite"),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+@pytest.mark.parametrize(
+    "solver, problem",
+    [
+        pytest.param(solver, PROBLEMS[name], id=f"{solver!r}-{name}")
+        for solver, names in CASES.items()
+        for name in names
+    ],
+)
+def test_all_derivatives(solver, problem, dtype):
+    check_derivatives(solver, problem, dtype)
+
+
+def test_suite_catches_a_wrong_derivative():
+    """The suite itself: a solver that claims a full rank it does not have."""
+
+    class Wrong(lx.SVD):
+        def assume_full_rank(self):
+            return True
+
+    with pytest.raises(AssertionError, match="jvp"):
+        check_derivatives(Wrong(), PROBLEMS["deficient"], "float64", laws=("jvp",))
+
+
+def test_suite_catches_a_wrong_value():
+    truth = PROBLEMS["square"]
+    wrong = ProblemClass(*truth[:4], lambda a: 2 * truth.pseudoinverse(a))
+    with pytest.raises(AssertionError, match="value"):
+        check_derivatives(lx.LU(), wrong, "float64", laws=("value",))
+
+
+@pytest.mark.parametrize("name", ["tall", "wide"])
+def test_nonsingular_tag_drops_terms_of_a_rank_revealing_solver(name):
+    """Same derivatives, by fewer solves: see test_costs.py for the counts."""
+    plain = PROBLEMS[name]
+    tagged = plain._replace(
+        operator=lambda a: lx.MatrixLinearOperator(a, lx.nonsingular_tag)
+    )
+    for problem in (plain, tagged):
+        check_derivatives(lx.SVD(), problem, "complex128", laws=("jvp", "vjp of jvp"))
+
+
+def test_repeated_singular_values():
+    """Where derivatives of an SVD itself are not defined, those of the solution are."""
+    identity = PROBLEMS["square"]._replace(parameters=lambda rng, dtype: jnp.eye(4))
+    check_derivatives(lx.SVD(), identity, "float64")
+
+
+def test_laws_are_what_the_issue_asks_for():
+    orders = ("jvp", "vjp", "jvp of jvp", "vjp of jvp")
+    assert {*orders, *(f"vmap of {name}" for name in orders)} <= set(LAWS)

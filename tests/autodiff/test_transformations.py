@@ -1,0 +1,208 @@
+"""A solve inside every transformation of JAX, and any nesting of them."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import pytest
+
+RNG = np.random.default_rng(2)
+A = jnp.asarray(RNG.standard_normal((3, 3)) @ np.diag([3.0, 2.0, 1.0]) + 3 * np.eye(3))
+PSD = A @ A.T
+B = jnp.asarray(RNG.standard_normal(3))
+
+SOLVERS = {"LU": lx.LU(), "CG": lx.CG(1e-13, 1e-13)}
+
+
+@pytest.fixture(params=SOLVERS)
+def solve(request):
+    solver = SOLVERS[request.param]
+
+    def solve(matrix, vector):
+        operator = lx.MatrixLinearOperator(matrix, lx.positive_semidefinite_tag)
+        return lx.linear_solve(operator, vector, solver, throw=False).value
+
+    return solve
+
+
+def truth(matrix, vector):
+    return jnp.linalg.solve(matrix, vector)
+
+
+def symmetric(fn):
+    """`fn` of a matrix, as a function of all its elements that stays symmetric."""
+    return lambda a, b: fn(a @ a.T, b)
+
+
+def same(ours, theirs, rtol=1e-8):
+    for x, y in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(x, y, rtol=rtol, atol=1e-10)
+
+
+def _scan(fn):
+    def scanned(a, b):
+        def body(carry, scale):
+            carry = fn(a * scale, carry)
+            return carry, carry
+
+        return jax.lax.scan(body, b, jnp.array([1.0, 2.0]))
+
+    return scanned
+
+
+def _while(fn):
+    def looped(a, b):
+        def body(carry):
+            i, x = carry
+            return i + 1, fn(a, x)
+
+        return jax.lax.while_loop(lambda carry: carry[0] < 2, body, (0, b))[1]
+
+    return looped
+
+
+def _cond(fn):
+    return lambda a, b: jax.lax.cond(b[0] > 0, fn, lambda a, b: 2 * fn(a, b), a, b)
+
+
+def _checkpoint(fn):
+    return jax.checkpoint(fn)
+
+
+def _custom_vjp(fn):
+    @jax.custom_vjp
+    def wrapped(a, b):
+        return fn(a, b)
+
+    def forward(a, b):
+        return jax.vjp(fn, a, b)
+
+    def backward(pullback, ct):
+        return pullback(ct)
+
+    wrapped.defvjp(forward, backward)
+    return wrapped
+
+
+def _linearize(fn):
+    def linearized(a, b):
+        _, push = jax.linearize(fn, a, b)
+        return push(jnp.ones_like(a), jnp.ones_like(b))
+
+    return linearized
+
+
+def _linear_transpose(fn):
+    def transposed(a, b):
+        (out,) = jax.linear_transpose(lambda b: fn(a, b), b)(b)
+        return out
+
+    return transposed
+
+
+def _batch(in_axes):
+    def batch(fn):
+        def batched(a, b):
+            stacked = jnp.stack([a, 2 * a]), jnp.stack([b, 3 * b, -b])
+            args = [
+                x[:2] if axis == 0 else x[0] for x, axis in zip(stacked, in_axes)
+            ]
+            return jax.vmap(fn, in_axes=in_axes)(*args)
+
+        return batched
+
+    return batch
+
+
+WRAPPERS = {
+    "scan": _scan,
+    "while_loop": _while,
+    "cond": _cond,
+    "checkpoint": _checkpoint,
+    "custom_vjp": _custom_vjp,
+    "linearize": _linearize,
+    "linear_transpose": _linear_transpose,
+    "vmap both": _batch((0, 0)),
+    "vmap operator": _batch((0, None)),
+    "vmap vector": _batch((None, 0)),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_wrapped(solve, name):
+    """Value, and where JAX allows it the gradient, inside `jit`."""
+    wrap = WRAPPERS[name]
+
+    def all_of(fn):
+        wrapped = symmetric(wrap(fn))
+        out = {"value": wrapped(A, B)}
+        out["jvp"] = jax.jvp(wrapped, (A, B), (A.T, B[::-1]))[1]
+        if name == "custom_vjp":
+            del out["jvp"]
+        if name != "while_loop":
+            out["grad"] = jax.grad(
+                lambda a, b: sum(jnp.sum(x) for x in jax.tree.leaves(wrapped(a, b))),
+                argnums=(0, 1),
+            )(A, B)
+        return out
+
+    if name == "custom_vjp":  # JAX has no forward mode for it
+        wrap_value = symmetric(wrap(solve))
+        gradient = jax.jit(jax.grad(lambda a, b: jnp.sum(wrap_value(a, b)), (0, 1)))
+        reference = jax.grad(lambda a, b: jnp.sum(symmetric(truth)(a, b)), (0, 1))
+        same(gradient(A, B), reference(A, B))
+        return
+    same(jax.jit(lambda: all_of(solve))(), jax.jit(lambda: all_of(truth))())
+
+
+def test_deep_nesting(solve):
+    """vmap of grad of scan of vmap of checkpoint, jitted."""
+
+    def nested(fn):
+        def inner(a, b):
+            bs = jnp.stack([b, 2 * b])
+            return jnp.sum(jax.vmap(jax.checkpoint(fn), in_axes=(None, 0))(a, bs), 0)
+
+        def loss(a, b):
+            return jnp.sum(symmetric(_scan(inner))(a, b)[1] ** 2)
+
+        gradient = jax.grad(loss, argnums=(0, 1))
+        return jax.jit(jax.vmap(gradient))(jnp.stack([A, A + 1]), jnp.stack([B, -B]))
+
+    same(nested(solve), nested(truth))
+
+
+def test_operator_built_inside_and_outside():
+    def inside(matrix, vector):
+        return lx.linear_solve(lx.MatrixLinearOperator(matrix), vector).value
+
+    def outside(operator, vector):
+        return lx.linear_solve(operator, vector).value
+
+    same(jax.jit(inside)(A, B), truth(A, B))
+    same(jax.jit(outside)(lx.MatrixLinearOperator(A), B), truth(A, B))
+    gradient = eqx.filter_grad(lambda op, b: jnp.sum(outside(op, b)))
+    same(
+        gradient(lx.MatrixLinearOperator(A), B).matrix,
+        jax.grad(lambda a: jnp.sum(truth(a, B)))(A),
+    )
+    stacked = eqx.filter_vmap(lx.MatrixLinearOperator)(jnp.stack([A, 2 * A]))
+    out = eqx.filter_vmap(outside, in_axes=(0, None))(stacked, B)
+    same(out, jnp.stack([truth(A, B), truth(A, B) / 2]))
+
+
+def test_constructor_is_differentiable():
+    def build(matrix):
+        return lx.MatrixLinearOperator(matrix) @ lx.MatrixLinearOperator(matrix)
+
+    operator, tangent = eqx.filter_jvp(build, (A,), (jnp.eye(3),))
+    direction = lx.TangentLinearOperator(operator, tangent)
+    same(direction.as_matrix(), 2 * A)
+
+
+def test_linear_in_the_vector_only():
+    with pytest.raises(Exception, match="linear"):
+        jax.linear_transpose(
+            lambda a: lx.linear_solve(lx.MatrixLinearOperator(a), B).value, A
+        )(B)

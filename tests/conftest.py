@@ -1,0 +1,16 @@
+"""What every test has: float64 by default, and a fresh compilation cache a module."""
+
+import gc
+
+import jax
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _fresh_caches():
+    """Executables stay in memory until dropped; a whole suite of them does not fit."""
+    yield
+    jax.clear_caches()
+    gc.collect()
