@@ -76,4 +76,6 @@ def test_documented():
         if find_spec(f"{floor.__name__}.testing"):
             suite = import_module(f"{floor.__name__}.testing")
             wanted += [f"{suite.__name__}.{name}" for name in suite.__all__]
-    assert sorted(entries) == sorted(wanted)
+    assert not set(wanted) - set(entries), "on no page"
+    assert not set(entries) - set(wanted), "on a page, but not public"
+    assert len(entries) == len(set(entries))

@@ -2,10 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+import lx_operators as lx
 import numpy as np
 import pytest
-
-import lx_operators as lx
 from lx_operators.testing import OperatorLaws
 
 

@@ -3,10 +3,9 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lx_operators as lx
 import numpy as np
 import pytest
-
-import lx_operators as lx
 from lx_operators.testing import OperatorLaws
 
 

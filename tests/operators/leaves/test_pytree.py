@@ -2,21 +2,18 @@
 
 import jax
 import jax.numpy as jnp
+import lx_operators as lx
 import numpy as np
 import pytest
-
-import lx_operators as lx
 from lx_operators.testing import OperatorLaws
 
 
 def _blocks(dtype, key, outs, ins):
     """Blocks of tree(out) ∘ tree(in), from trees of shapes."""
-    is_shape = lambda node: (
-        isinstance(node, tuple)
-        and all(  # noqa: E731
-            isinstance(n, int) for n in node
-        )
-    )
+
+    def is_shape(node):
+        return isinstance(node, tuple) and all(isinstance(n, int) for n in node)
+
     keys = iter(jax.random.split(key, 16))
     blocks = jax.tree.map(
         lambda out: jax.tree.map(

@@ -2,10 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+import lx_operators as lx
 import numpy as np
 import pytest
-
-import lx_operators as lx
 from lx_operators.testing import OperatorLaws
 
 
@@ -48,7 +47,9 @@ class TestNone(OperatorLaws):
 
 def test_bands_promote():
     """A complex band is not dropped beside real ones."""
-    operator = lx.TridiagonalLinearOperator(jnp.ones(2), jnp.array([1j]), [0])
+    operator = lx.TridiagonalLinearOperator(
+        jnp.ones(2), jnp.array([1j]), np.zeros(1, int)
+    )
     assert operator.as_matrix().tolist() == [[1, 0], [1j, 1]]
     assert operator.mv(jnp.ones(2)).tolist() == [1, 1 + 1j]
 

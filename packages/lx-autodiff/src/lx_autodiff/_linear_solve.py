@@ -23,9 +23,9 @@ from lx_solvers import RESULTS, AbstractLinearSolver, AutoLinearSolver, Solution
 from ._failure import raise_now, raise_on_failure
 from ._identity import Identity
 from ._method import Adjoint, Method, Problem, prepare
-from ._partition import Sealed, is_traced, split, stop_gradient
+from ._partition import Sealed, Static, is_traced, split, stop_gradient
 from ._primitive import OnFailure, solve
-from ._sharding import with_automatic_axes
+from ._sharding import explicit_layout, with_automatic_axes
 
 
 class _NoState:
@@ -133,11 +133,15 @@ class _Call(NamedTuple):
 def _solve(call: _Call, *arrays: Array):
     """Everything in one compiled call, so that eager calls are cheap and equal problems
     are compiled once."""
-    return with_automatic_axes(functools.partial(_solve_arrays, call), arrays)
+    layout = explicit_layout(arrays)
+    if layout is None:
+        return _solve_arrays(call, call.static, *arrays)
+    solve_arrays = functools.partial(_solve_arrays, call)
+    return with_automatic_axes(solve_arrays, call.static, arrays, layout)
 
 
-def _solve_arrays(call: _Call, *arrays: Array):
-    operator, vector, solver, options, state, adjoint = call.static.join(arrays)
+def _solve_arrays(call: _Call, static: Static, *arrays: Array):
+    operator, vector, solver, options, state, adjoint = static.join(arrays)
     options = stop_gradient(options)
     operator = _widened(operator, common_dtype(vector), state)
     if state is NO_STATE:

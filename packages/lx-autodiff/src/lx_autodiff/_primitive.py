@@ -16,6 +16,7 @@ import jax.tree_util as jtu
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 from jaxtyping import Array, PyTree
+from lx_operators.internal import manual_axes, vary, varying_axes
 from lx_solvers import RESULTS
 
 from ._failure import Stage, raise_on_failure
@@ -75,6 +76,9 @@ def solve(
             (`"report"`), is NaN, or raises at run time.
         stage: which solve this is, for the text of the error.
     """
+    # Inside `shard_map`, a vector that all devices share meets what differs between
+    # them: its cotangent is the sum.
+    vector = vary(vector, varying_axes((problem, vector)))
     arrays, static = split((problem, vector))
     solution = jtu.tree_structure(problem.operator.in_structure())
     spec = Spec(static, on_failure, stage, solution)
@@ -140,7 +144,18 @@ def _impl(*arrays: Array, spec: Spec) -> list[Array]:
 @linear_solve_p.def_abstract_eval
 def _abstract_eval(*avals: Any, spec: Spec) -> list[Any]:
     out = jax.eval_shape(functools.partial(_evaluate_batched, spec), *avals)
-    return [jax.core.ShapedArray(x.shape, x.dtype) for x in jtu.tree_leaves(out)]
+    out = jtu.tree_leaves(out)
+    if not manual_axes():
+        return [jax.core.ShapedArray(x.shape, x.dtype) for x in out]
+
+    # Inside `shard_map` what comes out varies over the mesh axes that any operand
+    # varies over. JAX's own rules say so, of a computation of these shapes.
+    def stand_in(*arrays: Array) -> list[Array]:
+        marks = [jnp.any(x == x) for x in arrays]
+        mark = functools.reduce(jnp.logical_or, marks)
+        return [jnp.where(mark, *2 * (jnp.zeros(x.shape, x.dtype),)) for x in out]
+
+    return jax.make_jaxpr(stand_in)(*avals).out_avals
 
 
 def _lower(ctx, *operands, spec: Spec):

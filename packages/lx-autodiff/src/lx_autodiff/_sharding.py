@@ -3,40 +3,109 @@
 Where a mesh axis is explicit, the sharding of every intermediate array must be spelled
 out, which neither factorisations nor third-party solvers can do. So the whole solve runs
 with these axes automatic, and only its outputs are given shardings: those of the inputs
-of the same shape (the solution of a square system: the vector's), else replicated.
+of the same shape (the solution of a square system: the vector's), else replicated. The
+user's own functions, which were written for explicit axes, are called with these.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.tree_util as jtu
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
+from lx_operators import FunctionLinearOperator, JacobianLinearOperator
+
+from ._partition import Static, split
+
+
+class Layout(NamedTuple):
+    """A mesh with explicit axes, and how arrays of each shape lie on it."""
+
+    mesh: Any
+    by_shape: tuple[tuple[tuple[int, ...], PartitionSpec], ...]
+
+    def sharding(self, x: Any) -> NamedSharding:
+        spec = dict(self.by_shape).get(x.shape, PartitionSpec())
+        return NamedSharding(self.mesh, spec)
+
+
+def explicit_layout(arrays: Sequence[Array]) -> Layout | None:
+    """The layout of arrays of which one is sharded along an explicit axis; else None."""
+    shardings = [jax.typeof(x).sharding for x in arrays]
+    meshes = [s.mesh for s in shardings if AxisType.Explicit in _axis_types(s.mesh)]
+    if not meshes:
+        return None
+    by_shape = {x.shape: s.spec for x, s in zip(reversed(arrays), reversed(shardings))}
+    return Layout(meshes[0], tuple(by_shape.items()))
+
+
+def _axis_types(mesh: Any) -> tuple[Any, ...]:
+    return tuple(getattr(mesh, "axis_types", None) or ())
 
 
 def with_automatic_axes(
-    fn: Callable[..., PyTree[Array]], arrays: Sequence[Array]
+    fn: Callable[..., PyTree[Array]],
+    static: Static,
+    arrays: Sequence[Array],
+    layout: Layout,
 ) -> PyTree[Array]:
-    """`fn(*arrays)`, with the explicit axes of the current mesh made automatic."""
-    mesh = _explicit_mesh(arrays)
-    if mesh is None:
-        return fn(*arrays)
-    specs = {x.shape: jax.typeof(x).sharding.spec for x in reversed(arrays)}
+    """`fn(static, *arrays)`, with the explicit axes of the mesh made automatic."""
     plain = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arrays]
+    shapes = jax.eval_shape(lambda *arrays: fn(static, *arrays), *plain)
+    shardings = [layout.sharding(x) for x in jtu.tree_leaves(shapes)]
+    specs = static.join([jax.typeof(x).sharding.spec for x in arrays])
 
-    def sharding(x: Any) -> NamedSharding:
-        return NamedSharding(mesh, specs.get(x.shape, PartitionSpec()))
+    treedef = None
 
-    out = jtu.tree_map(sharding, jax.eval_shape(fn, *plain))
-    return jax.sharding.auto_axes(fn, out_sharding=out)(*arrays)
+    def automatic(*arrays: Array) -> list[Array]:
+        nonlocal treedef
+        tree = _with_explicit_functions(static.join(arrays), specs, layout)
+        arrays, wrapped = split(tree)
+        leaves, treedef = jtu.tree_flatten(fn(wrapped, *arrays))
+        return leaves
+
+    leaves = jax.sharding.auto_axes(automatic, out_sharding=shardings)(*arrays)
+    return jtu.tree_unflatten(treedef, leaves)
 
 
-def _explicit_mesh(arrays: Sequence[Array]) -> Any:
-    """The mesh of the first array that is sharded along an explicit axis."""
-    for x in arrays:
-        sharding = jax.typeof(x).sharding
-        types = getattr(sharding.mesh, "axis_types", None) or ()
-        if AxisType.Explicit in types:
-            return sharding.mesh
-    return None
+class _Explicit(eqx.Module):
+    """A function that was written for explicit axes, called where they are automatic."""
+
+    fn: Callable
+    specs: tuple[PartitionSpec, ...] = eqx.field(static=True)  # of the arrays in `fn`
+    layout: Layout = eqx.field(static=True)
+
+    def __call__(self, *args: Any) -> Any:
+        arrays, static = split((self.fn, args))
+        own = [NamedSharding(self.layout.mesh, spec) for spec in self.specs]
+        given = [self.layout.sharding(x) for x in arrays[len(own) :]]
+
+        def explicit(*arrays: Array) -> Any:
+            fn, args = static.join(arrays)
+            return fn(*args)
+
+        enter = jax.sharding.explicit_axes(explicit, in_sharding=(*own, *given))
+        return enter(*arrays)
+
+
+def _with_explicit_functions(tree: Any, specs: Any, layout: Layout) -> Any:
+    """`tree`, in which the functions of operators enter explicit axes when called."""
+
+    def wrap(node: Any, node_specs: Any) -> Any:
+        if not _has_function(node):
+            return node
+        leaves = jtu.tree_leaves(node_specs.fn, is_leaf=_is_spec)
+        own = tuple(spec for spec in leaves if _is_spec(spec))
+        return eqx.tree_at(lambda op: op.fn, node, _Explicit(node.fn, own, layout))
+
+    return jtu.tree_map(wrap, tree, specs, is_leaf=_has_function)
+
+
+def _is_spec(leaf: Any) -> bool:
+    return isinstance(leaf, PartitionSpec)
+
+
+def _has_function(node: Any) -> bool:
+    return isinstance(node, FunctionLinearOperator | JacobianLinearOperator)

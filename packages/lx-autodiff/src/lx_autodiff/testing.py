@@ -42,6 +42,8 @@ from lx_solvers import AbstractLinearSolver
 
 from ._linear_solve import linear_solve
 
+__all__ = ["LAWS", "PROBLEMS", "ProblemClass", "check_derivatives"]
+
 
 class ProblemClass(NamedTuple):
     """A family of systems: parameters, and from them the operator and the truth."""

@@ -17,6 +17,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 from jaxtyping import Array, PyTree
 
 from ._structures import Frozen, describe, freeze
+from ._varying import examples, manual_axes, vary
 
 
 class Closure(eqx.Module):
@@ -26,6 +27,7 @@ class Closure(eqx.Module):
     jaxpr: Jaxpr = eqx.field(static=True)
     fixed: tuple[Any, ...] = eqx.field(static=True)  # per leaf; None where an array is
     out: Frozen = eqx.field(static=True)
+    axes: frozenset[str] = eqx.field(static=True)  # of `shard_map`, around the trace
 
     def __call__(self, *args: PyTree[Any]) -> PyTree[Array]:
         leaves = jtu.tree_leaves(args)
@@ -36,6 +38,7 @@ class Closure(eqx.Module):
                 "or make Python numbers in `args` arrays."
             )
         arrays = [leaf for leaf in leaves if _is_array(leaf)]
+        arrays = vary(arrays, self.axes)
         flat = jaxpr_as_fun(ClosedJaxpr(self.jaxpr, self.consts))(*arrays)
         return jtu.tree_unflatten(self.out.treedef, flat)
 
@@ -54,9 +57,10 @@ def close(fn: Callable, *args: PyTree[Any]) -> Closure:
         leaves = [next(given) if x is None else x for x in fixed]
         return fn(*jtu.tree_unflatten(treedef, leaves))
 
-    arrays = [leaf for leaf in leaves if _is_array(leaf)]
+    axes = manual_axes()
+    arrays = examples([leaf for leaf in leaves if _is_array(leaf)], axes)
     closed, out = jax.make_jaxpr(of_arrays, return_shape=True)(*arrays)
-    return Closure(list(closed.consts), closed.jaxpr, fixed, outcome(out))
+    return Closure(list(closed.consts), closed.jaxpr, fixed, outcome(out), axes)
 
 
 def outcome(out: PyTree[Any]) -> Frozen:

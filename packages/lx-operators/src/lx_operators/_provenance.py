@@ -1,6 +1,6 @@
 """Which operator is the transpose, conjugate or adjoint of which.
 
-`X.T` remembers that it came from X, so that `X.T @ X` is recognised as a Gram operator
+`X.T`, `X.H` and `conj(X)` remember that they came from X, so that `X.T @ X` is recognised as a Gram operator
 although `X.T` holds arrays of its own. The memory is an attribute outside the pytree:
 it lasts from `X.T` to the product, and is dropped by flattening. What is recognised is
 then stored in the product (see `algebra/compose.py`).
@@ -11,9 +11,12 @@ product of their elements.
 """
 
 import enum
+import functools
 import weakref
+from collections.abc import Callable
 from typing import Any, TypeVar
 
+from ._functions import conj
 from ._properties import known
 from ._structures import is_real, spaces
 from ._tags import hermitian_tag, symmetric_tag
@@ -70,3 +73,29 @@ def reflections(operator1: Any, operator2: Any) -> frozenset[Reflection]:
     if hermitian_tag in tags:
         found |= {element ^ Reflection.ADJOINT for element in found}
     return frozenset(found) & {Reflection.TRANSPOSE, Reflection.ADJOINT}
+
+
+def _remembering(generic: Any, reflection: Reflection) -> None:
+    """Have every implementation that is registered mark what it returns."""
+    register = generic.register
+
+    def marking(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def marked(operator: Any) -> Any:
+            return remember(function(operator), operator, reflection)
+
+        return marked
+
+    def register_marking(of: Any, function: Callable | None = None) -> Callable:
+        if function is not None:
+            register(of, marking(function))
+            return function
+        if callable(of) and not isinstance(of, type):  # its annotation names the type
+            register(marking(of))
+            return of
+        return functools.partial(register_marking, of)
+
+    generic.register = register_marking
+
+
+_remembering(conj, Reflection.CONJUGATE)

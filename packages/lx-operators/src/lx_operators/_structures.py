@@ -71,6 +71,11 @@ def is_real(*structures: Structure) -> bool:
     return not any(leaf.dtype.kind == "c" for leaf in jtu.tree_leaves(structures))
 
 
+def is_complex(structure: Structure) -> bool:
+    """Whether every leaf is complex."""
+    return all(leaf.dtype.kind == "c" for leaf in jtu.tree_leaves(structure))
+
+
 def same_shapes(a: Structure, b: Structure) -> bool:
     """Equal trees and equal leaf shapes; dtypes may differ."""
     (a, a_def), (b, b_def) = jtu.tree_flatten(a), jtu.tree_flatten(b)
@@ -106,6 +111,8 @@ def floating(x: Any) -> Array:
     to the default floating dtype."""
     if isinstance(x, jax.Array) and not x.weak_type and x.dtype == inexact(x.dtype):
         return x
+    if isinstance(x, list | tuple):
+        x = np.asarray(x)
     dtype = inexact(jnp.result_type(x))
     return jax.lax.convert_element_type(jnp.asarray(x), dtype)
 

@@ -29,6 +29,7 @@ from ._structures import (
     common_dtype,
     complex_to_real_dtype,
     describe,
+    is_complex,
     is_real,
     ravel,
     size_of,
@@ -262,7 +263,7 @@ def _always(
     keys = jax.random.split(key, 3)
 
     def linearity() -> Iterator[float]:
-        scalars = (0.7, -1.3) if is_real(ins) else (0.7 + 0.4j, -1.3j)
+        scalars = (0.7 + 0.4j, -1.3j) if is_complex(ins) else (0.7, -1.3)
         for x, y in _pairs((ins, ins), keys[0], probes):
             a, b = (np.asarray(s) for s in scalars)
             ax, by = a * _times(operator, x), b * _times(operator, y)

@@ -26,6 +26,7 @@ from ._structures import (
     unravel_solution,
 )
 from ._tags import inverse_tags
+from ._varying import manual_axes, vary, varying_axes
 from .algebra.promoted import promoted
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "inverse_tags",
     "is_real",
     "known",
+    "manual_axes",
     "max_norm",
     "pack_structures",
     "promote_types",
@@ -57,4 +59,6 @@ __all__ = [
     "two_norm",
     "unravel",
     "unravel_solution",
+    "vary",
+    "varying_axes",
 ]

@@ -33,6 +33,7 @@ from ._structures import (
     common_dtype,
     complex_to_real_dtype,
     describe,
+    is_complex,
     is_real,
     promote_types,
     size_of,
@@ -55,6 +56,8 @@ from ._tags import (
 )
 from ._verify import deviation
 from .algebra.tangent import TangentLinearOperator
+
+__all__ = ["OperatorLaws"]
 
 _QUESTIONS = {
     symmetric_tag: properties.is_symmetric,
@@ -132,8 +135,15 @@ class OperatorLaws:
         return [dtype for dtype in self.dtypes if x64 or dtype in _SINGLE]
 
     def _subject(self, dtype: str) -> "_Subject":
-        key, vectors = jax.random.split(jax.random.key(self.seed))
-        return _Subject(self.make(dtype, key), vectors, dtype)
+        """The operator under test: made once for each class and dtype."""
+        made = vars(type(self)).get("_made")
+        if made is None:
+            made = type(self)._made = {}
+        if dtype not in made:
+            operator = self.make(dtype, jax.random.key(self.seed))
+            made[dtype] = _Subject(operator, dtype)
+        made[dtype].reseed(self.seed)
+        return made[dtype]
 
     # What an operator is
 
@@ -159,7 +169,7 @@ class OperatorLaws:
         """A(ax + by) = a Ax + b Ay."""
         subject = self._subject(dtype)
         ins, _ = spaces(subject.operator)
-        a, b = (0.7, -1.3) if is_real(ins) else (0.7 + 0.4j, -1.3j)
+        a, b = (0.7 + 0.4j, -1.3j) if is_complex(ins) else (0.7, -1.3)
         x, y = subject.flat(ins), subject.flat(ins)
         apart = a * subject.times(x) + b * subject.times(y)
         subject.close(subject.times(a * x + b * y), apart, "A(ax + by)")
@@ -307,7 +317,8 @@ class OperatorLaws:
         columns = [subject.flat(ins) for _ in range(3)]
         vectors = [_vector(x, ins) for x in columns]
         batch = jtu.tree_map(lambda *leaves: jnp.stack(leaves), *vectors)
-        out = jax.vmap(lambda x: _ravel(subject.operator.mv(x)))(batch)
+        times = jax.vmap(lambda x: _ravel(subject.operator.mv(x)), axis_size=3)
+        out = times(batch)
         subject.close(out.T, subject.dense @ np.stack(columns, axis=1), "batch")
 
     def test_jvp(self, dtype):
@@ -379,6 +390,8 @@ class OperatorLaws:
             return
         subject = self._subject(dtype)
         ins, outs = spaces(subject.operator)
+        if not jtu.tree_leaves(ins):
+            return
         wider = [jnp.complex64] if is_real(ins) else []
         if jnp.result_type(float) == jnp.float64:
             wider.append(jnp.float64)
@@ -428,10 +441,10 @@ _SINGLE = ("float16", "bfloat16", "float32", "complex64")
 class _Subject:
     """An operator under test, its matrix by products, and how it is compared."""
 
-    def __init__(self, operator: AbstractLinearOperator, key: Array, dtype: str):
+    def __init__(self, operator: AbstractLinearOperator, dtype: str):
         self.operator = operator
         self.dtype = dtype
-        self._seed = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        self.reseed(0)
         ins, outs = spaces(operator)
         self.epsilon = max(
             (float(jnp.finfo(x.dtype).eps) for x in jtu.tree_leaves((ins, outs))),
@@ -441,11 +454,14 @@ class _Subject:
         columns = [self.times(e) for e in basis]
         self.dense = np.stack(columns, axis=1) if columns else _no_columns(outs)
 
+    def reseed(self, seed: int) -> None:
+        self._random = np.random.default_rng(seed)
+
     def flat(self, structure: Structure) -> np.ndarray:
         """A random vector; where a leaf is real, so are its elements."""
         parts = [np.zeros(0)]
         for leaf in jtu.tree_leaves(structure):
-            real, imag = self._seed.standard_normal((2, leaf.size))
+            real, imag = self._random.standard_normal((2, leaf.size))
             parts.append(real if is_real(leaf) else real + 1j * imag)
         narrow = np.concatenate(parts)
         dtype = complex_to_real_dtype(common_dtype(structure))

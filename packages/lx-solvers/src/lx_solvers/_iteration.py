@@ -117,6 +117,13 @@ class Goal(NamedTuple):
         return once(self.norm(jtu.tree_unflatten(space.structure.treedef, worst)))
 
 
+def expected(goal: Goal, scale: list[Array], space: Space) -> Scalar:
+    """The 2-norm of a residual that, evenly spread, passes by half."""
+    even = jtu.tree_unflatten(space.structure.treedef, map(jnp.ones_like, scale))
+    squares = sum((jnp.sum(leaf**2) for leaf in scale), jnp.zeros((), space.real_dtype))
+    return jnp.sqrt(squares) / (2 * goal.norm(even))
+
+
 def peaks(space: Space, array: Array) -> list[Array]:
     """Of each leaf the largest magnitude; of a zero leaf that of all."""
     each = [largest(leaf) for leaf in space.leaves(array)]

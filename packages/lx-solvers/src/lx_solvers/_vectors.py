@@ -193,6 +193,16 @@ def real_dot(x: Array, y: Array) -> Real[Array, ""]:
     return dot(x, y).real
 
 
+def quotient(x: Array, y: Array) -> Array:
+    """x / y of scalars: the squares in a complex division neither overflow nor
+    underflow."""
+    if not jnp.iscomplexobj(y):
+        return x / y
+    # behind a barrier, as XLA would simplify (x / s) / (y / s) to (x s) / (y s)
+    scale = once(1 / power_of_two(jnp.abs(y)))
+    return (x * scale) / (y * scale)
+
+
 def largest(x: Array) -> Real[Array, ""]:
     """max |xᵢ|: 0 of nothing, NaN if any element is NaN."""
     return jnp.max(jnp.abs(x), initial=0)

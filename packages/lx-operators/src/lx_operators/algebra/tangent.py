@@ -1,6 +1,8 @@
 """The tangent of an operator."""
 
 import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
 
 from .._functions import conj, diagonal, linearise, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
@@ -42,8 +44,11 @@ class TangentLinearOperator(AbstractLinearOperator):
     tangent: AbstractLinearOperator
 
     def _tangent_of(self, fn):
-        _, out = eqx.filter_jvp(fn, (self.primal,), (self.tangent,))
-        return out
+        out, tangent = eqx.filter_jvp(fn, (self.primal,), (self.tangent,))
+        # Equinox has None where nothing moves.
+        return jtu.tree_map(
+            lambda x, t: jnp.zeros_like(x) if t is None else t, out, tangent
+        )
 
     def mv(self, vector):
         return self._tangent_of(lambda operator: operator.mv(vector))

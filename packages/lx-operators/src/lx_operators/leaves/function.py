@@ -18,6 +18,7 @@ from .._properties import declared, is_own_adjoint, is_own_transpose
 from .._stored import probed, stored
 from .._structures import Frozen, freeze, is_real, spaces
 from .._tags import Tags, as_tags, transpose_tags
+from .._varying import examples, varying_axes
 
 
 class FunctionLinearOperator(AbstractLinearOperator):
@@ -101,7 +102,8 @@ class _Transposed(eqx.Module):
     output_structure: Frozen = eqx.field(static=True)
 
     def __call__(self, cotangent: PyTree[Array]) -> PyTree[Array]:
-        transpose = jax.linear_transpose(self.fn, self.output_structure.thaw())
+        primal = examples(self.output_structure.thaw(), varying_axes((self.fn, cotangent)))
+        transpose = jax.linear_transpose(self.fn, primal)
         (out,) = transpose(cotangent)
         return out
 

@@ -17,6 +17,7 @@ from .._properties import declared, is_own_adjoint, is_own_transpose
 from .._stored import probed, stored
 from .._structures import Frozen, floating, is_real, spaces, structure_of
 from .._tags import Tags, as_tags, transpose_tags
+from .._varying import examples, manual_axes, vary, varying_axes
 from .function import FunctionLinearOperator, output_structure
 
 
@@ -64,7 +65,7 @@ class JacobianLinearOperator(AbstractLinearOperator):
     ):
         if jac not in (None, "fwd", "bwd"):
             raise ValueError(f"`jac` must be None, 'fwd' or 'bwd', but got {jac!r}.")
-        self.x = jtu.tree_map(floating, x)
+        self.x = vary(jtu.tree_map(floating, x), manual_axes())
         self.args = args
         if closure_convert:
             fn = close(fn, self.x, args)
@@ -85,7 +86,8 @@ class JacobianLinearOperator(AbstractLinearOperator):
     def _product(self) -> Callable[[PyTree[Array]], PyTree[Array]]:
         if self.jac == "bwd":
             return _twice_back(self)
-        return lambda v: jax.jvp(self.at, (self.x,), (v,))[1]
+        axes = varying_axes(self.x)
+        return lambda v: jax.jvp(self.at, (self.x,), (vary(v, axes),))[1]
 
     def as_matrix(self):
         return probed(self, by=_FEWEST[self.jac])
@@ -125,7 +127,8 @@ def _twice_back(
     if is_own_transpose(operator):
         return back
     check_transposable(operator)
-    transpose = jax.linear_transpose(back, operator.out_structure())
+    axes = varying_axes(operator.x)
+    transpose = jax.linear_transpose(back, examples(operator.out_structure(), axes))
     return lambda v: transpose(v)[0]
 
 

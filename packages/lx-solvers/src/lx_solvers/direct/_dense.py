@@ -93,23 +93,27 @@ class Tall(NamedTuple):
     """A as F or Fᴴ, with at least as many rows as columns, and scaled."""
 
     F: Inexact[Array, "p k"]  # with damping, `damp` times the identity stands below
-    m: int  # rows of F without what damping added
-    scale: Real[Array, ""]  # A is scale · F, or its adjoint
+    rows: Real[Array, " m"]  # A is diag(rows) F, or its adjoint
     finite: Bool[Array, ""]
     view: View
 
 
-def tall(A: Inexact[Array, "m n"], damp: Any = 0.0) -> Tall:
+def tall(A: Inexact[Array, "m n"], damp: Any = 0.0, equilibrate: bool = False) -> Tall:
     """A in the form that QR factorises.
 
-    A wide A is taken as the adjoint of a tall one. The scale, a power of two, keeps the
-    factorisation away from both ends of the range. Damping makes the problem that of
+    A wide A is taken as the adjoint of a tall one. Damping makes the problem that of
     [F; damp·I], which solves min ‖Fx - b‖² + damp²‖x‖² without a square (Golub and
     Van Loan, 4th ed., section 6.1.4), and of minimum norm [Fᴴ, damp·I] for the adjoint.
+
+    All is scaled by a power of two, away from both ends of the range; or each row by
+    its own, with `equilibrate`, where A is square: only then is the solution the same.
     """
     wide = A.shape[0] < A.shape[1]
     F = A.T.conj() if wide else A
     m, k = F.shape
+    view = View(adjoint=wide, conjugate=False)
+    if equilibrate and m == k and is_zero(damp):
+        return Tall(*equilibrated(F), view)
     size = largest(F)
     finite = jnp.isfinite(size)
     if not is_zero(damp):
@@ -118,8 +122,9 @@ def tall(A: Inexact[Array, "m n"], damp: Any = 0.0) -> Tall:
     scale = power_of_two(size)
     F = F / scale.astype(F.dtype)
     if not is_zero(damp):
-        F = jnp.concatenate((F, (damp / scale).astype(F.dtype) * jnp.eye(k, dtype=F.dtype)))
-    return Tall(F, m, scale, finite, View(adjoint=wide, conjugate=False))
+        below = (damp / scale).astype(F.dtype) * jnp.eye(k, dtype=F.dtype)
+        F = jnp.concatenate((F, below))
+    return Tall(F, jnp.full(m, scale), finite, view)
 
 
 def solve(
@@ -319,14 +324,6 @@ def inverse_permutation(p: Int[Array, " n"]) -> Int[Array, " n"]:
     return jnp.zeros_like(p).at[p].set(jnp.arange(p.size, dtype=p.dtype))
 
 
-def division(scale: Real[Array, ""], dtype: Any) -> tuple[Array, Array]:
-    """What to multiply b and x by, to divide by a power of two once: b where it is
-    large, so that x does not overflow on the way, and x where it is small."""
-    inverse = 1 / scale
-    one = jnp.ones_like(scale)
-    return jnp.minimum(inverse, one).astype(dtype), jnp.maximum(inverse, one).astype(dtype)
-
-
 def check_determinant(m: int, n: int, solver: str) -> None:
     if m != n:
         raise ValueError(
@@ -336,16 +333,16 @@ def check_determinant(m: int, n: int, solver: str) -> None:
 
 
 def slogdet(
-    factors: Inexact[Array, " n"], view: View = View(), scale: Array | None = None
+    factors: Inexact[Array, " n"], view: View = View(), rows: Array | None = None
 ) -> tuple[Inexact[Array, ""], Real[Array, ""]]:
-    """Sign and logarithm of the product of `scale · factors`, as F's or this view's."""
+    """Sign and logarithm of the product of `rows · factors`, as F's or this view's."""
     size = jnp.abs(factors)
     zero = size == 0
     unit = factors / jnp.where(zero, jnp.ones_like(size), size).astype(factors.dtype)
     sign = _conj_if(view.adjoint != view.conjugate, jnp.prod(unit))
     logabs = jnp.sum(jnp.log(size))
-    if scale is not None:
-        logabs = logabs + factors.size * jnp.log(scale)
+    if rows is not None:
+        logabs = logabs + jnp.sum(jnp.log(rows))
     return sign, logabs
 
 

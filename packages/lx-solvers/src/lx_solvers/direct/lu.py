@@ -96,6 +96,5 @@ def _(state: _LUState):
     diagonal = jnp.diagonal(state.lu)
     swapped = state.pivots != jnp.arange(state.pivots.size, dtype=state.pivots.dtype)
     odd = jnp.sum(swapped) % 2 == 1
-    sign, logabs = dense.slogdet(diagonal, state.view)
-    logabs = logabs + jnp.sum(jnp.log(state.rows))
+    sign, logabs = dense.slogdet(diagonal, state.view, state.rows)
     return jnp.where(odd, -sign, sign), logabs

@@ -27,9 +27,8 @@ class _PivotedQRState(dense.DenseState):
     Q: Inexact[Array, "p k"]
     T: Inexact[Array, "k k"]  # below its diagonal stand the reflectors of Z
     taus: Inexact[Array, " k"]
-    permutation: Int[Array, " k"]  # F[:, permutation] = scale · QR
-    m: int = eqx.field(static=True)  # rows of F; damping adds more to Q
-    scale: Real[Array, ""]
+    permutation: Int[Array, " k"]  # F[:, permutation] = diag(rows) QR
+    rows: Real[Array, " m"]
     rank: Int[Array, ""]
     verdict: RESULTS
     packed: PackedStructures
@@ -66,7 +65,7 @@ class PivotedQR(AbstractLinearSolver[_PivotedQRState]):
     def init(self, operator, options):
         check_options(options, (), "PivotedQR")
         A = dense.dense_matrix(operator)
-        F, m, scale, finite, view = dense.tall(A, self.damp)
+        F, rows, finite, view = dense.tall(A, self.damp)
         Q, R, permutation = pivoted_qr(F)
         diagonal = jnp.abs(jnp.diagonal(R))
         rcond = dense.rcond_or_default(self.rcond, max(A.shape), A.dtype)
@@ -76,7 +75,7 @@ class PivotedQR(AbstractLinearSolver[_PivotedQRState]):
         T, taus = dense.householder(jnp.where(counts[None], R.T.conj(), 0))
         T = T + jnp.diag(jnp.where(counts, 0, 1).astype(T.dtype))
         return _PivotedQRState(
-            Q, T, taus, permutation, m, scale, rank, dense.judge(finite),
+            Q, T, taus, permutation, rows, rank, dense.judge(finite),
             pack_structures(operator), view,
         )  # fmt: skip
 
@@ -86,20 +85,19 @@ class PivotedQR(AbstractLinearSolver[_PivotedQRState]):
         def solve_with(b, adjoint):
             Q, T, taus, p = state.Q, state.T, state.taus, state.permutation
             counts = jnp.arange(p.size, dtype=jnp.int32) < state.rank
-            before, after = dense.division(state.scale, b.dtype)
-            b = b * before
+            rows = state.rows.astype(b.dtype)
+            m = rows.size
             if not adjoint:  # P Z T⁻ᴴ Qᴴ b
-                c = jnp.matmul(Q[: state.m].T.conj(), b, precision=dense.HIGHEST)
+                c = jnp.matmul(Q[:m].T.conj(), b / rows, precision=dense.HIGHEST)
                 y = dense.triangular(
                     T, jnp.where(counts, c, 0), lower=False, adjoint=True
                 )
                 z = times_q(T, taus, y, adjoint=False)
-                x = z[dense.inverse_permutation(p)]
-            else:  # Q T⁻¹ Zᴴ Pᵀ b
-                y = times_q(T, taus, b[p], adjoint=True)
-                c = dense.triangular(T, jnp.where(counts, y, 0), lower=False)
-                x = jnp.matmul(Q[: state.m], c, precision=dense.HIGHEST)
-            return x * after
+                return z[dense.inverse_permutation(p)]
+            # Q T⁻¹ Zᴴ Pᵀ b
+            y = times_q(T, taus, b[p], adjoint=True)
+            c = dense.triangular(T, jnp.where(counts, y, 0), lower=False)
+            return jnp.matmul(Q[:m], c, precision=dense.HIGHEST) / rows
 
         x, result = dense.solve(state, vector, state.Q.dtype, solve_with)
         return x, result, {"rank": state.rank}

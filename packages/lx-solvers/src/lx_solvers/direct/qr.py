@@ -24,10 +24,9 @@ from ._reflectors import times_q
 
 
 class _QRState(dense.DenseState):
-    h: Inexact[Array, "m k"]  # R on and above the diagonal, the reflectors below
+    h: Inexact[Array, "p k"]  # R on and above the diagonal, the reflectors below
     taus: Inexact[Array, " k"]
-    m: int = eqx.field(static=True)  # rows of F; damping adds more to h
-    scale: Real[Array, ""]  # F = scale · QR
+    rows: Real[Array, " m"]  # F = diag(rows) QR
     verdict: RESULTS
     packed: PackedStructures
     view: dense.View = eqx.field(static=True)
@@ -60,27 +59,25 @@ class QR(AbstractLinearSolver[_QRState]):
 
     def init(self, operator, options):
         check_options(options, (), "QR")
-        F, m, scale, finite, view = dense.tall(dense.dense_matrix(operator), self.damp)
+        A = dense.dense_matrix(operator)
+        F, rows, finite, view = dense.tall(A, self.damp, equilibrate=True)
         h, taus = dense.householder(F)
-        verdict = _verdict(h, finite)
-        packed = pack_structures(operator)
-        return _QRState(h, taus, m, scale, verdict, packed, view)
+        verdict, packed = _verdict(h, finite), pack_structures(operator)
+        return _QRState(h, taus, rows, verdict, packed, view)
 
     def compute(self, state, vector, options):
         check_state(state, _QRState, "QR")
 
         def solve_with(b, adjoint):
-            h, taus, k, extra = state.h, state.taus, state.taus.size, len(state.h) - state.m
-            before, after = dense.division(state.scale, b.dtype)
-            b = b * before
+            h, taus, rows = state.h, state.taus, state.rows.astype(b.dtype)
+            (p, k), m = h.shape, rows.size
             if not adjoint:  # least squares with F
-                c = times_q(h, taus, jnp.pad(b, (0, extra)), adjoint=True)
-                x = dense.triangular(h[:k], c[:k], lower=False)
-            else:  # minimum norm with Fᴴ
-                y = dense.triangular(h[:k], b, lower=False, adjoint=True)
-                x = times_q(h, taus, jnp.pad(y, (0, len(h) - k)), adjoint=False)
-                x = x[: state.m]
-            return x * after
+                c = times_q(h, taus, jnp.pad(b / rows, (0, p - m)), adjoint=True)
+                return dense.triangular(h[:k], c[:k], lower=False)
+            # minimum norm with Fᴴ
+            y = dense.triangular(h[:k], b, lower=False, adjoint=True)
+            x = times_q(h, taus, jnp.pad(y, (0, p - k)), adjoint=False)
+            return x[:m] / rows
 
         return *dense.solve(state, vector, state.h.dtype, solve_with), {}
 
@@ -111,4 +108,4 @@ def _(state: _QRState):
     safe = jnp.where(none, jnp.ones_like(tau), tau)
     reflections = jnp.where(none, jnp.ones_like(tau), -safe / safe.conj())
     diagonal = jnp.diagonal(state.h) * reflections
-    return dense.slogdet(diagonal, state.view, scale=state.scale)
+    return dense.slogdet(diagonal, state.view, state.rows)

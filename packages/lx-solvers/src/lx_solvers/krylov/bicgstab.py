@@ -29,7 +29,7 @@ from .._iteration import (
     transposed,
 )
 from .._solver import AbstractLinearSolver
-from .._vectors import dot, norm2, once, product, real_dot, spaces, where
+from .._vectors import dot, norm2, once, product, quotient, real_dot, spaces, where
 
 
 class BiCGStabState(eqx.Module):
@@ -114,7 +114,8 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
         def step(s: _Loop) -> _Loop:
             check, claimed, second = s.course.check, s.course.claimed, s.second
             # the direction, and its product; or A x to replace the residual
-            β = where(second, 0, once(dot(s.r_hat, s.r)) * s.κ)
+            ρ = once(dot(s.r_hat, s.r))
+            β = once(where(second, 0, quotient(ρ, s.ρ) * s.χ))
             c = s.r + β * (s.p - s.ω * s.v)
             y = M(c)
             w = A(where(check, s.x, y))
@@ -125,7 +126,7 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
             dr, dw = once(dot(d, s.r)), once(dot(d, w))
             ν = once(jnp.sqrt(real_dot(s.r, s.r)))
             lost = ~(jnp.abs(dr) > 4 * X.eps * ν) | ~(jnp.abs(dw) > 4 * X.eps * size)
-            a = where(check | lost, 0, dr / dw)
+            a = once(where(check | lost, 0, quotient(dr, dw)))
             x = s.x + a * y
             r = where(check, b, s.r) - where(check, 1, a) * w
             broken = lost & (ν > 0) & ~check & ~goal.fixed
@@ -151,9 +152,10 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
                 r_hat=where(check, r / where(length > 0, length, 1), s.r_hat),
                 p=where(first, c, s.p),
                 v=where(first, w, s.v),
-                # α / ρ after the first half, α / (ρ ω) after the second; 0: c = r
-                κ=where(
-                    check | (lost & ~second), 0, where(second, s.κ / a, 1 / dw)
+                ρ=where(first, where(ρ == 0, 1, ρ), s.ρ),
+                # α after the first half, α / ω after the second; 0 starts afresh
+                χ=where(
+                    check | lost, 0, where(second, quotient(s.χ, where(lost, 1, a)), a)
                 ),
                 ω=where(second, a, s.ω),
                 second=first,
@@ -172,7 +174,8 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
             r_hat=b / where(length > 0, length, 1),
             p=X.zeros(),
             v=X.zeros(),
-            κ=zero,
+            ρ=jnp.ones((), X.dtype),
+            χ=zero,
             ω=zero,
             second=jnp.array(False),
             fresh=jnp.array(True),
@@ -202,7 +205,8 @@ class _Loop(NamedTuple):
     r_hat: Array
     p: Array
     v: Array
-    κ: Array
+    ρ: Array
+    χ: Array
     ω: Array
     second: Array
     """The next step is a second half."""

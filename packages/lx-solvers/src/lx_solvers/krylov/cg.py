@@ -34,6 +34,7 @@ from .._iteration import (
     step_limit,
     transposed,
 )
+from .._loops import while_loop
 from .._solver import AbstractLinearSolver
 from .._vectors import norm2, once, product, real_dot, signed, spaces, where
 
@@ -191,7 +192,7 @@ class CG(AbstractLinearSolver[CGState]):
         history = observer.start(course, lambda: norm2(b) * unit, X)
         one = jnp.ones((), X.real_dtype)
         start = _Loop(x, b, X.zeros(), one, course, history)
-        end = jax.lax.while_loop(lambda s: s.course.running, step, start)
+        end = while_loop(lambda s: s.course.running, step, start, (state, vector, options))
         stats = statistics(end.course.num_steps, limit, end.history)
         x = solution(end.x, unit, end.course, X)
         return x, outcome(end.course, goal), stats

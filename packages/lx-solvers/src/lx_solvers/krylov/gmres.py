@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.tree_util as jtu
 from jaxtyping import Array, ArrayLike, PyTree
 from lx_operators import AbstractLinearOperator, conj, linearise
 from lx_operators._norms import max_norm
@@ -19,6 +18,7 @@ from .._iteration import (
     begin,
     check_tolerances,
     conjugated,
+    expected,
     first_guess,
     monitor,
     outcome,
@@ -291,10 +291,8 @@ def arnoldi(
     β = norm2(start)
     V = jnp.zeros((m + 1, *X.shape), X.dtype)
     course = begin(given, limit, check=y0 is not None)
-    # an even residual of this size passes by half
     scale = goal.scale(b, given.peaks, course.floor(goal, X), Y)
-    even = goal.norm(jtu.tree_unflatten(Y.structure.treedef, map(jnp.ones_like, scale)))
-    aim = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in scale)) / (2 * even)
+    aim = expected(goal, scale, Y)
     first = _Loop(
         x=X.zeros() if y0 is None else where(given.zero, 0, y0 / unit),
         V=V.at[0].set(start / where(β > 0, β, 1)),

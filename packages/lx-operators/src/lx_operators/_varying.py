@@ -1,0 +1,64 @@
+"""Arrays inside `shard_map`, whose types say over which mesh axes their values vary.
+
+JAX checks these types strictly where a function was traced beforehand and where a loop
+carries a value. So what is traced beforehand is traced for inputs that vary over all
+manual axes, and cast to that when called. Outside `shard_map` nothing here does anything.
+"""
+
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, PyTree
+
+_T = TypeVar("_T")
+
+
+def manual_axes() -> frozenset[str]:
+    """The mesh axes that a surrounding `shard_map` maps over."""
+    return frozenset(jax.sharding.get_abstract_mesh().manual_axes)
+
+
+def varying_axes(tree: PyTree) -> frozenset[str]:
+    """The mesh axes that any array of a pytree varies over."""
+    return frozenset().union(*map(_axes_of, jtu.tree_leaves(tree)))
+
+
+def _axes_of(leaf: Any) -> frozenset[str]:
+    if not isinstance(leaf, jax.Array):
+        return frozenset()
+    aval = jax.typeof(leaf)
+    if hasattr(aval, "manual_axis_type"):
+        return frozenset(aval.manual_axis_type.varying)
+    return frozenset(getattr(aval, "vma", ()))  # its name in older versions of JAX
+
+
+def vary(tree: _T, axes: frozenset[str]) -> _T:
+    """The same arrays, declared to vary over these axes as well. Its transpose sums over
+    them, as it must where every device has used the same array."""
+    if not axes:
+        return tree
+
+    def cast(leaf: Any) -> Any:
+        leaf = jnp.asarray(leaf)
+        missing = tuple(axes - _axes_of(leaf))
+        if not missing:
+            return leaf
+        if hasattr(jax.lax, "pcast"):
+            return jax.lax.pcast(leaf, missing, to="varying")
+        return jax.lax.pvary(leaf, missing)  # its name in older versions of JAX
+
+    return jtu.tree_map(cast, tree)
+
+
+def examples(structure: PyTree, axes: frozenset[str]) -> PyTree:
+    """What to trace a function with: the structure itself, or, inside `shard_map`,
+    arrays that vary over these axes."""
+    if not axes:
+        return structure
+
+    def zeros(leaf: Any) -> Array:
+        return vary(jnp.zeros(leaf.shape, leaf.dtype), axes)
+
+    return jtu.tree_map(zeros, structure)

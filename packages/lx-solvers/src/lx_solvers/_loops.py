@@ -1,0 +1,45 @@
+"""Loops that also run inside `shard_map`.
+
+There an array's type says over which mesh axes its values vary, and what a loop carries
+must keep its type: zeros to start from do not vary, what is added to them does. So all
+that is carried is declared to vary over the axes that any input varies over.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+from lx_operators.internal import vary, varying_axes
+
+_Carry = TypeVar("_Carry")
+
+
+def while_loop(
+    running: Callable[[_Carry], Any],
+    step: Callable[[_Carry], _Carry],
+    start: _Carry,
+    inputs: Any,
+) -> _Carry:
+    """`jax.lax.while_loop`; `inputs`: all that `step` closes over."""
+    axes = varying_axes((start, inputs))
+    return jax.lax.while_loop(
+        running, lambda carry: vary(step(carry), axes), vary(start, axes)
+    )
+
+
+def scan(
+    step: Callable[[_Carry, Any], tuple[_Carry, Any]],
+    start: _Carry,
+    xs: Any,
+    *,
+    inputs: Any = (),
+    reverse: bool = False,
+) -> tuple[_Carry, Any]:
+    """`jax.lax.scan`, likewise."""
+    axes = varying_axes((start, xs, inputs))
+
+    def varying_step(carry: _Carry, x: Any) -> tuple[_Carry, Any]:
+        carry, y = step(carry, x)
+        return vary(carry, axes), y
+
+    return jax.lax.scan(varying_step, vary(start, axes), xs, reverse=reverse)

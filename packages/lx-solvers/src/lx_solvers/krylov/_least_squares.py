@@ -1,0 +1,308 @@
+"""What LSQR and LSMR share: Golub and Kahan's bidiagonalisation, and the convergence of
+least-squares problems.
+
+    β₁ u₁ = r₀,  α₁ v₁ = Aᴴ u₁,  βₖ₊₁ uₖ₊₁ = A vₖ - αₖ uₖ,  αₖ₊₁ vₖ₊₁ = Aᴴ uₖ₊₁ - βₖ₊₁ vₖ
+
+(Paige and Saunders 1982, eq. 3.1, doi:10.1145/355984.355989). The two methods differ in
+what they make of the numbers α and β; both then move x along a direction that is a
+recurrence of the vectors v, so that A times it, and with it the residual, is the same
+recurrence of the vectors A v, which cost no product.
+
+With a preconditioner M on the right, A M takes the place of A, and x that of M⁻¹ x, but
+the directions are kept multiplied by M. With damping λ, the operator is [A; λ], and the
+right-hand side [b; 0].
+"""
+
+import math
+from typing import Any, NamedTuple, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, PyTree
+from lx_operators import AbstractLinearOperator
+
+from .._iteration import (
+    Course,
+    Exit,
+    advance,
+    begin,
+    expected,
+    first_guess,
+    monitor,
+    outcome,
+    peaks,
+    preconditioner,
+    scaled,
+    solution,
+    statistics,
+    step_limit,
+)
+from .._solution import RESULTS
+from .._solver import Options
+from .._vectors import (
+    Product,
+    norm2,
+    once,
+    power_of_two,
+    product,
+    real_dot,
+    spaces,
+    where,
+)
+
+class Numbers(Protocol):
+    """The scalar recurrences of a method, as a `NamedTuple` of scalars."""
+
+    t: Array
+    """The next direction is h = M v - t h."""
+    normal: Array
+    """‖Aᴴ r‖."""
+    most: Array
+    least: Array
+    """The extremes of the numbers that stand for singular values."""
+
+    @classmethod
+    def start(cls, β: Array, α: Array) -> "Numbers":
+        """With β₁ and α₁."""
+        ...
+
+    def step(self, β: Array, α: Array) -> tuple["Numbers", Array, Array]:
+        """With βₖ₊₁ and αₖ₊₁: what comes next; f of h̄ = h - f h̄; and the length φ of the
+        step along h̄ (along h, for a method that has no h̄)."""
+        ...
+
+
+class Norms(NamedTuple):
+    """What is known of A, in its own units, and of the residual."""
+
+    A: Array
+    """The largest ‖A v‖ or ‖Aᴴ u‖ seen."""
+    most: Array
+    least: Array
+    solved: Array
+    """1 if the residual itself passes the test."""
+
+
+class LeastSquaresState(eqx.Module):
+    """What `LSMR.init` and `LSQR.init` return."""
+
+    operator: AbstractLinearOperator
+
+
+class _Loop(NamedTuple):
+    """b, x and r in units of `unit`; the numbers in units of σ, which is near ‖A‖."""
+
+    x: Array
+    r: Array
+    u: Array
+    v: Array
+    h: Array
+    Ah: Array
+    h_bar: Array | None
+    Ah_bar: Array | None
+    numbers: Array
+    norms: Array
+    α: Array
+    σ: Array
+    course: Course
+    history: Array | None
+
+
+def least_squares(
+    solver: Any,
+    name: str,
+    operator: AbstractLinearOperator,
+    vector: PyTree[Array],
+    options: Options,
+    kind: Any,
+    *,
+    barred: bool,
+) -> tuple[PyTree[Array], RESULTS, dict[str, Any]]:
+    """The loop of LSQR and LSMR.
+
+    Args:
+        solver: its fields are the parameters.
+        kind: the method's `Numbers`.
+        barred: whether the method has the second direction h̄.
+    """
+    X, Y = spaces(operator)
+    given = scaled(vector, Y, solver.rtol, solver.atol, solver.norm)
+    goal, unit = given.goal, given.unit
+    limit = step_limit(solver.max_steps, X)
+    observer = monitor(solver.history, solver.progress, limit)
+    A, AH = product(operator), product(operator.H)
+    undamp = _same
+    b, λ = given.b, jnp.asarray(solver.damp).astype(X.real_dtype)
+    if not undamped(solver.damp):
+        A, AH, b, undamp = _augmented(A, AH, b, λ, X.shape)
+    M = preconditioner(options, operator, name)
+    M, MH = (_same, _same) if M is None else (product(M), product(M.H))
+    # of a wide operator no first guess helps: it would stay in the solution
+    wide = X.size > Y.size and undamped(solver.damp)
+    y0 = None if wide else first_guess(options, X, name)
+    conlim = jnp.asarray(solver.conlim).astype(X.real_dtype)
+    conlim = where(conlim == 0, jnp.inf, jnp.minimum(conlim, 0.1 / X.eps))
+
+    def step(s: _Loop) -> _Loop:
+        check, claimed = s.course.check, s.course.claimed
+        norms = Norms(*s.norms)
+
+        # one product and one adjoint product: a step, or a start from x
+        q = where(check, s.x, M(s.v))
+        Aq = A(q)
+        û = where(check, b, Aq) - where(check, Aq, s.α * s.u)
+        β = once(norm2(û))
+        u = û / where(β > 0, β, 1)
+        v̂ = MH(AH(u)) - where(check, 0, β) * s.v
+        α = once(norm2(v̂))
+        v = v̂ / where(α > 0, α, 1)
+
+        # the numbers
+        largest = jnp.maximum(jnp.maximum(norms.A, α), λ)
+        σ = once(where(check, power_of_two(largest), s.σ))
+        old = kind(*s.numbers)
+        new, f, φ = old.step(β / σ, α / σ)
+        numbers = [where(check, *pair) for pair in zip(kind.start(β, α / σ), new)]
+        φ = once(where(check, 0, φ / σ))
+        column = σ * jnp.sqrt((s.α / σ) ** 2 + (β / σ) ** 2)
+
+        # the directions
+        h, Ah = q - old.t * s.h, Aq - old.t * s.Ah
+        if barred:
+            f = once(f)
+            h_bar, Ah_bar = h - f * s.h_bar, Ah - f * s.Ah_bar
+        else:
+            h_bar = Ah_bar = None
+        Δ, AΔ = (h_bar, Ah_bar) if barred else (h, Ah)
+        x = s.x + φ * Δ
+        r = where(check, û, s.r - φ * AΔ)
+
+        # the test
+        floor = s.course.floor(goal, X)
+        scale = goal.scale(given.b, given.peaks, floor, Y)
+        size = once(jnp.sqrt(real_dot(r, r)))
+        new = kind(*numbers)
+        norms = Norms(
+            A=jnp.maximum(norms.A, where(check, α, column)),
+            most=jnp.maximum(norms.most, where(check, 0, new.most * σ)),
+            least=jnp.minimum(norms.least, where(check, jnp.inf, new.least * σ)),
+            solved=norms.solved,
+        )
+        cond = norms.most / norms.least
+        normal = new.normal * σ / where(norms.A > 0, norms.A, 1)
+        reducible = jnp.maximum(cond, 1) * normal / expected(goal, scale, Y)
+        exact = normal <= 8 * X.eps * size
+        reducible = where(exact, 0, reducible)
+        if undamped(solver.damp):
+            ratio = goal.ratio(Y, (undamp(r), scale))
+        else:
+            ratio = jnp.asarray(jnp.inf, X.real_dtype)
+        norms = norms._replace(solved=(ratio <= 1).astype(X.real_dtype))
+        update = goal.ratio(X, (φ * Δ, goal.scale(x, peaks(X, x), floor, X)))
+        ratio = once(jnp.maximum(jnp.minimum(ratio, reducible), update))
+        course = advance(
+            s.course,
+            goal,
+            ratio,
+            settled=claimed,
+            broken=(cond > conlim) & (ratio > 1) & ~check,
+            finite=jnp.isfinite(α) & jnp.isfinite(β),
+            limit=limit,
+            due=False,
+            failure=Exit.ill_conditioned,
+        )
+        history = observer.record(s.history, course, lambda: norm2(undamp(r)) * unit)
+        packed = jnp.stack(numbers), jnp.stack(norms)
+        return _Loop(x, r, u, v, h, Ah, h_bar, Ah_bar, *packed, α, σ, course, history)
+
+    zero, none = jnp.zeros((), X.real_dtype), X.zeros()
+    x = none if y0 is None else where(given.zero, 0, y0 / unit)
+    course = begin(given, limit, check=True)
+    start = _Loop(
+        x=x,
+        r=b,
+        u=jnp.zeros_like(b),
+        v=none,
+        h=none,
+        Ah=jnp.zeros_like(b),
+        h_bar=none if barred else None,
+        Ah_bar=jnp.zeros_like(b) if barred else None,
+        numbers=jnp.stack(kind.start(zero, zero)),
+        norms=jnp.stack(Norms(zero, zero, zero + jnp.inf, zero)),
+        α=zero,
+        σ=zero + 1,
+        course=course,
+        history=observer.start(course, lambda: norm2(given.b) * unit, X),
+    )
+    end = jax.lax.while_loop(lambda s: s.course.running, step, start)
+    norms, exit = Norms(*end.norms), end.course.exit
+    istop = where(norms.solved > 0, 1, 2)
+    for code, number in _ISTOP.items():
+        istop = where(exit == code, number, istop)
+    stats = statistics(
+        end.course.num_steps,
+        limit,
+        end.history,
+        istop=where(given.zero, 0, istop).astype(jnp.int32),
+        norm_r=norm2(undamp(end.r)) * unit,
+        norm_Ar=kind(*end.numbers).normal * end.σ * unit,
+        norm_A=norms.A,
+        cond_A=where(norms.most > 0, norms.most / norms.least, 1),
+        norm_x=norm2(end.x) * unit,
+    )
+    x = solution(end.x, unit, end.course, X)
+    return x, outcome(end.course, goal), stats
+
+
+_ISTOP = {
+    Exit.ill_conditioned: 3,
+    Exit.tired: 4,
+    Exit.stagnated: 5,
+    Exit.nonfinite: 6,
+}
+
+
+def _same(v: Array) -> Array:
+    return v
+
+
+def undamped(damp: ArrayLike) -> bool:
+    """Whether the damping is known to be zero."""
+    return isinstance(damp, int | float) and damp == 0
+
+
+def check_damping(damp: ArrayLike, conlim: ArrayLike, solver: str) -> None:
+    """Damping and limit of the condition number are not negative."""
+    for name, value in (("damp", damp), ("conlim", conlim)):
+        if isinstance(value, int | float) and not value >= 0:
+            raise ValueError(
+                f"`{name}` of `{solver}` must not be negative, but got {value}."
+            )
+
+
+def check_preconditioner(damp: ArrayLike, options: Options, solver: str) -> None:
+    if options.get("preconditioner") is not None and not undamped(damp):
+        raise ValueError(
+            f"`{solver}` takes damping or the option 'preconditioner', but not both: it "
+            "would damp the preconditioned unknowns, not the solution."
+        )
+
+
+def _augmented(
+    A: Product, AH: Product, b: Array, λ: Array, shape: tuple[int, ...]
+) -> tuple[Product, Product, Array, Product]:
+    """[A; λ], its adjoint, [b; 0], and what takes the first part of such a vector."""
+    m = b.size
+
+    def both(x: Array) -> Array:
+        return jnp.concatenate([A(x).reshape(m), (λ * x).reshape(-1)])
+
+    def first(r: Array) -> Array:
+        return r[:m].reshape(b.shape)
+
+    def adjoint(r: Array) -> Array:
+        return AH(first(r)) + λ * r[m:].reshape(shape)
+
+    zeros = jnp.zeros(math.prod(shape), b.dtype)
+    return both, adjoint, jnp.concatenate([b.reshape(m), zeros]), first

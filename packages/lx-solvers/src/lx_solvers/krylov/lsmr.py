@@ -1,0 +1,167 @@
+"""LSMR: least squares with monotone ‖Aᴴ r‖."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike
+from lx_operators import conj, linearise
+from lx_operators._norms import two_norm
+
+from .._checks import check_options, check_state
+from .._iteration import Norm, check_tolerances, conjugated, preconditioner, transposed
+from .._solver import AbstractLinearSolver
+from .._vectors import where
+from ._least_squares import (
+    LeastSquaresState,
+    check_damping,
+    check_preconditioner,
+    least_squares,
+)
+
+
+class LSMR(AbstractLinearSolver[LeastSquaresState]):
+    """LSMR, for operators of any shape and rank: the least-squares solution, of least norm
+    where there are several.
+
+    Fong and Saunders 2011, doi:10.1137/10079687X, algorithm of section 2.8. What is not
+    textbook: the residual is carried along as a vector; damping enters as further rows of
+    the operator; and before success is claimed, b - A x and Aᴴ (b - A x) are computed
+    anew, which is also how every solve starts.
+
+    Success is one of two. Either the residual is within its tolerance; or what is left
+    of it in the range of A is, which is at most ‖Aᴴ r‖ divided by the smallest singular
+    value, as estimated (or ‖Aᴴ r‖ is zero to rounding).
+
+    A step is one product with the operator and one with its adjoint (and one each with
+    the preconditioner and its adjoint); the start is one more of each, and so is a check.
+    b, r, u, two directions' images and the product are kept, six vectors of the size of
+    b; and x, v, two directions and the adjoint product, five of the size of x.
+
+    Args:
+        rtol, atol: relative and absolute tolerance, of the residual beside b and of the
+            last update beside the solution, elementwise.
+        norm: from a pytree to a real scalar.
+        max_steps: limit of steps; ten times the solution's size by default. With
+            `rtol = atol = 0` exactly this many steps are made.
+        conlim: give up where the condition number, as estimated, exceeds this (or a tenth
+            of the reciprocal of the rounding unit); 0 for no limit.
+        damp: λ ≥ 0: minimise ‖A x - b‖² + λ² ‖x‖².
+        history: record the 2-norm of b - A x before and after each step in
+            `stats["residuals"]`; `True` for room for all steps, or how many.
+        progress: show a progress bar.
+
+    Options: `preconditioner`, an operator M, such that A M is better conditioned (the
+    reciprocal norms of A's columns, say); the solution is then the one of least ‖M⁻¹ x‖.
+    `y0`, a first guess; not used if the operator has more columns than rows, as what of
+    it A annihilates would stay in the solution. (So it does elsewhere if the rank is
+    deficient: the solution is then the one nearest to `y0`.)
+
+    Statistics: `norm_r` = ‖b - A x‖, `norm_Ar` = ‖Aᴴ (b - A x) - λ² x‖, `norm_x`, all in
+    the 2-norm; `norm_A`, a lower bound of the 2-norm of A, and `cond_A`, an estimate of
+    its condition number, damping included; and `istop`: 0 for b = 0, 1 if the residual
+    is within its tolerance, 2 for a least-squares solution, 3 for `conlim`, 4 for
+    `max_steps`, 5 for stagnation, 6 for input that is not finite.
+
+    Raises:
+        ValueError: negative tolerances, damping or limit; both tolerances zero without
+            `max_steps`; damping and a preconditioner.
+
+    ```python
+    operator = lx.MatrixLinearOperator(jnp.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+    solution = lx.linear_solve(operator, jnp.ones(3), lx.LSMR(rtol=1e-6, atol=1e-6))
+    ```
+    """
+
+    rtol: ArrayLike
+    atol: ArrayLike
+    norm: Norm = eqx.field(static=True, default=two_norm)
+    max_steps: int | None = None
+    conlim: ArrayLike = 1e8
+    damp: ArrayLike = eqx.field(default=0.0, kw_only=True)
+    history: int | bool = eqx.field(static=True, default=False, kw_only=True)
+    progress: bool = eqx.field(static=True, default=False, kw_only=True)
+
+    def __check_init__(self):
+        check_tolerances(self.rtol, self.atol, self.max_steps, "LSMR")
+        check_damping(self.damp, self.conlim, "LSMR")
+
+    def init(self, operator, options):
+        check_options(options, ("preconditioner", "y0"), "LSMR")
+        check_preconditioner(self.damp, options, "LSMR")
+        preconditioner(options, operator, "LSMR")
+        return LeastSquaresState(linearise(operator))
+
+    def compute(self, state, vector, options):
+        check_state(state, LeastSquaresState, "LSMR")
+        return least_squares(
+            self, "LSMR", state.operator, vector, options, _Numbers, barred=True
+        )
+
+    def transpose(self, state, options):
+        return LeastSquaresState(state.operator.T), transposed(options)
+
+    def conj(self, state, options):
+        return LeastSquaresState(conj(state.operator)), conjugated(options)
+
+    def assume_full_rank(self):
+        return False
+
+
+class _Numbers(NamedTuple):
+    """The letters of Fong and Saunders."""
+
+    t: Array
+    normal: Array
+    most: Array
+    least: Array
+    α_bar: Array
+    ζ_bar: Array
+    ρ: Array
+    ρ_bar: Array
+    c_bar: Array
+    s_bar: Array
+
+    @classmethod
+    def start(cls, β: Array, α: Array) -> "_Numbers":
+        zero, one = jnp.zeros_like(α), jnp.ones_like(α)
+        return cls(
+            t=zero,
+            normal=α * β,
+            most=zero,
+            least=one * jnp.inf,
+            α_bar=α,
+            ζ_bar=α * β,
+            ρ=one,
+            ρ_bar=one,
+            c_bar=one,
+            s_bar=zero,
+        )
+
+    def step(self, β: Array, α: Array) -> tuple["_Numbers", Array, Array]:
+        c, s, ρ = rotation(self.α_bar, β)  # P: R's column
+        θ, α_bar = s * α, c * α
+        θ_bar = self.s_bar * ρ
+        c_bar, s_bar, ρ_bar = rotation(self.c_bar * ρ, θ)  # P̄: R̄'s column
+        ζ, ζ_bar = c_bar * self.ζ_bar, -s_bar * self.ζ_bar
+        f = θ_bar * ρ / (self.ρ * self.ρ_bar)
+        new = _Numbers(
+            t=θ / ρ,
+            normal=jnp.abs(ζ_bar),
+            most=jnp.maximum(self.most, ρ_bar),
+            least=jnp.minimum(self.least, ρ_bar),
+            α_bar=α_bar,
+            ζ_bar=ζ_bar,
+            ρ=ρ,
+            ρ_bar=ρ_bar,
+            c_bar=c_bar,
+            s_bar=s_bar,
+        )
+        return new, f, ζ / (ρ * ρ_bar)
+
+
+def rotation(a: Array, b: Array) -> tuple[Array, Array, Array]:
+    """c, s and ρ of Givens' rotation that takes (a, b) to (ρ, 0); ρ = 1 for (0, 0)."""
+    ρ = jnp.sqrt(a * a + b * b)
+    ρ = where(ρ == 0, 1, ρ)
+    return a / ρ, b / ρ, ρ

@@ -1,0 +1,125 @@
+"""Solves on eight devices; a process of its own, as the devices must be asked for first.
+
+Prints a line for each check; fails at the first that does not hold.
+"""
+
+import itertools
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+jax.config.update("jax_enable_x64", True)
+
+RNG = np.random.default_rng(0)
+N = 16
+X = RNG.standard_normal((N, N))
+A = X @ X.T + N * np.eye(N)
+B = RNG.standard_normal(N)
+ROWS = PartitionSpec("i", None)
+SHARDED = PartitionSpec("i")
+
+CG = lx.CG(rtol=1e-12, atol=1e-12)
+
+
+def dense(matrix, vector, solver):
+    return lx.MatrixLinearOperator(matrix, lx.positive_semidefinite_tag)
+
+
+def matrix_free(matrix, vector, solver):
+    weights = jnp.diagonal(matrix)
+    structure = jax.ShapeDtypeStruct(vector.shape, vector.dtype)
+    return lx.FunctionLinearOperator(
+        lambda x: weights * x + 0.1 * (2 * x - jnp.roll(x, 1) - jnp.roll(x, -1)),
+        structure,
+        lx.positive_semidefinite_tag,
+    )
+
+
+def loss(matrix, vector, build, solver):
+    operator = build(matrix, vector, solver)
+    x = lx.linear_solve(operator, vector, solver, throw=False).value
+    return jnp.sum(x**2), x
+
+
+def everything(matrix, vector, build, solver):
+    """The solution, its gradient, and a tangent."""
+    (_, x), gradient = jax.value_and_grad(loss, (0, 1), has_aux=True)(
+        matrix, vector, build, solver
+    )
+
+    def only_value(matrix, vector):
+        return loss(matrix, vector, build, solver)[0]
+
+    _, tangent = jax.jvp(only_value, (matrix, vector), (matrix, vector))
+    return x, gradient, tangent
+
+
+def compare(name, ours, truth):
+    for x, y in zip(jax.tree.leaves(ours), jax.tree.leaves(truth), strict=True):
+        np.testing.assert_allclose(np.asarray(x), y, rtol=1e-9, atol=1e-12)
+    print(name, "ok")
+
+
+CASES = {
+    "LU": (dense, lx.LU()),
+    "CG": (dense, CG),
+    "matrix-free CG": (matrix_free, CG),
+}
+run = jax.jit(everything, static_argnums=(2, 3))
+TRUTH = {name: jax.tree.map(np.asarray, run(A, B, *case)) for name, case in CASES.items()}
+
+for axis_type, (name, case) in itertools.product(
+    (AxisType.Auto, AxisType.Explicit), CASES.items()
+):
+    mesh = jax.make_mesh((8,), ("i",), axis_types=(axis_type,))
+    with jax.set_mesh(mesh):
+        matrix = jax.device_put(A, NamedSharding(mesh, ROWS))
+        vector = jax.device_put(B, NamedSharding(mesh, SHARDED))
+        explicit = axis_type == AxisType.Explicit
+        if explicit and name == "matrix-free CG":
+
+            def diagonal_free(matrix, vector, solver):
+                """Explicit sharding wants every operation unambiguous."""
+                weights = jnp.arange(1.0, N + 1, out_sharding=SHARDED)
+                return lx.FunctionLinearOperator(
+                    lambda x: weights * x,
+                    jax.ShapeDtypeStruct(vector.shape, vector.dtype),
+                    lx.positive_semidefinite_tag,
+                )
+
+            x = run(matrix, vector, diagonal_free, CG)[0]
+            compare(f"{axis_type} {name}", x, B / np.arange(1, N + 1))
+        else:
+            ours = run(matrix, vector, *case)
+            compare(f"{axis_type} {name}", ours, TRUTH[name])
+            x = ours[0]
+        if explicit:
+            assert jax.typeof(x).sharding.spec == SHARDED, jax.typeof(x)
+
+for axis_type, (name, case) in itertools.product(
+    (AxisType.Auto, AxisType.Explicit), CASES.items()
+):
+    # Under `shard_map` each device solves a system of its own.
+    mesh = jax.make_mesh((8,), ("i",), axis_types=(axis_type,))
+    with jax.set_mesh(mesh):
+        scales = np.arange(1.0, 9.0)
+        matrices = jax.device_put(scales[:, None, None] * A, NamedSharding(mesh, SHARDED))
+        vectors = jax.device_put(np.stack([B] * 8), NamedSharding(mesh, ROWS))
+
+        def shard(matrix, vector, case=case):
+            out = everything(matrix[0], vector[0], *case)
+            return jax.tree.map(lambda x: x[None], out)
+
+        mapped = jax.shard_map(shard, mesh=mesh, in_specs=SHARDED, out_specs=SHARDED)
+        ours = jax.jit(mapped)(matrices, vectors)
+        for i, scale in enumerate(scales):
+            one = jax.tree.map(lambda x, i=i: np.asarray(x)[i], ours)
+            truth = run(scale * A, B, *case)
+            compare(f"shard_map {axis_type} {name} {i}", one, truth)

@@ -1,0 +1,33 @@
+"""Many devices and several processes, each in a process of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+EXAMPLES = HERE.parents[1] / "examples"
+
+
+def run(script: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.xdist_group("processes")
+def test_eight_devices():
+    """Automatic and explicit sharding, and `shard_map`: dense and matrix-free."""
+    out = run(HERE / "processes" / "sharded.py")
+    # 3 cases on a mesh of each kind, and on each of 8 devices under `shard_map`
+    assert out.count(" ok") == 2 * 3 + 2 * 3 * 8
+
+
+@pytest.mark.xdist_group("processes")
+def test_two_processes():
+    """A sharded Poisson problem, solved and differentiated over two processes; the
+    script compares both with a closed form."""
+    assert "its derivative" in run(EXAMPLES / "distributed_poisson.py")

@@ -1,0 +1,27 @@
+"""An operator between spaces of wider dtypes, which the floors above build on."""
+
+import jax.numpy as jnp
+import lx_operators as lx
+from lx_operators.internal import promoted
+from lx_operators.testing import OperatorLaws
+
+
+class TestWider(OperatorLaws):
+    dtypes = ("float64",)
+
+    def make(self, dtype, key):
+        matrix = jnp.arange(6, dtype="float32").reshape(2, 3)
+        return promoted(lx.MatrixLinearOperator(matrix), jnp.float64)
+
+
+class TestComplex(OperatorLaws):
+    dtypes = ("complex64",)
+
+    def make(self, dtype, key):
+        narrow = lx.DiagonalLinearOperator([jnp.ones(2, "float32"), jnp.zeros(())])
+        return promoted(narrow, jnp.complex64)
+
+
+def test_wide_enough_is_itself():
+    operator = lx.MatrixLinearOperator(jnp.ones((2, 2)))
+    assert promoted(operator, jnp.float32) is operator
