@@ -70,7 +70,9 @@ def main(coordinator: str, process: int):
     weights = np.outer(sines.sum(0), sines.sum(0)) ** 2 / N**2
     truth, slope = np.sum(weights / values), -np.sum(weights / values**2)
     if process == 0:
-        print(f"{N * N} unknowns on {jax.device_count()} devices, {PROCESSES} processes")
+        print(
+            f"{N * N} unknowns on {jax.device_count()} devices, {PROCESSES} processes"
+        )
         print(f"mean of the solution  {mean:.12f}   truth {truth:.12f}")
         print(f"its derivative       {gradient:.12f}   truth {slope:.12f}")
     np.testing.assert_allclose([mean, gradient], [truth, slope], rtol=1e-8)

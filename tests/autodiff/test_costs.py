@@ -5,7 +5,9 @@ import collections
 
 import jax
 import jax.numpy as jnp
-import lineax as lx
+import lx_autodiff as lxa
+import lx_operators as lxo
+import lx_solvers as lxs
 import numpy as np
 import pytest
 
@@ -33,21 +35,21 @@ def primitives(fn, *args):
 
 def solver_loss(solver, tags=(), **kwargs):
     def loss(matrix):
-        operator = lx.MatrixLinearOperator(matrix, tags)
+        operator = lxo.MatrixLinearOperator(matrix, tags)
         vector = jnp.ones(matrix.shape[0])
-        solution = lx.linear_solve(operator, vector, solver, throw=False, **kwargs)
+        solution = lxa.linear_solve(operator, vector, solver, throw=False, **kwargs)
         return jnp.sum(solution.value)
 
     return loss
 
 
 FACTORISATIONS = {
-    lx.LU(): (A, (), "lu"),
-    lx.QR(): (TALL, (), "geqrf"),
-    lx.Cholesky(): (A @ A.T, lx.positive_semidefinite_tag, "cholesky"),
-    lx.SVD(): (TALL, (), "svd"),
-    lx.Eigh(): (A @ A.T, lx.hermitian_tag, "eigh"),
-    lx.PivotedQR(): (TALL, (), "qr"),
+    lxs.LU(): (A, (), "lu"),
+    lxs.QR(): (TALL, (), "geqrf"),
+    lxs.Cholesky(): (A @ A.T, lxo.positive_semidefinite_tag, "cholesky"),
+    lxs.SVD(): (TALL, (), "svd"),
+    lxs.Eigh(): (A @ A.T, lxo.hermitian_tag, "eigh"),
+    lxs.PivotedQR(): (TALL, (), "qr"),
 }
 
 
@@ -66,12 +68,12 @@ def test_one_factorisation(solver):
 @pytest.mark.parametrize(
     "solver, matrix, tags, solves",
     [
-        (lx.LU(), A, (), 2),
-        (lx.QR(), TALL, (), 3),
-        (lx.QR(), WIDE, (), 3),
-        (lx.SVD(), A, (), 4),
-        (lx.SVD(), TALL, lx.nonsingular_tag, 3),
-        (lx.SVD(), A, lx.nonsingular_tag, 2),
+        (lxs.LU(), A, (), 2),
+        (lxs.QR(), TALL, (), 3),
+        (lxs.QR(), WIDE, (), 3),
+        (lxs.SVD(), A, (), 4),
+        (lxs.SVD(), TALL, lxo.nonsingular_tag, 3),
+        (lxs.SVD(), A, lxo.nonsingular_tag, 2),
     ],
     ids=str,
 )
@@ -84,7 +86,7 @@ def test_solves_in_a_tangent(solver, matrix, tags, solves):
 
 def test_vector_alone_costs_one_solve_more():
     def solve(b):
-        return lx.linear_solve(lx.MatrixLinearOperator(TALL), b, lx.SVD()).value
+        return lxa.linear_solve(lxo.MatrixLinearOperator(TALL), b, lxs.SVD()).value
 
     tangent = primitives(lambda b: jax.jvp(solve, (b,), (b,)), jnp.ones(4))
     assert tangent["linear_solve"] == 2
@@ -111,8 +113,8 @@ class Counted:
 @pytest.mark.parametrize("gradient", [False, True])
 def test_eager_calls_compile_once(throw, gradient):
     def value(matrix, vector):
-        operator = lx.MatrixLinearOperator(matrix)
-        solution = lx.linear_solve(operator, vector, lx.LU(), throw=throw)
+        operator = lxo.MatrixLinearOperator(matrix)
+        solution = lxa.linear_solve(operator, vector, lxs.LU(), throw=throw)
         return jnp.sum(solution.value)
 
     call = jax.grad(value) if gradient else value
@@ -134,11 +136,11 @@ def test_matrix_free_gradient_is_linear_in_memory():
             return weights * x + 0.1 * (2 * x - jnp.roll(x, 1) - jnp.roll(x, -1))
 
         structure = jax.ShapeDtypeStruct((n,), weights.dtype)
-        operator = lx.FunctionLinearOperator(
-            fn, structure, lx.positive_semidefinite_tag
+        operator = lxo.FunctionLinearOperator(
+            fn, structure, lxo.positive_semidefinite_tag
         )
-        solver = lx.CG(rtol=1e-8, atol=1e-8, max_steps=50)
-        return jnp.sum(lx.linear_solve(operator, jnp.ones(n), solver).value)
+        solver = lxs.CG(rtol=1e-8, atol=1e-8, max_steps=50)
+        return jnp.sum(lxa.linear_solve(operator, jnp.ones(n), solver).value)
 
     compiled = jax.jit(jax.grad(loss)).lower(weights).compile()
     vectors = compiled.memory_analysis().temp_size_in_bytes / (8 * n)

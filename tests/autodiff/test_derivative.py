@@ -1,7 +1,8 @@
-"""Every solver, on every problem class it handles: all derivatives against dense truth."""
+"""Every solver on every problem class it handles: derivatives against dense truth."""
 
 import jax.numpy as jnp
-import lineax as lx
+import lx_operators as lxo
+import lx_solvers as lxs
 import pytest
 from lx_autodiff.testing import LAWS, PROBLEMS, ProblemClass, check_derivatives
 
@@ -11,20 +12,20 @@ _SQUARE = ("square", "definite", "negative definite", "indefinite", "function")
 _ANY_RANK = ("deficient", "deficient tall", "deficient wide", "semidefinite")
 
 CASES = {
-    lx.LU(): (*_SQUARE, "diagonal", "jacobian"),
-    lx.QR(): ("square", "tall", "wide"),
-    lx.Cholesky(): ("definite", "negative definite"),
-    lx.Diagonal(well_posed=True): ("diagonal",),
-    lx.Diagonal(): ("diagonal",),
-    lx.Triangular(): ("lower", "upper"),
-    lx.Tridiagonal(): ("tridiagonal",),
-    lx.SVD(): ("square", "tall", "wide", *_ANY_RANK),
-    lx.PivotedQR(): ("tall", *_ANY_RANK),
-    lx.Eigh(): ("definite", "indefinite", "semidefinite"),
-    lx.AutoLinearSolver(well_posed=True): ("lower", "definite", "jacobian"),
-    lx.AutoLinearSolver(well_posed=None): ("tall", "wide", "tridiagonal"),
-    lx.AutoLinearSolver(well_posed=False): ("deficient tall",),
-    lx.CG(**_TIGHT): ("definite", "negative definite"),
+    lxs.LU(): (*_SQUARE, "diagonal", "jacobian"),
+    lxs.QR(): ("square", "tall", "wide"),
+    lxs.Cholesky(): ("definite", "negative definite"),
+    lxs.Diagonal(well_posed=True): ("diagonal",),
+    lxs.Diagonal(): ("diagonal",),
+    lxs.Triangular(): ("lower", "upper"),
+    lxs.Tridiagonal(): ("tridiagonal",),
+    lxs.SVD(): ("square", "tall", "wide", *_ANY_RANK),
+    lxs.PivotedQR(): ("tall", *_ANY_RANK),
+    lxs.Eigh(): ("definite", "indefinite", "semidefinite"),
+    lxs.AutoLinearSolver(well_posed=True): ("lower", "definite", "jacobian"),
+    lxs.AutoLinearSolver(well_posed=None): ("tall", "wide", "tridiagonal"),
+    lxs.AutoLinearSolver(well_posed=False): ("deficient tall",),
+    lxs.CG(**_TIGHT): ("definite", "negative definite"),
 }
 
 
@@ -44,7 +45,7 @@ def test_all_derivatives(solver, problem, dtype):
 def test_suite_catches_a_wrong_derivative():
     """The suite itself: a solver that claims a full rank it does not have."""
 
-    class Wrong(lx.SVD):
+    class Wrong(lxs.SVD):
         def assume_full_rank(self):
             return True
 
@@ -56,7 +57,7 @@ def test_suite_catches_a_wrong_value():
     truth = PROBLEMS["square"]
     wrong = ProblemClass(*truth[:4], lambda a: 2 * truth.pseudoinverse(a))
     with pytest.raises(AssertionError, match="value"):
-        check_derivatives(lx.LU(), wrong, "float64", laws=("value",))
+        check_derivatives(lxs.LU(), wrong, "float64", laws=("value",))
 
 
 @pytest.mark.parametrize("name", ["tall", "wide"])
@@ -64,16 +65,16 @@ def test_nonsingular_tag_drops_terms_of_a_rank_revealing_solver(name):
     """Same derivatives, by fewer solves: see test_costs.py for the counts."""
     plain = PROBLEMS[name]
     tagged = plain._replace(
-        operator=lambda a: lx.MatrixLinearOperator(a, lx.nonsingular_tag)
+        operator=lambda a: lxo.MatrixLinearOperator(a, lxo.nonsingular_tag)
     )
     for problem in (plain, tagged):
-        check_derivatives(lx.SVD(), problem, "complex128", laws=("jvp", "vjp of jvp"))
+        check_derivatives(lxs.SVD(), problem, "complex128", laws=("jvp", "vjp of jvp"))
 
 
 def test_repeated_singular_values():
     """Where derivatives of an SVD itself are not defined, those of the solution are."""
     identity = PROBLEMS["square"]._replace(parameters=lambda rng, dtype: jnp.eye(4))
-    check_derivatives(lx.SVD(), identity, "float64")
+    check_derivatives(lxs.SVD(), identity, "float64")
 
 
 def test_laws_are_what_the_issue_asks_for():

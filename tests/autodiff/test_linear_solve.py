@@ -3,14 +3,16 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax as lx
+import lx_autodiff as lxa
+import lx_operators as lxo
+import lx_solvers as lxs
 import numpy as np
 import pytest
 
 RNG = np.random.default_rng(1)
 M = RNG.standard_normal((4, 4)) + 4 * np.eye(4)
 B = RNG.standard_normal(4)
-OPERATOR = lx.MatrixLinearOperator(jnp.asarray(M))
+OPERATOR = lxo.MatrixLinearOperator(jnp.asarray(M))
 
 
 def close(ours, truth, rtol=1e-12):
@@ -19,7 +21,7 @@ def close(ours, truth, rtol=1e-12):
 
 def error_of(*args, **kwargs):
     with pytest.raises(ValueError) as info:
-        lx.linear_solve(*args, **kwargs)
+        lxa.linear_solve(*args, **kwargs)
     return str(info.value)
 
 
@@ -40,35 +42,35 @@ class TestArguments:
         assert "`vector`" in error_of(OPERATOR, "four")
 
     def test_solver_class_instead_of_instance(self):
-        assert "LU(...)" in error_of(OPERATOR, jnp.asarray(B), lx.LU)
+        assert "LU(...)" in error_of(OPERATOR, jnp.asarray(B), lxs.LU)
 
     def test_not_square(self):
-        text = error_of(lx.MatrixLinearOperator(jnp.ones((3, 4))), jnp.ones(3))
+        text = error_of(lxo.MatrixLinearOperator(jnp.ones((3, 4))), jnp.ones(3))
         assert "3 by 4" in text and "well_posed=None" in text
 
     def test_missing_tag(self):
-        text = error_of(OPERATOR, jnp.asarray(B), lx.Cholesky())
+        text = error_of(OPERATOR, jnp.asarray(B), lxs.Cholesky())
         assert "Cholesky" in text and "positive_semidefinite_tag" in text
 
     def test_foreign_state(self):
-        state = lx.QR().init(OPERATOR, {})
-        text = error_of(OPERATOR, jnp.asarray(B), lx.LU(), state=state)
+        state = lxs.QR().init(OPERATOR, {})
+        text = error_of(OPERATOR, jnp.asarray(B), lxs.LU(), state=state)
         assert "`state`" in text and "LU.init" in text
 
     def test_unknown_option_warns_with_the_nearest_name(self):
-        psd = lx.MatrixLinearOperator(jnp.eye(4), lx.positive_semidefinite_tag)
-        options = {"precondtioner": lx.MatrixLinearOperator(jnp.eye(4))}
+        psd = lxo.MatrixLinearOperator(jnp.eye(4), lxo.positive_semidefinite_tag)
+        options = {"precondtioner": lxo.MatrixLinearOperator(jnp.eye(4))}
         with pytest.warns(UserWarning, match="preconditioner"):
-            lx.linear_solve(psd, jnp.asarray(B), lx.CG(1e-6, 1e-6), options=options)
+            lxa.linear_solve(psd, jnp.asarray(B), lxs.CG(1e-6, 1e-6), options=options)
 
 
 class TestDtypes:
-    @pytest.mark.parametrize("solver", [lx.LU(), lx.QR(), lx.SVD()])
+    @pytest.mark.parametrize("solver", [lxs.LU(), lxs.QR(), lxs.SVD()])
     @pytest.mark.parametrize("vector", ["int32", "float32", "float64", "complex64"])
     @pytest.mark.parametrize("matrix", ["float32", "float64", "complex128"])
     def test_promotion(self, solver, matrix, vector):
         a, b = M.astype(matrix), (3 * B).astype(vector)
-        solution = lx.linear_solve(lx.MatrixLinearOperator(a), jnp.asarray(b), solver)
+        solution = lxa.linear_solve(lxo.MatrixLinearOperator(a), jnp.asarray(b), solver)
         # integers become floating as JAX's do
         floating = "float64" if vector == "int32" else vector
         assert solution.value.dtype == jnp.promote_types(matrix, floating)
@@ -77,20 +79,22 @@ class TestDtypes:
         np.testing.assert_allclose(solution.value, np.linalg.solve(a, b), rtol=rtol)
 
     def test_complex_vector_reuses_a_real_state(self):
-        state = lx.LU().init(OPERATOR, {})
+        state = lxs.LU().init(OPERATOR, {})
         b = B + 1j * B[::-1]
-        solution = lx.linear_solve(OPERATOR, jnp.asarray(b), lx.LU(), state=state)
+        solution = lxa.linear_solve(OPERATOR, jnp.asarray(b), lxs.LU(), state=state)
         close(solution.value, np.linalg.solve(M, b))
-        assert solution.result == lx.RESULTS.successful
+        assert solution.result == lxs.RESULTS.successful
 
     def test_state_of_a_narrower_operator(self):
-        narrow = lx.MatrixLinearOperator(jnp.asarray(M, jnp.float32))
-        state = lx.LU().init(narrow, {})
-        assert "state" in error_of(narrow, jnp.asarray(B), lx.LU(), state=state)
+        narrow = lxo.MatrixLinearOperator(jnp.asarray(M, jnp.float32))
+        state = lxs.LU().init(narrow, {})
+        assert "state" in error_of(narrow, jnp.asarray(B), lxs.LU(), state=state)
 
     def test_strict_promotion(self):
         with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
-            close(lx.linear_solve(OPERATOR, jnp.asarray(B)).value, np.linalg.solve(M, B))
+            close(
+                lxa.linear_solve(OPERATOR, jnp.asarray(B)).value, np.linalg.solve(M, B)
+            )
             text = error_of(OPERATOR, jnp.asarray(B, jnp.float32))
             assert "f32[4]" in text and "strict" in text
 
@@ -102,60 +106,65 @@ class TestDtypes:
             flat = weights @ jnp.append(x["u"], x["v"])
             return {"u": flat[:3], "v": flat[3]}
 
-        operator = lx.FunctionLinearOperator(fn, structure)
+        operator = lxo.FunctionLinearOperator(fn, structure)
         b = {"u": jnp.asarray(B[:3]), "v": jnp.asarray(B[3])}
-        value = lx.linear_solve(operator, b).value
+        value = lxa.linear_solve(operator, b).value
         close(jnp.append(value["u"], value["v"]), np.linalg.solve(M, B))
 
 
 class TestFailure:
-    SINGULAR = lx.MatrixLinearOperator(jnp.ones((2, 2)))
+    SINGULAR = lxo.MatrixLinearOperator(jnp.ones((2, 2)))
 
     def test_eager(self):
         with pytest.raises(eqx.EquinoxRuntimeError) as info:
-            lx.linear_solve(self.SINGULAR, jnp.ones(2), lx.LU())
+            lxa.linear_solve(self.SINGULAR, jnp.ones(2), lxs.LU())
         text = str(info.value)
-        for word in ("singular", "MatrixLinearOperator(f64[2, 2])", "LU()", "throw=False"):
+        for word in (
+            "singular",
+            "MatrixLinearOperator(f64[2, 2])",
+            "LU()",
+            "throw=False",
+        ):
             assert word in text
 
     def test_filter_jit(self):
         with pytest.raises(eqx.EquinoxRuntimeError, match="singular"):
-            eqx.filter_jit(lx.linear_solve)(self.SINGULAR, jnp.ones(2), lx.LU())
+            eqx.filter_jit(lxa.linear_solve)(self.SINGULAR, jnp.ones(2), lxs.LU())
 
     def test_reported(self):
-        solution = lx.linear_solve(self.SINGULAR, jnp.ones(2), lx.LU(), throw=False)
-        assert solution.result == lx.RESULTS.singular
-        assert "singular" in lx.RESULTS[solution.result]
+        solution = lxa.linear_solve(self.SINGULAR, jnp.ones(2), lxs.LU(), throw=False)
+        assert solution.result == lxs.RESULTS.singular
+        assert "singular" in lxs.RESULTS[solution.result]
 
     def test_figures_are_in_the_text(self):
-        psd = lx.TaggedLinearOperator(
-            lx.DiagonalLinearOperator(jnp.array([1.0, 2.0, 3.0])),
-            lx.positive_semidefinite_tag,
+        psd = lxo.TaggedLinearOperator(
+            lxo.DiagonalLinearOperator(jnp.array([1.0, 2.0, 3.0])),
+            lxo.positive_semidefinite_tag,
         )
         with pytest.raises(eqx.EquinoxRuntimeError, match="num_steps = 1"):
-            lx.linear_solve(psd, jnp.ones(3), lx.CG(1e-9, 1e-9, max_steps=1))
+            lxa.linear_solve(psd, jnp.ones(3), lxs.CG(1e-9, 1e-9, max_steps=1))
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf])
-    @pytest.mark.parametrize("solver", [lx.LU(), lx.QR(), lx.SVD(), lx.Diagonal()])
+    @pytest.mark.parametrize("solver", [lxs.LU(), lxs.QR(), lxs.SVD(), lxs.Diagonal()])
     def test_nonfinite_input(self, solver, bad):
-        operator = lx.DiagonalLinearOperator(jnp.array([1.0, 0.0]))
+        operator = lxo.DiagonalLinearOperator(jnp.array([1.0, 0.0]))
         vector = jnp.array([1.0, bad])
-        solution = lx.linear_solve(operator, vector, solver, throw=False)
-        assert solution.result == lx.RESULTS.nonfinite_input
+        solution = lxa.linear_solve(operator, vector, solver, throw=False)
+        assert solution.result == lxs.RESULTS.nonfinite_input
 
     @pytest.mark.parametrize("mode", ["jvp", "vjp"])
     def test_derivative_of_a_failed_solve_is_nan_and_does_not_raise(self, mode):
         def solve(matrix):
-            operator = lx.MatrixLinearOperator(matrix)
-            return lx.linear_solve(operator, jnp.ones(2), lx.LU(), throw=False).value
+            operator = lxo.MatrixLinearOperator(matrix)
+            return lxa.linear_solve(operator, jnp.ones(2), lxs.LU(), throw=False).value
 
         jacobian = {"jvp": jax.jacfwd, "vjp": jax.jacrev}[mode](solve)
         assert jnp.all(jnp.isnan(jax.jit(jacobian)(jnp.ones((2, 2)))))
 
     def test_no_callback_without_throw(self):
         def loss(matrix, throw):
-            operator = lx.MatrixLinearOperator(matrix)
-            solution = lx.linear_solve(operator, jnp.asarray(B), throw=throw)
+            operator = lxo.MatrixLinearOperator(matrix)
+            solution = lxa.linear_solve(operator, jnp.asarray(B), throw=throw)
             return jnp.sum(solution.value)
 
         lowered = [
@@ -172,14 +181,14 @@ class TestOptions:
         psd = jnp.asarray(M @ M.T)
 
         def solve(matrix):
-            tags = lx.positive_semidefinite_tag
-            preconditioner = lx.TaggedLinearOperator(
-                lx.DiagonalLinearOperator(1 / jnp.diag(matrix)), tags
+            tags = lxo.positive_semidefinite_tag
+            preconditioner = lxo.TaggedLinearOperator(
+                lxo.DiagonalLinearOperator(1 / jnp.diag(matrix)), tags
             )
             options = {"preconditioner": preconditioner, "y0": matrix[0]}
-            operator = lx.MatrixLinearOperator(matrix, tags)
-            solver = lx.CG(1e-13, 1e-13)
-            return lx.linear_solve(
+            operator = lxo.MatrixLinearOperator(matrix, tags)
+            solver = lxs.CG(1e-13, 1e-13)
+            return lxa.linear_solve(
                 operator, jnp.asarray(B), solver, options=options
             ).value
 
@@ -193,17 +202,23 @@ class TestOptions:
 
     def test_zero_gradient(self):
         def solve(y0):
-            operator = lx.MatrixLinearOperator(jnp.eye(2), lx.positive_semidefinite_tag)
-            solver, options = lx.CG(1e-9, 1e-9), {"y0": y0}
-            return lx.linear_solve(operator, jnp.ones(2), solver, options=options).value
+            operator = lxo.MatrixLinearOperator(
+                jnp.eye(2), lxo.positive_semidefinite_tag
+            )
+            solver, options = lxs.CG(1e-9, 1e-9), {"y0": y0}
+            return lxa.linear_solve(
+                operator, jnp.ones(2), solver, options=options
+            ).value
 
         assert not jnp.any(jax.jacfwd(solve)(jnp.zeros(2)))
         assert not jnp.any(jax.jacrev(solve)(jnp.zeros(2)))
 
     def test_solver_is_not_differentiable(self):
         def solve(rtol):
-            operator = lx.MatrixLinearOperator(jnp.eye(2), lx.positive_semidefinite_tag)
-            return lx.linear_solve(operator, jnp.ones(2), lx.CG(rtol, 1e-9)).value
+            operator = lxo.MatrixLinearOperator(
+                jnp.eye(2), lxo.positive_semidefinite_tag
+            )
+            return lxa.linear_solve(operator, jnp.ones(2), lxs.CG(rtol, 1e-9)).value
 
         with pytest.raises(ValueError, match="`solver`.*stop_gradient"):
             jax.jvp(solve, (1e-3,), (1.0,))
@@ -212,14 +227,14 @@ class TestOptions:
 class TestState:
     @pytest.mark.parametrize(
         "solver",
-        [lx.LU(), lx.QR(), lx.SVD(), lx.PivotedQR(), lx.AutoLinearSolver(None)],
+        [lxs.LU(), lxs.QR(), lxs.SVD(), lxs.PivotedQR(), lxs.AutoLinearSolver(None)],
         ids=repr,
     )
     def test_same_values_and_derivatives(self, solver):
         def solve(matrix, vector, reuse):
-            operator = lx.MatrixLinearOperator(matrix)
+            operator = lxo.MatrixLinearOperator(matrix)
             state = {"state": solver.init(operator, {})} if reuse else {}
-            return lx.linear_solve(operator, vector, solver, **state).value
+            return lxa.linear_solve(operator, vector, solver, **state).value
 
         a, b = jnp.asarray(M), jnp.asarray(B)
         for transform in (lambda f: f, lambda f: jax.jacrev(f, (0, 1)), jax.jacfwd):
@@ -229,37 +244,42 @@ class TestState:
                 close(x, y)
 
     def test_of_a_solution(self):
-        first = lx.linear_solve(OPERATOR, jnp.asarray(B))
-        again = lx.linear_solve(OPERATOR, jnp.asarray(B), state=first.state)
+        first = lxa.linear_solve(OPERATOR, jnp.asarray(B))
+        again = lxa.linear_solve(OPERATOR, jnp.asarray(B), state=first.state)
         close(again.value, first.value)
 
 
 class TestIdentity:
     def test_equal_structures(self):
-        operator = lx.IdentityLinearOperator(jax.ShapeDtypeStruct((3,), float))
-        close(lx.linear_solve(operator, jnp.arange(3.0), lx.CG(1, 1)).value, [0, 1, 2])
+        operator = lxo.IdentityLinearOperator(jax.ShapeDtypeStruct((3,), float))
+        close(
+            lxa.linear_solve(operator, jnp.arange(3.0), lxs.CG(1, 1)).value, [0, 1, 2]
+        )
 
     @pytest.mark.parametrize("m, n", [(2, 3), (3, 2)])
     def test_pseudoinverse_between_others(self, m, n):
         def structure(k):
-            return [jax.ShapeDtypeStruct((k - 1,), float), jax.ShapeDtypeStruct((), float)]
+            return [
+                jax.ShapeDtypeStruct((k - 1,), float),
+                jax.ShapeDtypeStruct((), float),
+            ]
 
-        operator = lx.IdentityLinearOperator(structure(n), structure(m))
+        operator = lxo.IdentityLinearOperator(structure(n), structure(m))
         b = [jnp.arange(1.0, m), jnp.asarray(float(m))]
-        solution = lx.linear_solve(operator, b)
+        solution = lxa.linear_solve(operator, b)
         truth = np.linalg.pinv(np.eye(m, n)) @ np.arange(1.0, m + 1)
         close(jnp.append(*solution.value), truth)
 
         def first(b):
-            return lx.linear_solve(operator, b).value[0]
+            return lxa.linear_solve(operator, b).value[0]
 
         rows = jax.jacrev(first)(b)
         close(rows[0], np.linalg.pinv(np.eye(m, n))[: n - 1, : m - 1])
 
     def test_bad_vector_is_told(self):
-        operator = lx.IdentityLinearOperator(jax.ShapeDtypeStruct((1,), float))
-        solution = lx.linear_solve(operator, jnp.array([jnp.nan]), throw=False)
-        assert solution.result == lx.RESULTS.nonfinite_input
+        operator = lxo.IdentityLinearOperator(jax.ShapeDtypeStruct((1,), float))
+        solution = lxa.linear_solve(operator, jnp.array([jnp.nan]), throw=False)
+        assert solution.result == lxs.RESULTS.nonfinite_input
 
 
 class TestManyRightHandSides:
@@ -268,22 +288,22 @@ class TestManyRightHandSides:
     @pytest.mark.parametrize("axis", [0, 1, -1])
     def test_axis(self, axis):
         b = np.moveaxis(self.X, 1, axis)
-        solution = lx.linear_solve(OPERATOR, jnp.asarray(b), rhs_axis=axis)
+        solution = lxa.linear_solve(OPERATOR, jnp.asarray(b), rhs_axis=axis)
         truth = np.moveaxis(np.linalg.solve(M, self.X), 1, axis)
         close(solution.value, truth)
-        assert jnp.all(solution.result == lx.RESULTS.successful)
+        assert jnp.all(solution.result == lxs.RESULTS.successful)
 
     def test_rectangular_and_complex(self):
         tall = RNG.standard_normal((4, 2))
-        operator = lx.MatrixLinearOperator(jnp.asarray(tall))
+        operator = lxo.MatrixLinearOperator(jnp.asarray(tall))
         b = self.X + 1j
-        solution = lx.linear_solve(operator, jnp.asarray(b), lx.QR(), rhs_axis=1)
+        solution = lxa.linear_solve(operator, jnp.asarray(b), lxs.QR(), rhs_axis=1)
         close(solution.value, np.linalg.pinv(tall) @ b)
 
     def test_derivative(self):
         def solve(a, b):
-            operator = lx.MatrixLinearOperator(a)
-            return lx.linear_solve(operator, b, lx.LU(), rhs_axis=1).value
+            operator = lxo.MatrixLinearOperator(a)
+            return lxa.linear_solve(operator, b, lxs.LU(), rhs_axis=1).value
 
         args = jnp.asarray(M), jnp.asarray(self.X)
         ours = jax.jit(jax.jacrev(solve, (0, 1)))(*args)
@@ -292,8 +312,10 @@ class TestManyRightHandSides:
 
     def test_one_factorisation_and_matrix_matrix_kernels(self):
         def solve(a, b):
-            operator = lx.MatrixLinearOperator(a)
-            return lx.linear_solve(operator, b, lx.LU(), rhs_axis=1, throw=False).value
+            operator = lxo.MatrixLinearOperator(a)
+            return lxa.linear_solve(
+                operator, b, lxs.LU(), rhs_axis=1, throw=False
+            ).value
 
         text = jax.jit(solve).lower(jnp.asarray(M), jnp.asarray(self.X)).as_text()
         assert text.count("getrf") == 1
@@ -303,14 +325,14 @@ class TestManyRightHandSides:
 
     def test_a_failure_of_one_raises(self):
         b = jnp.asarray(self.X).at[0, 1].set(jnp.nan)
-        solution = lx.linear_solve(OPERATOR, b, rhs_axis=1, throw=False)
-        bad = solution.result == lx.RESULTS.nonfinite_input
+        solution = lxa.linear_solve(OPERATOR, b, rhs_axis=1, throw=False)
+        bad = solution.result == lxs.RESULTS.nonfinite_input
         assert bad.tolist() == [False, True, False]
         with pytest.raises(eqx.EquinoxRuntimeError, match="nonfinite_input"):
-            lx.linear_solve(OPERATOR, b, rhs_axis=1)
+            lxa.linear_solve(OPERATOR, b, rhs_axis=1)
 
     def test_ragged(self):
-        operator = lx.DiagonalLinearOperator({"a": jnp.ones(2), "b": jnp.ones(2)})
+        operator = lxo.DiagonalLinearOperator({"a": jnp.ones(2), "b": jnp.ones(2)})
         b = {"a": jnp.ones((2, 3)), "b": jnp.ones((2, 4))}
         assert "rhs_axis=1" in error_of(operator, b, rhs_axis=1)
 
@@ -319,11 +341,11 @@ class TestAdjointSolver:
     """The transposed solve may be done in another way than the forward one."""
 
     def loss(self, matrix, **kwargs):
-        operator = lx.MatrixLinearOperator(matrix)
-        return jnp.sum(lx.linear_solve(operator, jnp.asarray(B), **kwargs).value)
+        operator = lxo.MatrixLinearOperator(matrix)
+        return jnp.sum(lxa.linear_solve(operator, jnp.asarray(B), **kwargs).value)
 
     def test_is_used_for_the_transpose_alone(self):
-        kwargs = {"solver": lx.LU(), "adjoint_solver": lx.QR()}
+        kwargs = {"solver": lxs.LU(), "adjoint_solver": lxs.QR()}
         forward = str(jax.make_jaxpr(lambda a: self.loss(a, **kwargs))(M))
         backward = str(jax.make_jaxpr(jax.grad(lambda a: self.loss(a, **kwargs)))(M))
         assert "householder" not in forward and "geqrf" not in forward
@@ -331,18 +353,20 @@ class TestAdjointSolver:
 
     def test_derivatives_agree(self):
         truth = jax.hessian(lambda a: jnp.sum(jnp.linalg.solve(a, jnp.asarray(B))))(M)
-        kwargs = {"adjoint_solver": lx.QR()}
+        kwargs = {"adjoint_solver": lxs.QR()}
         close(jax.hessian(lambda a: self.loss(a, **kwargs))(M), truth, rtol=1e-9)
 
     def test_options_of_its_own(self):
         psd = jnp.asarray(M @ M.T)
-        tags = lx.positive_semidefinite_tag
-        options = {"preconditioner": lx.MatrixLinearOperator(jnp.linalg.inv(psd), tags)}
+        tags = lxo.positive_semidefinite_tag
+        options = {
+            "preconditioner": lxo.MatrixLinearOperator(jnp.linalg.inv(psd), tags)
+        }
 
         def solve(b):
-            operator = lx.MatrixLinearOperator(psd, tags)
-            return lx.linear_solve(
-                operator, b, lx.CG(1e-12, 1e-12), adjoint_options=options
+            operator = lxo.MatrixLinearOperator(psd, tags)
+            return lxa.linear_solve(
+                operator, b, lxs.CG(1e-12, 1e-12), adjoint_options=options
             ).value
 
         close(jax.jacrev(solve)(jnp.asarray(B)), np.linalg.inv(psd), rtol=1e-9)

@@ -3,7 +3,9 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax as lx
+import lx_autodiff as lxa
+import lx_operators as lxo
+import lx_solvers as lxs
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ A = jnp.asarray(RNG.standard_normal((3, 3)) @ np.diag([3.0, 2.0, 1.0]) + 3 * np.
 PSD = A @ A.T
 B = jnp.asarray(RNG.standard_normal(3))
 
-SOLVERS = {"LU": lx.LU(), "CG": lx.CG(1e-13, 1e-13)}
+SOLVERS = {"LU": lxs.LU(), "CG": lxs.CG(1e-13, 1e-13)}
 
 
 @pytest.fixture(params=SOLVERS)
@@ -20,8 +22,8 @@ def solve(request):
     solver = SOLVERS[request.param]
 
     def solve(matrix, vector):
-        operator = lx.MatrixLinearOperator(matrix, lx.positive_semidefinite_tag)
-        return lx.linear_solve(operator, vector, solver, throw=False).value
+        operator = lxo.MatrixLinearOperator(matrix, lxo.positive_semidefinite_tag)
+        return lxa.linear_solve(operator, vector, solver, throw=False).value
 
     return solve
 
@@ -105,9 +107,7 @@ def _batch(in_axes):
     def batch(fn):
         def batched(a, b):
             stacked = jnp.stack([a, 2 * a]), jnp.stack([b, 3 * b, -b])
-            args = [
-                x[:2] if axis == 0 else x[0] for x, axis in zip(stacked, in_axes)
-            ]
+            args = [x[:2] if axis == 0 else x[0] for x, axis in zip(stacked, in_axes)]
             return jax.vmap(fn, in_axes=in_axes)(*args)
 
         return batched
@@ -175,34 +175,34 @@ def test_deep_nesting(solve):
 
 def test_operator_built_inside_and_outside():
     def inside(matrix, vector):
-        return lx.linear_solve(lx.MatrixLinearOperator(matrix), vector).value
+        return lxa.linear_solve(lxo.MatrixLinearOperator(matrix), vector).value
 
     def outside(operator, vector):
-        return lx.linear_solve(operator, vector).value
+        return lxa.linear_solve(operator, vector).value
 
     same(jax.jit(inside)(A, B), truth(A, B))
-    same(jax.jit(outside)(lx.MatrixLinearOperator(A), B), truth(A, B))
+    same(jax.jit(outside)(lxo.MatrixLinearOperator(A), B), truth(A, B))
     gradient = eqx.filter_grad(lambda op, b: jnp.sum(outside(op, b)))
     same(
-        gradient(lx.MatrixLinearOperator(A), B).matrix,
+        gradient(lxo.MatrixLinearOperator(A), B).matrix,
         jax.grad(lambda a: jnp.sum(truth(a, B)))(A),
     )
-    stacked = eqx.filter_vmap(lx.MatrixLinearOperator)(jnp.stack([A, 2 * A]))
+    stacked = eqx.filter_vmap(lxo.MatrixLinearOperator)(jnp.stack([A, 2 * A]))
     out = eqx.filter_vmap(outside, in_axes=(0, None))(stacked, B)
     same(out, jnp.stack([truth(A, B), truth(A, B) / 2]))
 
 
 def test_constructor_is_differentiable():
     def build(matrix):
-        return lx.MatrixLinearOperator(matrix) @ lx.MatrixLinearOperator(matrix)
+        return lxo.MatrixLinearOperator(matrix) @ lxo.MatrixLinearOperator(matrix)
 
     operator, tangent = eqx.filter_jvp(build, (A,), (jnp.eye(3),))
-    direction = lx.TangentLinearOperator(operator, tangent)
+    direction = lxo.TangentLinearOperator(operator, tangent)
     same(direction.as_matrix(), 2 * A)
 
 
 def test_linear_in_the_vector_only():
     with pytest.raises(Exception, match="linear"):
         jax.linear_transpose(
-            lambda a: lx.linear_solve(lx.MatrixLinearOperator(a), B).value, A
+            lambda a: lxa.linear_solve(lxo.MatrixLinearOperator(a), B).value, A
         )(B)

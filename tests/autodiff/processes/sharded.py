@@ -1,4 +1,4 @@
-"""Solves on eight devices; a process of its own, as the devices must be asked for first.
+"""Solves on eight devices; a process of its own: devices are asked for at the start.
 
 Prints a line for each check; fails at the first that does not hold.
 """
@@ -11,7 +11,9 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
 import jax
 import jax.numpy as jnp
-import lineax as lx
+import lx_autodiff as lxa
+import lx_operators as lxo
+import lx_solvers as lxs
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -25,26 +27,36 @@ B = RNG.standard_normal(N)
 ROWS = PartitionSpec("i", None)
 SHARDED = PartitionSpec("i")
 
-CG = lx.CG(rtol=1e-12, atol=1e-12)
+CG = lxs.CG(rtol=1e-12, atol=1e-12)
 
 
 def dense(matrix, vector, solver):
-    return lx.MatrixLinearOperator(matrix, lx.positive_semidefinite_tag)
+    return lxo.MatrixLinearOperator(matrix, lxo.positive_semidefinite_tag)
 
 
 def matrix_free(matrix, vector, solver):
     weights = jnp.diagonal(matrix)
     structure = jax.ShapeDtypeStruct(vector.shape, vector.dtype)
-    return lx.FunctionLinearOperator(
+    return lxo.FunctionLinearOperator(
         lambda x: weights * x + 0.1 * (2 * x - jnp.roll(x, 1) - jnp.roll(x, -1)),
         structure,
-        lx.positive_semidefinite_tag,
+        lxo.positive_semidefinite_tag,
+    )
+
+
+def diagonal_free(matrix, vector, solver):
+    """Explicit sharding wants every operation unambiguous."""
+    weights = jnp.arange(1.0, N + 1, out_sharding=SHARDED)
+    return lxo.FunctionLinearOperator(
+        lambda x: weights * x,
+        jax.ShapeDtypeStruct(vector.shape, vector.dtype),
+        lxo.positive_semidefinite_tag,
     )
 
 
 def loss(matrix, vector, build, solver):
     operator = build(matrix, vector, solver)
-    x = lx.linear_solve(operator, vector, solver, throw=False).value
+    x = lxa.linear_solve(operator, vector, solver, throw=False).value
     return jnp.sum(x**2), x
 
 
@@ -68,12 +80,14 @@ def compare(name, ours, truth):
 
 
 CASES = {
-    "LU": (dense, lx.LU()),
+    "LU": (dense, lxs.LU()),
     "CG": (dense, CG),
     "matrix-free CG": (matrix_free, CG),
 }
 run = jax.jit(everything, static_argnums=(2, 3))
-TRUTH = {name: jax.tree.map(np.asarray, run(A, B, *case)) for name, case in CASES.items()}
+TRUTH = {
+    name: jax.tree.map(np.asarray, run(A, B, *case)) for name, case in CASES.items()
+}
 
 for axis_type, (name, case) in itertools.product(
     (AxisType.Auto, AxisType.Explicit), CASES.items()
@@ -84,16 +98,6 @@ for axis_type, (name, case) in itertools.product(
         vector = jax.device_put(B, NamedSharding(mesh, SHARDED))
         explicit = axis_type == AxisType.Explicit
         if explicit and name == "matrix-free CG":
-
-            def diagonal_free(matrix, vector, solver):
-                """Explicit sharding wants every operation unambiguous."""
-                weights = jnp.arange(1.0, N + 1, out_sharding=SHARDED)
-                return lx.FunctionLinearOperator(
-                    lambda x: weights * x,
-                    jax.ShapeDtypeStruct(vector.shape, vector.dtype),
-                    lx.positive_semidefinite_tag,
-                )
-
             x = run(matrix, vector, diagonal_free, CG)[0]
             compare(f"{axis_type} {name}", x, B / np.arange(1, N + 1))
         else:
@@ -110,7 +114,9 @@ for axis_type, (name, case) in itertools.product(
     mesh = jax.make_mesh((8,), ("i",), axis_types=(axis_type,))
     with jax.set_mesh(mesh):
         scales = np.arange(1.0, 9.0)
-        matrices = jax.device_put(scales[:, None, None] * A, NamedSharding(mesh, SHARDED))
+        matrices = jax.device_put(
+            scales[:, None, None] * A, NamedSharding(mesh, SHARDED)
+        )
         vectors = jax.device_put(np.stack([B] * 8), NamedSharding(mesh, ROWS))
 
         def shard(matrix, vector, case=case):

@@ -1,11 +1,12 @@
 """Linear solves and least squares in JAX: the whole API under one name.
 
-`lineax` is a drop-in for code written against the published `lineax` 0.1.1. It has no code
-of its own: operators live in `lx_operators`, solvers in `lx_solvers`, `linear_solve` in
-`lx_autodiff`.
+`lineax` is a drop-in for code written against the published `lineax` 0.1.1. It has no
+code of its own: operators live in `lx_operators`, solvers in `lx_solvers`,
+`linear_solve` in `lx_autodiff`.
 """
 
 from lx_autodiff import (
+    implicit,
     invert,
     linear_solve,
     logdet,
@@ -58,16 +59,19 @@ from lx_operators import (
 )
 from lx_solvers import (
     CG,
+    GMRES,
     LU,
     QR,
     RESULTS,
     SVD,
     AbstractLinearSolver,
     AutoLinearSolver,
+    BiCGStab,
     Cholesky,
     Diagonal,
     Eigh,
     PivotedQR,
+    Refined,
     Solution,
     Triangular,
     Tridiagonal,
@@ -82,6 +86,7 @@ __all__ = [
     "AbstractLinearSolver",
     "AddLinearOperator",
     "AutoLinearSolver",
+    "BiCGStab",
     "CG",
     "Cholesky",
     "ComposedLinearOperator",
@@ -90,6 +95,7 @@ __all__ = [
     "DivLinearOperator",
     "Eigh",
     "FunctionLinearOperator",
+    "GMRES",
     "IdentityLinearOperator",
     "JacobianLinearOperator",
     "LU",
@@ -100,6 +106,7 @@ __all__ = [
     "PyTreeLinearOperator",
     "QR",
     "RESULTS",
+    "Refined",
     "SVD",
     "Solution",
     "TaggedLinearOperator",
@@ -112,6 +119,7 @@ __all__ = [
     "diagonal_tag",
     "has_unit_diagonal",
     "hermitian_tag",
+    "implicit",
     "internal",
     "invert",
     "is_diagonal",

@@ -2,10 +2,11 @@
 
 from . import _derivative as _derivative
 from . import _transpose as _transpose
+from ._implicit import implicit
 from ._invert import invert
 from ._linear_solve import linear_solve
 from ._slogdet import logdet, slogdet
 
 __version__ = "0.1.0"
 
-__all__ = ["invert", "linear_solve", "logdet", "slogdet"]
+__all__ = ["implicit", "invert", "linear_solve", "logdet", "slogdet"]

@@ -1,7 +1,8 @@
 """The derivative of the pseudoinverse solution.
 
-Let x = A†b, r = b − Ax, at constant rank. With P = A A† the projector onto the range of A
-and Q = A†A the one onto the range of Aᴴ (Golub and Pereyra 1973, doi:10.1137/0710036),
+Let x = A†b, r = b − Ax, at constant rank. With P = A A† the projector onto the range of
+A and Q = A†A the one onto the range of Aᴴ (Golub and Pereyra 1973,
+doi:10.1137/0710036),
 
     dA† = −A† dA A† + A†A†ᴴ dAᴴ (I − P) + (I − Q) dAᴴ A†ᴴA†,
 
@@ -11,8 +12,8 @@ and (I − P) b = r, A†b = x, so that
        = A†(db − dA x + A†ᴴ(dAᴴ r) − A z) + z      with  z = dAᴴ(A†ᴴ x).
 
 The first form holds for real and complex A, tall and wide, of full rank or not; the
-second shares the factors of A between all its solves, and applies A† once. What is known
-of the rank makes terms vanish:
+second shares the factors of A between all its solves, and applies A† once. What is
+known of the rank makes terms vanish:
 
     columns independent:  Q = I: no z                     (tall and of full rank)
     rows independent:     r = 0: no term with r           (wide and of full rank)
@@ -31,7 +32,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jax.interpreters import ad
 from jaxtyping import Array, PyTree
-from lx_operators import AbstractLinearOperator, TangentLinearOperator, conj
+from lx_operators import AbstractLinearOperator, TangentLinearOperator
 
 from ._method import (
     Problem,
@@ -81,9 +82,12 @@ def solution_tangent(
     rhs = _neg(operator_tangent.mv(solution))
     if vector_tangent is not None:
         rhs = _add(rhs, vector_tangent)
-    if not (rows_independent and columns_independent):
-        adjoint = without_first_guess(conjugated(transposed(problem)))
-        tangent_adjoint = conj(operator_tangent.T)
+    if rows_independent and columns_independent:
+        dx, _, _ = solve(problem, rhs, on_failure, "tangent")
+        return dx
+
+    adjoint = without_first_guess(conjugated(transposed(problem)))
+    tangent_adjoint = operator_tangent.H
     if not rows_independent:
         residual = _add(vector, _neg(operator.mv(solution)))
         projected = tangent_adjoint.mv(residual)
@@ -118,8 +122,8 @@ def _jvp(
         primals: Sequence[Array], solution: Sequence[Array], moving: Sequence[Array]
     ) -> list[Array]:
         problem, vector = spec.static.join(primals)
-        moving = iter(moving)
-        tangents = [next(moving) if yes else None for yes in given]
+        each = iter(moving)
+        tangents = [next(each) if yes else None for yes in given]
         problem_tangent, vector_tangent = spec.static.join_tangents(tangents)
         _check_solver(problem_tangent)
         dx = solution_tangent(

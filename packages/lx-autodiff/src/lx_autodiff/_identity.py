@@ -4,7 +4,7 @@ from typing import Any
 
 import equinox as eqx
 from lx_operators import IdentityLinearOperator
-from lx_operators.internal import freeze, Frozen
+from lx_operators.internal import Frozen, freeze
 from lx_solvers import RESULTS, AbstractLinearSolver
 
 

@@ -50,13 +50,13 @@ def linear_solve(
 ) -> Solution:
     """The pseudoinverse solution A†b of a linear system.
 
-    That is the solution of a square nonsingular system, the least-squares solution of an
-    overdetermined one and the minimum-norm solution of an underdetermined one, as far as
-    the solver supports it.
+    That is the solution of a square nonsingular system, the least-squares solution of
+    an overdetermined one and the minimum-norm solution of an underdetermined one, as
+    far as the solver supports it.
 
     The solution is differentiable with respect to `operator` and `vector`, in forward
-    and reverse mode and to any order, by implicit differentiation with the same factors.
-    `options` and `state` carry no derivative.
+    and reverse mode and to any order, by implicit differentiation with the same
+    factors. `options` and `state` carry no derivative.
 
     Args:
         operator: A.
@@ -66,7 +66,8 @@ def linear_solve(
         solver: how to solve; by default chosen from the operator's structure and tags.
         options: what the solver takes at run time, such as `preconditioner` and `y0`.
         state: what `solver.init(operator, options)` returned, or the `state` of an
-            earlier `Solution`, to use its factors again. It must belong to this operator.
+            earlier `Solution`, to use its factors again. It must belong to this
+            operator.
         throw: whether a failure raises at run time. If not, look at `Solution.result`;
             derivatives of a failed solve are NaN.
         rhs_axis: for many right-hand sides, A X = B: the axis of every leaf of `vector`
@@ -75,11 +76,11 @@ def linear_solve(
             same axis of its leaves; `result` and `stats` have them along axis 0. For a
             matrix B of shape `[m, k]`, `rhs_axis=1` gives X of shape `[n, k]`.
         adjoint_solver: how to solve with the transpose, in reverse mode and (except for
-            square nonsingular systems) in forward mode; by default with `solver` and its
-            transposed state.
-        adjoint_options: options of `adjoint_solver`, such as a preconditioner for Aᵀ; by
-            default none. Without `adjoint_solver`: of `solver`, initialised anew with
-            the transpose.
+            square nonsingular systems) in forward mode; by default with `solver` and
+            its transposed state.
+        adjoint_options: options of `adjoint_solver`, such as a preconditioner for Aᵀ;
+            by default none. Without `adjoint_solver`: of `solver`, initialised anew
+            with the transpose.
 
     Returns:
         A `Solution`: `value`, of the operator's input structure; `result`; `stats`;
@@ -163,7 +164,9 @@ def _solve_arrays(call: _Call, static: Static, *arrays: Array):
 
 def _with_axis(structure: Structure, vector: PyTree, axis: int) -> Structure:
     """The structure of a batch of vectors, along this axis of every leaf."""
-    sizes = {jnp.shape(leaf)[axis] for leaf in jtu.tree_leaves(vector) if _has(leaf, axis)}
+    sizes = {
+        jnp.shape(leaf)[axis] for leaf in jtu.tree_leaves(vector) if _has(leaf, axis)
+    }
     if len(sizes) != 1 and jtu.tree_leaves(structure):
         raise ValueError(
             f"with `rhs_axis={axis}` every leaf of `vector` must have the right-hand "
@@ -188,7 +191,7 @@ def _has(leaf: Any, axis: int) -> bool:
 def _widened(
     operator: AbstractLinearOperator, dtype: Any, state: Any
 ) -> AbstractLinearOperator:
-    """The operator between dtypes as wide as the vector's, real or complex as it was."""
+    """The operator between dtypes as wide as the vector's, real if it was real."""
     if is_real(operator.out_structure()):
         dtype = complex_to_real_dtype(dtype)
     wide = promoted(operator, dtype)
@@ -239,7 +242,4 @@ def check_solve(operator: Any, solver: Any) -> None:
         hint = ""
         if isinstance(solver, type) and issubclass(solver, AbstractLinearSolver):
             hint = f" Make an instance: `{solver.__name__}(...)`."
-        raise ValueError(
-            f"`solver` must be a linear solver, but got {solver!r}.{hint}"
-        )
-
+        raise ValueError(f"`solver` must be a linear solver, but got {solver!r}.{hint}")

@@ -19,7 +19,7 @@ class Method(eqx.Module):
 
 
 class Adjoint(eqx.Module):
-    """What the user asks of solves with Aᵀ and Aᴴ; initialised where one is needed."""
+    """How solves with Aᵀ and Aᴴ are to be done; initialised where one is needed."""
 
     solver: AbstractLinearSolver
     options: dict[str, Any]
@@ -28,8 +28,8 @@ class Adjoint(eqx.Module):
 class Problem(eqx.Module):
     """A x = b but for b: an operator, and how it is solved.
 
-    `backward` says how solves with the transpose are done: None, by the same solver with
-    its transposed state.
+    `backward` says how solves with the transpose are done: None, by the same solver
+    with its transposed state.
     """
 
     operator: AbstractLinearOperator

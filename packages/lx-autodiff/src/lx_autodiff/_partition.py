@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
@@ -23,17 +24,17 @@ class Static(NamedTuple):
 
     def join(self, arrays: Sequence[Any]) -> Any:
         """The pytree again, with these arrays."""
-        arrays = iter(arrays)
+        each = iter(arrays)
         leaves = (
-            next(arrays) if dynamic else leaf
+            next(each) if dynamic else leaf
             for leaf, dynamic in zip(self.leaves, self.dynamic)
         )
         return jtu.tree_unflatten(self.treedef, leaves)
 
     def join_tangents(self, tangents: Sequence[Any]) -> Any:
         """A pytree of tangents, one for each array; None where there is no array."""
-        tangents = iter(tangents)
-        leaves = (next(tangents) if dynamic else None for dynamic in self.dynamic)
+        each = iter(tangents)
+        leaves = (next(each) if dynamic else None for dynamic in self.dynamic)
         return jtu.tree_unflatten(self.treedef, leaves)
 
 

@@ -1,8 +1,8 @@
 """The solve as a primitive of JAX: evaluation, abstract evaluation, batching.
 
-One primitive serves every solver. Its operands are the arrays of (problem, vector); all
-else is the static `Spec`. What differentiation does to it stands in `_derivative.py` and
-`_transpose.py`, which register themselves here through `ad`.
+One primitive serves every solver. Its operands are the arrays of (problem, vector);
+all else is the static `Spec`. What differentiation does to it stands in
+`_derivative.py` and `_transpose.py`, which register themselves here through `ad`.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jax.extend.core import Primitive
@@ -97,9 +98,7 @@ def _evaluate(spec: Spec, *arrays: Array) -> tuple[PyTree[Array], RESULTS, Any]:
     if spec.on_failure == "nan":
         value = jtu.tree_map(lambda x: jnp.where(failed, _nan(x.dtype), x), value)
     if spec.on_failure == "raise":
-        value = raise_on_failure(
-            value, result, problem.operator, solver, spec.stage
-        )
+        value = raise_on_failure(value, result, problem.operator, solver, spec.stage)
     return value, result, jtu.tree_map(jnp.asarray, stats)
 
 

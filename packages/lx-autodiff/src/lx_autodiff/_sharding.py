@@ -1,10 +1,11 @@
 """Solves under explicit sharding.
 
 Where a mesh axis is explicit, the sharding of every intermediate array must be spelled
-out, which neither factorisations nor third-party solvers can do. So the whole solve runs
-with these axes automatic, and only its outputs are given shardings: those of the inputs
-of the same shape (the solution of a square system: the vector's), else replicated. The
-user's own functions, which were written for explicit axes, are called with these.
+out, which neither factorisations nor third-party solvers can do. So the whole solve
+runs with these axes automatic, and only its outputs are given shardings: those of the
+inputs of the same shape (the solution of a square system: the vector's), else
+replicated. The user's own functions, which were written for explicit axes, are called
+with these.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +33,7 @@ class Layout(NamedTuple):
 
 
 def explicit_layout(arrays: Sequence[Array]) -> Layout | None:
-    """The layout of arrays of which one is sharded along an explicit axis; else None."""
+    """How arrays lie, if any is sharded along an explicit axis; else None."""
     shardings = [jax.typeof(x).sharding for x in arrays]
     meshes = [s.mesh for s in shardings if AxisType.Explicit in _axis_types(s.mesh)]
     if not meshes:
@@ -57,21 +58,22 @@ def with_automatic_axes(
     shardings = [layout.sharding(x) for x in jtu.tree_leaves(shapes)]
     specs = static.join([jax.typeof(x).sharding.spec for x in arrays])
 
-    treedef = None
+    treedefs = []
 
     def automatic(*arrays: Array) -> list[Array]:
-        nonlocal treedef
         tree = _with_explicit_functions(static.join(arrays), specs, layout)
-        arrays, wrapped = split(tree)
-        leaves, treedef = jtu.tree_flatten(fn(wrapped, *arrays))
+        wrapped, rest = split(tree)
+        leaves, treedef = jtu.tree_flatten(fn(rest, *wrapped))
+        treedefs.append(treedef)
         return leaves
 
-    leaves = jax.sharding.auto_axes(automatic, out_sharding=shardings)(*arrays)
-    return jtu.tree_unflatten(treedef, leaves)
+    run = jax.sharding.auto_axes(automatic, out_sharding=shardings)
+    leaves: Any = run(*arrays)
+    return jtu.tree_unflatten(treedefs[-1], leaves)
 
 
 class _Explicit(eqx.Module):
-    """A function that was written for explicit axes, called where they are automatic."""
+    """A function written for explicit axes, called where they are automatic."""
 
     fn: Callable
     specs: tuple[PartitionSpec, ...] = eqx.field(static=True)  # of the arrays in `fn`

@@ -55,8 +55,8 @@ def slogdet(
         state: of an earlier solve with this operator and solver, to share its factors.
 
     Returns:
-        `(sign, logabsdet)`: a scalar of modulus 1 (0 if the operator is singular), and a
-        real scalar (−∞ if it is).
+        `(sign, logabsdet)`: a scalar of modulus 1 (0 if the operator is singular), and
+        a real scalar (−∞ if it is).
 
     Raises:
         ValueError: the operator is not square, or the solver has no determinant.
@@ -98,8 +98,9 @@ def logdet(
         operator, solver, options, state: as in `slogdet`.
 
     Returns:
-        A scalar: of a real operator, NaN where the determinant is negative; of a complex
-        one, the principal value. For operators known to be definite it is real in fact.
+        A scalar: of a real operator, NaN where the determinant is negative; of a
+        complex one, the principal value. For operators known to be definite it is real
+        in fact.
 
     ```python
     matrix = jnp.array([[2.0, 1.0], [1.0, 3.0]])  # a Gaussian's covariance, say

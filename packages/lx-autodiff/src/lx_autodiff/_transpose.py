@@ -23,8 +23,8 @@ def _transpose(
     ]
 
     def rule(known: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:
-        known = iter(known)
-        arrays = [None if yes else next(known) for yes in linear]
+        each = iter(known)
+        arrays = [None if yes else next(each) for yes in linear]
         problem, _ = spec.static.join(arrays)
         problem = without_first_guess(transposed(problem))
         vector = jtu.tree_unflatten(spec.solution, cotangents)

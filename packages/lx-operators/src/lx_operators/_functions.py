@@ -59,6 +59,11 @@ def materialise(operator: Any) -> Any:
 
     Returns:
         An operator with the same structures and values.
+
+    ```python
+    cumsum = lx.FunctionLinearOperator(jnp.cumsum, jnp.zeros(3))
+    lx.materialise(cumsum)  # PyTreeLinearOperator(f64[3, 3])
+    ```
     """
     reject(operator, "`materialise`")
 
@@ -73,6 +78,11 @@ def diagonal(operator: Any) -> Inexact[Array, " n"]:
 
     Returns:
         A one-dimensional array of size `min(m, n)`.
+
+    ```python
+    operator = lx.MatrixLinearOperator(jnp.arange(6.0).reshape(2, 3))
+    lx.diagonal(operator)  # [0., 4.]
+    ```
     """
     reject(operator, "`diagonal`")
 
@@ -92,6 +102,11 @@ def tridiagonal(
 
     Raises:
         ValueError: the operator is not square.
+
+    ```python
+    operator = lx.MatrixLinearOperator(jnp.arange(9.0).reshape(3, 3))
+    lx.tridiagonal(operator)  # ([0., 4., 8.], [3., 7.], [1., 5.])
+    ```
     """
     reject(operator, "`tridiagonal`")
 
@@ -106,6 +121,11 @@ def conj(operator: Any) -> Any:
 
     Returns:
         An operator of the same structures.
+
+    ```python
+    operator = lx.DiagonalLinearOperator(jnp.array([1j, 2.0]))
+    lx.conj(operator).as_matrix()  # [[-1j, 0], [0, 2]]
+    ```
     """
     reject(operator, "`conj`")
 

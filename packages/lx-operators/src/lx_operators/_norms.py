@@ -42,8 +42,14 @@ def max_norm(x: PyTree[Array]) -> Scalar:
     dtype = complex_to_real_dtype(common_dtype(leaves))
     norm = jnp.zeros((), dtype)
     for leaf in leaves:
-        norm = jnp.maximum(norm, jnp.max(jnp.abs(leaf), initial=0).astype(dtype))
+        norm = jnp.maximum(norm, jnp.max(_abs(leaf), initial=0).astype(dtype))
     return norm
+
+
+def _abs(x: Array) -> Array:
+    """|x|, with derivative 0 at 0 (JAX's is 1)."""
+    zero = x == 0
+    return jnp.where(zero, 0, jnp.abs(jnp.where(zero, jnp.ones_like(x), x)))
 
 
 @jax.custom_jvp

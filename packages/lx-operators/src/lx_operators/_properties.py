@@ -95,6 +95,15 @@ def _question(name: str, tag: Tag, meaning: str) -> Any:
 
     Returns:
         A Python `bool`.
+
+    Raises:
+        ValueError: `operator` is no operator.
+
+    ```python
+    operator = lx.MatrixLinearOperator(jnp.eye(2), lx.{tag!r})
+    lx.{name}(operator)  # True
+    lx.{name}(lx.MatrixLinearOperator(jnp.eye(2)))  # False: not known
+    ```
     """
     _QUESTIONS[tag] = functools.singledispatch(question)
     return _QUESTIONS[tag]

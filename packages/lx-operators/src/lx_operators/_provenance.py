@@ -1,9 +1,9 @@
 """Which operator is the transpose, conjugate or adjoint of which.
 
-`X.T`, `X.H` and `conj(X)` remember that they came from X, so that `X.T @ X` is recognised as a Gram operator
-although `X.T` holds arrays of its own. The memory is an attribute outside the pytree:
-it lasts from `X.T` to the product, and is dropped by flattening. What is recognised is
-then stored in the product (see `algebra/compose.py`).
+`X.T`, `X.H` and `conj(X)` remember that they came from X, so that `X.T @ X` is
+recognised as a Gram operator although `X.T` holds arrays of its own. The memory is an
+attribute outside the pytree: it lasts from `X.T` to the product, and is dropped by
+flattening. What is recognised is then stored in the product (see `algebra/compose.py`).
 
 Transposing T, conjugating C and H = TC, with the identity, form Klein's four-group: an
 operator stands for `(root, element)`, and two operators of the same root differ by the

@@ -195,6 +195,27 @@ def cast(x: Array, dtype: Any) -> Array:
     return x.astype(dtype)
 
 
+def matmul(a: Array, b: Array) -> Array:
+    """A matrix times a vector or a matrix of its dtype, at the highest precision.
+
+    Where the mesh is explicit and the summed axis is sharded, the result has the rows'
+    and columns' sharding, which JAX does not choose by itself.
+    """
+    a_spec, b_spec = (jax.typeof(x).sharding.spec for x in (a, b))
+    sharding = None
+    if a_spec[-1] is not None or b_spec[0] is not None:
+        kept = [a_spec[0], *(s for s in b_spec[1:] if s != a_spec[0])]
+        kept += [None] * (b.ndim - len(kept))
+        sharding = jax.sharding.PartitionSpec(*kept)
+    return jax.lax.dot_general(
+        a,
+        b,
+        (((1,), (0,)), ((), ())),
+        precision=jax.lax.Precision.HIGHEST,
+        out_sharding=sharding,
+    )
+
+
 class PackedStructures(eqx.Module):
     """The output and input structure of an operator, without array leaves: what a
     solver that works with flat vectors keeps in its state."""

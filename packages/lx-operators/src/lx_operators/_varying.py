@@ -2,7 +2,8 @@
 
 JAX checks these types strictly where a function was traced beforehand and where a loop
 carries a value. So what is traced beforehand is traced for inputs that vary over all
-manual axes, and cast to that when called. Outside `shard_map` nothing here does anything.
+manual axes, and cast to that when called. Outside `shard_map` nothing here does
+anything.
 """
 
 from typing import Any, TypeVar
@@ -35,8 +36,8 @@ def _axes_of(leaf: Any) -> frozenset[str]:
 
 
 def vary(tree: _T, axes: frozenset[str]) -> _T:
-    """The same arrays, declared to vary over these axes as well. Its transpose sums over
-    them, as it must where every device has used the same array."""
+    """The same arrays, declared to vary over these axes as well. Its transpose sums
+    over them, as it must where every device has used the same array."""
     if not axes:
         return tree
 

@@ -361,7 +361,7 @@ class OperatorLaws:
             return eqx.combine(arrays, rest).as_matrix()
 
         _, out = jax.jvp(matrix, (arrays,), (tangents,))
-        step = {"float64": 1e-5, "complex128": 1e-5}.get(dtype, 1e-2)
+        step = 1e-5 if subject.epsilon < 1e-10 else 1e-2
         ahead, behind = (
             _wide(matrix(jtu.tree_map(lambda x, t, h=h: x + h * t, arrays, tangents)))
             for h in (step, -step)

@@ -12,22 +12,28 @@ from .direct.qr import QR
 from .direct.svd import SVD
 from .direct.triangular import Triangular
 from .direct.tridiagonal import Tridiagonal
+from .krylov.bicgstab import BiCGStab
 from .krylov.cg import CG
+from .krylov.gmres import GMRES
+from .wrappers.refined import Refined
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CG",
+    "GMRES",
     "LU",
     "QR",
     "RESULTS",
     "SVD",
     "AbstractLinearSolver",
     "AutoLinearSolver",
+    "BiCGStab",
     "Cholesky",
     "Diagonal",
     "Eigh",
     "PivotedQR",
+    "Refined",
     "Solution",
     "Triangular",
     "Tridiagonal",

@@ -22,6 +22,6 @@ def slogdet_of(state: Any) -> tuple[Inexact[Array, ""], Real[Array, ""]]:
         ValueError: a state without a determinant in it, or of a non-square operator.
     """
     raise ValueError(
-        f"no determinant can be read from a state of type `{type(state).__name__}`; use "
-        "`LU`, `QR`, `Cholesky`, `Diagonal`, `Triangular`, `Tridiagonal` or `Eigh`."
+        f"no determinant can be read from a state of type `{type(state).__name__}`; "
+        "use `LU`, `QR`, `Cholesky`, `Diagonal`, `Triangular`, `Tridiagonal` or `Eigh`."
     )

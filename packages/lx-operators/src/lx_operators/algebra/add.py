@@ -1,6 +1,7 @@
 """The sum A + B."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
@@ -85,6 +86,9 @@ def _plus(x, y):
 
 def _plus_band(matrix, band, offset):
     dtype = common_dtype([matrix, band])
+    if any(jax.typeof(matrix).sharding.spec):
+        # on an explicit mesh, JAX does not choose how a scatter's result is sharded
+        return matrix.astype(dtype) + jnp.diag(band.astype(dtype), offset)
     i = jnp.arange(band.size)
     rows, columns = i + max(-offset, 0), i + max(offset, 0)
     return matrix.astype(dtype).at[rows, columns].add(band.astype(dtype))

@@ -1,7 +1,6 @@
 """The product A @ B: first B, then A."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 
 from .._checks import check_operator, check_same, check_square
@@ -19,7 +18,7 @@ from .._printing import PRODUCT, layout, within
 from .._promotion import at_least, product, widened
 from .._properties import is_diagonal, is_tridiagonal
 from .._provenance import Reflection, reflections
-from .._structures import common_dtype, spaces
+from .._structures import common_dtype, matmul, spaces
 
 
 class ComposedLinearOperator(AbstractLinearOperator):
@@ -111,9 +110,7 @@ def _times(x, y):
 
 def _matmul(x, y):
     dtype = common_dtype([x, y])
-    return jnp.matmul(
-        x.astype(dtype), y.astype(dtype), precision=jax.lax.Precision.HIGHEST
-    )
+    return matmul(x.astype(dtype), y.astype(dtype))
 
 
 def _banded_times(bands, matrix):

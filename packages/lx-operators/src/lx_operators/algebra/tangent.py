@@ -38,6 +38,14 @@ class TangentLinearOperator(AbstractLinearOperator):
     Args:
         primal: an operator.
         tangent: the same pytree, each leaf a tangent of the primal's, or None.
+
+    ```python
+    def build(scale):
+        return lx.DiagonalLinearOperator(scale * jnp.arange(3.0))
+
+    primal, tangent = eqx.filter_jvp(build, (2.0,), (1.0,))
+    lx.TangentLinearOperator(primal, tangent).mv(jnp.ones(3))  # [0., 1., 2.]
+    ```
     """
 
     primal: AbstractLinearOperator

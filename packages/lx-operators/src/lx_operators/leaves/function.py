@@ -102,7 +102,9 @@ class _Transposed(eqx.Module):
     output_structure: Frozen = eqx.field(static=True)
 
     def __call__(self, cotangent: PyTree[Array]) -> PyTree[Array]:
-        primal = examples(self.output_structure.thaw(), varying_axes((self.fn, cotangent)))
+        primal = examples(
+            self.output_structure.thaw(), varying_axes((self.fn, cotangent))
+        )
         transpose = jax.linear_transpose(self.fn, primal)
         (out,) = transpose(cotangent)
         return out

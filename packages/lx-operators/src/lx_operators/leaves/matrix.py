@@ -10,7 +10,7 @@ from .._functions import conj, diagonal, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared, is_own_transpose
-from .._structures import floating
+from .._structures import floating, matmul
 from .._tags import Tags, as_tags, tagged_diagonal, transpose_tags
 from ..algebra.tagged import with_tags
 from .diagonal import DiagonalLinearOperator
@@ -51,7 +51,7 @@ class MatrixLinearOperator(AbstractLinearOperator):
         matrix = self.matrix.astype(vector.dtype)
         if tagged_diagonal(self.tags):
             return jnp.diagonal(matrix) * vector
-        return jnp.matmul(matrix, vector, precision=jax.lax.Precision.HIGHEST)
+        return matmul(matrix, vector)
 
     def as_matrix(self):
         return self.matrix

@@ -9,9 +9,8 @@ only turns two static switches: nothing is factorised or copied again.
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,8 +31,6 @@ from .._solution import RESULTS
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
-_State = TypeVar("_State")
-
 
 class View(NamedTuple):
     """Which of F, Fᴴ, F̄, Fᵀ the operator is: first the adjoint, then the conjugate."""
@@ -42,26 +39,39 @@ class View(NamedTuple):
     conjugate: bool = False
 
 
-class DenseState(eqx.Module):
-    """What every dense solver's state has besides its factors."""
+class DenseState(Protocol):
+    """What every dense solver's state, a module, has besides its factors."""
 
-    verdict: eqx.AbstractVar[RESULTS]
-    """What the factors say of the operator: `successful`, or why no solve can be."""
-    packed: eqx.AbstractVar[PackedStructures]
-    view: eqx.AbstractVar[View]
+    @property
+    def verdict(self) -> RESULTS:
+        """What the factors say of the operator: `successful`, or why no solve can be."""
+        ...
+
+    @property
+    def packed(self) -> PackedStructures: ...
+
+    @property
+    def view(self) -> View: ...
+
+
+_State = TypeVar("_State", bound=DenseState)
 
 
 def transpose(state: _State) -> _State:
     """The state for Aᵀ: the conjugate of the adjoint."""
     view = View(not state.view.adjoint, not state.view.conjugate)
     packed = transpose_packed_structures(state.packed)
-    return dataclasses.replace(state, packed=packed, view=view)
+    return _replace(state, packed=packed, view=view)
 
 
 def conj(state: _State) -> _State:
     """The state for Ā."""
     view = state.view._replace(conjugate=not state.view.conjugate)
-    return dataclasses.replace(state, view=view)
+    return _replace(state, view=view)
+
+
+def _replace(state: Any, **fields: Any) -> Any:
+    return dataclasses.replace(state, **fields)
 
 
 def working_dtype(dtype: Any) -> np.dtype:
@@ -149,8 +159,8 @@ def solve(
     dtype = working_dtype(dtype)
     if promote_types(b.dtype, dtype) != dtype:
         raise ValueError(
-            f"the vector has dtype {b.dtype}, which the operator's {dtype} cannot hold; "
-            "cast the vector, or use `linear_solve`, which promotes the operator."
+            f"the vector has dtype {b.dtype}, which the operator's {dtype} cannot "
+            "hold; cast the vector, or use `linear_solve`, which promotes the operator."
         )
     b = b.astype(dtype)
     x = _conj_if(state.view.conjugate, b)
@@ -327,8 +337,8 @@ def inverse_permutation(p: Int[Array, " n"]) -> Int[Array, " n"]:
 def check_determinant(m: int, n: int, solver: str) -> None:
     if m != n:
         raise ValueError(
-            f"only square operators have a determinant, but this state of `{solver}` is "
-            f"of an operator whose matrix is {m} by {n}, or {n} by {m}."
+            f"only square operators have a determinant, but this state of `{solver}` "
+            f"is of an operator whose matrix is {m} by {n}, or {n} by {m}."
         )
 
 

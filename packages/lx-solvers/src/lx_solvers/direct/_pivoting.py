@@ -41,7 +41,9 @@ def swapping_qr(F: Inexact[Array, "m k"]) -> Factors:
         R, Q, permutation = carry
         below = jnp.where((rows >= j)[:, None], R, 0)
         norms = jnp.linalg.norm(below, axis=0)
-        p = jnp.argmax(jnp.where(columns >= j, norms, -jnp.ones_like(norms))).astype(jnp.int32)
+        p = jnp.argmax(jnp.where(columns >= j, norms, -jnp.ones_like(norms))).astype(
+            jnp.int32
+        )
         order = jnp.where(columns == j, p, jnp.where(columns == p, j, columns))
         R, permutation, below = R[:, order], permutation[order], below[:, order]
         x, norm = below[:, j], norms[p]

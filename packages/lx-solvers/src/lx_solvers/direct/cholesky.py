@@ -22,7 +22,7 @@ from .._solver import AbstractLinearSolver
 from . import _dense as dense
 
 
-class _CholeskyState(dense.DenseState):
+class _CholeskyState(eqx.Module):
     L: Inexact[Array, "n n"]
     negative: bool = eqx.field(static=True)  # F = -LLᴴ
     verdict: RESULTS
@@ -52,10 +52,10 @@ class Cholesky(AbstractLinearSolver[_CholeskyState]):
         positive = is_positive_semidefinite(operator)
         if not positive and not is_negative_semidefinite(operator):
             raise ValueError(
-                "`Cholesky` solves definite systems only, but the operator is not known "
-                f"to be semidefinite: {operator!r}. Tag it with "
-                "`positive_semidefinite_tag` or `negative_semidefinite_tag`, or use `LU` "
-                "or, if it is Hermitian, `Eigh`."
+                "`Cholesky` solves definite systems only, but the operator is not "
+                f"known to be semidefinite: {operator!r}. Tag it with "
+                "`positive_semidefinite_tag` or `negative_semidefinite_tag`, or use "
+                "`LU` or, if it is Hermitian, `Eigh`."
             )
         A = dense.dense_matrix(operator)
         A = A if positive else -A

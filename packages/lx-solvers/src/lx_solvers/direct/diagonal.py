@@ -15,7 +15,7 @@ from .._solver import AbstractLinearSolver
 from . import _dense as dense
 
 
-class _DiagonalState(dense.DenseState):
+class _DiagonalState(eqx.Module):
     d: Inexact[Array, " n"]  # as it was: zero where the pseudoinverse takes it for zero
     verdict: RESULTS
     packed: PackedStructures
@@ -46,9 +46,9 @@ class Diagonal(AbstractLinearSolver[_DiagonalState]):
         check_square(operator, "Diagonal")
         if not is_diagonal(operator):
             raise ValueError(
-                "`Diagonal` solves diagonal systems only, but the operator is not known "
-                f"to be diagonal: {operator!r}. Tag it with `diagonal_tag`, or use "
-                "another solver."
+                "`Diagonal` solves diagonal systems only, but the operator is not "
+                f"known to be diagonal: {operator!r}. Tag it with `diagonal_tag`, or "
+                "use another solver."
             )
         d = diagonal(operator)
         d = d.astype(dense.working_dtype(d.dtype))

@@ -20,7 +20,7 @@ from .._solver import AbstractLinearSolver
 from . import _dense as dense
 
 
-class _EighState(dense.DenseState):
+class _EighState(eqx.Module):
     W: Inexact[Array, "n n"]
     eigenvalues: Real[Array, " n"]
     inverse: Real[Array, " n"]  # the diagonal of Λ†
@@ -56,8 +56,8 @@ class Eigh(AbstractLinearSolver[_EighState]):
         check_square(operator, "Eigh")
         if not is_hermitian(operator):
             raise ValueError(
-                "`Eigh` solves Hermitian systems only, but the operator is not known to "
-                f"be Hermitian: {operator!r}. Tag it with `hermitian_tag` (or "
+                "`Eigh` solves Hermitian systems only, but the operator is not known "
+                f"to be Hermitian: {operator!r}. Tag it with `hermitian_tag` (or "
                 "`symmetric_tag`, if it is real), or use `SVD`."
             )
         A = dense.dense_matrix(operator)

@@ -8,7 +8,8 @@ doi:10.1137/1.9780898718027), so that two figures matter:
 
 - `singular`: U is singular to working precision once its columns have length one. L is
   almost always well conditioned.
-- `unstable`: elements grew so much, from at most two to max |U|, that E may exceed √eps.
+- `unstable`: elements grew so much, from two at most to max |U|, that E may be above
+  √eps.
 """
 
 import equinox as eqx
@@ -24,7 +25,7 @@ from .._solver import AbstractLinearSolver
 from . import _dense as dense
 
 
-class _LUState(dense.DenseState):
+class _LUState(eqx.Module):
     lu: Inexact[Array, "n n"]  # L below the diagonal, U on and above it
     pivots: Int[Array, " n"]  # row i was swapped with row pivots[i]
     permutation: Int[Array, " n"]  # (A / rows)[permutation] = LU

@@ -3,9 +3,9 @@
 Column-pivoted Householder QR, FP = QR with |r₁₁| ≥ |r₂₂| ≥ …, tells the rank r (F is A,
 or Aᴴ if that is tall). The rows of R from r on count as zero; a second QR, Rᴴ = ZT,
 compresses the others, so that F = Q Tᴴ Zᴴ Pᵀ with T of order r, and F† = P Z T⁻ᴴ Qᴴ
-(Golub and Van Loan, "Matrix Computations", 4th ed., 2013, sections 5.4.1-5.4.7; Businger
-and Golub 1965, doi:10.1007/BF01436084). Non-standard: r is not known when the program is
-compiled, so the zero rows stay, and T has ones on the diagonal there.
+(Golub and Van Loan, "Matrix Computations", 4th ed., 2013, sections 5.4.1-5.4.7;
+Businger and Golub 1965, doi:10.1007/BF01436084). Non-standard: r is not known when the
+program is compiled, so the zero rows stay, and T has ones on the diagonal there.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ from ._pivoting import pivoted_qr
 from ._reflectors import times_q
 
 
-class _PivotedQRState(dense.DenseState):
+class _PivotedQRState(eqx.Module):
     Q: Inexact[Array, "p k"]
     T: Inexact[Array, "k k"]  # below its diagonal stand the reflectors of Z
     taus: Inexact[Array, " k"]
@@ -42,9 +42,11 @@ class PivotedQR(AbstractLinearSolver[_PivotedQRState]):
     `stats["rank"]` is the rank that was found.
 
     Args:
-        rcond: columns whose part independent of the columns before is of at most
-            `rcond` times the norm of the largest column count as dependent. Default:
-            2·max(m, n)·eps, as in `SVD`.
+        rcond: a column counts as dependent on others if its part that is not has a
+            norm of at most `rcond` times that of the largest column. Default: at most
+            eps times that of the largest, or 2·max(m, n)·eps times its own, which
+            bounds the rounding errors in it. So badly scaled columns of full rank
+            stay of full rank.
         damp: minimise ‖Ax - b‖² + damp²‖x‖² instead (ridge regression, Tikhonov
             regularisation; λ = damp²), by the factors of [A; damp·I], in which nothing
             is squared.
@@ -67,11 +69,8 @@ class PivotedQR(AbstractLinearSolver[_PivotedQRState]):
         A = dense.dense_matrix(operator)
         F, rows, finite, view = dense.tall(A, self.damp)
         Q, R, permutation = pivoted_qr(F)
-        diagonal = jnp.abs(jnp.diagonal(R))
-        rcond = dense.rcond_or_default(self.rcond, max(A.shape), A.dtype)
-        counts = diagonal > rcond * dense.largest(diagonal)
-        rank = jnp.sum(counts, dtype=jnp.int32)
-        counts = jnp.arange(diagonal.size, dtype=jnp.int32) < rank
+        rank = _rank(R, self.rcond, max(A.shape))
+        counts = jnp.arange(len(R), dtype=jnp.int32) < rank
         T, taus = dense.householder(jnp.where(counts[None], R.T.conj(), 0))
         T = T + jnp.diag(jnp.where(counts, 0, 1).astype(T.dtype))
         return _PivotedQRState(
@@ -112,3 +111,16 @@ class PivotedQR(AbstractLinearSolver[_PivotedQRState]):
 
     def assume_full_rank(self):
         return False
+
+
+def _rank(R: Inexact[Array, "k k"], rcond: Any, size: int) -> Int[Array, ""]:
+    """How many columns count: those before the first that does not."""
+    eps = dense.eps(R.dtype)
+    diagonal = jnp.abs(jnp.diagonal(R))
+    limit = dense.largest(diagonal) * jnp.asarray(
+        eps if rcond is None else rcond, diagonal.dtype
+    )
+    counts = diagonal > limit
+    if rcond is None:
+        counts &= diagonal > 2 * size * eps * dense.largest(R, axis=0)
+    return jnp.sum(jnp.cumprod(counts.astype(jnp.int32)), dtype=jnp.int32)

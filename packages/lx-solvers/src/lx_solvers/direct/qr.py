@@ -23,7 +23,7 @@ from . import _dense as dense
 from ._reflectors import times_q
 
 
-class _QRState(dense.DenseState):
+class _QRState(eqx.Module):
     h: Inexact[Array, "p k"]  # R on and above the diagonal, the reflectors below
     taus: Inexact[Array, " k"]
     rows: Real[Array, " m"]  # F = diag(rows) QR
@@ -101,7 +101,8 @@ def _verdict(h: Inexact[Array, "m k"], finite: Bool[Array, ""]) -> RESULTS:
 
 @slogdet_of.register
 def _(state: _QRState):
-    dense.check_determinant(*state.h.shape, "QR")
+    p, k = state.h.shape
+    dense.check_determinant(p, k, "QR")
     # det Hᵢ = 1 - τᵢ vᵢᴴvᵢ is -τᵢ/conj(τᵢ), as |det Hᵢ| = 1; and 1 where Hᵢ = I
     tau = state.taus
     none = tau == 0

@@ -6,10 +6,10 @@ zero. With damping, x minimises ‖Ax - b‖² + damp²‖x‖², and Σ† hold
 
 from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int, Real
 from lx_operators._structures import PackedStructures, pack_structures
-import equinox as eqx
 
 from .._checks import check_options, check_state
 from .._solution import RESULTS
@@ -17,7 +17,7 @@ from .._solver import AbstractLinearSolver
 from . import _dense as dense
 
 
-class _SVDState(dense.DenseState):
+class _SVDState(eqx.Module):
     U: Inexact[Array, "m k"]
     inverse: Real[Array, " k"]  # the diagonal of Σ†
     VH: Inexact[Array, "k n"]

@@ -1,9 +1,9 @@
 """Triangular: forward or back substitution.
 
-Solves lower and upper triangular nonsingular systems. Substitution is the exact solution
-for T + E with |E| ≤ γₙ |T| elementwise (Higham, "Accuracy and Stability of Numerical
-Algorithms", 2nd ed., 2002, theorem 8.5, doi:10.1137/1.9780898718027): no such E makes a
-diagonal element zero that was not, so only an exact zero is `singular`.
+Solves lower and upper triangular nonsingular systems. Substitution is the exact
+solution for T + E with |E| ≤ γₙ |T| elementwise (Higham, "Accuracy and Stability of
+Numerical Algorithms", 2nd ed., 2002, theorem 8.5, doi:10.1137/1.9780898718027): no such
+E makes a diagonal element zero that was not, so only an exact zero is `singular`.
 """
 
 import equinox as eqx
@@ -25,7 +25,7 @@ from .._solver import AbstractLinearSolver
 from . import _dense as dense
 
 
-class _TriangularState(dense.DenseState):
+class _TriangularState(eqx.Module):
     T: Inexact[Array, "n n"]  # only one triangle is ever read
     lower: bool = eqx.field(static=True)
     unit_diagonal: bool = eqx.field(static=True)

@@ -4,8 +4,8 @@ Solves tridiagonal nonsingular systems in O(n), by LAPACK's `gtsv`. Non-standard
 product with A is as cheap as reading the vector, the answer itself is checked.
 
 - `singular`: with R and C the scales of rows and columns, all elements of R⁻¹AC⁻¹ are
-  at most one, and x with ‖R⁻¹b‖ ≤ eps·‖Cx‖ solves (A + E)x = 0 for an E of relative size
-  eps: A is singular to working precision.
+  at most one, and x with ‖R⁻¹b‖ ≤ eps·‖Cx‖ solves (A + E)x = 0 for an E of relative
+  size eps: A is singular to working precision.
 - `unstable`: ‖b - Ax‖ > √eps (‖A‖‖x‖ + ‖b‖), where a back end does not pivot.
 """
 
@@ -23,8 +23,8 @@ from .._solver import AbstractLinearSolver
 from . import _dense as dense
 
 
-class _TridiagonalState(dense.DenseState):
-    # Rows of A: lower[i] x[i-1] + main[i] x[i] + upper[i] x[i+1]; lower[0] = 0 = upper[-1]
+class _TridiagonalState(eqx.Module):
+    # (Ax)ᵢ = lower[i] x[i-1] + main[i] x[i] + upper[i] x[i+1]; lower[0] = upper[-1] = 0
     lower: Inexact[Array, " n"]
     main: Inexact[Array, " n"]
     upper: Inexact[Array, " n"]
@@ -36,8 +36,8 @@ class _TridiagonalState(dense.DenseState):
 class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
     """Elimination with partial pivoting, for tridiagonal operators.
 
-    Reports `singular` when a pivot is zero, or when the solution shows that the operator
-    is singular to working precision.
+    Reports `singular` when a pivot is zero, or when the solution shows that the
+    operator is singular to working precision.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 4.3.
 
@@ -54,9 +54,9 @@ class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
         check_square(operator, "Tridiagonal")
         if not is_tridiagonal(operator):
             raise ValueError(
-                "`Tridiagonal` solves tridiagonal systems only, but the operator is not "
-                f"known to be tridiagonal: {operator!r}. Tag it with `tridiagonal_tag`, "
-                "or use `LU`."
+                "`Tridiagonal` solves tridiagonal systems only, but the operator is "
+                f"not known to be tridiagonal: {operator!r}. Tag it with "
+                "`tridiagonal_tag`, or use `LU`."
             )
         main, lower, upper = tridiagonal(operator)
         dtype = dense.working_dtype(main.dtype)
@@ -145,7 +145,10 @@ def _eliminate(
         safe = jnp.where(pivot == 0, jnp.ones_like(pivot), pivot)
         f = jnp.where(swap, d, l) / safe
         top = jnp.where(swap, d_below, u), jnp.where(swap, u_below, jnp.zeros_like(u))
-        bottom = jnp.where(swap, u, d_below), jnp.where(swap, jnp.zeros_like(u), u_below)
+        bottom = (
+            jnp.where(swap, u, d_below),
+            jnp.where(swap, jnp.zeros_like(u), u_below),
+        )
         return (bottom[0] - f * top[0], bottom[1] - f * top[1]), (pivot, swap)
 
     if not main.size:

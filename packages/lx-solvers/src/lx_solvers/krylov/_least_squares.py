@@ -144,6 +144,9 @@ def least_squares(
     conlim = jnp.asarray(solver.conlim).astype(X.real_dtype)
     conlim = where(conlim == 0, jnp.inf, jnp.minimum(conlim, 0.1 / X.eps))
 
+    # what a vector of the bidiagonalisation is worth, when there is no more than rounding
+    least = 8 * X.eps
+
     def step(s: _Loop) -> _Loop:
         check, claimed = s.course.check, s.course.claimed
         norms = Norms(*s.norms)
@@ -152,11 +155,13 @@ def least_squares(
         q = where(check, s.x, M(s.v))
         Aq = A(q)
         û = where(check, b, Aq) - where(check, Aq, s.α * s.u)
-        β = once(norm2(û))
-        u = û / where(β > 0, β, 1)
+        β = norm2(û)
+        β = once(where(check | (β > least * norms.A), β, 0))
+        u = û * where(β > 0, 1 / β, 0)
         v̂ = MH(AH(u)) - where(check, 0, β) * s.v
-        α = once(norm2(v̂))
-        v = v̂ / where(α > 0, α, 1)
+        α = norm2(v̂)
+        α = once(where(α > least * norms.A, α, 0))
+        v = v̂ * where(α > 0, 1 / α, 0)
 
         # the numbers
         largest = jnp.maximum(jnp.maximum(norms.A, α), λ)
@@ -164,13 +169,12 @@ def least_squares(
         old = kind(*s.numbers)
         new, f, φ = old.step(β / σ, α / σ)
         numbers = [where(check, *pair) for pair in zip(kind.start(β, α / σ), new)]
-        φ = once(where(check, 0, φ / σ))
+        f, φ = (once(where(check, 0, z)) for z in (f, φ / σ))
         column = σ * jnp.sqrt((s.α / σ) ** 2 + (β / σ) ** 2)
 
         # the directions
         h, Ah = q - old.t * s.h, Aq - old.t * s.Ah
         if barred:
-            f = once(f)
             h_bar, Ah_bar = h - f * s.h_bar, Ah - f * s.Ah_bar
         else:
             h_bar = Ah_bar = None
@@ -192,8 +196,9 @@ def least_squares(
         cond = norms.most / norms.least
         normal = new.normal * σ / where(norms.A > 0, norms.A, 1)
         reducible = jnp.maximum(cond, 1) * normal / expected(goal, scale, Y)
-        exact = normal <= 8 * X.eps * size
-        reducible = where(exact, 0, reducible)
+        small = normal / (where(size > 0, size, 1) * (goal.rtol + goal.atol))
+        exact = normal <= least * size
+        reducible = where(exact, 0, jnp.maximum(reducible, small))
         if undamped(solver.damp):
             ratio = goal.ratio(Y, (undamp(r), scale))
         else:
@@ -306,3 +311,10 @@ def _augmented(
 
     zeros = jnp.zeros(math.prod(shape), b.dtype)
     return both, adjoint, jnp.concatenate([b.reshape(m), zeros]), first
+
+
+def rotation(a: Array, b: Array) -> tuple[Array, Array, Array]:
+    """c, s and ρ of Givens' rotation that takes (a, b) to (ρ, 0); ρ = 1 for (0, 0)."""
+    ρ = jnp.sqrt(a * a + b * b)
+    ρ = where(ρ == 0, 1, ρ)
+    return a / ρ, b / ρ, ρ

@@ -11,12 +11,12 @@ from lx_operators._norms import two_norm
 from .._checks import check_options, check_state
 from .._iteration import Norm, check_tolerances, conjugated, preconditioner, transposed
 from .._solver import AbstractLinearSolver
-from .._vectors import where
 from ._least_squares import (
     LeastSquaresState,
     check_damping,
     check_preconditioner,
     least_squares,
+    rotation,
 )
 
 
@@ -31,7 +31,7 @@ class LSMR(AbstractLinearSolver[LeastSquaresState]):
 
     Success is one of two. Either the residual is within its tolerance; or what is left
     of it in the range of A is, which is at most ‖Aᴴ r‖ divided by the smallest singular
-    value, as estimated (or ‖Aᴴ r‖ is zero to rounding).
+    value, as estimated, and ‖Aᴴ r‖ ≤ rtol ‖A‖ ‖r‖; or ‖Aᴴ r‖ is zero to rounding.
 
     A step is one product with the operator and one with its adjoint (and one each with
     the preconditioner and its adjoint); the start is one more of each, and so is a check.
@@ -158,10 +158,3 @@ class _Numbers(NamedTuple):
             s_bar=s_bar,
         )
         return new, f, ζ / (ρ * ρ_bar)
-
-
-def rotation(a: Array, b: Array) -> tuple[Array, Array, Array]:
-    """c, s and ρ of Givens' rotation that takes (a, b) to (ρ, 0); ρ = 1 for (0, 0)."""
-    ρ = jnp.sqrt(a * a + b * b)
-    ρ = where(ρ == 0, 1, ρ)
-    return a / ρ, b / ρ, ρ

@@ -1,8 +1,8 @@
 """Residuals as if in twice the working precision.
 
-By error-free transformations: a + b and a·b are each the exact sum of two floating-point
-numbers (Dekker 1971, doi:10.1007/BF01397083; Ogita, Rump and Oishi 2005, algorithm 5.3,
-doi:10.1137/030601818). They hold with fused multiply-add and without.
+By error-free transformations: a + b is the exact sum of two floating-point numbers, and
+a·b of four (Dekker 1971, doi:10.1007/BF01397083; Ogita, Rump and Oishi 2005, algorithm
+5.3, doi:10.1137/030601818).
 """
 
 import math
@@ -10,6 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Real
+from lx_operators._structures import promote_types
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 _BLOCK = 32  # columns whose products are held at a time
@@ -24,8 +25,8 @@ def residual(
 
     In float64 where the dtype is narrower and JAX has it, otherwise by pairs.
     """
-    wide = jnp.promote_types(jnp.float64, b.dtype) if _has_float64() else b.dtype
-    if jnp.finfo(b.dtype).bits < 64 and wide != b.dtype:
+    wide = promote_types(jnp.float64, b.dtype) if _has_float64() else b.dtype
+    if wide != b.dtype:
         product = jnp.matmul(A.astype(wide), x.astype(wide), precision=_HIGHEST)
         return (b.astype(wide) - product).astype(b.dtype)
     if not jnp.iscomplexobj(A):
@@ -49,17 +50,21 @@ def _residual(b: Array, A: Array, x: Array) -> Array:
 
     def block(total, A_and_x):
         A, x = A_and_x
-        return _add(total, _sum(_product(A, jnp.broadcast_to(x, A.shape)))), None
+        return _add(total, _sum(_products(A, jnp.broadcast_to(x, A.shape)))), None
 
     (high, low), _ = jax.lax.scan(block, (b, jnp.zeros_like(b)), (A, x))
     return high + low
 
 
-def _product(a: Array, b: Array) -> Pair:
-    """a·b, exactly. Each factor is split into halves whose products are exact."""
+def _products(a: Array, b: Array) -> Pair:
+    """Terms, along the last axis, whose exact sum is that of all products a·b.
+
+    The halves of the factors are so short that their products are exact: to what these
+    are then added, a compiler may fuse the addition or not, and nothing changes.
+    """
     (ah, al), (bh, bl) = _split(a), _split(b)
-    p = a * b
-    return p, ((ah * bh - p) + ah * bl + al * bh) + al * bl
+    high = jnp.concatenate((ah * bh, ah * bl, al * bh), axis=-1)
+    return high, jnp.pad(al * bl, ((0, 0), (0, 2 * a.shape[-1])))
 
 
 def _split(a: Array) -> Pair:
@@ -82,10 +87,10 @@ def _add(a: Pair, b: Pair) -> Pair:
 
 def _sum(terms: Pair) -> Pair:
     """The sum over the last axis, by halves."""
-    while (n := terms[0].shape[-1]) > 1:
-        terms = tuple(jnp.pad(t, ((0, 0), (0, n % 2))) for t in terms)
-        half = (n + 1) // 2
-        left = tuple(t[:, :half] for t in terms)
-        right = tuple(t[:, half:] for t in terms)
-        terms = _add(left, right)
-    return tuple(jnp.sum(t, axis=-1) for t in terms)
+    high, low = terms
+    while (n := high.shape[-1]) > 1:
+        even = ((0, 0), (0, n % 2))
+        high, low, half = jnp.pad(high, even), jnp.pad(low, even), (n + 1) // 2
+        left, right = (high[:, :half], low[:, :half]), (high[:, half:], low[:, half:])
+        high, low = _add(left, right)
+    return jnp.sum(high, axis=-1), jnp.sum(low, axis=-1)

@@ -11,10 +11,11 @@ precision as long as cond(A) times the precision of the factors is below one.
 - Tall and wide ones: refining x alone would not do, as the residual is not small. The
   augmented system  [I F; Fᴴ 0][r; y] = [p; q]  is refined (Björck 1967,
   doi:10.1007/BF01939321): p = b, q = 0 give the least-squares solution y of Fy = b and
-  its residual r; p = 0, q = b the solution r of minimum norm of Fᴴr = b. The columns of F
-  are scaled by powers of two.
+  its residual r; p = 0, q = b the solution r of minimum norm of Fᴴr = b. The columns
+  of F are scaled by powers of two.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -33,7 +34,7 @@ from ..direct import _dense as dense
 from ._doubled import residual
 
 
-class _RefinedState(dense.DenseState):
+class _RefinedState(eqx.Module):
     F: Inexact[Array, "m k"]  # A, or Aᴴ if that is tall, scaled
     scales: Real[Array, " k"]  # what the columns were divided by
     inner: Any  # the inner solver's state for F
@@ -138,11 +139,11 @@ class Refined(AbstractLinearSolver[_RefinedState]):
             b = b / scales
             start = (jnp.zeros_like(b),)
 
-            def correction(x):
+            def correct(x):
                 d, result = solve(residual(b, A, *x))
                 return (d,), result
 
-            x, *rest = self._iterate(start, correction, 0)
+            x, *rest = self._iterate(start, correct, 0)
             return x[0] * size, *rest
 
         p, q = jnp.zeros(m, b.dtype), jnp.zeros(k, b.dtype)
@@ -163,31 +164,38 @@ class Refined(AbstractLinearSolver[_RefinedState]):
         (r, y), *rest = self._iterate((p * 0, q * 0), correction, wanted)
         return (r if adjoint else y / scales) * size, *rest
 
-    def _iterate(self, start: tuple[Array, ...], correction, wanted: int):
-        """Add corrections while they shrink: `wanted` of the parts tells."""
+    def _iterate(self, start: tuple[Array, ...], correction: Callable, wanted: int):
+        """Add corrections while they shrink, relative to each element of the wanted
+        part: small elements need more of them than large ones."""
         eps = dense.eps(start[0].dtype)
 
         def norm(parts):
             return dense.largest(parts[wanted])
+
+        def relative(d, x):
+            floor = eps * norm(x)
+            return dense.largest(jnp.abs(d[wanted]) / (jnp.abs(x[wanted]) + floor))
 
         def goes_on(carry):
             *_, count, going = carry
             return going & (count <= self.steps)
 
         def step(carry):
-            x, last, _, count, _ = carry
+            x, (last, size), _, count, _ = carry
             d, result = correction(x)
-            shrinks = norm(d) < last
-            new = tuple(jnp.where(shrinks, a + b, a) for a, b in zip(x, d))
-            going = shrinks & (norm(d) > eps / 2 * norm(new))
-            last = jnp.where(shrinks, norm(d), last)
-            return new, last, result, count + 1, going
+            new = tuple(a + b for a, b in zip(x, d))
+            ratio = relative(d, new)
+            shrinks = ratio < last
+            new = tuple(jnp.where(shrinks, a, b) for a, b in zip(new, x))
+            sizes = jnp.where(shrinks, ratio, last), jnp.where(shrinks, norm(d), size)
+            return new, sizes, result, count + 1, shrinks & (ratio > eps / 2)
 
         infinity = jnp.full((), jnp.inf, norm(start).dtype)
         zero = jnp.zeros((), jnp.int32)
-        carry = start, infinity, RESULTS.successful, zero, jnp.ones((), bool)
-        x, last, inner, count, _ = jax.lax.while_loop(goes_on, step, carry)
-        converged: Bool[Array, ""] = last <= eps**0.5 * norm(x)
+        sizes = infinity, infinity
+        carry = start, sizes, RESULTS.successful, zero, jnp.ones((), bool)
+        x, (_, size), inner, count, _ = jax.lax.while_loop(goes_on, step, carry)
+        converged: Bool[Array, ""] = size <= eps**0.5 * norm(x)
         fine = inner == RESULTS.successful
         failure = RESULTS.where(fine, RESULTS.unstable, inner)
         return x, converged, failure, jnp.maximum(count - 1, 0)  # the first is x itself

@@ -1,0 +1,113 @@
+"""Flexible GMRES."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+from jaxtyping import ArrayLike
+from lx_operators import AbstractLinearOperator, conj, linearise
+from lx_operators._norms import max_norm
+
+from .._checks import check_options, check_square, check_state
+from .._iteration import (
+    Norm,
+    check_tolerances,
+    conjugated,
+    preconditioner,
+    transposed,
+)
+from .._solver import AbstractLinearSolver
+from .._vectors import product, spaces
+from .gmres import arnoldi, check_cycle
+
+
+class FGMRESState(eqx.Module):
+    """What `FGMRES.init` returns."""
+
+    operator: AbstractLinearOperator
+
+
+class FGMRES(AbstractLinearSolver[FGMRESState]):
+    """GMRES with a preconditioner that may change with each step, such as another
+    iterative solver, for square nonsingular operators.
+
+    Saad 1993, doi:10.1137/0914028: the preconditioned basis is kept, and the solution put
+    together from it. For the rest see `GMRES`: the same loop runs. A step is one product
+    with the operator and one use of the preconditioner; a check, or the end of a cycle,
+    is one more product, and no step. `2 restart + 5` vectors are kept.
+
+    Args:
+        rtol, atol, norm, max_steps, restart, stagnation_iters, history, progress: as
+            for `GMRES`.
+
+    Options: `preconditioner`: an operator that approximates the inverse; or any function
+    `(v, step) -> z` of a vector of the operator's input structure and of the number of
+    steps so far, linear or not. Of an operator the derivatives' solves use the transpose;
+    a function has none, they go without. `y0`, a first guess.
+
+    Raises:
+        ValueError: negative tolerances; both zero without `max_steps`; an operator that
+            is not square.
+
+    ```python
+    operator = lx.MatrixLinearOperator(jnp.array([[4.0, 2.0], [-1.0, 3.0]]))
+    solver = lx.FGMRES(rtol=1e-6, atol=1e-6)
+    solution = lx.linear_solve(
+        operator, jnp.ones(2), solver, options={"preconditioner": lambda v, step: v / 4}
+    )
+    ```
+    """
+
+    rtol: ArrayLike
+    atol: ArrayLike
+    norm: Norm = eqx.field(static=True, default=max_norm)
+    max_steps: int | None = None
+    restart: int = eqx.field(static=True, default=20)
+    stagnation_iters: int = eqx.field(static=True, default=20)
+    history: int | bool = eqx.field(static=True, default=False, kw_only=True)
+    progress: bool = eqx.field(static=True, default=False, kw_only=True)
+
+    def __check_init__(self):
+        check_tolerances(self.rtol, self.atol, self.max_steps, "FGMRES")
+        check_cycle(self.restart, self.stagnation_iters, "FGMRES")
+
+    def init(self, operator, options):
+        check_square(operator, "FGMRES")
+        check_options(options, ("preconditioner", "y0"), "FGMRES")
+        _use(options, operator)
+        return FGMRESState(linearise(operator))
+
+    def compute(self, state, vector, options):
+        check_state(state, FGMRESState, "FGMRES")
+        operator = state.operator
+        M = _use(options, operator)
+        return arnoldi(self, "FGMRES", operator, M, vector, options, flexible=True)
+
+    def transpose(self, state, options):
+        return FGMRESState(state.operator.T), transposed(_fixed(options))
+
+    def conj(self, state, options):
+        return FGMRESState(conj(state.operator)), conjugated(_fixed(options))
+
+    def assume_full_rank(self):
+        return True
+
+
+def _use(options: dict, operator: AbstractLinearOperator) -> Callable:
+    """The preconditioner as a function of arrays and the number of steps."""
+    M = options.get("preconditioner")
+    if M is None:
+        return lambda v, step: v
+    if isinstance(M, AbstractLinearOperator) or not callable(M):
+        right = product(preconditioner(options, operator, "FGMRES"))
+        return lambda v, step: right(v)
+    X, _ = spaces(operator)
+    return lambda v, step: X.ravel(M(X.unravel(v), step))
+
+
+def _fixed(options: dict) -> dict:
+    """The options without a preconditioner that is a mere function."""
+    return {
+        name: value
+        for name, value in options.items()
+        if name != "preconditioner" or isinstance(value, AbstractLinearOperator)
+    }

@@ -1,0 +1,141 @@
+"""LSQR: least squares with monotone ‖r‖."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike
+from lx_operators import conj, linearise
+from lx_operators._norms import two_norm
+
+from .._checks import check_options, check_state
+from .._iteration import Norm, check_tolerances, conjugated, preconditioner, transposed
+from .._solver import AbstractLinearSolver
+from ._least_squares import (
+    LeastSquaresState,
+    check_damping,
+    check_preconditioner,
+    least_squares,
+    rotation,
+)
+
+
+class LSQR(AbstractLinearSolver[LeastSquaresState]):
+    """LSQR, for operators of any shape and rank: the least-squares solution, of least norm
+    where there are several. Its residual decreases with every step; with `LSMR` that of
+    the normal equations does, so that `LSMR` can as a rule stop earlier.
+
+    Paige and Saunders 1982, doi:10.1145/355984.355989, algorithm of section 4. What is not
+    textbook: the residual is carried along as a vector; damping enters as further rows of
+    the operator; and before success is claimed, b - A x and Aᴴ (b - A x) are computed
+    anew, which is also how every solve starts.
+
+    Success is one of two. Either the residual is within its tolerance; or what is left
+    of it in the range of A is, which is at most ‖Aᴴ r‖ divided by the smallest singular
+    value, as estimated, and ‖Aᴴ r‖ ≤ rtol ‖A‖ ‖r‖; or ‖Aᴴ r‖ is zero to rounding.
+
+    A step is one product with the operator and one with its adjoint (and one each with
+    the preconditioner and its adjoint); the start is one more of each, and so is a check.
+    b, r, u, a direction's image and the product are kept, five vectors of the size of b;
+    and x, v, a direction and the adjoint product, four of the size of x.
+
+    Args:
+        rtol, atol: relative and absolute tolerance, of the residual beside b and of the
+            last update beside the solution, elementwise.
+        norm: from a pytree to a real scalar.
+        max_steps: limit of steps; ten times the solution's size by default. With
+            `rtol = atol = 0` exactly this many steps are made.
+        conlim: give up where the condition number, as estimated, exceeds this (or a tenth
+            of the reciprocal of the rounding unit); 0 for no limit.
+        damp: λ ≥ 0: minimise ‖A x - b‖² + λ² ‖x‖².
+        history: record the 2-norm of b - A x before and after each step in
+            `stats["residuals"]`; `True` for room for all steps, or how many.
+        progress: show a progress bar.
+
+    Options: `preconditioner`, an operator M, such that A M is better conditioned (the
+    reciprocal norms of A's columns, say); the solution is then the one of least ‖M⁻¹ x‖.
+    `y0`, a first guess; not used if the operator has more columns than rows, as what of
+    it A annihilates would stay in the solution. (So it does elsewhere if the rank is
+    deficient: the solution is then the one nearest to `y0`.)
+
+    Statistics: `norm_r` = ‖b - A x‖, `norm_Ar` = ‖Aᴴ (b - A x) - λ² x‖, `norm_x`, all in
+    the 2-norm; `norm_A`, a lower bound of the 2-norm of A, and `cond_A`, an estimate of
+    its condition number, damping included; and `istop`: 0 for b = 0, 1 if the residual
+    is within its tolerance, 2 for a least-squares solution, 3 for `conlim`, 4 for
+    `max_steps`, 5 for stagnation, 6 for input that is not finite.
+
+    Raises:
+        ValueError: negative tolerances, damping or limit; both tolerances zero without
+            `max_steps`; damping and a preconditioner.
+
+    ```python
+    operator = lx.MatrixLinearOperator(jnp.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+    solution = lx.linear_solve(operator, jnp.ones(3), lx.LSQR(rtol=1e-6, atol=1e-6))
+    ```
+    """
+
+    rtol: ArrayLike
+    atol: ArrayLike
+    norm: Norm = eqx.field(static=True, default=two_norm)
+    max_steps: int | None = None
+    conlim: ArrayLike = 1e8
+    damp: ArrayLike = eqx.field(default=0.0, kw_only=True)
+    history: int | bool = eqx.field(static=True, default=False, kw_only=True)
+    progress: bool = eqx.field(static=True, default=False, kw_only=True)
+
+    def __check_init__(self):
+        check_tolerances(self.rtol, self.atol, self.max_steps, "LSQR")
+        check_damping(self.damp, self.conlim, "LSQR")
+
+    def init(self, operator, options):
+        check_options(options, ("preconditioner", "y0"), "LSQR")
+        check_preconditioner(self.damp, options, "LSQR")
+        preconditioner(options, operator, "LSQR")
+        return LeastSquaresState(linearise(operator))
+
+    def compute(self, state, vector, options):
+        check_state(state, LeastSquaresState, "LSQR")
+        return least_squares(
+            self, "LSQR", state.operator, vector, options, _Numbers, barred=False
+        )
+
+    def transpose(self, state, options):
+        return LeastSquaresState(state.operator.T), transposed(options)
+
+    def conj(self, state, options):
+        return LeastSquaresState(conj(state.operator)), conjugated(options)
+
+    def assume_full_rank(self):
+        return False
+
+
+class _Numbers(NamedTuple):
+    """The letters of Paige and Saunders."""
+
+    t: Array
+    normal: Array
+    most: Array
+    least: Array
+    ρ_bar: Array
+    φ_bar: Array
+
+    @classmethod
+    def start(cls, β: Array, α: Array) -> "_Numbers":
+        zero = jnp.zeros_like(α)
+        return cls(
+            t=zero, normal=α * β, most=zero, least=zero + jnp.inf, ρ_bar=α, φ_bar=β
+        )
+
+    def step(self, β: Array, α: Array) -> tuple["_Numbers", Array, Array]:
+        c, s, ρ = rotation(self.ρ_bar, β)
+        θ, ρ_bar = s * α, -c * α
+        φ, φ_bar = c * self.φ_bar, s * self.φ_bar
+        new = _Numbers(
+            t=θ / ρ,
+            normal=jnp.abs(φ_bar * ρ_bar),  # eq. 5.3
+            most=jnp.maximum(self.most, ρ),
+            least=jnp.minimum(self.least, ρ),
+            ρ_bar=ρ_bar,
+            φ_bar=φ_bar,
+        )
+        return new, jnp.zeros_like(φ), φ / ρ
