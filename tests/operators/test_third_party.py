@@ -15,7 +15,10 @@ class Circulant(lx.AbstractLinearOperator):
 
     def mv(self, vector):
         product = jnp.fft.fft(self.column) * jnp.fft.fft(vector)
-        return jnp.fft.ifft(product).astype(jnp.result_type(self.column, vector))
+        product = jnp.fft.ifft(product)
+        real = jnp.isrealobj(self.column) and jnp.isrealobj(vector)
+        product = product.real if real else product
+        return product.astype(jnp.result_type(self.column, vector))
 
     def as_matrix(self):
         n = self.column.size

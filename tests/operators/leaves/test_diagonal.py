@@ -9,6 +9,8 @@ from lx_operators.testing import OperatorLaws
 
 
 class TestVector(OperatorLaws):
+    dtypes = ("float64", "complex64")
+
     def make(self, dtype, key):
         return lx.DiagonalLinearOperator(jax.random.normal(key, (4,), dtype))
 

@@ -13,6 +13,8 @@ def _struct(*shape, dtype="float64"):
 
 
 class TestSquare(OperatorLaws):
+    dtypes = ("float64", "complex64")
+
     def make(self, dtype, key):
         return lx.IdentityLinearOperator({"a": _struct(2, dtype=dtype)})
 

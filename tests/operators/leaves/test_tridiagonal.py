@@ -9,6 +9,7 @@ from lx_operators.testing import OperatorLaws
 
 
 class TestFour(OperatorLaws):
+    dtypes = ("float32", "complex128")
     size = 4
 
     def make(self, dtype, key):

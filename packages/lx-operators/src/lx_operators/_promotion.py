@@ -69,6 +69,8 @@ def check_dtypes(got: PyTree, wanted: PyTree, where: str) -> None:
 
 def promoted_structure(a: Structure, b: Structure) -> Structure:
     """Of two structures of equal shapes, the structure of a sum."""
+    if a == b:
+        return a
     return jtu.tree_map(
         lambda x, y: jax.ShapeDtypeStruct(x.shape, promote_types(x.dtype, y.dtype)),
         a,

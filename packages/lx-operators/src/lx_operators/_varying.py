@@ -48,7 +48,8 @@ def vary(tree: _T, axes: frozenset[str]) -> _T:
             return leaf
         if hasattr(jax.lax, "pcast"):
             return jax.lax.pcast(leaf, missing, to="varying")
-        return jax.lax.pvary(leaf, missing)  # its name in older versions of JAX
+        # its name in older versions of JAX
+        return jax.lax.pvary(leaf, missing)  # pyright: ignore
 
     return jtu.tree_map(cast, tree)
 

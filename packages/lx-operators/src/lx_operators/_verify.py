@@ -213,7 +213,7 @@ def _times(operator: AbstractLinearOperator, x: np.ndarray) -> np.ndarray:
 def _wide(x: Any) -> np.ndarray:
     """In NumPy's double precision, where comparing adds no error of its own."""
     x = np.asarray(x)
-    return x.astype(np.complex128 if jnp.iscomplexobj(x) else np.float64)
+    return x.astype(np.complex128 if np.iscomplexobj(x) else np.float64)
 
 
 def _random(structure: Structure, key: Array) -> np.ndarray:

@@ -136,14 +136,12 @@ class OperatorLaws:
 
     def _subject(self, dtype: str) -> "_Subject":
         """The operator under test: made once for each class and dtype."""
-        made = vars(type(self)).get("_made")
-        if made is None:
-            made = type(self)._made = {}
-        if dtype not in made:
+        if (type(self), dtype) not in _MADE:
             operator = self.make(dtype, jax.random.key(self.seed))
-            made[dtype] = _Subject(operator, dtype)
-        made[dtype].reseed(self.seed)
-        return made[dtype]
+            _MADE[type(self), dtype] = _Subject(operator, dtype)
+        subject = _MADE[type(self), dtype]
+        subject.reseed(self.seed)
+        return subject
 
     # What an operator is
 
@@ -361,13 +359,17 @@ class OperatorLaws:
             return eqx.combine(arrays, rest).as_matrix()
 
         _, out = jax.jvp(matrix, (arrays,), (tangents,))
-        step = 1e-5 if subject.epsilon < 1e-10 else 1e-2
+        coarsest = max(
+            float(jnp.finfo(array.dtype).eps) for array in jtu.tree_leaves(arrays)
+        )
+        step = 1e-5 if coarsest < 1e-10 else 1e-2
+        slack = 3e3 * max(1.0, coarsest / (subject.epsilon or coarsest))
         ahead, behind = (
             _wide(matrix(jtu.tree_map(lambda x, t, h=h: x + h * t, arrays, tangents)))
             for h in (step, -step)
         )
         quotient = (ahead - behind) / (2 * step)
-        subject.close(out, quotient, "derivative", slack=3e3)
+        subject.close(out, quotient, "derivative", slack=slack)
         tangent = TangentLinearOperator(subject.operator, tangents)
         subject.close(tangent.as_matrix(), _wide(out), "tangent.as_matrix()")
         x = subject.flat(spaces(tangent)[0])
@@ -435,6 +437,7 @@ class OperatorLaws:
         subject.equal(seen, [text], "text of a traced operator")
 
 
+_MADE: dict[tuple[type, str], "_Subject"] = {}
 _SINGLE = ("float16", "bfloat16", "float32", "complex64")
 
 

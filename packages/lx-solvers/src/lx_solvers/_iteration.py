@@ -23,7 +23,6 @@ underflows that need not, and a solve takes the same steps at every scale.
 
 import enum
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -31,7 +30,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, Scalar
+from jaxtyping import Array, ArrayLike, Bool, Int, PyTree, Scalar
 from lx_operators import AbstractLinearOperator, conj
 from lx_operators._structures import describe, same_shapes, structure_of
 

@@ -193,6 +193,12 @@ def real_dot(x: Array, y: Array) -> Real[Array, ""]:
     return dot(x, y).real
 
 
+def hypot(a: Array, b: Array) -> Array:
+    """√(a² + b²) of real scalars, without overflow or underflow of the squares."""
+    scale = power_of_two(jnp.maximum(jnp.abs(a), jnp.abs(b)))
+    return scale * jnp.sqrt((a / scale) ** 2 + (b / scale) ** 2)
+
+
 def quotient(x: Array, y: Array) -> Array:
     """x / y of scalars: the squares in a complex division neither overflow nor
     underflow."""

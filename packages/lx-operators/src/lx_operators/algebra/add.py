@@ -13,7 +13,7 @@ from .._printing import SUM, layout, within
 from .._promotion import product, promoted_structure
 from .._properties import is_diagonal, is_tridiagonal
 from .._provenance import Reflection, reflections
-from .._structures import common_dtype, spaces
+from .._structures import Structure, common_dtype, spaces
 
 
 class AddLinearOperator(AbstractLinearOperator):
@@ -70,13 +70,17 @@ class AddLinearOperator(AbstractLinearOperator):
     def transpose(self):
         return map_parts(lambda part: part.T, self)
 
-    @once
     def in_structure(self):
-        return promoted_structure(*(spaces(part)[0] for part in operands(self)))
+        return _spaces(self)[0]
 
-    @once
     def out_structure(self):
-        return promoted_structure(*(spaces(part)[1] for part in operands(self)))
+        return _spaces(self)[1]
+
+
+@once
+def _spaces(operator: AddLinearOperator) -> tuple[Structure, Structure]:
+    (in1, out1), (in2, out2) = map(spaces, operands(operator))
+    return promoted_structure(in1, in2), promoted_structure(out1, out2)
 
 
 def _plus(x, y):

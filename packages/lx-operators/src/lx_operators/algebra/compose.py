@@ -18,7 +18,7 @@ from .._printing import PRODUCT, layout, within
 from .._promotion import at_least, product, widened
 from .._properties import is_diagonal, is_tridiagonal
 from .._provenance import Reflection, reflections
-from .._structures import common_dtype, matmul, spaces
+from .._structures import Structure, common_dtype, matmul, spaces
 
 
 class ComposedLinearOperator(AbstractLinearOperator):
@@ -81,15 +81,17 @@ class ComposedLinearOperator(AbstractLinearOperator):
         a, b = operands(self)
         return with_parts(self, b.T, a.T)
 
-    @once
     def in_structure(self):
-        (a_in, _), (b_in, b_out) = map(spaces, operands(self))
-        return widened(b_in, a_in, b_out)
+        return _spaces(self)[0]
 
-    @once
     def out_structure(self):
-        (a_in, a_out), (_, b_out) = map(spaces, operands(self))
-        return widened(a_out, b_out, a_in)
+        return _spaces(self)[1]
+
+
+@once
+def _spaces(operator: ComposedLinearOperator) -> tuple[Structure, Structure]:
+    (a_in, a_out), (b_in, b_out) = map(spaces, operands(operator))
+    return widened(b_in, a_in, b_out), widened(a_out, b_out, a_in)
 
 
 def factors(operator: AbstractLinearOperator) -> list[AbstractLinearOperator]:

@@ -44,7 +44,7 @@ class DenseState(Protocol):
 
     @property
     def verdict(self) -> RESULTS:
-        """What the factors say of the operator: `successful`, or why no solve can be."""
+        """What the factors say: `successful`, or why no solve can be."""
         ...
 
     @property
@@ -102,7 +102,7 @@ def equilibrated(
 class Tall(NamedTuple):
     """A as F or Fᴴ, with at least as many rows as columns, and scaled."""
 
-    F: Inexact[Array, "p k"]  # with damping, `damp` times the identity stands below
+    F: Inexact[Array, "p k"]  # with damping, `damp` times the identity stands above
     rows: Real[Array, " m"]  # A is diag(rows) F, or its adjoint
     finite: Bool[Array, ""]
     view: View
@@ -112,8 +112,10 @@ def tall(A: Inexact[Array, "m n"], damp: Any = 0.0, equilibrate: bool = False) -
     """A in the form that QR factorises.
 
     A wide A is taken as the adjoint of a tall one. Damping makes the problem that of
-    [F; damp·I], which solves min ‖Fx - b‖² + damp²‖x‖² without a square (Golub and
-    Van Loan, 4th ed., section 6.1.4), and of minimum norm [Fᴴ, damp·I] for the adjoint.
+    [damp·I; F], which solves min ‖Fx - b‖² + damp²‖x‖² without a square (Golub and
+    Van Loan, 4th ed., section 6.1.4), and of minimum norm [damp·I, Fᴴ] for the adjoint.
+    In this order reflections do not mix the rows of the identity, and F below a large
+    `damp` keeps its relative accuracy.
 
     All is scaled by a power of two, away from both ends of the range; or each row by
     its own, with `equilibrate`, where A is square: only then is the solution the same.
@@ -132,8 +134,8 @@ def tall(A: Inexact[Array, "m n"], damp: Any = 0.0, equilibrate: bool = False) -
     scale = power_of_two(size)
     F = F / scale.astype(F.dtype)
     if not is_zero(damp):
-        below = (damp / scale).astype(F.dtype) * jnp.eye(k, dtype=F.dtype)
-        F = jnp.concatenate((F, below))
+        above = (damp / scale).astype(F.dtype) * jnp.eye(k, dtype=F.dtype)
+        F = jnp.concatenate((above, F))
     return Tall(F, jnp.full(m, scale), finite, view)
 
 

@@ -48,7 +48,7 @@ class PivotedQR(AbstractLinearSolver[_PivotedQRState]):
             bounds the rounding errors in it. So badly scaled columns of full rank
             stay of full rank.
         damp: minimise ‖Ax - b‖² + damp²‖x‖² instead (ridge regression, Tikhonov
-            regularisation; λ = damp²), by the factors of [A; damp·I], in which nothing
+            regularisation; λ = damp²), by the factors of [damp·I; A], in which nothing
             is squared.
 
     ```python
@@ -87,7 +87,7 @@ class PivotedQR(AbstractLinearSolver[_PivotedQRState]):
             rows = state.rows.astype(b.dtype)
             m = rows.size
             if not adjoint:  # P Z T⁻ᴴ Qᴴ b
-                c = jnp.matmul(Q[:m].T.conj(), b / rows, precision=dense.HIGHEST)
+                c = jnp.matmul(Q[len(Q) - m :].T.conj(), b / rows, precision=dense.HIGHEST)
                 y = dense.triangular(
                     T, jnp.where(counts, c, 0), lower=False, adjoint=True
                 )
@@ -96,7 +96,7 @@ class PivotedQR(AbstractLinearSolver[_PivotedQRState]):
             # Q T⁻¹ Zᴴ Pᵀ b
             y = times_q(T, taus, b[p], adjoint=True)
             c = dense.triangular(T, jnp.where(counts, y, 0), lower=False)
-            return jnp.matmul(Q[:m], c, precision=dense.HIGHEST) / rows
+            return jnp.matmul(Q[len(Q) - m :], c, precision=dense.HIGHEST) / rows
 
         x, result = dense.solve(state, vector, state.Q.dtype, solve_with)
         return x, result, {"rank": state.rank}

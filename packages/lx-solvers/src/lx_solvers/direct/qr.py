@@ -41,7 +41,7 @@ class QR(AbstractLinearSolver[_QRState]):
 
     Args:
         damp: minimise ‖Ax - b‖² + damp²‖x‖² instead (ridge regression, Tikhonov
-            regularisation; λ = damp²), by the factors of [A; damp·I], in which nothing
+            regularisation; λ = damp²), by the factors of [damp·I; A], in which nothing
             is squared.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 5.2.
@@ -72,12 +72,12 @@ class QR(AbstractLinearSolver[_QRState]):
             h, taus, rows = state.h, state.taus, state.rows.astype(b.dtype)
             (p, k), m = h.shape, rows.size
             if not adjoint:  # least squares with F
-                c = times_q(h, taus, jnp.pad(b / rows, (0, p - m)), adjoint=True)
+                c = times_q(h, taus, jnp.pad(b / rows, (p - m, 0)), adjoint=True)
                 return dense.triangular(h[:k], c[:k], lower=False)
             # minimum norm with Fᴴ
             y = dense.triangular(h[:k], b, lower=False, adjoint=True)
             x = times_q(h, taus, jnp.pad(y, (0, p - k)), adjoint=False)
-            return x[:m] / rows
+            return x[p - m :] / rows
 
         return *dense.solve(state, vector, state.h.dtype, solve_with), {}
 

@@ -4,8 +4,8 @@ Solves tridiagonal nonsingular systems in O(n), by LAPACK's `gtsv`. Non-standard
 product with A is as cheap as reading the vector, the answer itself is checked.
 
 - `singular`: with R and C the scales of rows and columns, all elements of R⁻¹AC⁻¹ are
-  at most one, and x with ‖R⁻¹b‖ ≤ eps·‖Cx‖ solves (A + E)x = 0 for an E of relative
-  size eps: A is singular to working precision.
+  at most one, and x with ‖R⁻¹b‖ ≤ 4 eps ‖Cx‖ solves (A + E)x = 0 for an E of relative
+  size 4 eps: A is singular to working precision.
 - `unstable`: ‖b - Ax‖ > √eps (‖A‖‖x‖ + ‖b‖), where a back end does not pivot.
 """
 
@@ -116,7 +116,7 @@ def _flaws(
     rows = dense.power_of_two(jnp.max(sizes, axis=0))
     lower, main, upper = sizes / rows[None]
     columns = jnp.maximum(jnp.maximum(jnp.roll(lower, -1), main), jnp.roll(upper, 1))
-    null = dense.largest(b / rows.astype(b.dtype)) <= eps * dense.largest(
+    null = dense.largest(b / rows.astype(b.dtype)) <= 4 * eps * dense.largest(
         x * columns.astype(x.dtype)
     )
     nonzero = dense.largest(b) > 0

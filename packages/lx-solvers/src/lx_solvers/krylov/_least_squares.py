@@ -51,6 +51,7 @@ from .._vectors import (
     where,
 )
 
+
 class Numbers(Protocol):
     """The scalar recurrences of a method, as a `NamedTuple` of scalars."""
 

@@ -1,9 +1,8 @@
 """Conjugate gradients."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 from lx_operators import (

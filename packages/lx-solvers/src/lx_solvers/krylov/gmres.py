@@ -32,7 +32,16 @@ from .._iteration import (
 )
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from .._vectors import Product, largest, norm2, once, power_of_two, product, spaces, where
+from .._vectors import (
+    Product,
+    largest,
+    norm2,
+    once,
+    power_of_two,
+    product,
+    spaces,
+    where,
+)
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 

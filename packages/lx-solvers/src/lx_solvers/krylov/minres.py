@@ -1,0 +1,287 @@
+"""Minimal residuals, for Hermitian operators."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike
+from lx_operators import (
+    AbstractLinearOperator,
+    conj,
+    is_hermitian,
+    is_positive_semidefinite,
+    linearise,
+)
+from lx_operators._norms import max_norm
+
+from .._checks import check_options, check_square, check_state
+from .._iteration import (
+    Course,
+    Exit,
+    Norm,
+    advance,
+    begin,
+    check_tolerances,
+    conjugated,
+    first_guess,
+    monitor,
+    outcome,
+    peaks,
+    preconditioner,
+    scaled,
+    solution,
+    statistics,
+    step_limit,
+    transposed,
+)
+from .._solver import AbstractLinearSolver
+from .._vectors import (
+    hypot,
+    largest,
+    norm2,
+    once,
+    power_of_two,
+    product,
+    real_dot,
+    spaces,
+    where,
+)
+
+
+class MINRESState(eqx.Module):
+    """What `MINRES.init` returns."""
+
+    operator: AbstractLinearOperator
+
+
+class MINRES(AbstractLinearSolver[MINRESState]):
+    """Minimal residuals, for Hermitian operators, definite or not.
+
+    Paige and Saunders 1975, doi:10.1137/0712047, in the letters of Choi, Paige and Saunders
+    2011, table 2.2, doi:10.1137/100787921, with preconditioner as in its section 6.1. What
+    is not textbook: the residual is carried along as a vector, rₖ = s² rₖ₋₁ - φ c vₖ₊₁;
+    and before success is claimed, b - A x is computed anew, and if it does not pass, the
+    iteration starts afresh, which is also how every solve starts.
+
+    A singular system is solved where it is consistent, by the solution of least norm if
+    there is neither first guess nor preconditioner; an inconsistent one, for which A r
+    vanishes and r does not, ends in `singular` or `max_steps_reached`: use `LSMR`.
+
+    A step is one product with the operator and one with the preconditioner, if any; the
+    start is one more of each, and so is a check. Eight vectors are kept: b, x, r, two of the
+    basis, two directions and the product; and one more with a preconditioner.
+
+    Args:
+        rtol, atol: relative and absolute tolerance, of the residual beside b and of the
+            last update beside the solution, elementwise.
+        norm: from a pytree to a real scalar.
+        max_steps: limit of steps; ten times the size by default. With
+            `rtol = atol = 0` exactly this many steps are made.
+        history: record the 2-norm of the residual before and after each step in
+            `stats["residuals"]`; `True` for room for all steps, or how many.
+        progress: show a progress bar.
+
+    Options: `preconditioner`, a positive definite operator that approximates the inverse
+    of the operator's absolute value, tagged positive semidefinite; `y0`, a first guess.
+
+    Raises:
+        ValueError: negative tolerances; both zero without `max_steps`; an operator that
+            is not known to be Hermitian, a preconditioner not known to be semidefinite.
+
+    ```python
+    operator = lx.MatrixLinearOperator(
+        jnp.array([[1.0, 2.0], [2.0, -3.0]]), lx.symmetric_tag
+    )
+    solution = lx.linear_solve(operator, jnp.ones(2), lx.MINRES(rtol=1e-6, atol=1e-6))
+    ```
+    """
+
+    rtol: ArrayLike
+    atol: ArrayLike
+    norm: Norm = eqx.field(static=True, default=max_norm)
+    max_steps: int | None = None
+    history: int | bool = eqx.field(static=True, default=False, kw_only=True)
+    progress: bool = eqx.field(static=True, default=False, kw_only=True)
+
+    def __check_init__(self):
+        check_tolerances(self.rtol, self.atol, self.max_steps, "MINRES")
+
+    def init(self, operator, options):
+        check_square(operator, "MINRES")
+        check_options(options, ("preconditioner", "y0"), "MINRES")
+        M = preconditioner(options, operator, "MINRES")
+        if M is not None and not is_positive_semidefinite(M):
+            raise ValueError(
+                "the option 'preconditioner' of `MINRES` must be tagged "
+                f"`positive_semidefinite_tag`, but got {M!r}."
+            )
+        if not is_hermitian(operator):
+            raise ValueError(
+                "`MINRES` needs an operator that is known to be Hermitian (tagged "
+                "`hermitian_tag`; if real, `symmetric_tag`), but got "
+                f"{operator!r}. For others use `GMRES` or `LSMR`."
+            )
+        return MINRESState(linearise(operator))
+
+    def compute(self, state, vector, options):
+        check_state(state, MINRESState, "MINRES")
+        X, Y = spaces(state.operator)
+        given = scaled(vector, Y, self.rtol, self.atol, self.norm)
+        b, goal, unit = given.b, given.goal, given.unit
+        limit = step_limit(self.max_steps, X)
+        observer = monitor(self.history, self.progress, limit)
+        A = product(state.operator)
+        M = preconditioner(options, state.operator, "MINRES")
+        plain = M is None
+        M = None if plain else product(M)
+        y0 = first_guess(options, X, "MINRES")
+        least = 8 * X.eps
+
+        def step(s: _Loop) -> _Loop:
+            check, claimed = s.course.check, s.course.claimed
+            old = _Numbers(*s.numbers)
+
+            # Lanczos' step, or a start from x
+            u = s.v if plain else s.u
+            Aq = A(where(check, s.x, u))
+            α = once(real_dot(u, Aq))
+            α = where(check, 0, α)
+            w = where(check, b, Aq) - where(check, Aq, α * s.v + old.β * s.v_old)
+            scale = once(power_of_two(largest(w)))
+            w = w / scale
+            Mw = w if plain else M(w)
+            square = once(real_dot(w, Mw))
+            β = jnp.sqrt(jnp.maximum(square, 0))
+            A_norm = jnp.maximum(old.A_norm, hypot(old.β, hypot(α, scale * β)))
+            A_norm = where(check, old.A_norm, A_norm)
+            β = where(check | (scale * β > least * A_norm), β, 0)
+            inverse = once(where(β > 0, 1 / β, 0))
+            v, u = w * inverse, None if plain else Mw * inverse
+            β = once(scale * β)
+
+            # the rotations; ψ is ‖A r‖ of the residual so far
+            δ, γ = old.c * old.δ + old.s * α, old.s * old.δ - old.c * α
+            ψ = old.φ * hypot(γ, old.c * β)
+            c, s_, γ = _rotation(γ, β)
+            τ, φ = c * old.φ, s_ * old.φ
+
+            # A r = 0, but not r: b is not in the range
+            slope = ψ / where(A_norm > 0, A_norm, 1)
+            flat = ~check & (old.φ > 0) & (slope <= 8 * least * old.φ)
+
+            d = ((s.v if plain else s.u) - δ * s.d - old.ε * s.d_old) / γ
+            τ = once(where(check | flat, 0, τ))
+            x = s.x + τ * d
+            r = where(flat, s.r, s_ * s_ * s.r - (φ * c) * v)
+            r = where(check, scale * w, r)
+
+            floor = s.course.floor(goal, X)
+            residual = r, goal.scale(b, given.peaks, floor, Y)
+            update = τ * d, goal.scale(x, peaks(X, x), floor, X)
+            ratio = goal.ratio(Y, residual, update)
+            course = advance(
+                s.course,
+                goal,
+                ratio,
+                settled=claimed,
+                broken=((square < 0) | flat) & (ratio > 1),
+                finite=jnp.isfinite(square) & jnp.isfinite(α),
+                limit=limit,
+                due=False,
+                failure=Exit.singular,
+            )
+            history = observer.record(s.history, course, lambda: norm2(r) * unit)
+            begun = _Numbers.start(β, old)
+            new = _Numbers(
+                β=β,
+                c=c,
+                s=s_,
+                δ=-old.c * β,
+                ε=old.s * β,
+                φ=φ,
+                A_norm=A_norm,
+            )
+            numbers = jnp.stack([where(check, *pair) for pair in zip(begun, new)])
+            # after a start the recurrences have nothing to look back on
+            return _Loop(
+                x=x,
+                r=r,
+                v_old=where(check, 0, s.v),
+                v=v,
+                u=u,
+                d_old=where(check, 0, s.d),
+                d=where(check, 0, d),
+                numbers=numbers,
+                course=course,
+                history=history,
+            )
+
+        zero, none = jnp.zeros((), X.real_dtype), X.zeros()
+        x = none if y0 is None else where(given.zero, 0, y0 / unit)
+        course = begin(given, limit, check=True)
+        start = _Loop(
+            x=x,
+            r=b,
+            v_old=none,
+            v=none,
+            u=None if plain else none,
+            d_old=none,
+            d=none,
+            numbers=jnp.stack(_Numbers(*[zero] * 7)),
+            course=course,
+            history=observer.start(course, lambda: norm2(b) * unit, X),
+        )
+        end = jax.lax.while_loop(lambda s: s.course.running, step, start)
+        stats = statistics(end.course.num_steps, limit, end.history)
+        x = solution(end.x, unit, end.course, X)
+        return x, outcome(end.course, goal), stats
+
+    def transpose(self, state, options):
+        return MINRESState(state.operator.T), transposed(options)
+
+    def conj(self, state, options):
+        return MINRESState(conj(state.operator)), conjugated(options)
+
+    def assume_full_rank(self):
+        return False
+
+
+class _Numbers(NamedTuple):
+    β: Array
+    c: Array
+    s: Array
+    δ: Array
+    ε: Array
+    φ: Array
+    """‖r‖, in the norm of the preconditioner."""
+    A_norm: Array
+
+    @classmethod
+    def start(cls, β: Array, old: "_Numbers") -> "_Numbers":
+        """Of a residual of size β; what is known of A stays known."""
+        zero = jnp.zeros_like(β)
+        return old._replace(β=zero, c=zero - 1, s=zero, δ=zero, ε=zero, φ=β)
+
+
+class _Loop(NamedTuple):
+    """The letters of Choi, Paige and Saunders; b, x and r in units of `unit`."""
+
+    x: Array
+    r: Array
+    v_old: Array
+    v: Array
+    u: Array | None
+    """M v, with a preconditioner."""
+    d_old: Array
+    d: Array
+    numbers: Array
+    course: Course
+    history: Array | None
+
+
+def _rotation(a: Array, b: Array) -> tuple[Array, Array, Array]:
+    """c, s and ρ of Givens' rotation that takes (a, b) to (ρ, 0); ρ = 1 for (0, 0)."""
+    ρ = hypot(a, b)
+    ρ = where(ρ == 0, 1, ρ)
+    return a / ρ, b / ρ, ρ
