@@ -28,6 +28,26 @@ CASES = {
     lxs.CG(**_TIGHT): ("definite", "negative definite"),
 }
 
+# Of the rest one problem each, and the laws that the others are made of.
+FURTHER = {
+    lxs.BiCGStab(**_TIGHT): "square",
+    lxs.GMRES(**_TIGHT): "function",
+    lxs.FGMRES(**_TIGHT): "square",
+    lxs.MINRES(**_TIGHT): "indefinite",
+    lxs.LSMR(**_TIGHT): "deficient tall",
+    lxs.LSQR(**_TIGHT): "wide",
+    lxs.Normal(lxs.CG(**_TIGHT)): "tall",
+    lxs.Normal(lxs.Cholesky()): "wide",
+    lxs.Refined(lxs.LU()): "square",
+    lxs.Refined(lxs.QR()): "tall",
+}
+
+
+@pytest.mark.parametrize("solver", FURTHER, ids=repr)
+def test_first_and_second_order(solver):
+    laws = ("value", "jvp", "vjp", "vjp of jvp", "vmap of vjp")
+    check_derivatives(solver, PROBLEMS[FURTHER[solver]], "complex128", laws=laws)
+
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
 @pytest.mark.parametrize(

@@ -29,6 +29,13 @@ def test_pseudoinverse(shape):
     np.testing.assert_allclose(inverse.as_matrix(), np.linalg.pinv(matrix), rtol=1e-11)
 
 
+@pytest.mark.parametrize("m, n", [(3, 3), (2, 3), (3, 2)])
+def test_identity(m, n):
+    structures = (jax.ShapeDtypeStruct((k,), float) for k in (n, m))
+    inverse = lxa.invert(lxo.IdentityLinearOperator(*structures))
+    np.testing.assert_allclose(inverse.as_matrix(), np.eye(n, m))
+
+
 def test_derivative():
     def ours(a):
         return lxa.invert(lxo.MatrixLinearOperator(a), lxs.QR()).mv(B)

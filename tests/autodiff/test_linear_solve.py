@@ -52,6 +52,21 @@ class TestArguments:
         text = error_of(OPERATOR, jnp.asarray(B), lxs.Cholesky())
         assert "Cholesky" in text and "positive_semidefinite_tag" in text
 
+    @pytest.mark.parametrize("numbers", [(True, 1, 1.0), (0.0, -0.0)])
+    def test_numbers_that_compare_equal_are_not_the_same(self, numbers):
+        """Python numbers are static: none may run what another one compiled."""
+
+        def fn(x, number):
+            kind = (bool, int, float).index(type(number))
+            return (2 + kind) * np.copysign(1.0, number) * x
+
+        for number in numbers:
+            operator = lxo.JacobianLinearOperator(
+                fn, jnp.ones(2), number, closure_convert=False
+            )
+            value = lxa.linear_solve(operator, jnp.ones(2)).value
+            close(value, 1 / fn(np.ones(2), number))
+
     def test_foreign_state(self):
         state = lxs.QR().init(OPERATOR, {})
         text = error_of(OPERATOR, jnp.asarray(B), lxs.LU(), state=state)
@@ -97,6 +112,30 @@ class TestDtypes:
             )
             text = error_of(OPERATOR, jnp.asarray(B, jnp.float32))
             assert "f32[4]" in text and "strict" in text
+
+    @pytest.mark.parametrize("solver", [lxs.LU(), lxs.SVD(), lxs.GMRES(1e-6, 1e-6)])
+    @pytest.mark.parametrize("reuse", [False, True])
+    def test_mixed_precision(self, solver, reuse):
+        """The solution has the input structure, and a state belongs to its operator."""
+
+        def fn(x):
+            y = jnp.asarray(M) @ jnp.append(x[0].astype("float64"), x[1])
+            return y[:2].astype("float32"), y[2:]
+
+        b = jnp.asarray(B[:2], "float32"), jnp.asarray(B[2:])
+        operator = lxo.FunctionLinearOperator(fn, b)
+        state = {"state": solver.init(operator, {})} if reuse else {}
+
+        def solve(b):
+            return lxa.linear_solve(operator, b, solver, **state).value
+
+        value, pullback = jax.vjp(solve, b)
+        assert [x.dtype for x in value] == ["float32", "float64"]
+        truth = np.linalg.solve(M, np.append(*b))
+        np.testing.assert_allclose(np.append(*value), truth, rtol=1e-5, atol=1e-6)
+        (back,) = pullback(b)
+        truth = np.linalg.solve(M.T, np.append(*b))
+        np.testing.assert_allclose(np.append(*back), truth, rtol=1e-5, atol=1e-6)
 
     def test_pytrees(self):
         structure = {"u": jax.ShapeDtypeStruct((3,), float), "v": jnp.array(0.0)}
@@ -160,6 +199,30 @@ class TestFailure:
 
         jacobian = {"jvp": jax.jacfwd, "vjp": jax.jacrev}[mode](solve)
         assert jnp.all(jnp.isnan(jax.jit(jacobian)(jnp.ones((2, 2)))))
+
+    @pytest.mark.parametrize("mode", ["jvp", "vjp"])
+    def test_derivative_of_a_failed_solve_whose_own_solves_succeed(self, mode):
+        """Two steps are too few for b, but enough for the tangent's solve, which would
+        be a finite derivative of the wrong solution."""
+        matrix = jnp.diag(jnp.array([1.0, 2.0, 3.0]))
+
+        def solve(scale):
+            operator = lxo.MatrixLinearOperator(
+                matrix.at[0, 0].multiply(scale), lxo.positive_semidefinite_tag
+            )
+            solver = lxs.CG(1e-9, 1e-9, max_steps=2)
+            return lxa.linear_solve(operator, jnp.ones(3), solver, throw=False).value
+
+        jacobian = {"jvp": jax.jacfwd, "vjp": jax.jacrev}[mode](solve)
+        assert jnp.all(jnp.isnan(jacobian(1.0)))
+
+    def test_without_unknowns(self):
+        @jax.jit
+        def solve():
+            return lxa.linear_solve(lxo.DiagonalLinearOperator({}), {})
+
+        assert solve().value == {}
+        assert solve().result == lxs.RESULTS.successful
 
     def test_no_callback_without_throw(self):
         def loss(matrix, throw):
@@ -256,6 +319,12 @@ class TestIdentity:
             lxa.linear_solve(operator, jnp.arange(3.0), lxs.CG(1, 1)).value, [0, 1, 2]
         )
 
+    def test_state_of_another_solver(self):
+        operator = lxo.IdentityLinearOperator(jax.ShapeDtypeStruct((3,), float))
+        state = lxs.LU().init(operator, {})
+        solution = lxa.linear_solve(operator, jnp.arange(3.0), lxs.LU(), state=state)
+        close(solution.value, [0, 1, 2])
+
     @pytest.mark.parametrize("m, n", [(2, 3), (3, 2)])
     def test_pseudoinverse_between_others(self, m, n):
         def structure(k):
@@ -335,6 +404,35 @@ class TestManyRightHandSides:
         operator = lxo.DiagonalLinearOperator({"a": jnp.ones(2), "b": jnp.ones(2)})
         b = {"a": jnp.ones((2, 3)), "b": jnp.ones((2, 4))}
         assert "rhs_axis=1" in error_of(operator, b, rhs_axis=1)
+
+    def test_leaves_of_different_rank(self):
+        operator = lxo.DiagonalLinearOperator({"a": 2 * jnp.ones((2, 3)), "s": 4.0})
+        b = {"a": jnp.ones((2, 3, 5)), "s": jnp.ones(5)}
+        value = lxa.linear_solve(operator, b, rhs_axis=-1).value
+        close(value["a"], np.full((2, 3, 5), 0.5))
+        close(value["s"], np.full(5, 0.25))
+        text = error_of(operator, b, rhs_axis=2)
+        assert "rhs_axis=2" in text and "f64[]" in text and "-1" in text
+
+    def test_axis_that_the_solution_lacks(self):
+        structure = jax.ShapeDtypeStruct((6,), float)
+        operator = lxo.FunctionLinearOperator(lambda x: x.reshape(2, 3), structure)
+        b = jnp.arange(24.0).reshape(2, 3, 4)
+        close(
+            lxa.linear_solve(operator, b, rhs_axis=-1).value,
+            np.arange(24.0).reshape(6, 4),
+        )
+        assert "f64[6]" in error_of(operator, b, rhs_axis=2)
+
+    def test_without_unknowns(self):
+        operator = lxo.DiagonalLinearOperator({})
+        assert lxa.linear_solve(operator, {}, rhs_axis=0).value == {}
+        b = {"a": jnp.ones((2, 2)), "b": jnp.ones((2, 3))}
+        assert "`vector`" in error_of(operator, b, rhs_axis=1)
+
+    def test_none_at_all(self):
+        value = lxa.linear_solve(OPERATOR, jnp.ones((4, 0)), rhs_axis=1).value
+        assert value.shape == (4, 0)
 
 
 class TestAdjointSolver:

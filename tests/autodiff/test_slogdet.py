@@ -79,6 +79,26 @@ def test_shares_the_state_of_a_solve():
     assert text.count("getrf") == 1
 
 
+def test_shares_the_state_of_an_identity():
+    operator = lxo.IdentityLinearOperator(jax.ShapeDtypeStruct((3,), "complex64"))
+    state = lxa.linear_solve(operator, jnp.ones(3, "complex64")).state
+    sign, log = lxa.slogdet(operator, state=state)
+    assert sign == 1 and log == 0
+    assert (sign.dtype, log.dtype) == ("complex64", "float32")
+
+
+def test_unit_diagonal_does_not_move():
+    """The factors take the diagonal to be one, whatever is stored there."""
+    tags = lxo.lower_triangular_tag, lxo.unit_diagonal_tag
+
+    def log(a):
+        return lxa.slogdet(lxo.MatrixLinearOperator(a, tags), lxs.Triangular())[1]
+
+    a = matrix("float64")
+    assert log(a) == 0
+    assert not jnp.any(jax.grad(log)(a))
+
+
 def test_logdet():
     a = matrix("float64")
     psd = lxo.MatrixLinearOperator(a @ a.T, lxo.positive_semidefinite_tag)

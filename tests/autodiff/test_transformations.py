@@ -202,7 +202,7 @@ def test_constructor_is_differentiable():
 
 
 def test_linear_in_the_vector_only():
-    with pytest.raises(Exception, match="linear"):
+    with pytest.raises(ValueError, match="linear in `vector` alone"):
         jax.linear_transpose(
             lambda a: lxa.linear_solve(lxo.MatrixLinearOperator(a), B).value, A
         )(B)

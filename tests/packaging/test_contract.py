@@ -1,4 +1,4 @@
-"""Names, arguments and defaults that code written for the published `lineax` relies on."""
+"""Names, arguments, defaults that code written for the published `lineax` relies on."""
 
 import inspect
 
@@ -93,7 +93,7 @@ SIGNATURES = {
 
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_signature(name):
-    """The published arguments come first, in their order; ours may follow by keyword."""
+    """The published arguments come first, in their order; ours may follow."""
     parameters = inspect.signature(getattr(lx, name)).parameters
     wanted = SIGNATURES[name]
     assert list(parameters)[: len(wanted)] == list(wanted)

@@ -94,9 +94,9 @@ VIEWS = {
     "Aᵀ": lambda solver, state: solver.transpose(state, {})[0],
     "Ā": lambda solver, state: solver.conj(state, {})[0],
     "Aᴴ": lambda solver, state: solver.conj(solver.transpose(state, {})[0], {})[0],
-    "(Aᵀ)ᵀ": lambda solver, state: solver.transpose(
-        solver.transpose(state, {})[0], {}
-    )[0],
+    "(Aᵀ)ᵀ": lambda solver, state: solver.transpose(solver.transpose(state, {})[0], {})[
+        0
+    ],
 }
 MATRICES = {
     "A": lambda A: A,
@@ -131,7 +131,9 @@ def obeys_laws(draw, factorisations):
                 for name, view in VIEWS.items()
             }
 
-        vectors = {k: draw(dtype, change(matrix).shape[0]) for k, change in MATRICES.items()}
+        vectors = {
+            k: draw(dtype, change(matrix).shape[0]) for k, change in MATRICES.items()
+        }
         for name, (x, result) in eqx.filter_jit(all_views)(state, vectors).items():
             assert result == RESULTS.successful, f"{name}: {RESULTS[result]}"
             close(x, MATRICES[name](matrix), vectors[name])
@@ -157,7 +159,9 @@ def obeys_laws(draw, factorisations):
 
         batch = jnp.stack([jnp.asarray(matrix), 2 * jnp.asarray(matrix)])
         if "unit_diagonal" not in repr(tags):
-            for x, A, b in zip(jax.jit(jax.vmap(one))(batch, vectors[:2]), batch, vectors):
+            for x, A, b in zip(
+                jax.jit(jax.vmap(one))(batch, vectors[:2]), batch, vectors
+            ):
                 close(x, np.asarray(A), b)
 
     return check

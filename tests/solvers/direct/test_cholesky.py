@@ -90,4 +90,6 @@ def test_slogdet(draw, dtype):
             sign, logabs = slogdet_of(state)
             wanted = np.linalg.slogdet(A)
             np.testing.assert_allclose(sign, wanted[0], atol=1e-5)
-            np.testing.assert_allclose(logabs, wanted[1], atol=1e3 * np.finfo(dtype).eps)
+            np.testing.assert_allclose(
+                logabs, wanted[1], atol=1e3 * np.finfo(dtype).eps
+            )

@@ -120,10 +120,20 @@ def test_success_means_small_backward_error(
         scipy.linalg.toeplitz([2, -1] + [0] * 48),
         growth(20),
     ],
-    ids=["Hilbert 12", "Hilbert 5", "Pascal", "Vandermonde", "triu", "Poisson", "growth"],
+    ids=[
+        "Hilbert 12",
+        "Hilbert 5",
+        "Pascal",
+        "Vandermonde",
+        "triu",
+        "Poisson",
+        "growth",
+    ],
 )
 @pytest.mark.parametrize("solver", [LU(), QR()], ids=["LU", "QR"])
-def test_classics_are_accurate_or_reported(draw, run, backward_error, dtype, solver, matrix):
+def test_classics_are_accurate_or_reported(
+    draw, run, backward_error, dtype, solver, matrix
+):
     matrix = matrix.astype(dtype)
     b = draw(dtype, len(matrix))
     x, result, _ = run(solver, matrix, b)

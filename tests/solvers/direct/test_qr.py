@@ -57,7 +57,9 @@ def test_column_scales_do_no_harm(draw, run, dtype):
     x, result, _ = run(QR(), A * scale, b)
     assert result == "successful"
     wanted = np.linalg.lstsq(A, b)[0]
-    np.testing.assert_allclose(x * scale, wanted, rtol=0, atol=100 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(
+        x * scale, wanted, rtol=0, atol=100 * np.finfo(dtype).eps
+    )
 
 
 def test_near_the_largest_float(draw, run, dtype):
@@ -112,7 +114,10 @@ def test_damped_laws(obeys_laws, draw, dtype):
     solver = QR(damp=0.5)
     operator = MatrixLinearOperator(jnp.asarray(A))
     state = solver.init(operator, {})
-    for change, matrix in ((lambda s: s, A), (lambda s: solver.transpose(s, {})[0], A.T)):
+    for change, matrix in (
+        (lambda s: s, A),
+        (lambda s: solver.transpose(s, {})[0], A.T),
+    ):
         b = draw(dtype, len(matrix))
         x, _, _ = solver.compute(change(state), jnp.asarray(b), {})
         np.testing.assert_allclose(
@@ -149,7 +154,9 @@ def test_many_vectors_share_the_reflectors(draw):
     def sizes(jaxpr):
         for equation in jaxpr.eqns:
             yield from (v.aval.size for v in equation.outvars)
-            for inner in jax.tree.leaves(equation.params, is_leaf=lambda p: hasattr(p, "eqns")):
+            for inner in jax.tree.leaves(
+                equation.params, is_leaf=lambda p: hasattr(p, "eqns")
+            ):
                 if hasattr(inner, "eqns"):
                     yield from sizes(inner)
 

@@ -22,6 +22,8 @@ known of the rank makes terms vanish:
 So the tangent costs one solve for square operators, two for others of full rank, three
 where the rank is not known. If A has no tangent it costs one. r costs a product. A
 derivative of dx is the derivative of this code: x, r and z are solutions themselves.
+
+All this is of the exact x: the derivative of a solve that failed is NaN.
 """
 
 from collections.abc import Sequence
@@ -33,6 +35,7 @@ import jax.tree_util as jtu
 from jax.interpreters import ad
 from jaxtyping import Array, PyTree
 from lx_operators import AbstractLinearOperator, TangentLinearOperator
+from lx_solvers import RESULTS
 
 from ._method import (
     Problem,
@@ -47,6 +50,7 @@ from ._primitive import (
     OnFailure,
     Spec,
     linear_solve_p,
+    nan,
     solve,
 )
 
@@ -119,7 +123,10 @@ def _jvp(
     size = spec.solution.num_leaves
 
     def rule(
-        primals: Sequence[Array], solution: Sequence[Array], moving: Sequence[Array]
+        primals: Sequence[Array],
+        solution: Sequence[Array],
+        result: Array,
+        moving: Sequence[Array],
     ) -> list[Array]:
         problem, vector = spec.static.join(primals)
         each = iter(moving)
@@ -134,17 +141,27 @@ def _jvp(
             _instantiated(vector_tangent, vector),
             DERIVATIVE_FAILURE[spec.on_failure],
         )
+        if spec.on_failure != "raise":
+            dx = _nan_if_failed(dx, result)
         return jtu.tree_leaves(dx)
 
     def axes(batch: Batch) -> Any:
         moving = [axis for axis, yes in zip(batch.axes, given) if yes]
-        return list(batch.axes), [0] * size, moving
+        return list(batch.axes), [0] * size, 0, moving
 
     moving = [tangent for tangent, yes in zip(tangents, given) if yes]
-    dx = spec.batched(rule, axes)(list(primals), out[:size], moving)
+    dx = spec.batched(rule, axes)(list(primals), out[:size], out[size], moving)
     # How a solve went has no derivative.
     rest = (ad.Zero(jax.typeof(x).to_tangent_aval()) for x in out[size:])
     return out, [*dx, *rest]
+
+
+def _nan_if_failed(dx: PyTree[Array], result: Array) -> PyTree[Array]:
+    """dx, or NaN: as a product, whose transpose is NaN as well."""
+    successful = result == jtu.tree_leaves(RESULTS.successful)[0]
+    return jtu.tree_map(
+        lambda x: x * jnp.where(successful, jnp.ones((), x.dtype), nan(x.dtype)), dx
+    )
 
 
 def _instantiated(tangent: PyTree, primal: PyTree[Array]) -> PyTree[Array] | None:

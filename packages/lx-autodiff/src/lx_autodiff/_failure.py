@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import equinox as eqx
 import jax.numpy as jnp
+import jax.tree_util as jtu
 from jaxtyping import Array, PyTree
 from lx_operators.internal import summary
 from lx_solvers import RESULTS, Solution
@@ -47,6 +48,8 @@ def raise_on_failure(
     value: PyTree[Array], result: RESULTS, operator: Any, solver: Any, stage: Stage
 ) -> PyTree[Array]:
     """`value`, whose computation raises at run time if the solve failed."""
+    if not jtu.tree_leaves(value):  # no array to hang the error on
+        return value
     texts = [_message(name, operator, solver, stage, "") for name in _NAMES]
     hits = [result == getattr(RESULTS, name) for name in _NAMES]
     index = sum(i * hit.astype(jnp.int32) for i, hit in enumerate(hits))

@@ -3,9 +3,11 @@
 from typing import Any
 
 import equinox as eqx
+import jax.numpy as jnp
 from lx_operators import IdentityLinearOperator
-from lx_operators.internal import Frozen, freeze
+from lx_operators.internal import Frozen, common_dtype, complex_to_real_dtype, freeze
 from lx_solvers import RESULTS, AbstractLinearSolver
+from lx_solvers.internal import slogdet_of
 
 
 class IdentityState(eqx.Module):
@@ -35,3 +37,14 @@ class Identity(AbstractLinearSolver[IdentityState]):
 
     def assume_full_rank(self) -> bool:
         return True
+
+
+def solver_for(operator: Any, solver: AbstractLinearSolver) -> AbstractLinearSolver:
+    """`solver`, but for identities."""
+    return Identity() if isinstance(operator, IdentityLinearOperator) else solver
+
+
+@slogdet_of.register
+def _(state: IdentityState):
+    dtype = common_dtype(state.input_structure.leaves, state.output_structure.leaves)
+    return jnp.ones((), dtype), jnp.zeros((), complex_to_real_dtype(dtype))

@@ -6,6 +6,7 @@ from lx_operators import AbstractLinearOperator, FunctionLinearOperator
 from lx_operators.internal import inverse_tags, known
 from lx_solvers import AbstractLinearSolver, AutoLinearSolver
 
+from ._identity import solver_for
 from ._linear_solve import check_solve, linear_solve
 from ._partition import stop_gradient
 
@@ -44,6 +45,7 @@ def invert(
     """
     check_solve(operator, solver)
     options = {} if options is None else options
+    solver = solver_for(operator, solver)
     state = solver.init(*stop_gradient((operator, options)))
 
     def solve(vector):

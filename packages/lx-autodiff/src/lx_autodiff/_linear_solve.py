@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, ArrayLike, PyTree
-from lx_operators import AbstractLinearOperator, IdentityLinearOperator
+from lx_operators import AbstractLinearOperator
 from lx_operators.internal import (
     Structure,
     common_dtype,
@@ -21,7 +21,7 @@ from lx_operators.internal import (
 from lx_solvers import RESULTS, AbstractLinearSolver, AutoLinearSolver, Solution
 
 from ._failure import raise_now, raise_on_failure
-from ._identity import Identity
+from ._identity import Identity, solver_for
 from ._method import Adjoint, Method, Problem, prepare
 from ._partition import Sealed, Static, is_traced, split, stop_gradient
 from ._primitive import OnFailure, solve
@@ -89,8 +89,8 @@ def linear_solve(
     Raises:
         ValueError: `operator` is no operator, `vector` does not fit it, or the solver
             does not handle it.
-        EquinoxRuntimeError: the solve failed, and `throw` is true (inside a plain
-            `jax.jit`, JAX wraps it).
+        EquinoxRuntimeError: the solve failed, and `throw` is true (within a
+            transformation of JAX's outside `equinox.filter_jit`, JAX wraps it).
 
     ```python
     operator = lx.MatrixLinearOperator(jnp.array([[2.0, 1.0], [1.0, 3.0]]))
@@ -102,10 +102,12 @@ def linear_solve(
     options = {} if options is None else options
     wanted = operator.out_structure()
     if rhs_axis is not None:
+        _check_axis(operator, rhs_axis)
         wanted = _with_axis(wanted, vector, rhs_axis)
     vector = conform(vector, wanted, "`vector`")
-    if isinstance(operator, IdentityLinearOperator):
-        solver, adjoint_solver, adjoint_options = Identity(), None, None
+    solver = solver_for(operator, solver)
+    if isinstance(solver, Identity):  # a state of another solver is not needed
+        state, adjoint_solver, adjoint_options = NO_STATE, None, None
     adjoint = None
     if adjoint_solver is not None or adjoint_options is not None:
         adjoint = Adjoint(adjoint_solver or solver, adjoint_options or {})
@@ -144,7 +146,7 @@ def _solve(call: _Call, *arrays: Array):
 def _solve_arrays(call: _Call, static: Static, *arrays: Array):
     operator, vector, solver, options, state, adjoint = static.join(arrays)
     options = stop_gradient(options)
-    operator = _widened(operator, common_dtype(vector), state)
+    operator = _widened(operator, vector, state)
     if state is NO_STATE:
         method = prepare(operator, solver, options)
     else:
@@ -155,11 +157,24 @@ def _solve_arrays(call: _Call, static: Static, *arrays: Array):
         value, result, stats = one(vector)
     else:
         axis = call.rhs_axis
-        out_axes = (axis, 0, 0)
-        value, result, stats = jax.vmap(one, in_axes=axis, out_axes=out_axes)(vector)
+        size = next((x.shape[axis] for x in jtu.tree_leaves(vector)), 0)
+        many = jax.vmap(one, in_axes=axis, out_axes=(axis, 0, 0), axis_size=size)
+        value, result, stats = many(vector)
     kept, static = split(method.state)
     failed = jnp.any(result != RESULTS.successful)
     return value, result, stats, kept, Sealed(static), failed
+
+
+def _check_axis(operator: AbstractLinearOperator, axis: int) -> None:
+    structures = operator.out_structure(), operator.in_structure()
+    for leaf in jtu.tree_leaves(structures):
+        ndim = len(leaf.shape) + 1
+        if not -ndim <= axis < ndim:
+            raise ValueError(
+                f"`rhs_axis={axis}` is no axis of every leaf: a leaf {describe(leaf)} "
+                f"of the operator's structures has {ndim} axes with the right-hand "
+                "sides in it. Use 0 or -1, which all leaves have."
+            )
 
 
 def _with_axis(structure: Structure, vector: PyTree, axis: int) -> Structure:
@@ -167,14 +182,16 @@ def _with_axis(structure: Structure, vector: PyTree, axis: int) -> Structure:
     sizes = {
         jnp.shape(leaf)[axis] for leaf in jtu.tree_leaves(vector) if _has(leaf, axis)
     }
-    if len(sizes) != 1 and jtu.tree_leaves(structure):
+    if not jtu.tree_leaves(structure):
+        return structure
+    if len(sizes) != 1:
         raise ValueError(
             f"with `rhs_axis={axis}` every leaf of `vector` must have the right-hand "
             f"sides along its axis {axis}, but `vector` has structure "
             f"{describe(structure_of(vector))} and the operator's output "
             f"{describe(structure)}."
         )
-    (size,) = sizes or {0}
+    (size,) = sizes
 
     def insert(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         shape = list(leaf.shape)
@@ -189,10 +206,18 @@ def _has(leaf: Any, axis: int) -> bool:
 
 
 def _widened(
-    operator: AbstractLinearOperator, dtype: Any, state: Any
+    operator: AbstractLinearOperator, vector: PyTree[Array], state: Any
 ) -> AbstractLinearOperator:
-    """The operator between dtypes as wide as the vector's, real if it was real."""
-    if is_real(operator.out_structure()):
+    """The operator between dtypes as wide as the vector's, real if it was real; itself,
+    if its own mixture of single and double precision is the vector's."""
+    wanted = operator.out_structure()
+    leaves = jtu.tree_leaves((wanted, operator.in_structure()))
+    dtypes = [leaf.dtype for leaf in jtu.tree_leaves(wanted)]
+    fits = dtypes == [leaf.dtype for leaf in jtu.tree_leaves(vector)]
+    if fits and len({leaf.dtype.kind == "c" for leaf in leaves}) == 1:
+        return operator
+    dtype = common_dtype(vector)
+    if is_real(wanted):
         dtype = complex_to_real_dtype(dtype)
     wide = promoted(operator, dtype)
     if wide is not operator and state is not NO_STATE:

@@ -21,6 +21,7 @@ class Static(NamedTuple):
     treedef: Any
     leaves: tuple[Any, ...]  # None where an array belongs
     dynamic: tuple[bool, ...]  # where arrays belong
+    numbers: tuple[str, ...]  # as text: 1 == True == 1.0 and 0.0 == -0.0 elsewhere
 
     def join(self, arrays: Sequence[Any]) -> Any:
         """The pytree again, with these arrays."""
@@ -42,12 +43,18 @@ def split(tree: Any) -> tuple[list[Any], Static]:
     """A pytree's arrays, in order, and the rest."""
     leaves, treedef = jtu.tree_flatten(tree)
     dynamic = tuple(isinstance(leaf, _ARRAYS) for leaf in leaves)
-    arrays = [jnp.asarray(leaf) for leaf, yes in zip(leaves, dynamic) if yes]
+    arrays = [_array(leaf) for leaf, yes in zip(leaves, dynamic) if yes]
     rest = tuple(None if yes else leaf for leaf, yes in zip(leaves, dynamic))
-    return arrays, Static(treedef, rest, dynamic)
+    numbers = tuple(repr(leaf) for leaf in rest if isinstance(leaf, _NUMBERS))
+    return arrays, Static(treedef, rest, dynamic, numbers)
+
+
+def _array(leaf: Any) -> jax.Array:
+    return leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
 
 
 _ARRAYS = (jax.Array, np.ndarray, np.generic)
+_NUMBERS = (bool, int, float, complex)
 
 
 @jtu.register_static

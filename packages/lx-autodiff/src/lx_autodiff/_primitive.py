@@ -96,13 +96,13 @@ def _evaluate(spec: Spec, *arrays: Array) -> tuple[PyTree[Array], RESULTS, Any]:
     result = _judged(value, vector, result)
     failed = result != RESULTS.successful
     if spec.on_failure == "nan":
-        value = jtu.tree_map(lambda x: jnp.where(failed, _nan(x.dtype), x), value)
+        value = jtu.tree_map(lambda x: jnp.where(failed, nan(x.dtype), x), value)
     if spec.on_failure == "raise":
         value = raise_on_failure(value, result, problem.operator, solver, spec.stage)
     return value, result, jtu.tree_map(jnp.asarray, stats)
 
 
-def _nan(dtype: Any) -> Array:
+def nan(dtype: Any) -> Array:
     return jnp.asarray(jnp.nan, dtype)
 
 

@@ -2,7 +2,8 @@
 
 With A nonsingular, d log det A = tr(A⁻¹ dA) (Jacobi), whose real part is the derivative
 of log|det A| and whose imaginary part turns the sign. Of triangular operators only the
-diagonals enter; of others A⁻¹ is formed, by n solves with the factors that are there.
+diagonals enter (a unit one does not move); of others A⁻¹ is formed, by n solves with
+the factors that are there.
 """
 
 import functools
@@ -15,6 +16,7 @@ from lx_operators import (
     AbstractLinearOperator,
     TangentLinearOperator,
     diagonal,
+    has_unit_diagonal,
     is_lower_triangular,
     is_upper_triangular,
 )
@@ -50,7 +52,7 @@ def slogdet(
     Args:
         operator: a square operator of matrix shape `[n, n]`.
         solver: whose factors to use: `LU`, `QR`, `Cholesky`, `Triangular`, `Diagonal`,
-            `Tridiagonal`, `SVD`, `PivotedQR`, `Eigh`, or the automatic choice.
+            `Tridiagonal`, `Eigh`, `Refined` of these, or the automatic choice.
         options: as in `linear_solve`.
         state: of an earlier solve with this operator and solver, to share its factors.
 
@@ -140,10 +142,12 @@ def _slogdet_jvp(static: Static, primals: Any, tangents: Any) -> Any:
 def _trace(problem: Problem, tangent: TangentLinearOperator) -> Inexact[Array, ""]:
     """tr(A⁻¹ dA)."""
     operator = problem.operator
-    if is_lower_triangular(operator) or is_upper_triangular(operator):
-        return jnp.sum(diagonal(tangent) / diagonal(operator))
     structure = operator.out_structure()
     dtype = common_dtype(operator.in_structure(), structure)
+    if is_lower_triangular(operator) or is_upper_triangular(operator):
+        if has_unit_diagonal(operator):
+            return jnp.zeros((), dtype)
+        return jnp.sum(diagonal(tangent) / diagonal(operator))
 
     def column(unit: Array) -> Array:
         x, _, _ = solve(problem, unravel(unit, structure), "nan", "tangent")

@@ -17,6 +17,7 @@ def _transpose(
     cotangents: Sequence[Any], *operands: Any, spec: Spec
 ) -> list[Array | None]:
     linear = [ad.is_undefined_primal(operand) for operand in operands]
+    _check_linear(linear, spec)
     known = [operand for operand, yes in zip(operands, linear) if not yes]
     cotangents = [
         ad.instantiate_zeros(ct) for ct in cotangents[: spec.solution.num_leaves]
@@ -38,6 +39,15 @@ def _transpose(
         rule = _batched(rule, batch, linear, len(cotangents))
     out = iter(rule(known, cotangents))
     return [next(out) if yes else None for yes in linear]
+
+
+def _check_linear(linear: list[bool], spec: Spec) -> None:
+    problem, _ = spec.static.join_tangents(linear)
+    if any(jtu.tree_leaves(problem)):
+        raise ValueError(
+            "a solve is linear in `vector` alone: it cannot be transposed with respect "
+            "to its operator. Apply `jax.vjp` instead of `jax.linear_transpose`."
+        )
 
 
 def _batched(rule, batch, linear: list[bool], size: int):

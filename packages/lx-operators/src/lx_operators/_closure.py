@@ -40,6 +40,8 @@ class Closure(eqx.Module):
         arrays = [leaf for leaf in leaves if _is_array(leaf)]
         arrays = vary(arrays, self.axes)
         flat = jaxpr_as_fun(ClosedJaxpr(self.jaxpr, self.consts))(*arrays)
+        # A constant comes out of a jaxpr as what it was written as, and weakly typed.
+        flat = [jnp.asarray(y, leaf.dtype) for y, leaf in zip(flat, self.out.leaves)]
         return jtu.tree_unflatten(self.out.treedef, flat)
 
     def _fits(self, leaves: list[Any]) -> bool:

@@ -72,8 +72,9 @@ def is_real(*structures: Structure) -> bool:
 
 
 def is_complex(structure: Structure) -> bool:
-    """Whether every leaf is complex."""
-    return all(leaf.dtype.kind == "c" for leaf in jtu.tree_leaves(structure))
+    """Whether there are leaves, and all are complex."""
+    leaves = jtu.tree_leaves(structure)
+    return bool(leaves) and all(leaf.dtype.kind == "c" for leaf in leaves)
 
 
 def same_shapes(a: Structure, b: Structure) -> bool:

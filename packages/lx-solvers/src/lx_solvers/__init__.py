@@ -14,15 +14,24 @@ from .direct.triangular import Triangular
 from .direct.tridiagonal import Tridiagonal
 from .krylov.bicgstab import BiCGStab
 from .krylov.cg import CG
+from .krylov.fgmres import FGMRES
 from .krylov.gmres import GMRES
+from .krylov.lsmr import LSMR
+from .krylov.lsqr import LSQR
+from .krylov.minres import MINRES
+from .wrappers.normal import Normal, NormalCG
 from .wrappers.refined import Refined
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CG",
+    "FGMRES",
     "GMRES",
+    "LSMR",
+    "LSQR",
     "LU",
+    "MINRES",
     "QR",
     "RESULTS",
     "SVD",
@@ -32,6 +41,8 @@ __all__ = [
     "Cholesky",
     "Diagonal",
     "Eigh",
+    "Normal",
+    "NormalCG",
     "PivotedQR",
     "Refined",
     "Solution",

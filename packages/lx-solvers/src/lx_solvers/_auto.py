@@ -87,7 +87,7 @@ class AutoLinearSolver(AbstractLinearSolver[AutoState]):
 
     | `well_posed` | chosen, the first that fits |
     |---|---|
-    | `True` | square only: diagonal, tridiagonal, triangular, semidefinite (Cholesky), LU |
+    | `True` | square: diagonal, tridiagonal, triangular, semidefinite (Cholesky), LU |
     | `False` | diagonal with zeros allowed, else rank-revealing (pivoted QR) |
     | `None` | not square: QR; else as `True`, a diagonal with zeros allowed |
 
@@ -111,14 +111,15 @@ class AutoLinearSolver(AbstractLinearSolver[AutoState]):
     def __check_init__(self):
         if self.well_posed not in (True, False, None):
             raise ValueError(
-                f"`well_posed` must be True, False or None, but got {self.well_posed!r}."
+                "`well_posed` must be True, False or None, but got "
+                f"{self.well_posed!r}."
             )
 
     def _row(self, operator: AbstractLinearOperator) -> Row:
         if self.well_posed is True and _rectangular(operator):
             raise ValueError(
-                "`AutoLinearSolver(well_posed=True)` solves square systems only, but the "
-                f"operator's matrix is {operator.out_size()} by {operator.in_size()}: "
+                "`AutoLinearSolver(well_posed=True)` solves square systems only, but "
+                f"the operator's matrix is {operator.out_size()} by {operator.in_size()}: "
                 f"{operator!r}. For least-squares or minimum-norm solutions use "
                 "`AutoLinearSolver(well_posed=None)`, which assumes full rank, or "
                 "`AutoLinearSolver(well_posed=False)`, which does not."

@@ -15,9 +15,9 @@ def check_square(operator: AbstractLinearOperator, solver: str) -> None:
     m, n = operator.out_size(), operator.in_size()
     if m != n:
         raise ValueError(
-            f"`{solver}` solves square systems only, but the operator's matrix is {m} by "
-            f"{n}: {operator!r}. For least-squares and minimum-norm solutions use `QR`, "
-            "`LSMR` or `AutoLinearSolver(well_posed=None)`."
+            f"`{solver}` solves square systems only, but the operator's matrix is {m} "
+            f"by {n}: {operator!r}. For least-squares and minimum-norm solutions use "
+            "`QR`, `LSMR` or `AutoLinearSolver(well_posed=None)`."
         )
 
 
@@ -27,7 +27,7 @@ def check_state(state: Any, kind: type, solver: str) -> None:
         raise ValueError(
             f"`state` must be what `{solver}.init` returned, but got a value of type "
             f"`{type(state).__name__}`; build it with "
-            "`state = solver.init(operator, options)` from the solver that is to use it."
+            "`state = solver.init(operator, options)` from the solver that will use it."
         )
 
 

@@ -5,19 +5,19 @@ how a loop ends, first guesses, preconditioners, statistics.
 
     norm(|rᵢ| / (atol + rtol · max(|bᵢ|, floor · |b|∞))) ≤ 1
 
-with |b|∞ taken over the leaf that bᵢ stands in (over all of b if that leaf is zero). The
-`floor` is what makes zeros, or very small elements, of b harmless when `atol` is zero:
-they are judged beside the largest of their leaf. It starts at 10⁻³, so that the test is
-elementwise for all but the smallest elements; where rounding keeps these from it, that
-is, where the true residual stops decreasing, it rises to 1, and the test is normwise
-(`review`). The same test, with the solution instead of b, is asked of the last update. A
-NaN passes no test.
+with |b|∞ taken over the leaf that bᵢ stands in (over all of b if that leaf is zero).
+The `floor` is what makes zeros, or very small elements, of b harmless when `atol` is
+zero: they are judged beside the largest of their leaf. It starts at 10⁻³, so that the
+test is elementwise for all but the smallest elements; where rounding keeps these from
+it, that is, where the true residual stops decreasing, it rises to 1, and the test is
+normwise (`review`). The same test, with the solution instead of b, is asked of the last
+update. A NaN passes no test.
 
-**The claim.** `converged` is said only of a residual that was computed as b - A x. Every
-loop has a pass for that, which shares the one product in the loop's body.
+**The claim.** `converged` is said only of a residual that was computed as b - A x.
+Every loop has a pass for that, which shares the one product in the loop's body.
 
-**The scale.** b is divided by a power of two near its largest element, hence exactly, and
-products by one near the operator's norm, once that is seen. So nothing overflows or
+**The scale.** b is divided by a power of two near its largest element, hence exactly,
+and products by one near the operator's norm, once that is seen. So nothing overflows or
 underflows that need not, and a solve takes the same steps at every scale.
 """
 
@@ -26,7 +26,6 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
@@ -55,8 +54,8 @@ def check_tolerances(
         known = _known(value)
         if known is not None and not known >= 0:
             raise ValueError(
-                f"`{name}` of `{solver}` must not be negative, but got {value}; use 0 to "
-                "leave this tolerance out."
+                f"`{name}` of `{solver}` must not be negative, but got {value}; use 0 "
+                "to leave this tolerance out."
             )
     if max_steps is None and _known(rtol) == 0 and _known(atol) == 0:
         raise ValueError(
@@ -112,7 +111,9 @@ class Goal(NamedTuple):
                 where(leaf == 0, 0, jnp.abs(leaf) / unit)
                 for leaf, unit in zip(space.leaves(array), scale, strict=True)
             ]
-            worst = relative if worst is None else list(map(jnp.maximum, worst, relative))
+            worst = (
+                relative if worst is None else list(map(jnp.maximum, worst, relative))
+            )
         return once(self.norm(jtu.tree_unflatten(space.structure.treedef, worst)))
 
 
@@ -294,7 +295,7 @@ def advance(
     """
     steps, _, _, _, _, best, misses = last.counts
     check, claimed, relaxed = last.check, last.claimed, last.relaxed
-    steps = steps + where(check, 0, 1)
+    steps = steps + (~check).astype(jnp.int32)
     close = (ratio <= 1) & ~goal.fixed
 
     size = binade(ratio)
@@ -308,7 +309,10 @@ def advance(
         (~finite & (steps <= 1), Exit.nonfinite),
         (~finite & ~goal.fixed, Exit.breakdown),
         (broken & ~goal.fixed, failure),
-        (check & ~goal.fixed & (stagnant | (stalled & relaxed & claimed)), Exit.stagnated),
+        (
+            check & ~goal.fixed & (stagnant | (stalled & relaxed & claimed)),
+            Exit.stagnated,
+        ),
         ((steps >= limit) & ~check_next, Exit.tired),
     )
     return Course(
@@ -339,8 +343,9 @@ def first_guess(options: Options, space: Space, solver: str) -> PyTree[Array] | 
     wanted = space.structure.thaw()
     if not same_shapes(structure_of(y0), wanted):
         raise ValueError(
-            f"the option 'y0' of `{solver}` has structure {describe(structure_of(y0))}, "
-            f"but the operator's input structure {describe(wanted)} is wanted."
+            f"the option 'y0' of `{solver}` has structure "
+            f"{describe(structure_of(y0))}, but the operator's input structure "
+            f"{describe(wanted)} is wanted."
         )
     return space.ravel(y0)
 
@@ -353,7 +358,9 @@ def preconditioner(
     if M is None:
         return None
     if not isinstance(M, AbstractLinearOperator):
-        hint = "; wrap it as `MatrixLinearOperator(array)`" if hasattr(M, "shape") else ""
+        hint = (
+            "; wrap it as `MatrixLinearOperator(array)`" if hasattr(M, "shape") else ""
+        )
         raise ValueError(
             f"the option 'preconditioner' of `{solver}` must be a linear operator, but "
             f"got a value of type `{type(M).__name__}`{hint}."
@@ -395,11 +402,13 @@ def solution(x: Array, unit: Array, course: Course, space: Space) -> PyTree[Arra
     return space.solution(where(course.exit == Exit.nonfinite, jnp.nan, x))
 
 
-class Monitor(eqx.Module):
+class Monitor:
     """Residual history and progress; of no cost when neither is asked for."""
 
-    length: int = eqx.field(static=True)
-    progress: bool = eqx.field(static=True)
+    def __init__(self, history: int | bool, progress: bool, limit: int, name: str):
+        # `history=True` is room for every step
+        self.length = limit + 1 if history is True else int(history)
+        self.bar = _Bar(name, limit) if progress else None
 
     def start(
         self, course: Course, residual: Callable[[], Array], space: Space
@@ -414,30 +423,47 @@ class Monitor(eqx.Module):
         self, history: Array | None, course: Course, residual: Callable[[], Array]
     ) -> Array | None:
         """The history with the residual after the steps so far."""
-        if not self.length and not self.progress:
-            return history
+        if history is None and self.bar is None:
+            return None
         value = residual()
-        if self.progress:
-            jax.debug.callback(_report, course.num_steps, value)
+        if self.bar is not None:
+            jax.debug.callback(self.bar.show, course.num_steps, value)
         if history is None:
             return None
         return history.at[course.num_steps].set(value, mode="drop")
 
+    def stats(self, end: Any, max_steps: int, **more: Any) -> dict[str, Any]:
+        """The statistics of a loop that ended so."""
+        if self.bar is not None:
+            jax.debug.callback(self.bar.close, end.course.num_steps)
+        stats = {"num_steps": end.course.num_steps, "max_steps": max_steps, **more}
+        if end.history is not None:
+            stats["residuals"] = end.history
+        return stats
 
-def _report(num_steps: Any, residual: Any) -> None:
-    raise NotImplementedError
 
+class _Bar:
+    """A progress bar on the host, made anew for each run of a compiled solve."""
 
-def monitor(history: int | bool, progress: bool, limit: int) -> Monitor:
-    """What is to be recorded: `history=True` is room for every step."""
-    length = limit + 1 if history is True else int(history)
-    return Monitor(length, progress)
+    def __init__(self, name: str, total: int):
+        try:
+            from tqdm.auto import tqdm
+        except ImportError:
+            raise ImportError(
+                "`progress=True` needs tqdm, which comes with the extra `progress`: "
+                "`pip install 'lx-solvers[progress]'`."
+            ) from None
+        self.make = lambda: tqdm(desc=name, total=int(total), unit="step")
+        self.bar = None
 
+    def show(self, num_steps: Any, residual: Any) -> None:
+        """Called after each pass."""
+        self.bar = self.make() if self.bar is None else self.bar
+        self.bar.set_postfix_str(f"residual {float(residual):.2e}", refresh=False)
+        self.bar.update(max(int(num_steps) - self.bar.n, 0))
 
-def statistics(
-    num_steps: Array, max_steps: int, history: Array | None, **more: Any
-) -> dict[str, Any]:
-    stats = {"num_steps": num_steps, "max_steps": max_steps, **more}
-    if history is not None:
-        stats["residuals"] = history
-    return stats
+    def close(self, num_steps: Any) -> None:
+        """Called at the end."""
+        if self.bar is not None:
+            self.bar.close()
+        self.bar = None

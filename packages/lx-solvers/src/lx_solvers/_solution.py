@@ -39,8 +39,8 @@ class RESULTS(eqx.Enumeration):
     )
     unstable = (
         "Rounding errors grew so much in the factorisation that the solution would be "
-        "worthless, although the operator need not be singular. Use `Refined(LU())`, or "
-        "`QR`, whose factorisation is stable."
+        "worthless, although the operator need not be singular. Use `Refined(LU())`, "
+        "or `QR`, whose factorisation is stable."
     )
 
 
@@ -54,4 +54,4 @@ class Solution(eqx.Module):
     stats: dict[str, PyTree[ArrayLike]]
     """What the solver has to tell: step counts, ranks, norms."""
     state: PyTree[Any]
-    """What `solver.init` returned: pass it to a further solve with the same operator."""
+    """What `solver.init` returned: pass it to further solves with the operator."""

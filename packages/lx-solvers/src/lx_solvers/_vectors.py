@@ -156,7 +156,7 @@ def product(operator: AbstractLinearOperator) -> Product:
 
 
 def once(x: Array) -> Array:
-    """A scalar that is computed before those that depend on it, and not in each of them."""
+    """A scalar that is computed before what depends on it, and not in each of that."""
     return jax.lax.optimization_barrier(x)
 
 

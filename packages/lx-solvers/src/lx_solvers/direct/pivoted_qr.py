@@ -87,7 +87,9 @@ class PivotedQR(AbstractLinearSolver[_PivotedQRState]):
             rows = state.rows.astype(b.dtype)
             m = rows.size
             if not adjoint:  # P Z T⁻ᴴ Qᴴ b
-                c = jnp.matmul(Q[len(Q) - m :].T.conj(), b / rows, precision=dense.HIGHEST)
+                c = jnp.matmul(
+                    Q[len(Q) - m :].T.conj(), b / rows, precision=dense.HIGHEST
+                )
                 y = dense.triangular(
                     T, jnp.where(counts, c, 0), lower=False, adjoint=True
                 )

@@ -1,7 +1,8 @@
 """What LSQR and LSMR share: Golub and Kahan's bidiagonalisation, and the convergence of
 least-squares problems.
 
-    β₁ u₁ = r₀,  α₁ v₁ = Aᴴ u₁,  βₖ₊₁ uₖ₊₁ = A vₖ - αₖ uₖ,  αₖ₊₁ vₖ₊₁ = Aᴴ uₖ₊₁ - βₖ₊₁ vₖ
+    β₁ u₁ = r₀,              α₁ v₁ = Aᴴ u₁,
+    βₖ₊₁ uₖ₊₁ = A vₖ - αₖ uₖ,  αₖ₊₁ vₖ₊₁ = Aᴴ uₖ₊₁ - βₖ₊₁ vₖ
 
 (Paige and Saunders 1982, eq. 3.1, doi:10.1145/355984.355989). The two methods differ in
 what they make of the numbers α and β; both then move x along a direction that is a
@@ -25,17 +26,16 @@ from lx_operators import AbstractLinearOperator
 from .._iteration import (
     Course,
     Exit,
+    Monitor,
     advance,
     begin,
     expected,
     first_guess,
-    monitor,
     outcome,
     peaks,
     preconditioner,
     scaled,
     solution,
-    statistics,
     step_limit,
 )
 from .._solution import RESULTS
@@ -69,8 +69,8 @@ class Numbers(Protocol):
         ...
 
     def step(self, β: Array, α: Array) -> tuple["Numbers", Array, Array]:
-        """With βₖ₊₁ and αₖ₊₁: what comes next; f of h̄ = h - f h̄; and the length φ of the
-        step along h̄ (along h, for a method that has no h̄)."""
+        """With βₖ₊₁ and αₖ₊₁: what comes next; f of h̄ = h - f h̄; and the length φ of
+        the step along h̄ (along h, for a method that has no h̄)."""
         ...
 
 
@@ -131,7 +131,7 @@ def least_squares(
     given = scaled(vector, Y, solver.rtol, solver.atol, solver.norm)
     goal, unit = given.goal, given.unit
     limit = step_limit(solver.max_steps, X)
-    observer = monitor(solver.history, solver.progress, limit)
+    observer = Monitor(solver.history, solver.progress, limit, name)
     A, AH = product(operator), product(operator.H)
     undamp = _same
     b, λ = given.b, jnp.asarray(solver.damp).astype(X.real_dtype)
@@ -145,7 +145,8 @@ def least_squares(
     conlim = jnp.asarray(solver.conlim).astype(X.real_dtype)
     conlim = where(conlim == 0, jnp.inf, jnp.minimum(conlim, 0.1 / X.eps))
 
-    # what a vector of the bidiagonalisation is worth, when there is no more than rounding
+    # what a vector of the bidiagonalisation is worth, when there is no more than
+    # rounding
     least = 8 * X.eps
 
     def step(s: _Loop) -> _Loop:
@@ -246,10 +247,9 @@ def least_squares(
     istop = where(norms.solved > 0, 1, 2)
     for code, number in _ISTOP.items():
         istop = where(exit == code, number, istop)
-    stats = statistics(
-        end.course.num_steps,
+    stats = observer.stats(
+        end,
         limit,
-        end.history,
         istop=where(given.zero, 0, istop).astype(jnp.int32),
         norm_r=norm2(undamp(end.r)) * unit,
         norm_Ar=kind(*end.numbers).normal * end.σ * unit,
@@ -290,8 +290,8 @@ def check_damping(damp: ArrayLike, conlim: ArrayLike, solver: str) -> None:
 def check_preconditioner(damp: ArrayLike, options: Options, solver: str) -> None:
     if options.get("preconditioner") is not None and not undamped(damp):
         raise ValueError(
-            f"`{solver}` takes damping or the option 'preconditioner', but not both: it "
-            "would damp the preconditioned unknowns, not the solution."
+            f"`{solver}` takes damping or the option 'preconditioner', but not both: "
+            "it would damp the preconditioned unknowns, not the solution."
         )
 
 

@@ -12,19 +12,18 @@ from lx_operators._norms import max_norm
 from .._checks import check_options, check_square, check_state
 from .._iteration import (
     Course,
+    Monitor,
     Norm,
     advance,
     begin,
     check_tolerances,
     conjugated,
     first_guess,
-    monitor,
     outcome,
     peaks,
     preconditioner,
     scaled,
     solution,
-    statistics,
     step_limit,
     transposed,
 )
@@ -41,24 +40,25 @@ class BiCGStabState(eqx.Module):
 class BiCGStab(AbstractLinearSolver[BiCGStabState]):
     """Stabilised biconjugate gradients, for square nonsingular operators.
 
-    van der Vorst 1992, doi:10.1137/0913035, with the preconditioner on the right. What is
-    not textbook: its two half steps are one and the same,
+    van der Vorst 1992, doi:10.1137/0913035, with the preconditioner on the right. What
+    is not textbook: its two half steps are one and the same,
 
         w = A M c,   a = ⟨d, r⟩ / ⟨d, w⟩,   x += a M c,   r -= a w,
 
-    with d = r̂ and c = r + β (p - ω v) in the first (then p = c, v = w, α = a), and with
-    d = w and c = r in the second (then ω = a). So the iteration may end after either.
-    Where an inner product is lost in rounding, it starts afresh from the true residual;
-    if that happens at once again, it has broken down. Before success is claimed, the
-    true residual is computed; if it does not pass, the iteration starts afresh.
+    with d = r̂ and c = r + β (p - ω v) in the first (then p = c, v = w, α = a), and
+    with d = w and c = r in the second (then ω = a). So the iteration may end after
+    either. Where an inner product is lost in rounding, it starts afresh from the true
+    residual; if that happens at once again, it has broken down. Before success is
+    claimed, the true residual is computed; if it does not pass, the iteration starts
+    afresh.
 
     A step is a half step: one product with the operator and one with the
     preconditioner, if any. A check is one more of each, and no step. Seven vectors are
     kept: b, x, r, r̂, p, v and the product.
 
-    A singular operator, or one with ⟨x, A x⟩ = 0 for all x, such as a skew-symmetric one,
-    ends in `breakdown` or `max_steps_reached`. As for `GMRES`, a consistent singular
-    system may be solved, and the solution need not be of least norm.
+    A singular operator, or one with ⟨x, A x⟩ = 0 for all x, such as a skew-symmetric
+    one, ends in `breakdown` or `max_steps_reached`. As for `GMRES`, a consistent
+    singular system may be solved, and the solution need not be of least norm.
 
     Args:
         rtol, atol: relative and absolute tolerance, of the residual beside b and of the
@@ -105,7 +105,7 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
         given = scaled(vector, Y, self.rtol, self.atol, self.norm)
         b, goal, unit = given.b, given.goal, given.unit
         limit = step_limit(self.max_steps, X)
-        observer = monitor(self.history, self.progress, limit)
+        observer = Monitor(self.history, self.progress, limit, "BiCGStab")
         A = product(state.operator)
         M = preconditioner(options, state.operator, "BiCGStab")
         M = (lambda c: c) if M is None else product(M)
@@ -183,7 +183,7 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
             history=observer.start(course, lambda: length * unit, X),
         )
         end = jax.lax.while_loop(lambda s: s.course.running, step, start)
-        stats = statistics(end.course.num_steps, limit, end.history)
+        stats = observer.stats(end, limit)
         x = solution(end.x, unit, end.course, X)
         return x, outcome(end.course, goal), stats
 

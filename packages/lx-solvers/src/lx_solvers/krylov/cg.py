@@ -17,19 +17,18 @@ from lx_operators._norms import max_norm
 from .._checks import check_options, check_square, check_state
 from .._iteration import (
     Course,
+    Monitor,
     Norm,
     advance,
     begin,
     check_tolerances,
     conjugated,
     first_guess,
-    monitor,
     outcome,
     peaks,
     preconditioner,
     scaled,
     solution,
-    statistics,
     step_limit,
     transposed,
 )
@@ -59,11 +58,12 @@ class CGState(eqx.Module):
 class CG(AbstractLinearSolver[CGState]):
     """Conjugate gradients, for Hermitian positive (or negative) definite operators.
 
-    Hestenes and Stiefel 1952, doi:10.6028/jres.049.044, with preconditioner as in Barrett
-    et al. 1994, fig. 2.5, doi:10.1137/1.9781611971538. What is not textbook: every
-    `stabilise_every` steps, and before success is claimed, the recurred residual is
-    replaced by the true one (van der Vorst and Ye 2000, doi:10.1137/S1064827599353865);
-    if it does not pass then, the iteration starts afresh from where it is.
+    Hestenes and Stiefel 1952, doi:10.6028/jres.049.044, with preconditioner as in
+    Barrett et al. 1994, fig. 2.5, doi:10.1137/1.9781611971538. What is not textbook:
+    every `stabilise_every` steps, and before success is claimed, the recurred residual
+    is replaced by the true one (van der Vorst and Ye 2000,
+    doi:10.1137/S1064827599353865); if it does not pass then, the iteration starts
+    afresh from where it is.
 
     A step is one product with the operator and one with the preconditioner, if any; a
     replacement is one more product with the operator, and no step. Five vectors are
@@ -113,7 +113,8 @@ class CG(AbstractLinearSolver[CGState]):
         every = self.stabilise_every
         if every is not None and every < 1:
             raise ValueError(
-                f"`stabilise_every` of `CG` must be at least 1, or None, but got {every}."
+                f"`stabilise_every` of `CG` must be None or at least 1, but got "
+                f"{every}."
             )
 
     def init(self, operator, options):
@@ -141,7 +142,7 @@ class CG(AbstractLinearSolver[CGState]):
         goal, unit = given.goal, given.unit
         limit = step_limit(self.max_steps, X)
         every = limit + 1 if self.stabilise_every is None else self.stabilise_every
-        observer = monitor(self.history, self.progress, limit)
+        observer = Monitor(self.history, self.progress, limit, "CG")
 
         A = signed(product(state.operator), state.sign)
         M = preconditioner(options, state.operator, "CG")
@@ -191,8 +192,10 @@ class CG(AbstractLinearSolver[CGState]):
         history = observer.start(course, lambda: norm2(b) * unit, X)
         one = jnp.ones((), X.real_dtype)
         start = _Loop(x, b, X.zeros(), one, course, history)
-        end = while_loop(lambda s: s.course.running, step, start, (state, vector, options))
-        stats = statistics(end.course.num_steps, limit, end.history)
+        end = while_loop(
+            lambda s: s.course.running, step, start, (state, vector, options)
+        )
+        stats = observer.stats(end, limit)
         x = solution(end.x, unit, end.course, X)
         return x, outcome(end.course, goal), stats
 

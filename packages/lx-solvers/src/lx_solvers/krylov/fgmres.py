@@ -30,19 +30,19 @@ class FGMRES(AbstractLinearSolver[FGMRESState]):
     """GMRES with a preconditioner that may change with each step, such as another
     iterative solver, for square nonsingular operators.
 
-    Saad 1993, doi:10.1137/0914028: the preconditioned basis is kept, and the solution put
-    together from it. For the rest see `GMRES`: the same loop runs. A step is one product
-    with the operator and one use of the preconditioner; a check, or the end of a cycle,
-    is one more product, and no step. `2 restart + 5` vectors are kept.
+    Saad 1993, doi:10.1137/0914028: the preconditioned basis is kept, and the solution
+    put together from it. For the rest see `GMRES`: the same loop runs. A step is one
+    product with the operator and one use of the preconditioner; a check, or the end of
+    a cycle, is one more product, and no step. `2 restart + 5` vectors are kept.
 
     Args:
         rtol, atol, norm, max_steps, restart, stagnation_iters, history, progress: as
             for `GMRES`.
 
-    Options: `preconditioner`: an operator that approximates the inverse; or any function
-    `(v, step) -> z` of a vector of the operator's input structure and of the number of
-    steps so far, linear or not. Of an operator the derivatives' solves use the transpose;
-    a function has none, they go without. `y0`, a first guess.
+    Options: `preconditioner`: an operator that approximates the inverse; or any
+    function `(v, step) -> z` of a vector of the operator's input structure and of the
+    number of steps so far, linear or not. Of an operator the derivatives' solves use
+    the transpose; a function has none, they go without. `y0`, a first guess.
 
     Raises:
         ValueError: negative tolerances; both zero without `max_steps`; an operator that

@@ -13,6 +13,7 @@ from .._checks import check_options, check_square, check_state
 from .._iteration import (
     Course,
     Exit,
+    Monitor,
     Norm,
     advance,
     begin,
@@ -20,13 +21,11 @@ from .._iteration import (
     conjugated,
     expected,
     first_guess,
-    monitor,
     outcome,
     peaks,
     preconditioner,
     scaled,
     solution,
-    statistics,
     step_limit,
     transposed,
 )
@@ -55,21 +54,22 @@ class GMRESState(eqx.Module):
 class GMRES(AbstractLinearSolver[GMRESState]):
     """Restarted GMRES, for square nonsingular operators.
 
-    Saad and Schultz 1986, doi:10.1137/0907058, with the preconditioner on the right (Saad
-    2003, alg. 9.5, doi:10.1137/1.9780898718003), so that the residual is that of the
-    system itself. What is not textbook: the basis is orthogonalised by two passes of
-    classical Gram-Schmidt (Giraud, Langou and Rozložník 2005,
-    doi:10.1016/j.camwa.2005.08.009), and where the recurred residual passes, the true one
-    is computed; if it does not pass, the cycle goes on as if nothing had been asked.
+    Saad and Schultz 1986, doi:10.1137/0907058, with the preconditioner on the right
+    (Saad 2003, alg. 9.5, doi:10.1137/1.9780898718003), so that the residual is that of
+    the system itself. What is not textbook: the basis is orthogonalised by two passes
+    of classical Gram-Schmidt (Giraud, Langou and Rozložník 2005,
+    doi:10.1016/j.camwa.2005.08.009), and where the recurred residual passes, the true
+    one is computed; if it does not pass, the cycle goes on as if nothing had been
+    asked.
 
     A step is one product with the operator and one with the preconditioner, if any; a
-    check, or the end of a cycle, is one more of each, and no step. `restart + 4` vectors
-    are kept: the basis, b, x and the product. The last update, which is to be within its
-    tolerance, is estimated from the solution's coordinates in the basis.
+    check, or the end of a cycle, is one more of each, and no step. `restart + 4`
+    vectors are kept: the basis, b, x and the product. The last update, which is to be
+    within its tolerance, is estimated from the solution's coordinates in the basis.
 
-    A singular operator ends in `singular` where the Krylov space shows it. It need not: a
-    consistent singular system may have a solution in the Krylov space of b. That one is
-    returned as success, its residual passes; but it need not be of least norm. For
+    A singular operator ends in `singular` where the Krylov space shows it. It need not:
+    a consistent singular system may have a solution in the Krylov space of b. That one
+    is returned as success, its residual passes; but it need not be of least norm. For
     singular operators use `LSMR` or a rank-revealing solver.
 
     Args:
@@ -121,7 +121,9 @@ class GMRES(AbstractLinearSolver[GMRESState]):
         check_state(state, GMRESState, "GMRES")
         M = preconditioner(options, state.operator, "GMRES")
         right = None if M is None else lambda v, step: product(M)(v)
-        return arnoldi(self, "GMRES", state.operator, right, vector, options, flexible=False)
+        return arnoldi(
+            self, "GMRES", state.operator, right, vector, options, flexible=False
+        )
 
     def transpose(self, state, options):
         return GMRESState(state.operator.T), transposed(options)
@@ -144,10 +146,10 @@ def check_cycle(restart: int, stagnation_iters: int, solver: str) -> None:
 class _Loop(NamedTuple):
     """b, x and r in units of `unit`; m steps in a cycle, of which j are made.
 
-    With H the Hessenberg matrix of the cycle and D a diagonal of powers of two, Q is the
-    product of the rotations that make it triangular, Q H = R D. So the least-squares
-    problem min ‖β e₁ - H y‖ is solved by R D y = β Q e₁, and its residual is the next
-    element of that right-hand side.
+    With H the Hessenberg matrix of the cycle and D a diagonal of powers of two, Q is
+    the product of the rotations that make it triangular, Q H = R D. So the
+    least-squares problem min ‖β e₁ - H y‖ is solved by R D y = β Q e₁, and its residual
+    is the next element of that right-hand side.
     """
 
     x: Array
@@ -184,7 +186,7 @@ def arnoldi(
     given = scaled(vector, Y, solver.rtol, solver.atol, solver.norm)
     b, goal, unit = given.b, given.goal, given.unit
     limit = step_limit(solver.max_steps, X)
-    observer = monitor(solver.history, solver.progress, limit)
+    observer = Monitor(solver.history, solver.progress, limit, name)
     A: Product = product(operator)
     y0 = first_guess(options, X, name)
     m = max(min(solver.restart, X.size), 1)
@@ -195,7 +197,9 @@ def arnoldi(
         """V y (or Z y), and which part of it the last step changed."""
         g = where(row < s.j, s.β.astype(X.dtype) * s.Q[:, 0], 0)[:m]
         last = where(row[:m] == s.j - 1, g, 0)
-        y = jax.lax.linalg.triangular_solve(s.R, jnp.stack([g, last], 1), left_side=True)
+        y = jax.lax.linalg.triangular_solve(
+            s.R, jnp.stack([g, last], 1), left_side=True
+        )
         y = y / s.D[:, None]
         size = jnp.sqrt(jnp.sum(jnp.abs(y * s.D[0]) ** 2, 0))
         basis = s.V if s.Z is None else s.Z
@@ -318,7 +322,7 @@ def arnoldi(
         history=observer.start(course, lambda: norm2(b) * unit, X),
     )
     end = jax.lax.while_loop(lambda s: s.course.running, step, first)
-    stats = statistics(end.course.num_steps, limit, end.history)
+    stats = observer.stats(end, limit)
     x = solution(end.x, unit, end.course, X)
     return x, outcome(end.course, goal), stats
 

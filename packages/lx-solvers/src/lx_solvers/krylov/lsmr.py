@@ -21,22 +21,22 @@ from ._least_squares import (
 
 
 class LSMR(AbstractLinearSolver[LeastSquaresState]):
-    """LSMR, for operators of any shape and rank: the least-squares solution, of least norm
-    where there are several.
+    """LSMR, for operators of any shape and rank: the least-squares solution, of least
+    norm where there are several.
 
     Fong and Saunders 2011, doi:10.1137/10079687X, algorithm of section 2.8. What is not
-    textbook: the residual is carried along as a vector; damping enters as further rows of
-    the operator; and before success is claimed, b - A x and Aᴴ (b - A x) are computed
-    anew, which is also how every solve starts.
+    textbook: the residual is carried along as a vector; damping enters as further rows
+    of the operator; and before success is claimed, b - A x and Aᴴ (b - A x) are
+    computed anew, which is also how every solve starts.
 
     Success is one of two. Either the residual is within its tolerance; or what is left
     of it in the range of A is, which is at most ‖Aᴴ r‖ divided by the smallest singular
     value, as estimated, and ‖Aᴴ r‖ ≤ rtol ‖A‖ ‖r‖; or ‖Aᴴ r‖ is zero to rounding.
 
     A step is one product with the operator and one with its adjoint (and one each with
-    the preconditioner and its adjoint); the start is one more of each, and so is a check.
-    b, r, u, two directions' images and the product are kept, six vectors of the size of
-    b; and x, v, two directions and the adjoint product, five of the size of x.
+    the preconditioner and its adjoint); the start is one more of each, and so is a
+    check. b, r, u, two directions' images and the product are kept, six vectors of the
+    size of b; and x, v, two directions and the adjoint product, five of the size of x.
 
     Args:
         rtol, atol: relative and absolute tolerance, of the residual beside b and of the
@@ -44,24 +44,24 @@ class LSMR(AbstractLinearSolver[LeastSquaresState]):
         norm: from a pytree to a real scalar.
         max_steps: limit of steps; ten times the solution's size by default. With
             `rtol = atol = 0` exactly this many steps are made.
-        conlim: give up where the condition number, as estimated, exceeds this (or a tenth
-            of the reciprocal of the rounding unit); 0 for no limit.
+        conlim: give up where the condition number, as estimated, exceeds this (or a
+            tenth of the reciprocal of the rounding unit); 0 for no limit.
         damp: λ ≥ 0: minimise ‖A x - b‖² + λ² ‖x‖².
         history: record the 2-norm of b - A x before and after each step in
             `stats["residuals"]`; `True` for room for all steps, or how many.
         progress: show a progress bar.
 
     Options: `preconditioner`, an operator M, such that A M is better conditioned (the
-    reciprocal norms of A's columns, say); the solution is then the one of least ‖M⁻¹ x‖.
-    `y0`, a first guess; not used if the operator has more columns than rows, as what of
-    it A annihilates would stay in the solution. (So it does elsewhere if the rank is
-    deficient: the solution is then the one nearest to `y0`.)
+    reciprocal norms of A's columns, say); the solution is then the one of least ‖M⁻¹
+    x‖. `y0`, a first guess; not used if the operator has more columns than rows, as
+    what of it A annihilates would stay in the solution. (So it does elsewhere if the
+    rank is deficient: the solution is then the one nearest to `y0`.)
 
-    Statistics: `norm_r` = ‖b - A x‖, `norm_Ar` = ‖Aᴴ (b - A x) - λ² x‖, `norm_x`, all in
-    the 2-norm; `norm_A`, a lower bound of the 2-norm of A, and `cond_A`, an estimate of
-    its condition number, damping included; and `istop`: 0 for b = 0, 1 if the residual
-    is within its tolerance, 2 for a least-squares solution, 3 for `conlim`, 4 for
-    `max_steps`, 5 for stagnation, 6 for input that is not finite.
+    Statistics: `norm_r` = ‖b - A x‖, `norm_Ar` = ‖Aᴴ (b - A x) - λ² x‖, `norm_x`, all
+    in the 2-norm; `norm_A`, a lower bound of the 2-norm of A, and `cond_A`, an estimate
+    of its condition number, damping included; and `istop`: 0 for b = 0, 1 if the
+    residual is within its tolerance, 2 for a least-squares solution, 3 for `conlim`, 4
+    for `max_steps`, 5 for stagnation, 6 for input that is not finite.
 
     Raises:
         ValueError: negative tolerances, damping or limit; both tolerances zero without

@@ -19,19 +19,18 @@ from .._checks import check_options, check_square, check_state
 from .._iteration import (
     Course,
     Exit,
+    Monitor,
     Norm,
     advance,
     begin,
     check_tolerances,
     conjugated,
     first_guess,
-    monitor,
     outcome,
     peaks,
     preconditioner,
     scaled,
     solution,
-    statistics,
     step_limit,
     transposed,
 )
@@ -58,19 +57,19 @@ class MINRESState(eqx.Module):
 class MINRES(AbstractLinearSolver[MINRESState]):
     """Minimal residuals, for Hermitian operators, definite or not.
 
-    Paige and Saunders 1975, doi:10.1137/0712047, in the letters of Choi, Paige and Saunders
-    2011, table 2.2, doi:10.1137/100787921, with preconditioner as in its section 6.1. What
-    is not textbook: the residual is carried along as a vector, rₖ = s² rₖ₋₁ - φ c vₖ₊₁;
-    and before success is claimed, b - A x is computed anew, and if it does not pass, the
-    iteration starts afresh, which is also how every solve starts.
+    Paige and Saunders 1975, doi:10.1137/0712047, in the letters of Choi, Paige and
+    Saunders 2011, table 2.2, doi:10.1137/100787921, with preconditioner as in its
+    section 6.1. What is not textbook: the residual is carried along as a vector, rₖ =
+    s² rₖ₋₁ - φ c vₖ₊₁; and before success is claimed, b - A x is computed anew, and if
+    it does not pass, the iteration starts afresh, which is also how every solve starts.
 
     A singular system is solved where it is consistent, by the solution of least norm if
     there is neither first guess nor preconditioner; an inconsistent one, for which A r
     vanishes and r does not, ends in `singular` or `max_steps_reached`: use `LSMR`.
 
     A step is one product with the operator and one with the preconditioner, if any; the
-    start is one more of each, and so is a check. Eight vectors are kept: b, x, r, two of the
-    basis, two directions and the product; and one more with a preconditioner.
+    start is one more of each, and so is a check. Eight vectors are kept: b, x, r, two
+    of the basis, two directions and the product; and one more with a preconditioner.
 
     Args:
         rtol, atol: relative and absolute tolerance, of the residual beside b and of the
@@ -82,8 +81,9 @@ class MINRES(AbstractLinearSolver[MINRESState]):
             `stats["residuals"]`; `True` for room for all steps, or how many.
         progress: show a progress bar.
 
-    Options: `preconditioner`, a positive definite operator that approximates the inverse
-    of the operator's absolute value, tagged positive semidefinite; `y0`, a first guess.
+    Options: `preconditioner`, a positive definite operator that approximates the
+    inverse of the operator's absolute value, tagged positive semidefinite; `y0`, a
+    first guess.
 
     Raises:
         ValueError: negative tolerances; both zero without `max_steps`; an operator that
@@ -130,7 +130,7 @@ class MINRES(AbstractLinearSolver[MINRESState]):
         given = scaled(vector, Y, self.rtol, self.atol, self.norm)
         b, goal, unit = given.b, given.goal, given.unit
         limit = step_limit(self.max_steps, X)
-        observer = monitor(self.history, self.progress, limit)
+        observer = Monitor(self.history, self.progress, limit, "MINRES")
         A = product(state.operator)
         M = preconditioner(options, state.operator, "MINRES")
         plain = M is None
@@ -233,7 +233,7 @@ class MINRES(AbstractLinearSolver[MINRESState]):
             history=observer.start(course, lambda: norm2(b) * unit, X),
         )
         end = jax.lax.while_loop(lambda s: s.course.running, step, start)
-        stats = statistics(end.course.num_steps, limit, end.history)
+        stats = observer.stats(end, limit)
         x = solution(end.x, unit, end.course, X)
         return x, outcome(end.course, goal), stats
 

@@ -41,17 +41,18 @@ class NormalState(eqx.Module):
 class Normal(AbstractLinearSolver[NormalState]):
     """Any shape of full rank, by the normal equations and a solver for definite ones.
 
-    With at least as many rows as columns x solves AᴴA x = Aᴴb, which is the least-squares
-    solution; with more columns x = Aᴴw and A Aᴴ w = b, which is the solution of least
-    norm. The condition number is the square of A's: `LSMR` and `QR` are more accurate.
+    With at least as many rows as columns x solves AᴴA x = Aᴴb, which is the
+    least-squares solution; with more columns x = Aᴴw and A Aᴴ w = b, which is the
+    solution of least norm. The condition number is the square of A's: `LSMR` and `QR`
+    are more accurate.
 
     Success is judged anew on the problem itself, as the normal equations' residual may
     be small when that of A x = b is not: in the 2-norm, ‖b - A x‖ ≤ atol √m + rtol ‖b‖;
-    or, of an operator with more rows than columns, ‖Aᴴ(b - A x)‖ ≤ rtol ‖b - A x‖ ‖Aᴴb‖ /
-    ‖b‖, in which the last ratio stands for ‖A‖. As long as it does not pass and gets better, the inner solver is
-    applied to what is left (Björck 1996, section 6.6.5, doi:10.1137/1.9781611971484).
-    The tolerances are the inner solver's; the square root of the rounding unit and 0 if
-    it has none.
+    or, of an operator with more rows than columns, ‖Aᴴ(b - A x)‖ ≤ rtol ‖b - A x‖ ‖Aᴴb‖
+    / ‖b‖, in which the last ratio stands for ‖A‖. As long as it does not pass and gets
+    better, the inner solver is applied to what is left (Björck 1996, section 6.6.5,
+    doi:10.1137/1.9781611971484). The tolerances are the inner solver's; the square root
+    of the rounding unit and 0 if it has none.
 
     Each application of the inner solver costs one product with A and one with Aᴴ beyond
     its own. Three vectors of the size of b and two of the size of x are kept beyond its
@@ -155,7 +156,9 @@ class Normal(AbstractLinearSolver[NormalState]):
 
         limit = step_limit(getattr(solver, "max_steps", None), W)
         shapes = eqx.filter_eval_shape(inner, W.zeros())[2]
-        arrays, rest = eqx.partition(shapes, lambda z: isinstance(z, jax.ShapeDtypeStruct))
+        arrays, rest = eqx.partition(
+            shapes, lambda z: isinstance(z, jax.ShapeDtypeStruct)
+        )
         zero = jnp.zeros((), X.real_dtype)
         start = _Loop(
             x=x / unit,
@@ -230,16 +233,16 @@ def _inner_options(
         return options
     if not isinstance(M, AbstractLinearOperator):
         raise ValueError(
-            "the option 'preconditioner' of `Normal` must be a linear operator, but got "
-            f"a value of type `{type(M).__name__}`."
+            "the option 'preconditioner' of `Normal` must be a linear operator, but "
+            f"got a value of type `{type(M).__name__}`."
         )
     wanted = (operator.out_structure(), operator.in_structure())
     got = (M.in_structure(), M.out_structure())
     if not all(map(same_shapes, got, wanted)):
         raise ValueError(
             "the option 'preconditioner' of `Normal` approximates the inverse of the "
-            f"operator: it must map {describe(wanted[0])} to {describe(wanted[1])}, but "
-            f"maps {describe(got[0])} to {describe(got[1])}."
+            f"operator: it must map {describe(wanted[0])} to {describe(wanted[1])}, "
+            f"but maps {describe(got[0])} to {describe(got[1])}."
         )
     options["preconditioner"] = M @ M.H if tall else M.H @ M
     return options

@@ -130,27 +130,29 @@ class Refined(AbstractLinearSolver[_RefinedState]):
         number of corrections."""
         F, scales = state.F, state.scales.astype(b.dtype)
         (m, k), FH = F.shape, F.T.conj()
-        # one magnitude for all: the inner precision need not hold that of b
+        forward, backward = self._solves(state, options)
+        if m != k and adjoint:
+            b = b / scales
+        # a magnitude that the inner precision can hold
         size = dense.power_of_two(dense.largest(b)).astype(b.dtype)
         b = b / size
-        forward, backward = self._solves(state, options)
+
         if m == k:
             A, solve = (FH, backward) if adjoint else (F, forward)
-            b = b / scales
-            start = (jnp.zeros_like(b),)
 
             def correct(x):
                 d, result = solve(residual(b, A, *x))
                 return (d,), result
 
-            x, *rest = self._iterate(start, correct, 0)
-            return x[0] * size, *rest
+            (x,), *rest = self._iterate((jnp.zeros_like(b),), correct, 0)
+            return x * size / scales, *rest
 
         p, q = jnp.zeros(m, b.dtype), jnp.zeros(k, b.dtype)
-        p, q = (p, b / scales) if adjoint else (b, q)
+        start = p, q
+        p, q = (p, b) if adjoint else (b, q)
         both = jnp.concatenate((F, jnp.eye(m, dtype=F.dtype)), axis=1)
 
-        def correction(r_and_y):
+        def correct_both(r_and_y):
             r, y = r_and_y
             f = residual(p, both, jnp.concatenate((y, r)))  # p - r - F y
             g = residual(q, FH, r)
@@ -160,42 +162,41 @@ class Refined(AbstractLinearSolver[_RefinedState]):
             dr = w + (h - jnp.matmul(F, dy, precision=dense.HIGHEST))
             return (dr, dy), result
 
-        wanted = 0 if adjoint else 1
-        (r, y), *rest = self._iterate((p * 0, q * 0), correction, wanted)
-        return (r if adjoint else y / scales) * size, *rest
+        (r, y), *rest = self._iterate(start, correct_both, 0 if adjoint else 1)
+        return r * size if adjoint else y * size / scales, *rest
 
-    def _iterate(self, start: tuple[Array, ...], correction: Callable, wanted: int):
-        """Add corrections while they shrink, relative to each element of the wanted
-        part: small elements need more of them than large ones."""
-        eps = dense.eps(start[0].dtype)
+    def _iterate(self, start: tuple[Array, ...], correct: Callable, wanted: int):
+        """Add corrections until those of the wanted part are rounding errors in each
+        element, or have been no smaller than before for a while (they need not shrink
+        from the first step on)."""
+        eps, patience = dense.eps(start[0].dtype), 3
 
         def norm(parts):
             return dense.largest(parts[wanted])
 
         def relative(d, x):
-            floor = eps * norm(x)
-            return dense.largest(jnp.abs(d[wanted]) / (jnp.abs(x[wanted]) + floor))
+            size, d = jnp.abs(x[wanted]) + eps * norm(x), jnp.abs(d[wanted])
+            return dense.largest(jnp.where(d == 0, d, d / size))
 
         def goes_on(carry):
-            *_, count, going = carry
-            return going & (count <= self.steps)
+            _, _, best, stale, _, count = carry
+            return (best > eps) & (stale < patience) & (count <= self.steps)
 
         def step(carry):
-            x, (last, size), _, count, _ = carry
-            d, result = correction(x)
-            new = tuple(a + b for a, b in zip(x, d))
-            ratio = relative(d, new)
-            shrinks = ratio < last
-            new = tuple(jnp.where(shrinks, a, b) for a, b in zip(new, x))
-            sizes = jnp.where(shrinks, ratio, last), jnp.where(shrinks, norm(d), size)
-            return new, sizes, result, count + 1, shrinks & (ratio > eps / 2)
+            x, _, best, stale, inner, count = carry
+            d, result = correct(x)
+            x = tuple(a + b for a, b in zip(x, d))
+            ratio = relative(d, x)
+            stale = jnp.where(ratio < best, 0, stale + 1)
+            best = jnp.where(ratio < best, ratio, best)
+            inner = RESULTS.where(inner == RESULTS.successful, result, inner)
+            return x, norm(d), best, stale, inner, count + 1
 
         infinity = jnp.full((), jnp.inf, norm(start).dtype)
         zero = jnp.zeros((), jnp.int32)
-        sizes = infinity, infinity
-        carry = start, sizes, RESULTS.successful, zero, jnp.ones((), bool)
-        x, (_, size), inner, count, _ = jax.lax.while_loop(goes_on, step, carry)
-        converged: Bool[Array, ""] = size <= eps**0.5 * norm(x)
+        carry = start, infinity, infinity, zero, RESULTS.successful, zero
+        x, last, _, _, inner, count = jax.lax.while_loop(goes_on, step, carry)
+        converged: Bool[Array, ""] = last <= eps**0.5 * norm(x)
         fine = inner == RESULTS.successful
         failure = RESULTS.where(fine, RESULTS.unstable, inner)
         return x, converged, failure, jnp.maximum(count - 1, 0)  # the first is x itself

@@ -1,0 +1,75 @@
+"""Eigh: its laws, at any rank and signature."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from lx_operators import (
+    MatrixLinearOperator,
+    hermitian_tag,
+    positive_semidefinite_tag,
+    symmetric_tag,
+)
+from lx_solvers import Eigh
+from lx_solvers._slogdet import slogdet_of
+
+
+@pytest.mark.parametrize("n", [0, 1, 6])
+def test_laws(obeys_laws, draw, dtype, n):
+    X = draw(dtype, n, n)
+    obeys_laws(Eigh(), (X + X.conj().T).astype(dtype), hermitian_tag)
+
+
+def test_laws_of_low_rank(obeys_laws, draw, dtype):
+    X = draw(dtype, 7, 3)
+    indefinite = (X * np.array([1, -2, 3], dtype)) @ X.conj().T
+    obeys_laws(
+        Eigh(), (indefinite + indefinite.conj().T) / dtype.type(2), hermitian_tag
+    )
+    obeys_laws(Eigh(), X @ X.conj().T, positive_semidefinite_tag)
+
+
+def test_rank_and_rcond(draw, run, dtype):
+    Q = np.linalg.qr(draw(dtype, 4, 4))[0]
+    A = (Q * np.array([2, -1, 1e-3, 0])) @ Q.conj().T
+    A = ((A + A.conj().T) / 2).astype(dtype)
+    b = draw(dtype, 4)
+    for rcond, rank in ((None, 3), (1e-2, 2), (0.6, 1)):
+        x, result, stats = run(Eigh(rcond), A, b, hermitian_tag)
+        assert result == "successful" and stats["rank"] == rank
+        kept = np.array([0.5, -1, 1e3, 0]) * (np.arange(4) < rank)
+        wanted = (Q * kept) @ (Q.conj().T @ b)
+        limit = 1e5 * np.finfo(dtype).eps * abs(wanted).max()
+        np.testing.assert_allclose(x, wanted, rtol=0, atol=limit)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nonfinite(draw, run, dtype, bad):
+    A, b = np.eye(3, dtype=dtype), draw(dtype, 3)
+    A[1, 1] = bad
+    assert run(Eigh(), A, b, hermitian_tag)[1] == "nonfinite_input"
+    b[1] = bad
+    assert run(Eigh(), np.eye(3, dtype=dtype), b, hermitian_tag)[1] == "nonfinite_input"
+
+
+def test_untagged_is_an_error():
+    with pytest.raises(ValueError, match="hermitian_tag"):
+        Eigh().init(MatrixLinearOperator(jnp.eye(2)), {})
+    with pytest.raises(ValueError, match="hermitian_tag"):
+        Eigh().init(MatrixLinearOperator(jnp.eye(2) + 0j, symmetric_tag), {})
+
+
+def test_slogdet(draw, dtype):
+    X = draw(dtype, 5, 5)
+    A = (X + X.conj().T).astype(dtype)
+    state = Eigh().init(MatrixLinearOperator(jnp.asarray(A), hermitian_tag), {})
+    sign, logabs = slogdet_of(state)
+    wanted = np.linalg.slogdet(A)
+    np.testing.assert_allclose(sign, wanted[0], atol=1e-5)
+    np.testing.assert_allclose(logabs, wanted[1], atol=1e3 * np.finfo(dtype).eps)
+
+
+def test_slogdet_of_low_rank(draw):
+    X = draw(np.float64, 5, 3)
+    operator = MatrixLinearOperator(jnp.asarray(X @ X.T), positive_semidefinite_tag)
+    sign, logabs = slogdet_of(Eigh().init(operator, {}))
+    assert sign == 0 and logabs == -np.inf
