@@ -106,6 +106,11 @@ def test_logdet():
     np.testing.assert_allclose(lxa.logdet(psd, lxs.Cholesky()), truth, rtol=1e-12)
     negative = lxo.DiagonalLinearOperator(jnp.array([-1.0, 2.0]))
     assert jnp.isnan(lxa.logdet(negative, lxs.Diagonal()))
+
+    def of_diagonal(d):
+        return lxa.logdet(lxo.DiagonalLinearOperator(d), lxs.Diagonal())
+
+    assert jnp.all(jnp.isnan(jax.grad(of_diagonal)(jnp.array([-1.0, 2.0]))))
     turned = lxo.DiagonalLinearOperator(jnp.array([1j, 2.0 + 0j]))
     np.testing.assert_allclose(lxa.logdet(turned), np.log(2) + 0.5j * np.pi)
 

@@ -114,7 +114,7 @@ def logdet(
     if jnp.iscomplexobj(sign):
         angle = jnp.angle(sign)
         return jax.lax.complex(logabsdet, angle.astype(logabsdet.dtype))
-    return jnp.where(sign < 0, jnp.nan, logabsdet)
+    return logabsdet * jnp.where(sign < 0, jnp.nan, 1.0).astype(logabsdet.dtype)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -116,11 +116,11 @@ class AutoLinearSolver(AbstractLinearSolver[AutoState]):
             )
 
     def _row(self, operator: AbstractLinearOperator) -> Row:
-        if self.well_posed is True and _rectangular(operator):
+        m, n = operator.out_size(), operator.in_size()
+        if self.well_posed is True and m != n:
             raise ValueError(
                 "`AutoLinearSolver(well_posed=True)` solves square systems only, but "
-                f"the operator's matrix is {operator.out_size()} by {operator.in_size()}: "
-                f"{operator!r}. For least-squares or minimum-norm solutions use "
+                f"the operator's matrix is {m} by {n}: {operator!r}. For least-squares or minimum-norm solutions use "
                 "`AutoLinearSolver(well_posed=None)`, which assumes full rank, or "
                 "`AutoLinearSolver(well_posed=False)`, which does not."
             )
