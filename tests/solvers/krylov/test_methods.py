@@ -11,7 +11,6 @@ import lx_operators as lo
 import numpy as np
 import pytest
 from lx_solvers import RESULTS
-from lx_solvers._iteration import Exit
 from lx_solvers._vectors import spaces
 
 from .conftest import METHODS, RESULT_NAMES, compute
@@ -29,7 +28,9 @@ def test_solves(name, method, dtype, n, suited, draw, run, residual):
     assert result == "successful"
     assert residual(a, x, b) <= tolerance(dtype)
     assert x.dtype == dtype
-    np.testing.assert_allclose(x, np.linalg.solve(a, b), rtol=0, atol=50 * tolerance(dtype))
+    np.testing.assert_allclose(
+        x, np.linalg.solve(a, b), rtol=0, atol=50 * tolerance(dtype)
+    )
     assert stats["max_steps"] == 10 * n
 
 
@@ -45,7 +46,12 @@ def test_scale_invariance(name, method, bits, suited, draw, run):
         scaled = np.ldexp(a, of_a), np.ldexp(b, of_b)
         y, result, again = run(solver, *scaled, method.tags)
         assert result == "successful", (of_a, of_b)
-        np.testing.assert_allclose(np.ldexp(y, of_a - of_b), x, rtol=0, atol=1e-5 * 2**-29 if bits == 64 else 1e-5)
+        np.testing.assert_allclose(
+            np.ldexp(y, of_a - of_b),
+            x,
+            rtol=0,
+            atol=1e-5 * 2**-29 if bits == 64 else 1e-5,
+        )
         assert abs(int(again["num_steps"]) - int(stats["num_steps"])) <= 1
 
 
@@ -106,7 +112,9 @@ def test_elementwise(method, run):
 def test_absolute_tolerance(name, method, suited, draw, run):
     a, b = suited(name, np.float64, 17), draw(np.float64, 17)
     for scale in (1.0, 1e-12, 1e12):
-        x, result, loose = run(method.make(0.0, 1e-3 * scale), a, b * scale, method.tags)
+        x, result, loose = run(
+            method.make(0.0, 1e-3 * scale), a, b * scale, method.tags
+        )
         assert result == "successful"
         assert np.abs(a @ x - b * scale).max() <= 1e-3 * scale
     _, _, tight = run(method.make(0.0, 1e-9), a, b, method.tags)
@@ -252,9 +260,7 @@ def test_half_precision(name, method, suited, draw, half):
     a = suited(name, np.float64, 8)
     b = draw(np.float64, 8)
     operator = lo.MatrixLinearOperator(jnp.asarray(a, half), method.tags)
-    x, result, _ = compute(
-        method.make(1e-3, 1e-3), operator, jnp.asarray(b, half), {}
-    )
+    x, result, _ = compute(method.make(1e-3, 1e-3), operator, jnp.asarray(b, half), {})
     assert RESULT_NAMES[RESULTS[result]] == "successful"
     assert x.dtype == half
     rounded = [np.asarray(jnp.asarray(z, half), np.float64) for z in (a, b)]
@@ -266,7 +272,9 @@ def test_half_precision(name, method, suited, draw, half):
 def test_strict_promotion(name, method, suited, draw, run):
     a, b = suited(name, np.float32, 6), draw(np.float32, 6)
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
-        x, result, _ = run(method.make(1e-4, 0.0), a, b, method.tags, y0=jnp.ones(6, jnp.float32))
+        x, result, _ = run(
+            method.make(1e-4, 0.0), a, b, method.tags, y0=jnp.ones(6, jnp.float32)
+        )
     assert result == "successful"
     np.testing.assert_allclose(x, np.linalg.solve(a, b), atol=5e-3)
 
@@ -284,7 +292,10 @@ def test_transpose_and_conj(name, method, suited, draw):
     operator = lo.MatrixLinearOperator(jnp.asarray(a), method.tags)
     solver = method.make(1e-9, 0.0)
     options = {
-        "preconditioner": lo.MatrixLinearOperator(jnp.asarray(p), lo.positive_semidefinite_tag if name in ("CG", "MINRES") else ()),
+        "preconditioner": lo.MatrixLinearOperator(
+            jnp.asarray(p),
+            lo.positive_semidefinite_tag if name in ("CG", "MINRES") else (),
+        ),
         "y0": jnp.ones(n, complex),
     }
     state = solver.init(operator, options)
@@ -340,7 +351,9 @@ def test_bad_options(method, name):
     with pytest.raises(ValueError, match="input structure"):
         large = lo.IdentityLinearOperator(jnp.ones(4))
         solver.init(operator, {"preconditioner": large})
-    with pytest.warns(UserWarning, match=f"{name}.*'preconditionner'.*'preconditioner'"):
+    with pytest.warns(
+        UserWarning, match=f"{name}.*'preconditionner'.*'preconditioner'"
+    ):
         solver.init(operator, {"preconditionner": None})
     with pytest.raises(ValueError, match=f"{name}.init"):
         solver.compute(object(), b, {})
@@ -400,7 +413,10 @@ class Counting(lo.AbstractLinearOperator):
 
 @lo.is_hermitian.register(Counting)
 def _(operator):
-    return lo.hermitian_tag in operator.tags or lo.positive_semidefinite_tag in operator.tags
+    return (
+        lo.hermitian_tag in operator.tags
+        or lo.positive_semidefinite_tag in operator.tags
+    )
 
 
 @lo.is_positive_semidefinite.register(Counting)
@@ -477,7 +493,6 @@ def test_storage(name, method):
     kept = {id(v): v.aval.size for v in loop.params["body_jaxpr"].jaxpr.invars}
     products = 2 if method.adjoint else 1
     assert sum(kept.values()) // n + products == STORED[name]
-    assert f"{STORED[name]}" or solver.__doc__
 
 
 def test_batches(name, method, suited, draw):
@@ -489,9 +504,7 @@ def test_batches(name, method, suited, draw):
     operator = lo.MatrixLinearOperator(jnp.asarray(a), method.tags)
     solver = method.make(1e-9, 0.0)
     state = solver.init(operator, {})
-    x, result, stats = jax.vmap(
-        lambda v: solver.compute(state, v, {}), out_axes=(0, 0, None if False else 0)
-    )(jnp.asarray(b)) if False else jax.vmap(_arrays(solver, state))(jnp.asarray(b))
+    x, result, stats = jax.vmap(_arrays(solver, state))(jnp.asarray(b))
     names = [RESULT_NAMES[text] for text in RESULTS[result]]
     assert names == ["successful"] * 4 + ["nonfinite_input"]
     np.testing.assert_allclose(x[:4], np.linalg.solve(a, b[:4].T).T, atol=1e-7)
@@ -518,7 +531,9 @@ def test_batched_operators(name, method, suited, draw):
 
     x = jax.jit(jax.vmap(solve))(jnp.asarray(a), jnp.asarray(b))
     exact = np.linalg.solve(a, b[..., None])[..., 0]
-    np.testing.assert_allclose(x, exact, atol=1e-7 * np.abs(exact).max(1, keepdims=True))
+    np.testing.assert_allclose(
+        x, exact, atol=1e-7 * np.abs(exact).max(1, keepdims=True)
+    )
 
 
 # Reports
@@ -585,7 +600,9 @@ def test_progress_needs_tqdm(method, monkeypatch):
 
 def test_silent(name, method, suited):
     """Nothing of a report is traced unless asked for."""
-    operator = lo.MatrixLinearOperator(jnp.asarray(suited(name, np.float64, 5)), method.tags)
+    operator = lo.MatrixLinearOperator(
+        jnp.asarray(suited(name, np.float64, 5)), method.tags
+    )
     solver = method.make(1e-6, 1e-6)
     state = solver.init(operator, {})
     jaxpr = jax.make_jaxpr(lambda b: solver.compute(state, b, {})[0])(jnp.ones(5))
@@ -637,12 +654,6 @@ def test_inconsistent(name, method, spectral, draw, run):
         np.testing.assert_allclose(x, np.linalg.pinv(a, 1e-10) @ b, atol=1e-5)
     else:
         assert result != "successful"
-
-
-def test_exits_are_complete():
-    """Every way to end has a result."""
-    assert set(Exit) >= {Exit.running, Exit.converged, Exit.tired}
-    assert len({int(code) for code in Exit}) == len(Exit)
 
 
 def test_sizes_are_kept():

@@ -43,10 +43,11 @@ def _has_float64() -> bool:
 
 def _residual(b: Array, A: Array, x: Array) -> Array:
     m, n = A.shape
-    count = max(math.ceil(n / _BLOCK), 1)
-    pad = count * _BLOCK - n if count > 1 else 0
-    A = jnp.pad(-A, ((0, 0), (0, pad))).reshape(m, count, -1).transpose(1, 0, 2)
-    x = jnp.pad(x, (0, pad)).reshape(count, -1)
+    width = max(min(n, _BLOCK), 1)
+    count = math.ceil(n / width)
+    pad = count * width - n
+    A = jnp.pad(-A, ((0, 0), (0, pad))).reshape(m, count, width).transpose(1, 0, 2)
+    x = jnp.pad(x, (0, pad)).reshape(count, width)
 
     def block(total, A_and_x):
         A, x = A_and_x

@@ -1,0 +1,286 @@
+"""The convergence vocabulary: scales, the test, exits, options."""
+
+import jax
+import jax.numpy as jnp
+import lx_operators as lo
+import numpy as np
+import pytest
+from lx_operators._norms import max_norm, two_norm
+from lx_solvers import RESULTS
+from lx_solvers._iteration import (
+    _RESULTS,
+    Exit,
+    advance,
+    begin,
+    check_tolerances,
+    conjugated,
+    first_of,
+    outcome,
+    peaks,
+    scaled,
+    transposed,
+)
+from lx_solvers._vectors import (
+    Space,
+    binade,
+    dot,
+    hypot,
+    largest,
+    norm2,
+    power_of_two,
+    quotient,
+    spaces,
+    where,
+)
+
+
+def space_of(tree):
+    return spaces(lo.IdentityLinearOperator(tree))[0]
+
+
+def ratio(r, b, rtol=1e-3, atol=0.0, norm=max_norm, floor=1e-3, unit=False):
+    space = space_of(jax.tree.map(jnp.asarray, b))
+    given = scaled(jax.tree.map(jnp.asarray, b), space, rtol, atol, norm)
+    floor = jnp.asarray(floor, space.real_dtype)
+    scale = given.goal.scale(given.b, given.peaks, floor, space)
+    r = space.ravel(jax.tree.map(jnp.asarray, r)) / given.unit
+    return float(given.goal.ratio(space, (r, scale)))
+
+
+def test_elementwise():
+    b = np.array([1.0, -0.1, 10.0])
+    assert ratio(1e-3 * b, b) == pytest.approx(1)
+    assert ratio([0, 2e-4, 0], b) == pytest.approx(2)
+    assert ratio([0, 0, 5e-3], b) == pytest.approx(0.5)
+    assert ratio([0, 0, 5e-3], b, rtol=0.0, atol=1e-3) == pytest.approx(5)
+    assert ratio(1e-3 * b, b, norm=two_norm) == pytest.approx(3**0.5)
+    assert ratio([3e-3j, 0], [1j, 1]) == pytest.approx(3)
+
+
+def test_zeros_are_judged_beside_the_largest():
+    assert ratio([0.0, 4e-6], [4.0, 0.0], floor=1e-3) == pytest.approx(1)
+    assert ratio([0.0, 4e-3], [4.0, 0.0], floor=1.0) == pytest.approx(1)
+    # each leaf beside its own largest; a zero leaf beside the largest of all
+    b = {"a": [1e3, 0.0], "b": [1e-3, 0.0], "c": [0.0]}
+    b = {k: np.array(v) for k, v in b.items()}
+    for leaf, value in (("a", 1e3), ("b", 1e-3), ("c", 1e3)):
+        r = {k: np.zeros_like(v) for k, v in b.items()}
+        r[leaf][-1] = 1e-6 * value
+        assert ratio(r, b) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-30, 1.0, 1e30, 1e300])
+def test_any_scale(scale):
+    b = scale * np.array([1.0, 0.5])
+    assert ratio(2e-3 * b, b) == pytest.approx(2)
+    assert ratio(2e-3 * b, b, rtol=0.0, atol=1e-3 * scale) == pytest.approx(2)
+
+
+def test_not_finite_never_passes():
+    for bad in (np.nan, np.inf, -np.inf):
+        for norm in (max_norm, two_norm):
+            assert not ratio([0.0, bad], [1.0, 1.0], norm=norm) <= 1
+
+
+def test_nothing_left_passes():
+    assert ratio([0.0, 0.0], [0.0, 0.0], rtol=0.0) == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_power_of_two(dtype):
+    info = np.finfo(dtype)
+    for x in (1.0, 1.5, 3.9, 4.0, 1e-20, 1e20, float(info.max), float(info.tiny)):
+        power = float(power_of_two(jnp.asarray(x, dtype)))
+        assert np.frexp(power)[0] == 0.5
+        assert np.isfinite(dtype and info.dtype.type(1 / power))
+        if 1e-30 < x < 1e30:
+            assert power <= x < 2 * power
+    for x in (0.0, np.nan, np.inf):
+        assert power_of_two(jnp.asarray(x, dtype)) == 1
+
+
+def test_binade():
+    x = jnp.array([0.0, 1e-300, 0.5, 1.0, 1.99, 2.0, 1e300, jnp.inf, jnp.nan])
+    codes = [int(binade(z)) for z in x]
+    assert codes == sorted(codes)
+    assert codes[3] == codes[4] == codes[5] - 1 == codes[2] + 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+def test_norm2(dtype):
+    x = np.array([3.0, -4.0, 0.0]).astype(dtype)
+    for scale in (1e-30, 1.0, 1e30):
+        assert float(norm2(jnp.asarray(x * scale))) == pytest.approx(5 * scale)
+    assert norm2(jnp.zeros(3, dtype)) == 0
+    assert norm2(jnp.zeros(0, dtype)) == 0
+    assert np.isnan(norm2(jnp.array([1.0, np.nan], dtype)))
+    assert largest(jnp.asarray(x)) == 4
+
+
+def test_scalars():
+    tiny, huge = jnp.float32(1e-30), jnp.float32(1e30)
+    assert hypot(3 * tiny, 4 * tiny) == pytest.approx(5e-30)
+    assert hypot(3 * huge, 4 * huge) == pytest.approx(5e30)
+    z = jnp.complex64((3 + 4j) * 1e-30)
+    assert complex(jax.jit(quotient)(z, z)) == pytest.approx(1)
+    assert complex(jax.jit(quotient)(jnp.complex64(1), z)) == pytest.approx(
+        1 / (3 + 4j) * 1e30, rel=1e-6
+    )
+    assert complex(dot(jnp.array([1j, 2.0]), jnp.array([1.0, 1j]))) == 1j
+    np.testing.assert_array_equal(
+        where(jnp.array([True, False]), 1, jnp.array([5.0, 6.0])), [1, 6]
+    )
+
+
+@pytest.mark.parametrize(
+    "tree, size",
+    [
+        (jnp.zeros((2, 3)), (2, 3)),
+        ((jnp.zeros((2, 3)), jnp.zeros(4, jnp.float32)), (10,)),
+        ((jnp.zeros(2), jnp.zeros(3, complex)), (8,)),
+        ({}, (0,)),
+        ((jnp.zeros((0, 2)), jnp.zeros(())), (1,)),
+        (jnp.zeros(3, jnp.float16), (3,)),
+    ],
+)
+def test_space(tree, size):
+    """To an array and back, dtypes included; a single leaf keeps its shape."""
+    space = space_of(tree)
+    rng = np.random.default_rng(0)
+    filled = jax.tree.map(
+        lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), tree
+    )
+    array = space.ravel(filled)
+    assert array.shape == size == space.shape
+    assert isinstance(space, Space)
+    back = space.solution(array)
+    jax.tree.map(np.testing.assert_array_equal, filled, back)
+    assert jax.tree.map(lambda x: x.dtype, back) == jax.tree.map(
+        lambda x: x.dtype, tree
+    )
+    assert len(peaks(space, array)) == len(jax.tree.leaves(tree))
+
+
+def test_complex_leaf_is_two_real_ones():
+    """Beside a real leaf; the inner product is then Re ⟨x, y⟩."""
+    x = (jnp.array([1.0]), jnp.array([1 + 2j]))
+    y = (jnp.array([3.0]), jnp.array([2 - 1j]))
+    space = space_of(x)
+    assert space.dtype == jnp.float64
+    product = dot(space.ravel(x), space.ravel(y))
+    assert float(product) == pytest.approx(3 + np.real(np.conj(1 + 2j) * (2 - 1j)))
+
+
+# The course of a solve
+
+
+def course(check=True):
+    given = scaled(jnp.ones(3), space_of(jnp.ones(3)), 1e-6, 0.0, max_norm)
+    return given.goal, begin(given, 100, check=check)
+
+
+def move(state, goal, ratio, **given):
+    usual = dict(settled=True, broken=False, finite=True, limit=100, due=False)
+    return advance(state, goal, jnp.asarray(ratio), **{**usual, **given})
+
+
+def test_success_only_of_a_true_residual():
+    goal, state = course(check=False)
+    state = move(state, goal, 0.5)  # recurred
+    assert state.running and state.check and state.claimed
+    assert state.num_steps == 1
+    assert move(state, goal, 0.9).exit == Exit.converged
+    failed = move(state, goal, 2.0)
+    assert failed.running and not failed.check
+    assert failed.num_steps == 1
+
+
+def test_exits():
+    goal, state = course(check=False)
+    nan = move(state, goal, np.nan)
+    assert nan.running and not nan.check
+    assert move(state, goal, 9.0, finite=False).exit == Exit.nonfinite
+    later = move(move(state, goal, 9.0), goal, 9.0, finite=False)
+    assert later.exit == Exit.breakdown
+    assert move(state, goal, 9.0, broken=True).exit == Exit.breakdown
+    assert (
+        move(state, goal, 9.0, broken=True, failure=Exit.singular).exit == Exit.singular
+    )
+    assert move(state, goal, 9.0, limit=1).exit == Exit.tired
+    close = move(state, goal, 0.5, limit=1)
+    assert close.check and close.running
+    assert move(close, goal, 0.5, limit=1).exit == Exit.converged
+    assert move(close, goal, 1.5, limit=1).exit == Exit.tired
+
+
+def test_stall_first_relaxes_then_ends():
+    """Claims that fail without progress: first the test becomes normwise, then the
+    solve ends."""
+    goal, state = course(check=False)
+    space = space_of(jnp.ones(3))
+    floors, exits = [], []
+    for _ in range(8):
+        state = move(state, goal, 0.9)
+        floors.append(float(state.floor(goal, space)))
+        state = move(state, goal, 3.0)
+        exits.append(int(state.exit))
+        if not state.running:
+            break
+    assert floors[0] == pytest.approx(1e-3)
+    assert floors[-1] == 1
+    assert exits[-1] == Exit.stagnated
+
+
+def test_progress_is_no_stall():
+    goal, state = course(check=False)
+    for k in range(20):
+        state = move(move(state, goal, 0.9), goal, 1e6 / 4**k)
+    assert state.running
+    assert not state.relaxed
+
+
+def test_beginning():
+    space = space_of(jnp.ones(2))
+
+    def first(b, limit=5, rtol=1e-3, check=False):
+        given = scaled(jnp.asarray(b), space, rtol, 0.0, max_norm)
+        return int(begin(given, limit, check=check).exit)
+
+    assert first([1.0, 2.0]) == Exit.running
+    assert first([0.0, 0.0]) == Exit.converged
+    assert first([0.0, 0.0], rtol=0.0) == Exit.running
+    assert first([np.nan, 0.0]) == first([np.inf, 0.0]) == Exit.nonfinite
+    assert first([1.0, 2.0], limit=0) == Exit.tired
+
+
+def test_results():
+    """Every exit that is no success has its result; the first condition decides."""
+    assert set(_RESULTS) == set(Exit) - {Exit.running, Exit.converged}
+    goal, state = course()
+    for code in set(Exit) - {Exit.running}:
+        ended = state._replace(counts=state.counts.at[1].set(int(code)))
+        wanted = _RESULTS.get(code, RESULTS.successful)
+        assert bool(outcome(ended, goal) == wanted)
+    assert first_of((False, Exit.tired), (True, Exit.singular), (True, Exit.tired)) == 6
+    assert first_of((False, Exit.tired)) == Exit.running
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(-1.0, 0.0), (0.0, -1.0), (np.nan, 0.0), (0.0, 0.0), (np.float32(-1), 1)],
+)
+def test_tolerances(arguments):
+    with pytest.raises(ValueError, match="`Solver`"):
+        check_tolerances(*arguments, None, "Solver")
+    check_tolerances(1e-3, 0.0, None, "Solver")
+    check_tolerances(0.0, 0.0, 3, "Solver")
+
+
+def test_options_of_transpose_and_conjugate():
+    m = np.array([[1j, 2.0], [0.0, 3.0]])
+    options = {"preconditioner": lo.MatrixLinearOperator(m), "y0": 1, "other": 2}
+    for fn, matrix in ((transposed, m.T), (conjugated, m.conj())):
+        new = fn(options)
+        np.testing.assert_array_equal(new.pop("preconditioner").as_matrix(), matrix)
+        assert new == {"other": 2}
+    assert transposed({}) == {}
