@@ -11,9 +11,13 @@ from lx_solvers import RESULTS
 FACTORISATIONS = {"lu", "cholesky", "geqrf", "geqp3", "qr", "svd", "eigh"}
 
 
-@pytest.fixture(params=["float32", "float64", "complex64", "complex128"])
-def dtype(request):
-    return np.dtype(request.param)
+def pytest_generate_tests(metafunc):
+    """The laws are tested in all dtypes, the rest in the narrowest and the widest."""
+    if "dtype" in metafunc.fixturenames:
+        names = ["float32", "complex128"]
+        if metafunc.function.__name__ == "test_laws":
+            names += ["float64", "complex64"]
+        metafunc.parametrize("dtype", [np.dtype(name) for name in names], ids=names)
 
 
 @pytest.fixture
@@ -112,7 +116,7 @@ def obeys_laws(draw, factorisations):
     """Every law of a direct solver on one matrix, against its pseudoinverse."""
 
     def check(solver, matrix, tags=(), truth=None, tolerance=2000):
-        dtype, (m, n) = matrix.dtype, matrix.shape
+        dtype, m = matrix.dtype, len(matrix)
         limit = tolerance * np.finfo(dtype).eps
         wide = np.complex128 if np.iscomplexobj(matrix) else np.float64
         truth = truth or (lambda A: np.linalg.pinv(A, rcond=1e3 * np.finfo(dtype).eps))

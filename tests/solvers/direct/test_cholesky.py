@@ -85,10 +85,11 @@ def test_untagged_is_an_error(tags):
 def test_slogdet(draw, dtype):
     for n in (1, 4, 5):
         A = gram(draw, dtype, n, n + 3)
-        for A, tag in ((A, positive_semidefinite_tag), (-A, negative_semidefinite_tag)):
-            state = Cholesky().init(MatrixLinearOperator(jnp.asarray(A), tag), {})
+        tags = positive_semidefinite_tag, negative_semidefinite_tag
+        for matrix, tag in zip((A, -A), tags):
+            state = Cholesky().init(MatrixLinearOperator(jnp.asarray(matrix), tag), {})
             sign, logabs = slogdet_of(state)
-            wanted = np.linalg.slogdet(A)
+            wanted = np.linalg.slogdet(matrix)
             np.testing.assert_allclose(sign, wanted[0], atol=1e-5)
             np.testing.assert_allclose(
                 logabs, wanted[1], atol=1e3 * np.finfo(dtype).eps

@@ -211,9 +211,9 @@ def test_slogdet(draw, dtype):
         A = draw(dtype, n, n)
         solver = LU()
         state = solver.init(MatrixLinearOperator(jnp.asarray(A)), {})
-        for A, state in ((A, state), (A.conj(), solver.conj(state, {})[0])):
-            sign, logabs = slogdet_of(state)
-            wanted = np.linalg.slogdet(A)
+        for matrix, known in ((A, state), (A.conj(), solver.conj(state, {})[0])):
+            sign, logabs = slogdet_of(known)
+            wanted = np.linalg.slogdet(matrix)
             tolerance = 100 * max(n, 1) * np.finfo(dtype).eps
             np.testing.assert_allclose(sign, wanted[0], atol=tolerance)
             np.testing.assert_allclose(logabs, wanted[1], atol=tolerance)

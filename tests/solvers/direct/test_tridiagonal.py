@@ -101,8 +101,8 @@ def test_slogdet(draw, dtype):
             operator = MatrixLinearOperator(jnp.asarray(A), tridiagonal_tag)
             solver = Tridiagonal()
             state = solver.init(operator, {})
-            for A, state in ((A, state), (A.conj(), solver.conj(state, {})[0])):
-                sign, logabs = slogdet_of(state)
-                wanted = np.linalg.slogdet(A)
+            for matrix, known in ((A, state), (A.conj(), solver.conj(state, {})[0])):
+                sign, logabs = slogdet_of(known)
+                wanted = np.linalg.slogdet(matrix)
                 np.testing.assert_allclose(sign, wanted[0], atol=1e-5)
                 np.testing.assert_allclose(logabs, wanted[1], atol=1e-4)

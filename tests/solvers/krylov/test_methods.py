@@ -195,7 +195,7 @@ def test_first_guess(name, method, suited, draw, run):
 
 
 def blocks(name, a, dtypes):
-    """A matrix of blocks as an operator on a dictionary of two leaves, the first n-d."""
+    """A matrix of blocks as an operator on a dictionary of two leaves."""
     split = 4
     sizes = {"a": (2, 2), "b": (a.shape[0] - split,)}
     part = {"a": slice(0, split), "b": slice(split, None)}

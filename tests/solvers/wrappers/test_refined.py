@@ -88,9 +88,9 @@ def test_solutions_are_accurate(dtype, shape, narrow):
     solver = Refined(LU() if shape[0] == shape[1] else QR(), precision=narrow)
     state = eqx.filter_jit(solver.init)(MatrixLinearOperator(jnp.asarray(A)), {})
     flipped = solver.conj(solver.transpose(state, {})[0], {})[0]
-    for state, matrix in ((state, A), (flipped, A.conj().T)):
+    for known, matrix in ((state, A), (flipped, A.conj().T)):
         b = draw(len(matrix))
-        x, result, stats = eqx.filter_jit(solver.compute)(state, jnp.asarray(b), {})
+        x, result, stats = eqx.filter_jit(solver.compute)(known, jnp.asarray(b), {})
         with mpmath.workdps(40):
             M, c = mpmath.matrix(matrix.tolist()), mpmath.matrix(b.tolist())
             H = M.transpose_conj()

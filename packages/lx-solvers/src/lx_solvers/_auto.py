@@ -120,7 +120,8 @@ class AutoLinearSolver(AbstractLinearSolver[AutoState]):
         if self.well_posed is True and m != n:
             raise ValueError(
                 "`AutoLinearSolver(well_posed=True)` solves square systems only, but "
-                f"the operator's matrix is {m} by {n}: {operator!r}. For least-squares or minimum-norm solutions use "
+                f"the operator's matrix is {m} by {n}: {operator!r}. For least-squares "
+                "or minimum-norm solutions use "
                 "`AutoLinearSolver(well_posed=None)`, which assumes full rank, or "
                 "`AutoLinearSolver(well_posed=False)`, which does not."
             )

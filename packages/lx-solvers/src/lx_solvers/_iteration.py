@@ -27,6 +27,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, ArrayLike, Bool, Int, PyTree, Scalar
@@ -69,7 +70,7 @@ def check_tolerances(
         )
 
 
-def _known(value: ArrayLike) -> float | None:
+def _known(value: Any) -> float | None:
     if isinstance(value, jax.core.Tracer) or jnp.ndim(value) != 0:
         return None
     return float(value)
@@ -114,7 +115,7 @@ class Goal(NamedTuple):
             worst = (
                 relative if worst is None else list(map(jnp.maximum, worst, relative))
             )
-        return once(self.norm(jtu.tree_unflatten(space.structure.treedef, worst)))
+        return once(self.norm(jtu.tree_unflatten(space.structure.treedef, worst or [])))
 
 
 def expected(goal: Goal, scale: list[Array], space: Space) -> Scalar:
@@ -271,7 +272,7 @@ def advance(
     *,
     settled: ArrayLike,
     broken: ArrayLike,
-    finite: ArrayLike,
+    finite: Array,
     limit: ArrayLike,
     due: ArrayLike,
     stagnant: ArrayLike = False,

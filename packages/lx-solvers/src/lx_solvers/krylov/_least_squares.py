@@ -100,8 +100,8 @@ class _Loop(NamedTuple):
     v: Array
     h: Array
     Ah: Array
-    h_bar: Array | None
-    Ah_bar: Array | None
+    h_bar: Any  # None without bars
+    Ah_bar: Any
     numbers: Array
     norms: Array
     α: Array
@@ -176,11 +176,9 @@ def least_squares(
 
         # the directions
         h, Ah = q - old.t * s.h, Aq - old.t * s.Ah
-        if barred:
-            h_bar, Ah_bar = h - f * s.h_bar, Ah - f * s.Ah_bar
-        else:
-            h_bar = Ah_bar = None
-        Δ, AΔ = (h_bar, Ah_bar) if barred else (h, Ah)
+        bars: Any = (h - f * s.h_bar, Ah - f * s.Ah_bar) if barred else (None, None)
+        h_bar, Ah_bar = bars
+        Δ, AΔ = bars if barred else (h, Ah)
         x = s.x + φ * Δ
         r = where(check, û, s.r - φ * AΔ)
 

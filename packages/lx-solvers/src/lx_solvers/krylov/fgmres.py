@@ -1,6 +1,7 @@
 """Flexible GMRES."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 from jaxtyping import ArrayLike
@@ -98,7 +99,8 @@ def _use(options: dict, operator: AbstractLinearOperator) -> Callable:
     if M is None:
         return lambda v, step: v
     if isinstance(M, AbstractLinearOperator) or not callable(M):
-        right = product(preconditioner(options, operator, "FGMRES"))
+        checked: Any = preconditioner(options, operator, "FGMRES")
+        right = product(checked)
         return lambda v, step: right(v)
     X, _ = spaces(operator)
     return lambda v, step: X.ravel(M(X.unravel(v), step))

@@ -1,6 +1,6 @@
 """Minimal residuals, for Hermitian operators."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -134,7 +134,7 @@ class MINRES(AbstractLinearSolver[MINRESState]):
         A = product(state.operator)
         M = preconditioner(options, state.operator, "MINRES")
         plain = M is None
-        M = None if plain else product(M)
+        M: Any = None if plain else product(M)
         y0 = first_guess(options, X, "MINRES")
         least = 8 * X.eps
 
@@ -271,7 +271,7 @@ class _Loop(NamedTuple):
     r: Array
     v_old: Array
     v: Array
-    u: Array | None
+    u: Any  # None without a preconditioner
     """M v, with a preconditioner."""
     d_old: Array
     d: Array

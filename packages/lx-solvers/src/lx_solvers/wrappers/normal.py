@@ -107,8 +107,8 @@ class Normal(AbstractLinearSolver[NormalState]):
         allowed = rtol * norm2(b) + atol / unit * Y.size**0.5
 
         def inner(rhs: Array) -> tuple[Array, RESULTS, dict[str, Any]]:
-            w, *rest = solver.compute(state.inner, W.solution(rhs), options)
-            return W.ravel(w), *rest
+            w, result, stats = solver.compute(state.inner, W.solution(rhs), options)
+            return W.ravel(w), result, stats
 
         def step(s: _Loop) -> _Loop:
             # what x leaves of the problem
@@ -217,10 +217,13 @@ def _first_guess(
     options: Options, AH: Product, X: Space, Y: Space, tall: bool
 ) -> Array:
     """x; of a wide operator one in the range of Aᴴ, or none."""
-    y0, M = first_guess(options, X, "Normal"), options.get("preconditioner")
-    if y0 is None or (M is None and not tall):
+    y0 = first_guess(options, X, "Normal")
+    M: Any = options.get("preconditioner")
+    if tall:
+        return X.zeros() if y0 is None else y0
+    if y0 is None or M is None:
         return X.zeros()
-    return y0 if tall else AH(Y.ravel(M.H.mv(X.solution(y0))))
+    return AH(Y.ravel(M.H.mv(X.solution(y0))))
 
 
 def _inner_options(
