@@ -45,7 +45,7 @@ def ratio(r, b, rtol=1e-3, atol=0.0, norm=max_norm, floor=1e-3):
     floor = jnp.asarray(floor, space.real_dtype)
     scale = given.goal.scale(given.b, given.peaks, floor, space)
     r = space.ravel(jax.tree.map(jnp.asarray, r)) / given.unit
-    return float(given.goal.ratio(space, (r, scale)))
+    return float(given.goal.ratio((space, r, scale)))
 
 
 def test_elementwise():

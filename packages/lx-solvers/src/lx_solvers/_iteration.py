@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, ArrayLike, Bool, Int, PyTree, Scalar
 from lx_operators import AbstractLinearOperator, conj
-from lx_operators._structures import describe, same_shapes, structure_of
+from lx_operators._structures import Frozen, describe, same_shapes, structure_of
 
 from ._solution import RESULTS
 from ._solver import Options
@@ -93,29 +93,35 @@ class Goal(NamedTuple):
     fixed: Bool[Array, ""]
     """Both tolerances are zero: run to the step limit, and call that success."""
 
-    def scale(self, reference: Array, peaks: list[Array], floor: Array, space: Space):
+    def scale(
+        self, reference: Array, peaks: list[Array], floor: Array, space: Space
+    ) -> list[Array]:
         """atol + rtol · max(|refᵢ|, floor · peak), for each leaf."""
         return [
             self.atol + self.rtol * jnp.maximum(jnp.abs(leaf), floor * peak)
             for leaf, peak in zip(space.leaves(reference), peaks, strict=True)
         ]
 
-    def ratio(self, space: Space, *pairs: tuple[Array, list[Array]]) -> Scalar:
-        """The `norm` of what exceeds its scale most: at most 1 if all pass.
+    def ratio(self, *parts: tuple[Space, Array, list[Array]]) -> Scalar:
+        """The `norm` of arrays beside their scales, at most 1 if all pass: of the worst
+        of them, element by element, where their structures are alike.
 
         Args:
-            pairs: arrays of `space`, each with its `scale`.
+            parts: arrays, each with its space and its `scale`.
         """
-        worst = None
-        for array, scale in pairs:
+        worst: dict[Frozen, list[Array]] = {}
+        for space, array, scale in parts:
             relative = [
                 where(leaf == 0, 0, jnp.abs(leaf) / unit)
                 for leaf, unit in zip(space.leaves(array), scale, strict=True)
             ]
-            worst = (
-                relative if worst is None else list(map(jnp.maximum, worst, relative))
-            )
-        return once(self.norm(jtu.tree_unflatten(space.structure.treedef, worst or [])))
+            so_far = worst.get(space.structure, relative)
+            worst[space.structure] = list(map(jnp.maximum, so_far, relative))
+        norms = [
+            self.norm(jtu.tree_unflatten(structure.treedef, relative))
+            for structure, relative in worst.items()
+        ]
+        return once(functools.reduce(jnp.maximum, norms))
 
 
 def expected(goal: Goal, scale: list[Array], space: Space) -> Scalar:

@@ -1,6 +1,7 @@
 """What every iterative solver is tested with."""
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -50,6 +51,16 @@ _NAMES = (
     "nonfinite_input",
 )
 RESULT_NAMES = {RESULTS[getattr(RESULTS, name)]: name for name in _NAMES}
+
+
+def traced(solver):
+    """Tolerances and step limit as arrays, so that one compilation serves them all."""
+    for field in ("rtol", "atol", "max_steps"):
+        value = getattr(solver, field)
+        if value is not None:
+            where = attrgetter(field)
+            solver = eqx.tree_at(where, solver, jnp.asarray(value))
+    return solver
 
 
 @eqx.filter_jit
@@ -128,6 +139,8 @@ def run():
     """A solve: the solution, the name of the result, the statistics."""
 
     def run(solver, matrix, vector, tags=(), **options):
+        if not solver.history:
+            solver = traced(solver)
         operator = matrix
         if not isinstance(matrix, lo.AbstractLinearOperator):
             operator = lo.MatrixLinearOperator(jnp.asarray(matrix), tags)

@@ -200,11 +200,11 @@ def least_squares(
         exact = normal <= least * size
         reducible = where(exact, 0, jnp.maximum(reducible, small))
         if undamped(solver.damp):
-            ratio = goal.ratio(Y, (undamp(r), scale))
+            ratio = goal.ratio((Y, undamp(r), scale))
         else:
             ratio = jnp.asarray(jnp.inf, X.real_dtype)
         norms = norms._replace(solved=(ratio <= 1).astype(X.real_dtype))
-        update = goal.ratio(X, (φ * Δ, goal.scale(x, peaks(X, x), floor, X)))
+        update = goal.ratio((X, φ * Δ, goal.scale(x, peaks(X, x), floor, X)))
         ratio = once(jnp.maximum(jnp.minimum(ratio, reducible), update))
         course = advance(
             s.course,

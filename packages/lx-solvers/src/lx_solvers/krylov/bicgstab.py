@@ -132,12 +132,12 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
             broken = lost & (ν > 0) & ~check & ~goal.fixed
 
             floor = s.course.floor(goal, X)
-            residual = r, goal.scale(b, given.peaks, floor, Y)
-            update = a * y, goal.scale(x, peaks(X, x), floor, X)
+            residual = Y, r, goal.scale(b, given.peaks, floor, Y)
+            update = X, a * y, goal.scale(x, peaks(X, x), floor, X)
             course = advance(
                 s.course,
                 goal,
-                goal.ratio(Y, residual, update),
+                goal.ratio(residual, update),
                 settled=claimed,
                 broken=broken & s.fresh,
                 finite=jnp.isfinite(size) & jnp.isfinite(ν),

@@ -168,9 +168,9 @@ class CG(AbstractLinearSolver[CGState]):
             r = where(check, b, s.r) - where(check, 1, α) * Aq
 
             floor = s.course.floor(goal, X)
-            residual = r, goal.scale(b, given.peaks, floor, Y)
-            update = α * p, goal.scale(x, peaks(X, x), floor, X)
-            ratio = goal.ratio(Y, residual, update)
+            residual = Y, r, goal.scale(b, given.peaks, floor, Y)
+            update = X, α * p, goal.scale(x, peaks(X, x), floor, X)
+            ratio = goal.ratio(residual, update)
             num_steps = s.course.num_steps + 1
             course = advance(
                 s.course,

@@ -255,9 +255,9 @@ def arnoldi(
         # the test
         floor = s.course.floor(goal, X)
         moved = where(left <= 1e-3 * aim, 0, moved)
-        residual = r, goal.scale(b, given.peaks, floor, Y)
-        update = moved * z, goal.scale(s.x + z, peaks(X, s.x + z), floor, X)
-        ratio = where(check, goal.ratio(Y, residual, update), left / s.aim)
+        residual = Y, r, goal.scale(b, given.peaks, floor, Y)
+        update = X, moved * z, goal.scale(s.x + z, peaks(X, s.x + z), floor, X)
+        ratio = where(check, goal.ratio(residual, update), left / s.aim)
         stalls = where((size > 0.999 * s.β) & (s.j > 0), s.stalls + 1, 0)
         num_steps = s.course.num_steps + 1
         course = advance(

@@ -177,9 +177,9 @@ class MINRES(AbstractLinearSolver[MINRESState]):
             r = where(check, scale * w, r)
 
             floor = s.course.floor(goal, X)
-            residual = r, goal.scale(b, given.peaks, floor, Y)
-            update = τ * d, goal.scale(x, peaks(X, x), floor, X)
-            ratio = goal.ratio(Y, residual, update)
+            residual = Y, r, goal.scale(b, given.peaks, floor, Y)
+            update = X, τ * d, goal.scale(x, peaks(X, x), floor, X)
+            ratio = goal.ratio(residual, update)
             course = advance(
                 s.course,
                 goal,
