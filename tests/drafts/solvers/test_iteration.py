@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import lx_operators as lo
 import numpy as np
 import pytest
-from lx_operators._norms import max_norm, two_norm
+from lx_operators.internal import max_norm, two_norm
 from lx_solvers import RESULTS
 from lx_solvers._iteration import (
     _RESULTS,

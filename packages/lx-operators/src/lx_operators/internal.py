@@ -3,12 +3,13 @@ pytrees as flat vectors, norms, dtypes, promotion."""
 
 from ._norms import max_norm, rms_norm, sum_squares, tree_dot, two_norm
 from ._printing import summary
-from ._promotion import conform
+from ._promotion import conform, strict_promotion
 from ._properties import known
 from ._structures import (
     Frozen,
     PackedStructures,
     Structure,
+    cast,
     common_dtype,
     complex_to_real_dtype,
     default_floating_dtype,
@@ -33,6 +34,7 @@ __all__ = [
     "Frozen",
     "PackedStructures",
     "Structure",
+    "cast",
     "common_dtype",
     "complex_to_real_dtype",
     "conform",
@@ -51,6 +53,7 @@ __all__ = [
     "ravel_vector",
     "rms_norm",
     "same_shapes",
+    "strict_promotion",
     "structure_of",
     "sum_squares",
     "summary",

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, ArrayLike, Bool, Int, PyTree, Scalar
 from lx_operators import AbstractLinearOperator, conj
-from lx_operators._structures import Frozen, describe, same_shapes, structure_of
+from lx_operators.internal import Frozen, describe, same_shapes, structure_of
 
 from ._solution import RESULTS
 from ._solver import Options

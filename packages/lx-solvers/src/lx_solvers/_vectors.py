@@ -16,14 +16,14 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Inexact, Int, PyTree, Real
 from lx_operators import AbstractLinearOperator
-from lx_operators._promotion import strict_promotion
-from lx_operators._structures import (
+from lx_operators.internal import (
     Frozen,
     cast,
     common_dtype,
     complex_to_real_dtype,
     freeze,
     promote_types,
+    strict_promotion,
 )
 
 Product = Callable[[Array], Array]

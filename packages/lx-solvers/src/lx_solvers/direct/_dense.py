@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Inexact, Int, PyTree, Real
 from lx_operators import AbstractLinearOperator
-from lx_operators._structures import (
+from lx_operators.internal import (
     PackedStructures,
     cast,
     common_dtype,

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 from lx_operators import diagonal, is_diagonal
-from lx_operators._structures import PackedStructures, pack_structures
+from lx_operators.internal import PackedStructures, pack_structures
 
 from .._checks import check_options, check_square, check_state
 from .._slogdet import slogdet_of

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int, Real
 from lx_operators import is_hermitian
-from lx_operators._structures import PackedStructures, pack_structures
+from lx_operators.internal import PackedStructures, pack_structures
 
 from .._checks import check_options, check_square, check_state
 from .._slogdet import slogdet_of

@@ -13,7 +13,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int, Real
-from lx_operators._structures import PackedStructures, pack_structures
+from lx_operators.internal import PackedStructures, pack_structures
 
 from .._checks import check_options, check_state
 from .._solution import RESULTS

@@ -16,7 +16,7 @@ from lx_operators import (
     is_lower_triangular,
     is_upper_triangular,
 )
-from lx_operators._structures import PackedStructures, pack_structures
+from lx_operators.internal import PackedStructures, pack_structures
 
 from .._checks import check_options, check_square, check_state
 from .._slogdet import slogdet_of

@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import ArrayLike
 from lx_operators import AbstractLinearOperator, conj, linearise
-from lx_operators._norms import max_norm
+from lx_operators.internal import max_norm
 
 from .._checks import check_options, check_square, check_state
 from .._iteration import (

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, PyTree
 from lx_operators import AbstractLinearOperator, conj, linearise
-from lx_operators._norms import max_norm
+from lx_operators.internal import max_norm
 
 from .._checks import check_options, check_square, check_state
 from .._iteration import (

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 from lx_operators import conj, linearise
-from lx_operators._norms import two_norm
+from lx_operators.internal import two_norm
 
 from .._checks import check_options, check_state
 from .._iteration import Norm, check_tolerances, conjugated, preconditioner, transposed

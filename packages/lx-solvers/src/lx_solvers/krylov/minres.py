@@ -13,7 +13,7 @@ from lx_operators import (
     is_positive_semidefinite,
     linearise,
 )
-from lx_operators._norms import max_norm
+from lx_operators.internal import max_norm
 
 from .._checks import check_options, check_square, check_state
 from .._iteration import (

@@ -10,7 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Real
-from lx_operators._structures import promote_types
+from lx_operators.internal import promote_types
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 _BLOCK = 32  # columns whose products are held at a time

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array
 from lx_operators import AbstractLinearOperator, conj, linearise
-from lx_operators._structures import describe, same_shapes
+from lx_operators.internal import describe, same_shapes
 
 from .._checks import check_state
 from .._iteration import conjugated, first_guess, step_limit, transposed

@@ -23,8 +23,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Inexact, Real
 from lx_operators import MatrixLinearOperator, unit_diagonal_tag
-from lx_operators._properties import known
-from lx_operators._structures import PackedStructures, pack_structures, promote_types
+from lx_operators.internal import (
+    PackedStructures,
+    known,
+    pack_structures,
+    promote_types,
+)
 
 from .._checks import check_state
 from .._slogdet import slogdet_of
