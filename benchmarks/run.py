@@ -1,71 +1,258 @@
-"""Ours beside the published `lineax`, in processes that alternate: `hatch run bench`.
+"""Ours beside its peers, in processes that alternate: `hatch run bench`.
 
-The peer is installed from the package index into an environment of its own. Prints one
-table: the median time of either, and the ratio with its spread over the rounds. A ratio
-below one says that ours is faster.
+Each peer is installed from the package index into an environment of its own. One round
+runs every participant once, in turn. A ratio is taken within a round, so that what
+slows the machine slows both; the table shows the median over the rounds, and the
+spread. A ratio below one says that ours is faster.
+
+    hatch run bench                        all cases, three rounds: an hour or two
+    hatch run bench --only "^compile CG"   the cases that match
+    hatch run bench --write                also the page `docs/evidence/speed.md`
 """
 
 import argparse
 import json
+import math
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
-PEER = "lineax==0.1.1"
-CASES = Path(__file__).with_name("cases.py")
+from goals import GOALS, JAX, LOOP, MEANS, PEER, SCIPY, Goal
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "evidence" / "speed.md"
+
+OURS = "ours"
+COLUMNS = {"jax": JAX, "textbook": LOOP, "scipy": SCIPY, "solvax": "solvax"}
+
+Figures = dict[str, dict[str, float]]  # column → case → figure
 
 
-def peer_python(folder: Path) -> Path:
+class Participant(NamedTuple):
+    script: str
+    installs: tuple[str, ...] = ()  # into an environment of its own; ours, if none
+    column: str | None = None  # in place of what the script says
+
+
+PARTICIPANTS = (
+    Participant("lineax_cases.py", column=OURS),
+    Participant("lineax_cases.py", ("lineax==0.1.1",), PEER),
+    Participant("raw_cases.py"),
+    Participant("scipy_cases.py"),
+    Participant("solvax_cases.py", ("solvax",)),
+)
+
+
+def environment(folder: Path, installs: tuple[str, ...]) -> str:
+    """The Python of a new environment, with our version of JAX."""
     import jax
 
-    subprocess.run(["uv", "venv", "-q", str(folder)], check=True)
+    subprocess.run(["uv", "venv", "-q", "-p", sys.executable, str(folder)], check=True)
     scripts = "Scripts" if os.name == "nt" else "bin"
-    python = folder / scripts / "python"
-    install = ["uv", "pip", "install", "-q", "--python", str(python)]
-    subprocess.run([*install, PEER, f"jax=={jax.__version__}"], check=True)
+    python = str(folder / scripts / "python")
+    install = ["uv", "pip", "install", "-q", "--python", python]
+    subprocess.run([*install, *installs, f"jax=={jax.__version__}"], check=True)
     return python
 
 
-def times(python: str | Path) -> dict[str, float]:
-    done = subprocess.run(
-        [str(python), str(CASES)], check=True, stdout=subprocess.PIPE, text=True
-    )
-    return json.loads(done.stdout)
+def one_round(pythons: list[str], only: str) -> Figures:
+    figures: Figures = {}
+    for participant, python in zip(PARTICIPANTS, pythons):
+        command = [python, str(HERE / participant.script), only]
+        # nothing of ours shines through into the peers' environments
+        env = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPIL")}
+        if participant.installs:
+            env.pop("PYTHONPATH", None)
+        done = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, text=True, env=env
+        )
+        for column, cases in json.loads(done.stdout).items():
+            figures[participant.column or COLUMNS[column]] = cases
+    return figures
 
 
-def table(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> str:
-    lines = [
-        f"| case | ours | {PEER} | ratio | least | most |",
-        "|---|---:|---:|---:|---:|---:|",
+def ratios(rounds: list[Figures], case: str, column: str) -> list[float]:
+    """Ours beside a column, round by round."""
+    return [
+        figures[OURS][case] / figures[column][case]
+        for figures in rounds
+        if case in figures[OURS] and case in figures.get(column, {})
     ]
-    for case in ours[0]:
-        a, b = [run[case] for run in ours], [run[case] for run in theirs]
-        ratios = [x / y for x, y in zip(a, b)]
-        figures = (1e3 * statistics.median(a), 1e3 * statistics.median(b))
-        spread = (statistics.median(ratios), min(ratios), max(ratios))
-        cells = [f"{x:.3g} ms" for x in figures] + [f"{x:.2f}" for x in spread]
+
+
+def shown(case: str, figure: float) -> str:
+    if case.startswith("memory"):
+        return f"{figure:.0f} MiB"
+    units = {"s": 1, "ms": 1e-3, "µs": 1e-6}
+    unit = next((name for name, size in units.items() if figure >= size), "µs")
+    return f"{figure / units[unit]:.3g} {unit}"
+
+
+def table(rounds: list[Figures], cases: list[str]) -> str:
+    peers = [PEER, JAX, LOOP, SCIPY, "solvax"]
+    peers = [c for c in peers if any(set(r.get(c, {})) & set(cases) for r in rounds)]
+    lines = [
+        "| case | ours | " + " | ".join(f"ours / {peer}" for peer in peers) + " |",
+        "|---|---:|" + "---:|" * len(peers),
+    ]
+    for case in cases:
+        cells = [shown(case, statistics.median(r[OURS][case] for r in rounds))]
+        for peer in peers:
+            found = ratios(rounds, case, peer)
+            if not found:
+                cells.append("")
+                continue
+            spread = f" ({min(found):.2f}–{max(found):.2f})" if len(found) > 1 else ""
+            cells.append(f"{statistics.median(found):.2f}{spread}")
         lines.append(f"| {case} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
+def goals(rounds: list[Figures], cases: list[str]) -> str:
+    """Each goal, how many cases meet it, and those that do not."""
+    lines = ["| goal | beside | at most | met | missed by |", "|---|---|---:|---:|---|"]
+    for goal in GOALS:
+        found = {
+            case: statistics.median(each)
+            for case in cases
+            if re.search(goal.cases, case)
+            and (each := ratios(rounds, case, goal.column))
+        }
+        if not found:
+            continue
+        missed = {case: x for case, x in found.items() if x > goal.bound}
+        names = ", ".join(f"{case} {x:.2f}" for case, x in missed.items())
+        lines.append(_row(goal, f"{len(found) - len(missed)} of {len(found)}", names))
+    for goal in MEANS:
+        each = [
+            math.log(statistics.median(found))
+            for case in cases
+            if re.search(goal.cases, case)
+            and (found := ratios(rounds, case, goal.column))
+        ]
+        if each:
+            mean = math.exp(statistics.fmean(each))
+            met = "yes" if mean <= goal.bound else "no"
+            lines.append(_row(goal, met, f"geometric mean {mean:.2f}"))
+    return "\n".join(lines)
+
+
+def _row(goal: Goal, met: str, note: str) -> str:
+    pattern = goal.cases.replace("|", "\\|")
+    return f"| `{pattern}` | {goal.column} | {goal.bound} | {met} | {note} |"
+
+
+def machine(rounds: int) -> str:
+    import jax
+
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        named = re.search("^model name\\s*: (.*)$", info.read_text(), re.MULTILINE)
+        name = named[1] if named else name
+    device = jax.devices()[0]
+    return (
+        f"{name}, {os.cpu_count()} cores, {platform.system()}; device {device}; Python "
+        f"{platform.python_version()}, JAX {jax.__version__}; float64; "
+        f"rounds: {rounds}."
+    )
+
+
+GROUPS = {
+    "Compile": "^(import|compile)",
+    "Run": "^run",
+    "Batches and many right-hand sides": "^(batch|many|deficient|eager)",
+    "A large matrix-free problem": "^(poisson|memory)",
+}
+
+
+def page(rounds: list[Figures], pictures: Path | None) -> str:
+    cases = [c for c in rounds[0][OURS] if all(c in r[OURS] for r in rounds)]
+    parts = [machine(len(rounds)), "## Goals", goals(rounds, cases)]
+    for title, pattern in GROUPS.items():
+        chosen = [case for case in cases if re.search(pattern, case)]
+        if not chosen:
+            continue
+        parts += [f"## {title}"]
+        if pictures:
+            name = f"speed-{title.split()[0].lower()}.svg"
+            if picture(rounds, chosen, pictures / name):
+                parts += [f"![Ours beside {PEER}: {title.lower()}]({name})"]
+        parts += [table(rounds, chosen)]
+    return "\n\n".join(parts) + "\n"
+
+
+def picture(rounds: list[Figures], cases: list[str], path: Path) -> bool:
+    """Bars of the ratios to the published library, on a logarithmic axis."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    found = {case: each for case in cases if (each := ratios(rounds, case, PEER))}
+    if not found:
+        return False
+    values = [statistics.median(each) for each in found.values()]
+    grey = "#808080"  # readable on light and dark pages
+    figure, axes = plt.subplots(figsize=(8, 0.6 + 0.22 * len(found)))
+    colours = ["#3f8f5f" if x <= 1 else "#c0504d" for x in values]
+    axes.barh(list(found), [x - 1 for x in values], left=1, color=colours)
+    axes.set_xscale("log")
+    axes.axvline(1, color=grey, linewidth=1)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"time of ours / {PEER}", color=grey)
+    axes.tick_params(colors=grey, which="both", labelsize=8)
+    for spine in axes.spines.values():
+        spine.set_color(grey)
+    figure.tight_layout()
+    figure.savefig(path, transparent=True, metadata={"Date": None})
+    plt.close(figure)
+    return True
+
+
+HEADER = """# Speed
+
+Made by `hatch run bench --write`. Every participant runs in a process of its own, the
+published library and others in an environment of their own, in alternation; a ratio is
+taken within a round, below one where ours is faster. *JAX*: the call of `jax.numpy` or
+`jax.scipy` that does the same job; *textbook loop*: the bare method without a check (of
+the Poisson problem: the time to stream a step's vectors).
+
+"""
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="of A B; default 3")
-    rounds = parser.parse_args().rounds
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="a pattern of cases")
+    parser.add_argument("--write", action="store_true", help="the page in the docs")
+    parser.add_argument("--keep", type=Path, help="a file for the raw figures")
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        python = peer_python(Path(folder) / "peer")
-        ours, theirs = [], []
-        for i in range(rounds):
-            print(f"round {i + 1} of {rounds}", file=sys.stderr)
-            ours.append(times(sys.executable))
-            theirs.append(times(python))
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
-    print(f"{machine}, Python {platform.python_version()}; {rounds} rounds\n")
-    print(table(ours, theirs))
+        pythons = [
+            environment(Path(folder) / str(i), p.installs)
+            if p.installs
+            else sys.executable
+            for i, p in enumerate(PARTICIPANTS)
+        ]
+        rounds: list[Figures] = []
+        for i in range(args.rounds):
+            print(f"round {i + 1} of {args.rounds}", file=sys.stderr)
+            rounds.append(one_round(pythons, args.only))
+            if args.keep:
+                args.keep.write_text(json.dumps(rounds))
+    if args.write:
+        PAGE.parent.mkdir(exist_ok=True)
+        PAGE.write_text(HEADER + page(rounds, PAGE.parent))
+    print(page(rounds, None))
 
 
 if __name__ == "__main__":

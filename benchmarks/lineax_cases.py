@@ -1,0 +1,184 @@
+"""The cases, by whatever `lineax` is installed: ours or the published one.
+
+Only names that the published `lineax` 0.1.1 has are used.
+"""
+
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+
+import equinox  # noqa: F401
+import jax
+import jax.numpy as jnp
+import measure
+from measure import Case, calling, compiling, running
+
+_start = time.perf_counter()
+import lineax as lx  # noqa: E402
+
+IMPORT = time.perf_counter() - _start
+
+jax.config.update("jax_enable_x64", True)
+warnings.simplefilter("ignore")
+
+PSD = lx.positive_semidefinite_tag
+TOL = 1e-8
+SOLVERS = {
+    "LU": (lx.LU(), ()),
+    "QR": (lx.QR(), ()),
+    "SVD": (lx.SVD(), ()),
+    "Cholesky": (lx.Cholesky(), PSD),
+    "CG": (lx.CG(TOL, TOL), PSD),
+    "BiCGStab": (lx.BiCGStab(TOL, TOL), ()),
+    "GMRES": (lx.GMRES(TOL, TOL), ()),
+    "LSMR": (lx.LSMR(TOL, TOL), ()),
+    "Normal(CG)": (lx.Normal(lx.CG(TOL, TOL)), ()),
+}
+HESSIANS = ("LU", "CG", "GMRES", "LSMR")
+
+
+def value(name):
+    solver, tags = SOLVERS[name]
+
+    def solve(matrix, vector):
+        operator = lx.MatrixLinearOperator(matrix, tags)
+        return lx.linear_solve(operator, vector, solver, throw=False).value
+
+    return solve
+
+
+def loss(name):
+    solve = value(name)
+    return lambda matrix, vector: jnp.sum(solve(matrix, vector) ** 2)
+
+
+def gradient(name):
+    return jax.grad(loss(name), argnums=(0, 1))
+
+
+def hessian(name):
+    return jax.hessian(loss(name))
+
+
+KINDS = {"value": value, "gradient": gradient}
+
+
+def rank_deficient(matrix, vector):
+    solver = lx.AutoLinearSolver(well_posed=False)
+    operator = lx.MatrixLinearOperator(matrix)
+    return lx.linear_solve(operator, vector, solver, throw=False).value
+
+
+def poisson(solver):
+    structure = jax.ShapeDtypeStruct((measure.GRID, measure.GRID), jnp.float64)
+
+    def solve(vector):
+        operator = lx.FunctionLinearOperator(measure.laplacian, structure, PSD)
+        return lx.linear_solve(operator, vector, solver, throw=False).value
+
+    return solve
+
+
+FIXED = lx.CG(0.0, 0.0, max_steps=measure.STEPS)
+
+
+def arrays(problem, *args):
+    return [jnp.asarray(x) for x in problem(*args)]
+
+
+def cases() -> Iterator[Case]:
+    yield "import", lambda: IMPORT
+    for name in SOLVERS:
+        for kind, build in KINDS.items():
+            yield (
+                f"compile {name} {kind}",
+                lambda b=build, s=name: compiling(b(s), *arrays(measure.definite, 10)),
+            )
+    for name in HESSIANS:
+        yield (
+            f"compile {name} hessian",
+            lambda s=name: compiling(hessian(s), *arrays(measure.definite, 10)),
+        )
+    for n in measure.SIZES:
+        for name in SOLVERS:
+            for kind, build in KINDS.items():
+                yield (
+                    f"run {name} {kind} n={n}",
+                    lambda b=build, s=name, n=n: running(
+                        b(s), *arrays(measure.definite, n)
+                    ),
+                )
+    for name in HESSIANS:
+        yield (
+            f"run {name} hessian n=10",
+            lambda s=name: running(hessian(s), *arrays(measure.definite, 10)),
+        )
+    for name in ("LU", "QR", "Cholesky"):
+        yield (
+            f"many {name} n=500, 500 right-hand sides",
+            lambda s=name: running(
+                jax.vmap(value(s), in_axes=(None, 1), out_axes=1),
+                *arrays(measure.right_hand_sides),
+            ),
+        )
+    yield (
+        "deficient n=500",
+        lambda: running(rank_deficient, *arrays(measure.deficient, 500)),
+    )
+    count, n = measure.DEFICIENT
+    yield (
+        f"deficient {count} x n={n}",
+        lambda: running(jax.vmap(rank_deficient), *arrays(measure.deficient, n, count)),
+    )
+    yield (
+        "batch LU 1000 x n=50",
+        lambda: running(jax.vmap(value("LU")), *arrays(measure.definite, 50, 1000)),
+    )
+    for n, count in measure.TINY.items():
+        yield (
+            f"batch LU {count} x n={n}",
+            lambda n=n, k=count: running(
+                jax.vmap(value("LU")), *arrays(measure.definite, n, k)
+            ),
+        )
+    yield "eager LU n=4", lambda: eager("LU")
+    yield "eager CG n=4", lambda: eager("CG")
+    yield (
+        f"poisson CG {measure.GRID**2} unknowns, a step",
+        lambda: (
+            running(poisson(FIXED), jnp.asarray(measure.load()), seconds=2)
+            / measure.STEPS
+        ),
+    )
+    yield "memory poisson CG value", lambda: in_a_process("value")
+    yield "memory poisson CG gradient", lambda: in_a_process("gradient")
+
+
+def eager(name):
+    solver, tags = SOLVERS[name]
+    matrix, vector = arrays(measure.definite, 4)
+    operator = lx.MatrixLinearOperator(matrix, tags)
+    return calling(lx.linear_solve, operator, vector, solver)
+
+
+def in_a_process(kind: str) -> float:
+    """The peak memory of a process that does this alone."""
+    command = [sys.executable, __file__, "--memory", kind]
+    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return float(out.stdout)
+
+
+def memory(kind: str) -> None:
+    solve = poisson(FIXED)
+    fn = solve if kind == "value" else jax.grad(lambda b: jnp.sum(solve(b) ** 2))
+    jax.block_until_ready(jax.jit(fn)(jnp.asarray(measure.load())))
+    print(measure.peak_memory())
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--memory"]:
+        memory(sys.argv[2])
+    else:
+        measure.main(lambda: {"lineax": cases()})

@@ -1,0 +1,135 @@
+"""How every participant is timed, and the problems that they all solve.
+
+A participant is a script that prints JSON, `{column: {case: figure}}`, for the cases
+whose names match a pattern. Names agree between participants, so that `run.py` can put
+figures beside each other. Figures are seconds; of cases that begin with "memory", MiB.
+"""
+
+import functools
+import json
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+Case = tuple[str, Callable[[], float]]
+
+
+def main(columns: Callable[[], dict[str, Iterator[Case]]]) -> None:
+    """Run the cases that match the pattern given on the command line."""
+    pattern = re.compile(sys.argv[1] if len(sys.argv) > 1 else "")
+    figures: dict[str, dict[str, float]] = {}
+    for column, cases in columns().items():
+        figures[column] = {}
+        for name, figure in cases:
+            if not pattern.search(name):
+                continue
+            print(f"  {column}: {name}", file=sys.stderr, flush=True)
+            try:
+                figures[column][name] = figure()
+            except Exception as error:  # a peer that cannot: its cell stays empty
+                print(f"    {type(error).__name__}: {error}"[:200], file=sys.stderr)
+            clear()
+    json.dump(figures, sys.stdout)
+
+
+def clear() -> None:
+    """What one case compiled is not kept for the next."""
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+
+
+# Times
+
+
+def compiling(fn: Callable, *args) -> float:
+    """Seconds to trace, lower and compile: the least of three from cold caches."""
+    import jax
+
+    jax.jit(lambda x: x + 1).lower(1.0).compile()  # set-up is no part of it
+    times = []
+    for _ in range(3):
+        jax.clear_caches()
+        start = time.perf_counter()
+        jax.jit(fn).lower(*args).compile()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def running(fn: Callable, *args, seconds: float = 0.5) -> float:
+    """The median time of `fn(*args)`, compiled."""
+    import jax
+
+    return calling(jax.jit(fn).lower(*args).compile(), *args, seconds=seconds)
+
+
+def calling(fn: Callable, *args, seconds: float = 0.5, least: int = 3) -> float:
+    """The median time of `fn(*args)` as it is, after a first call."""
+    wait = sys.modules["jax"].block_until_ready if "jax" in sys.modules else list
+    wait([fn(*args)])
+    times: list[float] = []
+    until = time.perf_counter() + seconds
+    while len(times) < least or time.perf_counter() < until:
+        start = time.perf_counter()
+        wait([fn(*args)])
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+# Problems, in float64
+
+SIZES = (4, 50, 500, 2000)
+RIGHT_HAND_SIDES = 500
+TINY = {n: 100_000 for n in (2, 3, 4, 6, 8)}
+DEFICIENT = (1000, 50)
+GRID = 1000
+STEPS = 50
+
+
+@functools.cache
+def definite(n: int, *batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Well-conditioned definite matrices, and vectors."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((*batch, n, n))
+    matrix = x @ x.swapaxes(-1, -2) / n + np.eye(n)
+    return matrix, rng.standard_normal((*batch, n))
+
+
+@functools.cache
+def right_hand_sides(n: int = 500, k: int = RIGHT_HAND_SIDES):
+    """A matrix, and k vectors as columns."""
+    return definite(n)[0], np.random.default_rng(1).standard_normal((n, k))
+
+
+@functools.cache
+def deficient(n: int, *batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Square matrices of rank n // 2, and vectors out of their range."""
+    rng = np.random.default_rng(2)
+    left, right = rng.standard_normal((2, *batch, n, n // 2))
+    return left @ right.swapaxes(-1, -2), rng.standard_normal((*batch, n))
+
+
+@functools.cache
+def load() -> np.ndarray:
+    """The right-hand side of Poisson's equation on a grid."""
+    return np.random.default_rng(3).standard_normal((GRID, GRID))
+
+
+def laplacian(u):
+    """Five points, zero boundary values; of a JAX array."""
+    import jax.numpy as jnp
+
+    v = jnp.pad(u, 1)
+    around = v[2:, 1:-1] + v[:-2, 1:-1] + v[1:-1, 2:] + v[1:-1, :-2]
+    return 4 * u - around
+
+
+def peak_memory() -> float:
+    """The largest resident set of this process so far, in MiB."""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
