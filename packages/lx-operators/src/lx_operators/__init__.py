@@ -30,12 +30,14 @@ from ._tags import (
     upper_triangular_tag,
 )
 from ._verify import verify
+from .algebra import _bands as _bands
 from .algebra import _rules as _rules
 from .algebra.add import AddLinearOperator
 from .algebra.compose import ComposedLinearOperator
 from .algebra.scale import DivLinearOperator, MulLinearOperator, NegLinearOperator
 from .algebra.tagged import TaggedLinearOperator
 from .algebra.tangent import TangentLinearOperator
+from .leaves.banded import BandedLinearOperator
 from .leaves.diagonal import DiagonalLinearOperator
 from .leaves.function import FunctionLinearOperator
 from .leaves.identity import IdentityLinearOperator
@@ -49,6 +51,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AbstractLinearOperator",
     "AddLinearOperator",
+    "BandedLinearOperator",
     "ComposedLinearOperator",
     "DiagonalLinearOperator",
     "DivLinearOperator",

@@ -4,11 +4,25 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from ._checks import check_square
-from ._functions import conj, diagonal, linearise, materialise, tridiagonal
+from ._functions import (
+    bands,
+    bandwidths,
+    conj,
+    diagonal,
+    linearise,
+    materialise,
+    tridiagonal,
+)
 from ._operator import AbstractLinearOperator
 from ._probing import probe_diagonal, probe_tridiagonal
 from ._promotion import product
-from ._properties import declared, is_diagonal, is_tridiagonal
+from ._properties import (
+    declared,
+    is_diagonal,
+    is_lower_triangular,
+    is_tridiagonal,
+    is_upper_triangular,
+)
 from ._stored import stored
 from ._structures import is_real, spaces
 from .leaves.function import FunctionLinearOperator
@@ -44,6 +58,26 @@ def _(operator: AbstractLinearOperator):
         return probe_tridiagonal(operator)
     matrix = operator.as_matrix()
     return tuple(jnp.diagonal(matrix, offset) for offset in (0, -1, 1))
+
+
+@bandwidths.register
+def _(operator: AbstractLinearOperator):
+    if operator.in_size() != operator.out_size() or not is_tridiagonal(operator):
+        return None
+    return (
+        0 if is_upper_triangular(operator) else 1,
+        0 if is_lower_triangular(operator) else 1,
+    )
+
+
+@bands.register
+def _(operator: AbstractLinearOperator):
+    lower, upper = bandwidths(operator) or (1, 1)
+    main, below, above = tridiagonal(operator)
+    if not main.size:
+        return jnp.zeros((lower + upper + 1, 0), main.dtype)
+    rows = jnp.stack([jnp.pad(above, (1, 0)), main, jnp.pad(below, (0, 1))])
+    return rows[1 - upper : 2 + lower]
 
 
 @conj.register

@@ -130,6 +130,37 @@ def conj(operator: Any) -> Any:
     reject(operator, "`conj`")
 
 
+# Diagonals as a band matrix, for what is known to be narrow.
+
+
+@functools.singledispatch
+def bandwidths(operator: Any) -> tuple[int, int] | None:
+    """How many diagonals below and above the main one a square operator's matrix has,
+    from type and tags; None if it is not known to be narrow.
+
+    Args:
+        operator: an `AbstractLinearOperator` of matrix shape `[n, n]`.
+
+    Returns:
+        `(lower, upper)`, upper bounds; or None.
+    """
+    reject(operator, "`bandwidths`")
+
+
+@functools.singledispatch
+def bands(operator: Any) -> Inexact[Array, "w n"]:
+    """The diagonals of an operator of which `bandwidths` are known, in LAPACK's
+    storage: `bands[upper + i - j, j]` is the element in row i and column j.
+
+    Args:
+        operator: an `AbstractLinearOperator` of matrix shape `[n, n]`.
+
+    Returns:
+        An array `[lower + upper + 1, n]`, zero where there is no row i.
+    """
+    reject(operator, "`bands`")
+
+
 # The arithmetic of operators. `+ - @ * /` call these, so that a type may register a
 # structured result of its own.
 

@@ -1,10 +1,12 @@
 """What the floors above, and third-party solvers, build on beyond the public names:
 pytrees as flat vectors, norms, dtypes, promotion."""
 
+from ._functions import bands, bandwidths
 from ._norms import max_norm, rms_norm, sum_squares, tree_dot, two_norm
 from ._printing import summary
 from ._promotion import conform, strict_promotion
 from ._properties import known
+from ._skewed import skewed
 from ._structures import (
     Frozen,
     PackedStructures,
@@ -34,6 +36,8 @@ __all__ = [
     "Frozen",
     "PackedStructures",
     "Structure",
+    "bands",
+    "bandwidths",
     "cast",
     "common_dtype",
     "complex_to_real_dtype",
@@ -53,6 +57,7 @@ __all__ = [
     "ravel_vector",
     "rms_norm",
     "same_shapes",
+    "skewed",
     "strict_promotion",
     "structure_of",
     "sum_squares",

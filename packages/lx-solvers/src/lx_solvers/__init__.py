@@ -3,6 +3,7 @@
 from ._auto import AutoLinearSolver
 from ._solution import RESULTS, Solution
 from ._solver import AbstractLinearSolver
+from .direct.banded import Banded
 from .direct.cholesky import Cholesky
 from .direct.diagonal import Diagonal
 from .direct.eigh import Eigh
@@ -37,6 +38,7 @@ __all__ = [
     "SVD",
     "AbstractLinearSolver",
     "AutoLinearSolver",
+    "Banded",
     "BiCGStab",
     "Cholesky",
     "Diagonal",

@@ -13,10 +13,12 @@ from lx_operators import (
     is_tridiagonal,
     is_upper_triangular,
 )
+from lx_operators.internal import bandwidths
 
 from ._checks import check_state
 from ._slogdet import slogdet_of
 from ._solver import AbstractLinearSolver, Options
+from .direct.banded import Banded
 from .direct.cholesky import Cholesky
 from .direct.diagonal import Diagonal
 from .direct.lu import LU
@@ -42,6 +44,12 @@ def _triangular(operator: AbstractLinearOperator) -> bool:
     return is_lower_triangular(operator) or is_upper_triangular(operator)
 
 
+def _narrow(operator: AbstractLinearOperator) -> bool:
+    """Few diagonals beside n: else dense kernels are faster than a scan."""
+    widths = bandwidths(operator)
+    return widths is not None and 4 * (sum(widths) + 1) <= operator.in_size()
+
+
 def _semidefinite(operator: AbstractLinearOperator) -> bool:
     return is_positive_semidefinite(operator) or is_negative_semidefinite(operator)
 
@@ -52,6 +60,7 @@ def _any(operator: AbstractLinearOperator) -> bool:
 
 _SQUARE = (
     Row("it is tridiagonal", is_tridiagonal, Tridiagonal()),
+    Row("its diagonals are few", _narrow, Banded()),
     Row("it is triangular", _triangular, Triangular()),
     Row("it is semidefinite, hence definite if nonsingular", _semidefinite, Cholesky()),
     Row("it is square, and nothing more is known of it", _any, LU()),
@@ -87,7 +96,7 @@ class AutoLinearSolver(AbstractLinearSolver[AutoState]):
 
     | `well_posed` | chosen, the first that fits |
     |---|---|
-    | `True` | square: diagonal, tridiagonal, triangular, semidefinite (Cholesky), LU |
+    | `True` | square: diagonal, tridiagonal, banded, triangular, definite, any (LU) |
     | `False` | diagonal with zeros allowed, else rank-revealing (pivoted QR) |
     | `None` | not square: QR; else as `True`, a diagonal with zeros allowed |
 

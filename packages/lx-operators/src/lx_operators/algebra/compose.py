@@ -5,6 +5,8 @@ import jax.numpy as jnp
 
 from .._checks import check_operator, check_same, check_square
 from .._functions import (
+    bands,
+    bandwidths,
     compose,
     conj,
     diagonal,
@@ -155,6 +157,9 @@ def _(operator: ComposedLinearOperator):
         (am, al, au), (bm, bl, bu) = tridiagonal(a), tridiagonal(b)
         below, above = jnp.pad(_times(al, bu), (1, 0)), jnp.pad(_times(au, bl), (0, 1))
         return _times(am, bm) + below + above
+    widths = bandwidths(operator)
+    if widths is not None:
+        return bands(operator)[widths[1]]
     # (AB)ᵢᵢ = Σⱼ AᵢⱼBⱼᵢ: the product itself is not formed.
     return _row_sums(a.as_matrix(), b.as_matrix().T)
 

@@ -53,10 +53,10 @@ class MulLinearOperator(AbstractLinearOperator):
         self.scalar = _scalar(scalar, "*", operator)
 
     def mv(self, vector):
-        return _scaled(self, product(self.operator, vector))
+        return scaled(self, product(self.operator, vector))
 
     def as_matrix(self):
-        return _scaled(self, self.operator.as_matrix())
+        return scaled(self, self.operator.as_matrix())
 
     def transpose(self):
         return map_parts(lambda part: part.T, self)
@@ -94,10 +94,10 @@ class DivLinearOperator(AbstractLinearOperator):
         self.scalar = _scalar(scalar, "/", operator)
 
     def mv(self, vector):
-        return _scaled(self, product(self.operator, vector))
+        return scaled(self, product(self.operator, vector))
 
     def as_matrix(self):
-        return _scaled(self, self.operator.as_matrix())
+        return scaled(self, self.operator.as_matrix())
 
     def transpose(self):
         return map_parts(lambda part: part.T, self)
@@ -132,10 +132,10 @@ class NegLinearOperator(AbstractLinearOperator):
         self.operator = operator
 
     def mv(self, vector):
-        return _scaled(self, product(self.operator, vector))
+        return scaled(self, product(self.operator, vector))
 
     def as_matrix(self):
-        return _scaled(self, self.operator.as_matrix())
+        return scaled(self, self.operator.as_matrix())
 
     def transpose(self):
         return map_parts(lambda part: part.T, self)
@@ -200,7 +200,7 @@ def _structure(structure: Structure, scalar: Any) -> Structure:
     )
 
 
-def _scaled(
+def scaled(
     operator: _Scaling, values: PyTree[Inexact[Array, "..."]]
 ) -> PyTree[Inexact[Array, "..."]]:
     """The operator's scaling, applied to arrays."""
@@ -267,12 +267,12 @@ def _conj(scalar: Any) -> Any:
 
 @diagonal.register
 def _(operator: _Scaling):
-    return _scaled(operator, diagonal(operator.operator))
+    return scaled(operator, diagonal(operator.operator))
 
 
 @tridiagonal.register
 def _(operator: _Scaling):
-    return _scaled(operator, tridiagonal(operator.operator))
+    return scaled(operator, tridiagonal(operator.operator))
 
 
 @layout.register
