@@ -6,6 +6,8 @@ code of its own: operators live in `lx_operators`, solvers in `lx_solvers`,
 """
 
 from lx_autodiff import (
+    ErrorBounds,
+    error_bounds,
     implicit,
     invert,
     linear_solve,
@@ -104,6 +106,7 @@ __all__ = [
     "DiagonalLinearOperator",
     "DivLinearOperator",
     "Eigh",
+    "ErrorBounds",
     "FGMRES",
     "FunctionLinearOperator",
     "GMRES",
@@ -133,6 +136,7 @@ __all__ = [
     "conj",
     "diagonal",
     "diagonal_tag",
+    "error_bounds",
     "has_unit_diagonal",
     "hermitian_tag",
     "implicit",

@@ -2,6 +2,7 @@
 
 from . import _derivative as _derivative
 from . import _transpose as _transpose
+from ._error_bounds import ErrorBounds, error_bounds
 from ._implicit import implicit
 from ._invert import invert
 from ._linear_solve import linear_solve
@@ -9,4 +10,12 @@ from ._slogdet import logdet, slogdet
 
 __version__ = "0.1.0"
 
-__all__ = ["implicit", "invert", "linear_solve", "logdet", "slogdet"]
+__all__ = [
+    "ErrorBounds",
+    "error_bounds",
+    "implicit",
+    "invert",
+    "linear_solve",
+    "logdet",
+    "slogdet",
+]

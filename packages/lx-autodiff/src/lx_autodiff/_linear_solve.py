@@ -146,7 +146,7 @@ def _solve(call: _Call, *arrays: Array):
 def _solve_arrays(call: _Call, static: Static, *arrays: Array):
     operator, vector, solver, options, state, adjoint = static.join(arrays)
     options = stop_gradient(options)
-    operator = _widened(operator, vector, state)
+    operator = widened(operator, vector, state)
     if state is NO_STATE:
         method = prepare(operator, solver, options)
     else:
@@ -205,7 +205,7 @@ def _has(leaf: Any, axis: int) -> bool:
     return -jnp.ndim(leaf) <= axis < jnp.ndim(leaf)
 
 
-def _widened(
+def widened(
     operator: AbstractLinearOperator, vector: PyTree[Array], state: Any
 ) -> AbstractLinearOperator:
     """The operator between dtypes as wide as the vector's, real if it was real; itself,

@@ -2,5 +2,6 @@
 
 from ._auto import chosen
 from ._slogdet import slogdet_of
+from .wrappers._doubled import residual
 
-__all__ = ["chosen", "slogdet_of"]
+__all__ = ["chosen", "residual", "slogdet_of"]
