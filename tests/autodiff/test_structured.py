@@ -1,53 +1,88 @@
 """Derivatives of structured solves: against dense truth, and without a matrix."""
 
-from collections.abc import Callable
-
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.tree_util as jtu
 import lx_autodiff as lxa
 import lx_operators as lxo
 import lx_solvers as lxs
 import numpy as np
 import pytest
-from lx_autodiff.testing import ProblemClass, check_derivatives
+from lx_autodiff.testing import LAWS
+from lx_operators.internal import ravel, unravel
 
-LAWS = ("value", "jvp", "vjp", "vjp of jvp", "vmap of vjp")
-
-
-def _draw(*shape: int) -> Callable:
-    def draw(rng, dtype):
-        x = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
-        return jnp.asarray(x if jnp.issubdtype(dtype, complex) else x.real, dtype)
-
-    return draw
+CHECKED = ("value", "jvp", "vjp", "vjp of jvp", "vmap of vjp")
 
 
-def _problem(name: str, parameters: Callable, operator: Callable) -> ProblemClass:
-    """The truth: the inverse of the matrix by columns of products."""
-
-    def matrix(p):
-        op = operator(p)
-        size, structure = op.in_size(), op.in_structure()
-        units = jnp.eye(size, dtype=jax.tree.leaves(structure)[0].dtype)
-        unraveled = jax.vmap(lambda e: lxo.internal.unravel(e, structure))(units)
-        columns = jax.vmap(lambda x: lxo.internal.ravel(op.mv(x)))(unraveled)
-        return columns.T
-
-    return ProblemClass(
-        name, parameters, operator, matrix, lambda p: jnp.linalg.inv(matrix(p))
+def _stack(matrices):
+    return lxo.StackedLinearOperator(
+        eqx.filter_vmap(lxo.MatrixLinearOperator)(matrices)
     )
 
 
-BANDED = _problem(
-    "banded", _draw(4, 5), lambda a: lxo.BandedLinearOperator(a, lower=2, upper=1)
-)
+def _side_by_side(p):
+    return lxo.BlockDiagonalLinearOperator(
+        {"a": lxo.MatrixLinearOperator(p[0]), "b": _stack(p[1])}
+    )
 
 
-@pytest.mark.parametrize(
-    "problem, solver", [(BANDED, lxs.Banded())], ids=lambda x: getattr(x, "name", None)
-)
-def test_derivatives(problem, solver):
-    check_derivatives(solver, problem, "complex128", laws=LAWS)
+AUTO = lxs.AutoLinearSolver(well_posed=True)
+
+# name: shapes of the parameters, operator, solver
+CASES = {
+    "banded": (
+        (4, 5),
+        lambda a: lxo.BandedLinearOperator(a, lower=2, upper=1),
+        lxs.Banded(),
+    ),
+    "block diagonal": (((2, 2), (2, 2, 2)), _side_by_side, AUTO),
+    "block diagonal, any rank": (
+        ((3, 2), (2, 2, 3)),
+        _side_by_side,
+        lxs.AutoLinearSolver(well_posed=False),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_derivatives(name):
+    """The laws of `lx_autodiff.testing`, for operators between any pytrees; the truth
+    is the pseudoinverse of the matrix, formed by products."""
+    shapes, build, solver = CASES[name]
+    rng = np.random.default_rng(0)
+
+    def draw(*shape):
+        return jnp.asarray(rng.standard_normal((2, *shape)).T.dot([1, 1j]).T)
+
+    def like(tree):
+        return jtu.tree_map(lambda x: draw(*x.shape), tree)
+
+    is_shape = lambda s: isinstance(s[0], int)  # noqa: E731
+    parameters = jtu.tree_map(lambda s: draw(*s), shapes, is_leaf=is_shape)
+    operator = build(parameters)
+
+    def solve(p, b):
+        op = build(p)
+        return ravel(lxa.linear_solve(op, unravel(b, op.out_structure()), solver).value)
+
+    def truth(p, b):
+        op = build(p)
+        units = jnp.eye(op.in_size(), dtype=b.dtype)
+        columns = jax.vmap(lambda e: ravel(op.mv(unravel(e, op.in_structure()))))(units)
+        return jnp.linalg.pinv(columns.T) @ b
+
+    x = (parameters, draw(operator.out_size()))
+    directions = like(x), draw(operator.in_size())
+
+    def laws(fn):
+        return {law: LAWS[law](fn, x, *directions) for law in CHECKED}
+
+    ours, theirs = jax.jit(lambda: laws(solve))(), jax.jit(lambda: laws(truth))()
+    for law in CHECKED:
+        for got, wanted in zip(*map(jtu.tree_leaves, (ours[law], theirs[law]))):
+            scale = abs(wanted).max()
+            np.testing.assert_allclose(got, wanted, atol=1e-8 * scale, err_msg=law)
 
 
 def test_banded_gradient_has_no_matrix():

@@ -31,6 +31,7 @@ from ._tags import (
 )
 from ._verify import verify
 from .algebra import _bands as _bands
+from .algebra import _block_diagonal as _block_diagonal
 from .algebra import _rules as _rules
 from .algebra.add import AddLinearOperator
 from .algebra.compose import ComposedLinearOperator
@@ -38,12 +39,14 @@ from .algebra.scale import DivLinearOperator, MulLinearOperator, NegLinearOperat
 from .algebra.tagged import TaggedLinearOperator
 from .algebra.tangent import TangentLinearOperator
 from .leaves.banded import BandedLinearOperator
+from .leaves.block_diagonal import BlockDiagonalLinearOperator
 from .leaves.diagonal import DiagonalLinearOperator
 from .leaves.function import FunctionLinearOperator
 from .leaves.identity import IdentityLinearOperator
 from .leaves.jacobian import JacobianLinearOperator
 from .leaves.matrix import MatrixLinearOperator
 from .leaves.pytree import PyTreeLinearOperator
+from .leaves.stacked import StackedLinearOperator
 from .leaves.tridiagonal import TridiagonalLinearOperator
 
 __version__ = "0.1.0"
@@ -52,6 +55,7 @@ __all__ = [
     "AbstractLinearOperator",
     "AddLinearOperator",
     "BandedLinearOperator",
+    "BlockDiagonalLinearOperator",
     "ComposedLinearOperator",
     "DiagonalLinearOperator",
     "DivLinearOperator",
@@ -62,6 +66,7 @@ __all__ = [
     "MulLinearOperator",
     "NegLinearOperator",
     "PyTreeLinearOperator",
+    "StackedLinearOperator",
     "TaggedLinearOperator",
     "TangentLinearOperator",
     "TridiagonalLinearOperator",

@@ -4,6 +4,7 @@ from ._auto import AutoLinearSolver
 from ._solution import RESULTS, Solution
 from ._solver import AbstractLinearSolver
 from .direct.banded import Banded
+from .direct.block_diagonal import BlockDiagonal
 from .direct.cholesky import Cholesky
 from .direct.diagonal import Diagonal
 from .direct.eigh import Eigh
@@ -40,6 +41,7 @@ __all__ = [
     "AutoLinearSolver",
     "Banded",
     "BiCGStab",
+    "BlockDiagonal",
     "Cholesky",
     "Diagonal",
     "Eigh",

@@ -13,12 +13,13 @@ from lx_operators import (
     is_tridiagonal,
     is_upper_triangular,
 )
-from lx_operators.internal import bandwidths
+from lx_operators.internal import bandwidths, block_diagonal, block_shapes
 
 from ._checks import check_state
 from ._slogdet import slogdet_of
 from ._solver import AbstractLinearSolver, Options
 from .direct.banded import Banded
+from .direct.block_diagonal import BlockDiagonal, full_rank_possible
 from .direct.cholesky import Cholesky
 from .direct.diagonal import Diagonal
 from .direct.lu import LU
@@ -50,38 +51,26 @@ def _narrow(operator: AbstractLinearOperator) -> bool:
     return widths is not None and 4 * (sum(widths) + 1) <= operator.in_size()
 
 
+def _blocks(operator: AbstractLinearOperator) -> bool:
+    return block_diagonal(operator) is not None
+
+
+def _square_blocks(operator: AbstractLinearOperator) -> bool:
+    blocks = block_diagonal(operator)
+    return blocks is not None and all(m == n for m, n in block_shapes(blocks))
+
+
+def _full_rank_blocks(operator: AbstractLinearOperator) -> bool:
+    blocks = block_diagonal(operator)
+    return blocks is not None and full_rank_possible(blocks)
+
+
 def _semidefinite(operator: AbstractLinearOperator) -> bool:
     return is_positive_semidefinite(operator) or is_negative_semidefinite(operator)
 
 
 def _any(operator: AbstractLinearOperator) -> bool:
     return True
-
-
-_SQUARE = (
-    Row("it is tridiagonal", is_tridiagonal, Tridiagonal()),
-    Row("its diagonals are few", _narrow, Banded()),
-    Row("it is triangular", _triangular, Triangular()),
-    Row("it is semidefinite, hence definite if nonsingular", _semidefinite, Cholesky()),
-    Row("it is square, and nothing more is known of it", _any, LU()),
-)
-
-# Read from the top: the first row that holds is taken.
-TABLE: dict[bool | None, tuple[Row, ...]] = {
-    True: (
-        Row("it is diagonal", is_diagonal, Diagonal(well_posed=True)),
-        *_SQUARE,
-    ),
-    False: (
-        Row("it is diagonal", is_diagonal, Diagonal(well_posed=False)),
-        Row("its rank is not known", _any, PivotedQR()),
-    ),
-    None: (
-        Row("it is not square", _rectangular, QR()),
-        Row("it is diagonal", is_diagonal, Diagonal(well_posed=False)),
-        *_SQUARE,
-    ),
-}
 
 
 class AutoState(eqx.Module):
@@ -184,6 +173,40 @@ class AutoLinearSolver(AbstractLinearSolver[AutoState]):
 
     def assume_full_rank(self) -> bool:
         return self.well_posed is True
+
+
+def _side_by_side(well_posed: bool | None) -> BlockDiagonal:
+    return BlockDiagonal(AutoLinearSolver(well_posed))
+
+
+_SQUARE = (
+    Row("its diagonals are few", _narrow, Banded()),
+    Row("it is triangular", _triangular, Triangular()),
+    Row("it is semidefinite, hence definite if nonsingular", _semidefinite, Cholesky()),
+    Row("it is square, and nothing more is known of it", _any, LU()),
+)
+
+# Read from the top: the first row that holds is taken.
+TABLE: dict[bool | None, tuple[Row, ...]] = {
+    True: (
+        Row("it is diagonal", is_diagonal, Diagonal(well_posed=True)),
+        Row("it is tridiagonal", is_tridiagonal, Tridiagonal()),
+        Row("it is square blocks side by side", _square_blocks, _side_by_side(True)),
+        *_SQUARE,
+    ),
+    False: (
+        Row("it is diagonal", is_diagonal, Diagonal(well_posed=False)),
+        Row("it is blocks side by side", _blocks, _side_by_side(False)),
+        Row("its rank is not known", _any, PivotedQR()),
+    ),
+    None: (
+        Row("it is blocks side by side", _full_rank_blocks, _side_by_side(None)),
+        Row("it is not square", _rectangular, QR()),
+        Row("it is diagonal", is_diagonal, Diagonal(well_posed=False)),
+        Row("it is tridiagonal", is_tridiagonal, Tridiagonal()),
+        *_SQUARE,
+    ),
+}
 
 
 @slogdet_of.register

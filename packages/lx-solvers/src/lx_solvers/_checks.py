@@ -21,7 +21,7 @@ def check_square(operator: AbstractLinearOperator, solver: str) -> None:
         )
 
 
-def check_state(state: Any, kind: type, solver: str) -> None:
+def check_state(state: Any, kind: type | tuple[type, ...], solver: str) -> None:
     """A state must come from the same kind of solver."""
     if not isinstance(state, kind):
         raise ValueError(

@@ -1,0 +1,61 @@
+"""What is known of operators made of blocks."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from ._operator import AbstractLinearOperator
+from ._properties import known
+from ._structures import spaces
+from ._tags import (
+    Tags,
+    diagonal_tag,
+    lower_triangular_tag,
+    nonsingular_tag,
+    tridiagonal_tag,
+    unit_diagonal_tag,
+    upper_triangular_tag,
+)
+
+# Where the elements of a matrix stand.
+PLACES = frozenset(
+    (
+        diagonal_tag,
+        tridiagonal_tag,
+        unit_diagonal_tag,
+        lower_triangular_tag,
+        upper_triangular_tag,
+    )
+)
+
+
+@functools.singledispatch
+def block_diagonal(operator: Any) -> Any:
+    """The same map as a `BlockDiagonalLinearOperator` or a `StackedLinearOperator`;
+    None if it is not known to be one."""
+    return None
+
+
+def square(operator: AbstractLinearOperator) -> bool:
+    return operator.in_size() == operator.out_size()
+
+
+def same_spaces(a: AbstractLinearOperator, b: AbstractLinearOperator) -> bool:
+    return spaces(a) == spaces(b)
+
+
+def tags_of_blocks(blocks: Sequence[AbstractLinearOperator]) -> Tags:
+    """What is known of blocks side by side: what is known of all of them.
+
+    Places need square blocks on the diagonal. Blocks of full rank make a whole of full
+    rank if none has fewer rows than columns, or none has fewer columns than rows.
+    """
+    if not blocks:
+        return frozenset()
+    tags = frozenset.intersection(*map(known, blocks))
+    if not all(map(square, blocks)):
+        tags -= PLACES
+    sizes = [(block.out_size(), block.in_size()) for block in blocks]
+    if not (all(m >= n for m, n in sizes) or all(m <= n for m, n in sizes)):
+        tags -= {nonsingular_tag}
+    return tags
