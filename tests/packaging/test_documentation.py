@@ -1,4 +1,8 @@
-"""What the docs show, runs."""
+"""The examples in docstrings, and those that are files, run.
+
+The pages of the docs are run by tests/docs, the docstrings of operators by
+tests/operators.
+"""
 
 import re
 import sys
@@ -10,39 +14,22 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax
+import lx_operators
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [
-    ROOT / "README.md",
-    *sorted(ROOT.glob("packages/*/README.md")),
-    *sorted(ROOT.glob("docs/**/*.md")),
-]
 EXAMPLES = sorted(ROOT.glob("examples/*.py"))
 _BLOCK = re.compile(r"^( *)```python\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 
 
 def _blocks(text: str) -> list[str]:
-    """The Python in a text, less blocks that only include a file (run as that file)."""
-    blocks = (dedent(code) for _, code in _BLOCK.findall(text))
-    return [code for code in blocks if not code.startswith("--8<--")]
+    return [dedent(code) for _, code in _BLOCK.findall(text)]
 
 
 def _documented() -> list[str]:
-    return [n for n in lineax.__all__ if _blocks(getdoc(getattr(lineax, n)) or "")]
-
-
-@pytest.mark.parametrize(
-    "page",
-    [p for p in PAGES if _blocks(p.read_text())],
-    ids=lambda p: str(p.relative_to(ROOT)),
-)
-def test_page(page):
-    """The blocks of a page run one after the other."""
-    space = {}
-    for code in _blocks(page.read_text()):
-        exec(compile(code, str(page), "exec"), space)
+    names = set(lineax.__all__) - set(lx_operators.__all__)
+    return [n for n in sorted(names) if _blocks(getdoc(getattr(lineax, n)) or "")]
 
 
 @pytest.mark.parametrize("name", _documented())

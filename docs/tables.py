@@ -1,0 +1,81 @@
+"""The tables of the docs, from the table the code dispatches on and from data."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import lineax as lx
+from lx_solvers._auto import TABLE
+
+SOLVERS: dict[str, dict[str, Any]] = tomllib.loads(
+    (Path(__file__).parent / "data" / "solvers.toml").read_text()
+)
+
+# What a solver may ask of an operator, and how the tables say it.
+NEEDS = {
+    "any": "any shape",
+    "square": "square",
+    "Hermitian": "Hermitian",
+    "definite": "Hermitian definite",
+    "triangular": "triangular",
+    "tridiagonal": "tridiagonal",
+    "diagonal": "diagonal",
+    "banded": "few diagonals: l below, u above",
+    "block diagonal": "block diagonal",
+}
+
+
+def make(name: str) -> lx.AbstractLinearSolver:
+    """The instance that a solver's row names."""
+    return eval(SOLVERS[name]["make"], vars(lx) | {"__builtins__": {}})
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _link(name: str) -> str:
+    return f"[`{name}`][lineax.{name}]"
+
+
+def tangent_solves(name: str) -> str:
+    """How many solves the tangent of a solution costs, the operator moving."""
+    if name == "AutoLinearSolver":
+        return "as chosen"
+    if SOLVERS[name]["make"].startswith(("Refined(", "BlockDiagonal(")):
+        return "as inner"
+    full_rank = "1; 2 if not square" if SOLVERS[name]["needs"] == "any" else "1"
+    if make(name).assume_full_rank():
+        return full_rank
+    return f"3; if tagged nonsingular {full_rank}"
+
+
+def _rank(rank: bool | str) -> str:
+    return rank if isinstance(rank, str) else ("yes" if rank else "no")
+
+
+def decision_table() -> str:
+    """Every solver: requirements, cost, memory, rank, derivatives, accuracy."""
+    head = ["solver", "operator", "set-up", "each vector or step", "memory"]
+    head += ["finds the rank", "solves for a tangent", "accuracy"]
+    rows = []
+    for name, facts in SOLVERS.items():
+        row = [_link(name), NEEDS[facts["needs"]], facts["setup"], facts["each"]]
+        row += [facts["memory"], _rank(facts["rank"]), tangent_solves(name)]
+        rows.append([*row, facts["accuracy"]])
+    return _table(head, rows)
+
+
+def dispatch_table(well_posed: bool | None) -> str:
+    """What `AutoLinearSolver(well_posed)` takes: the first row that holds."""
+    rows = [[row.because, f"`{row.solver!r}`"] for row in TABLE[well_posed]]
+    return _table(["the first that holds of the operator", "takes"], rows)
+
+
+TABLES = {
+    "solvers": decision_table,
+    "auto-true": lambda: dispatch_table(True),
+    "auto-false": lambda: dispatch_table(False),
+    "auto-none": lambda: dispatch_table(None),
+}

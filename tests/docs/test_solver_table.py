@@ -1,0 +1,136 @@
+"""The table of solvers says of every public solver what it does, truly."""
+
+import importlib.util
+from pathlib import Path
+
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+_spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
+tables = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(tables)
+
+rng = np.random.default_rng(0)
+G = rng.standard_normal((4, 4)) + 4 * np.eye(4)
+H = np.diag([3.0, -2.0, 1.0, -4.0]) + 0.1 * (G + G.T)
+D = np.diag([1.0, 2.0, 3.0, 4.0])
+
+
+def _matrix(A, tags=()):
+    return lx.MatrixLinearOperator(jnp.asarray(A), tags)
+
+
+def _deficient(A):
+    """Rank one less, of the same structure."""
+    values, W = np.linalg.eigh(A)
+    return (W * np.where(np.arange(4) == 0, 0, values)) @ W.T
+
+
+# For each need: an operator that meets it, one that does not (None: all do), and one
+# that meets it and is singular.
+BANDED = lx.BandedLinearOperator(jnp.full((3, 4), 1.0).at[1].set(4.0), 1, 1)
+BLOCKS = lx.BlockDiagonalLinearOperator([_matrix(G), _matrix(D)])
+CASES = {
+    "any": (_matrix(G[:, :3]), None, _matrix(G[:, [0, 0, 1]])),
+    "square": (_matrix(G), _matrix(G[:, :3]), _matrix(_deficient(H))),
+    "Hermitian": (
+        _matrix(H, lx.symmetric_tag),
+        _matrix(G),
+        _matrix(_deficient(H), lx.symmetric_tag),
+    ),
+    "definite": (
+        _matrix(G @ G.T, lx.positive_semidefinite_tag),
+        _matrix(G),
+        _matrix(_deficient(D), lx.positive_semidefinite_tag),
+    ),
+    "triangular": (
+        _matrix(np.tril(G), lx.lower_triangular_tag),
+        _matrix(G),
+        _matrix(np.tril(G) * [0, 1, 1, 1], lx.lower_triangular_tag),
+    ),
+    "tridiagonal": (
+        _matrix(np.triu(np.tril(G, 1), -1), lx.tridiagonal_tag),
+        _matrix(G),
+        _matrix(np.triu(np.tril(G, 1), -1) * [0, 1, 1, 1], lx.tridiagonal_tag),
+    ),
+    "diagonal": (
+        lx.DiagonalLinearOperator(jnp.diag(D)),
+        _matrix(G),
+        lx.DiagonalLinearOperator(jnp.diag(_deficient(D))),
+    ),
+    "banded": (BANDED, _matrix(G), 0.0 * BANDED),
+    "block diagonal": (BLOCKS, _matrix(G), None),
+}
+each = pytest.mark.parametrize("name", tables.SOLVERS)
+
+
+def test_every_solver_has_a_row():
+    solvers = {
+        name
+        for name in lx.__all__
+        if isinstance(thing := getattr(lx, name), type)
+        and issubclass(thing, lx.AbstractLinearSolver)
+    }
+    assert solvers - {"AbstractLinearSolver"} | {"NormalCG"} == set(tables.SOLVERS)
+
+
+def test_rows_of_the_dispatch():
+    """Every row that the code dispatches on is printed."""
+    for well_posed, rows in tables.TABLE.items():
+        printed = tables.dispatch_table(well_posed)
+        assert all(f"| {row.because} | `{row.solver!r}` |" in printed for row in rows)
+
+
+def _vector(operator):
+    rows = np.arange(1.0, operator.out_size() + 1)
+    if operator is BLOCKS:
+        return [jnp.asarray(rows[:4]), jnp.asarray(rows[4:])]
+    return jnp.asarray(rows)
+
+
+def _flat(x):
+    return np.concatenate(
+        [np.ravel(leaf) for leaf in (x if isinstance(x, list) else [x])]
+    )
+
+
+def _solver(name):
+    if name == "NormalCG":
+        with pytest.deprecated_call():
+            return tables.make(name)
+    return tables.make(name)
+
+
+@each
+def test_needs(name):
+    """What meets the need is solved; what does not is refused."""
+    solver = _solver(name)
+    meets, fails, _ = CASES[tables.SOLVERS[name]["needs"]]
+    b = _vector(meets)
+    x = lx.linear_solve(meets, b, solver).value
+    truth = np.linalg.lstsq(meets.as_matrix(), _flat(b), rcond=None)[0]
+    np.testing.assert_allclose(_flat(x), truth, rtol=1e-7, atol=1e-7)
+    if fails is not None:
+        with pytest.raises(ValueError):
+            lx.linear_solve(fails, _vector(fails), solver)
+
+
+@each
+def test_rank(name):
+    """Who finds the rank gives the pseudoinverse solution of a singular operator; of
+    the others a direct solver says that it is singular."""
+    facts = tables.SOLVERS[name]
+    *_, operator = CASES[facts["needs"]]
+    if operator is None or facts["rank"] not in (True, False):
+        return
+    A, b = np.asarray(operator.as_matrix()), _vector(operator)
+    solution = lx.linear_solve(operator, b, _solver(name), throw=False)
+    if facts["rank"]:
+        truth = np.linalg.pinv(A, rcond=1e-10) @ b
+        assert solution.result == lx.RESULTS.successful
+        np.testing.assert_allclose(solution.value, truth, rtol=1e-6, atol=1e-6)
+    elif facts["kind"] == "direct":
+        assert solution.result == lx.RESULTS.singular
