@@ -42,6 +42,11 @@ CASES = {
         _side_by_side,
         lxs.AutoLinearSolver(well_posed=False),
     ),
+    "block tridiagonal": (
+        ((3, 2, 2), (2, 2, 2), (2, 2, 2)),
+        lambda p: lxo.BlockTridiagonalLinearOperator(*p),
+        lxs.BlockTridiagonal(),
+    ),
 }
 
 

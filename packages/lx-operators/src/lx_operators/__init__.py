@@ -31,7 +31,7 @@ from ._tags import (
 )
 from ._verify import verify
 from .algebra import _bands as _bands
-from .algebra import _block_diagonal as _block_diagonal
+from .algebra import _block_forms as _block_forms
 from .algebra import _rules as _rules
 from .algebra.add import AddLinearOperator
 from .algebra.compose import ComposedLinearOperator
@@ -40,6 +40,7 @@ from .algebra.tagged import TaggedLinearOperator
 from .algebra.tangent import TangentLinearOperator
 from .leaves.banded import BandedLinearOperator
 from .leaves.block_diagonal import BlockDiagonalLinearOperator
+from .leaves.block_tridiagonal import BlockTridiagonalLinearOperator
 from .leaves.diagonal import DiagonalLinearOperator
 from .leaves.function import FunctionLinearOperator
 from .leaves.identity import IdentityLinearOperator
@@ -56,6 +57,7 @@ __all__ = [
     "AddLinearOperator",
     "BandedLinearOperator",
     "BlockDiagonalLinearOperator",
+    "BlockTridiagonalLinearOperator",
     "ComposedLinearOperator",
     "DiagonalLinearOperator",
     "DivLinearOperator",

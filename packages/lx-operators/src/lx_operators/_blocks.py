@@ -36,6 +36,13 @@ def block_diagonal(operator: Any) -> Any:
     return None
 
 
+@functools.singledispatch
+def block_tridiagonal(operator: Any) -> Any:
+    """The same map as a `BlockTridiagonalLinearOperator`; None if it is not known to be
+    one."""
+    return None
+
+
 def square(operator: AbstractLinearOperator) -> bool:
     return operator.in_size() == operator.out_size()
 

@@ -1,7 +1,7 @@
 """What the floors above, and third-party solvers, build on beyond the public names:
 pytrees as flat vectors, norms, dtypes, promotion."""
 
-from ._blocks import block_diagonal
+from ._blocks import block_diagonal, block_tridiagonal
 from ._functions import bands, bandwidths
 from ._norms import max_norm, rms_norm, sum_squares, tree_dot, two_norm
 from ._printing import summary
@@ -31,7 +31,7 @@ from ._structures import (
 )
 from ._tags import inverse_tags
 from ._varying import manual_axes, vary, varying_axes
-from .algebra._block_diagonal import block_shapes
+from .algebra._block_forms import block_shapes
 from .algebra.promoted import promoted
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "bandwidths",
     "block_diagonal",
     "block_shapes",
+    "block_tridiagonal",
     "cast",
     "common_dtype",
     "complex_to_real_dtype",

@@ -5,6 +5,7 @@ from ._solution import RESULTS, Solution
 from ._solver import AbstractLinearSolver
 from .direct.banded import Banded
 from .direct.block_diagonal import BlockDiagonal
+from .direct.block_tridiagonal import BlockTridiagonal
 from .direct.cholesky import Cholesky
 from .direct.diagonal import Diagonal
 from .direct.eigh import Eigh
@@ -42,6 +43,7 @@ __all__ = [
     "Banded",
     "BiCGStab",
     "BlockDiagonal",
+    "BlockTridiagonal",
     "Cholesky",
     "Diagonal",
     "Eigh",

@@ -13,13 +13,19 @@ from lx_operators import (
     is_tridiagonal,
     is_upper_triangular,
 )
-from lx_operators.internal import bandwidths, block_diagonal, block_shapes
+from lx_operators.internal import (
+    bandwidths,
+    block_diagonal,
+    block_shapes,
+    block_tridiagonal,
+)
 
 from ._checks import check_state
 from ._slogdet import slogdet_of
 from ._solver import AbstractLinearSolver, Options
 from .direct.banded import Banded
 from .direct.block_diagonal import BlockDiagonal, full_rank_possible
+from .direct.block_tridiagonal import BlockTridiagonal
 from .direct.cholesky import Cholesky
 from .direct.diagonal import Diagonal
 from .direct.lu import LU
@@ -67,6 +73,11 @@ def _full_rank_blocks(operator: AbstractLinearOperator) -> bool:
 
 def _semidefinite(operator: AbstractLinearOperator) -> bool:
     return is_positive_semidefinite(operator) or is_negative_semidefinite(operator)
+
+
+def _definite_block_rows(operator: AbstractLinearOperator) -> bool:
+    """For others, rows must be exchanged across blocks: they are solved as bands."""
+    return block_tridiagonal(operator) is not None and _semidefinite(operator)
 
 
 def _any(operator: AbstractLinearOperator) -> bool:
@@ -180,6 +191,11 @@ def _side_by_side(well_posed: bool | None) -> BlockDiagonal:
 
 
 _SQUARE = (
+    Row(
+        "it is block tridiagonal and semidefinite",
+        _definite_block_rows,
+        BlockTridiagonal(),
+    ),
     Row("its diagonals are few", _narrow, Banded()),
     Row("it is triangular", _triangular, Triangular()),
     Row("it is semidefinite, hence definite if nonsingular", _semidefinite, Cholesky()),

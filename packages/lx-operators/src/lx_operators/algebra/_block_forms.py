@@ -1,4 +1,4 @@
-"""Block diagonal operators seen through what wraps them.
+"""Block diagonal and tridiagonal operators seen through what wraps them.
 
 All that a tag says of a block diagonal whole, it says of its square blocks.
 """
@@ -6,8 +6,9 @@ All that a tag says of a block diagonal whole, it says of its square blocks.
 from collections.abc import Callable
 from typing import Any
 
-from .._blocks import block_diagonal
+from .._blocks import block_diagonal, block_tridiagonal
 from ..leaves.block_diagonal import flatten, map_blocks
+from ..leaves.block_tridiagonal import BlockTridiagonalLinearOperator
 from ..leaves.stacked import StackedLinearOperator, map_slices
 from .promoted import PromotedLinearOperator, promoted
 from .tagged import TaggedLinearOperator, with_tags
@@ -43,3 +44,23 @@ def _(operator: PromotedLinearOperator):
     if inner is None:
         return None
     return blocks_mapped(lambda block: promoted(block, operator.dtype), inner)
+
+
+@block_tridiagonal.register
+def _(operator: BlockTridiagonalLinearOperator):
+    return operator
+
+
+@block_tridiagonal.register
+def _(operator: TaggedLinearOperator):
+    return block_tridiagonal(operator.operator)
+
+
+@block_tridiagonal.register
+def _(operator: PromotedLinearOperator):
+    inner = block_tridiagonal(operator.operator)
+    if inner is None:
+        return None
+    blocks = inner.diagonal, inner.lower_diagonal, inner.upper_diagonal
+    main, lower, upper = operator._promote(blocks)
+    return BlockTridiagonalLinearOperator(main, lower, upper, inner.tags)
