@@ -154,7 +154,19 @@ class Scaled(NamedTuple):
 def scaled(
     vector: PyTree[Array], space: Space, rtol: ArrayLike, atol: ArrayLike, norm: Norm
 ) -> Scaled:
-    """b / unit, with a power of two as unit."""
+    """b / unit, with a power of two as unit.
+
+    Raises:
+        ValueError: the vector is not of the space, so the state belongs to another
+            operator.
+    """
+    wanted = space.structure.thaw()
+    if not same_shapes(structure_of(vector), wanted):
+        raise ValueError(
+            f"the vector has structure {describe(structure_of(vector))}, but `state` "
+            f"belongs to an operator of output structure {describe(wanted)}; build a "
+            "state for this operator with `solver.init(operator, options)`."
+        )
     b = space.ravel(vector)
     each = peaks(space, b)
     peak = functools.reduce(jnp.maximum, each, jnp.zeros((), space.real_dtype))
@@ -204,7 +216,8 @@ def outcome(course: "Course", goal: Goal) -> RESULTS:
     """The result that an exit stands for."""
     result = RESULTS.successful
     exit = course.exit
-    exit = where((exit == Exit.tired) & goal.fixed, Exit.converged, exit)
+    tired = exit == Exit.tired
+    exit = where(tired & goal.fixed, jnp.int32(Exit.converged), exit)
     for code, item in _RESULTS.items():
         result = RESULTS.where(exit == code, item, result)
     return result
@@ -336,7 +349,7 @@ def advance(
 
 
 def _stack(*counts: Any) -> Array:
-    return jnp.stack([jnp.asarray(count).astype(jnp.int32) for count in counts])
+    return once(jnp.stack([jnp.asarray(count).astype(jnp.int32) for count in counts]))
 
 
 # Options
@@ -414,6 +427,11 @@ class Monitor:
 
     def __init__(self, history: int | bool, progress: bool, limit: int, name: str):
         # `history=True` is room for every step
+        if history is True and _known(limit) is None:
+            raise ValueError(
+                f"`history=True` of `{name}` needs a `max_steps` that is not traced; "
+                "give the number of entries instead."
+            )
         self.length = limit + 1 if history is True else int(history)
         self.bar = _Bar(name, limit) if progress else None
 
@@ -421,10 +439,10 @@ class Monitor:
         self, course: Course, residual: Callable[[], Array], space: Space
     ) -> Array | None:
         """The history at step 0, and NaN where no step has been made yet."""
-        history = None
-        if self.length:
-            history = jnp.full(self.length, jnp.nan, space.real_dtype)
-        return self.record(history, course, residual)
+        if not self.length:
+            return None
+        history = jnp.full(self.length, jnp.nan, space.real_dtype)
+        return history.at[course.num_steps].set(residual(), mode="drop")
 
     def record(
         self, history: Array | None, course: Course, residual: Callable[[], Array]
@@ -434,6 +452,7 @@ class Monitor:
             return None
         value = residual()
         if self.bar is not None:
+            # in the loop only: beside it, a call would have no place in time
             jax.debug.callback(self.bar.show, course.num_steps, value)
         if history is None:
             return None

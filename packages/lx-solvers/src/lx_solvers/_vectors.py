@@ -149,9 +149,14 @@ def spaces(operator: AbstractLinearOperator) -> tuple[Space, Space]:
     )
 
 
-def product(operator: AbstractLinearOperator) -> Product:
-    """The operator as a map between arrays."""
-    X, Y = spaces(operator)
+def product(operator: AbstractLinearOperator, space: Space | None = None) -> Product:
+    """The operator as a map between arrays.
+
+    Args:
+        space: that of its vectors, where these are not its own: a real preconditioner
+            acts between complex vectors, a float32 one between float64 vectors.
+    """
+    X, Y = (space, space) if space is not None else spaces(operator)
     return lambda x: Y.ravel(operator.mv(X.unravel(x)))
 
 

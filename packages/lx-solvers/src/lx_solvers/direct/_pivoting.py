@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int
 
+from .._loops import scan
+
 _HIGHEST = jax.lax.Precision.HIGHEST
 
 Factors = tuple[
@@ -63,5 +65,5 @@ def swapping_qr(F: Inexact[Array, "m k"]) -> Factors:
         return (reflect(R), reflect_right(Q), permutation), None
 
     carry = F, jnp.eye(m, dtype=F.dtype), columns
-    (R, Q, permutation), _ = jax.lax.scan(step, carry, columns)
+    (R, Q, permutation), _ = scan(step, carry, columns)
     return Q[:, :k], jnp.triu(R[:k]), permutation

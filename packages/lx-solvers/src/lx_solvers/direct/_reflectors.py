@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
+from .._loops import scan
+
 _HIGHEST = jax.lax.Precision.HIGHEST
 _BLOCK = 32  # columns of a block of reflectors: its T costs m·n·32 operations
 
@@ -102,4 +104,4 @@ def blocked(
         )
         return C - jnp.matmul(V, W, precision=_HIGHEST), None
 
-    return jax.lax.scan(block, C, (V, inverse), reverse=not adjoint)[0]
+    return scan(block, C, (V, inverse), reverse=not adjoint)[0]

@@ -17,6 +17,7 @@ from lx_operators import is_tridiagonal, tridiagonal
 from lx_operators.internal import PackedStructures, pack_structures
 
 from .._checks import check_options, check_square, check_state
+from .._loops import scan
 from .._slogdet import slogdet_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
@@ -154,5 +155,5 @@ def _eliminate(
     if not main.size:
         return main, jnp.zeros(0, bool)
     rest = lower[1:], main[1:], upper[1:]
-    last, (pivots, swaps) = jax.lax.scan(step, (main[0], upper[0]), rest)
+    last, (pivots, swaps) = scan(step, (main[0], upper[0]), rest)
     return jnp.append(pivots, last[0]), swaps

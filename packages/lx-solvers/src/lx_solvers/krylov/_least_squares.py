@@ -18,7 +18,6 @@ import math
 from typing import Any, NamedTuple, Protocol
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, PyTree
 from lx_operators import AbstractLinearOperator
@@ -38,6 +37,7 @@ from .._iteration import (
     solution,
     step_limit,
 )
+from .._loops import while_loop
 from .._solution import RESULTS
 from .._solver import Options
 from .._vectors import (
@@ -138,7 +138,7 @@ def least_squares(
     if not undamped(solver.damp):
         A, AH, b, undamp = _augmented(A, AH, b, λ, X.shape)
     M = preconditioner(options, operator, name)
-    M, MH = (_same, _same) if M is None else (product(M), product(M.H))
+    M, MH = (_same, _same) if M is None else (product(M, X), product(M.H, X))
     # of a wide operator no first guess helps: it would stay in the solution
     wide = X.size > Y.size and undamped(solver.damp)
     y0 = None if wide else first_guess(options, X, name)
@@ -155,7 +155,9 @@ def least_squares(
 
         # one product and one adjoint product: a step, or a start from x
         q = where(check, s.x, M(s.v))
-        Aq = A(q)
+        x, Aq = s.x, A(q)
+        if not undamped(solver.damp):
+            x, Aq = _better_than_none(x, Aq, b, check)
         û = where(check, b, Aq) - where(check, Aq, s.α * s.u)
         β = norm2(û)
         β = once(where(check | (β > least * norms.A), β, 0))
@@ -179,7 +181,7 @@ def least_squares(
         bars: Any = (h - f * s.h_bar, Ah - f * s.Ah_bar) if barred else (None, None)
         h_bar, Ah_bar = bars
         Δ, AΔ = bars if barred else (h, Ah)
-        x = s.x + φ * Δ
+        x = x + φ * Δ
         r = where(check, û, s.r - φ * AΔ)
 
         # the test
@@ -195,14 +197,15 @@ def least_squares(
         )
         cond = norms.most / norms.least
         normal = new.normal * σ / where(norms.A > 0, norms.A, 1)
-        reducible = jnp.maximum(cond, 1) * normal / expected(goal, scale, Y)
+        allowed = expected(goal, scale, Y)
+        reducible = jnp.maximum(cond, 1) * normal / allowed
         small = normal / (where(size > 0, size, 1) * (goal.rtol + goal.atol))
         exact = normal <= least * size
         reducible = where(exact, 0, jnp.maximum(reducible, small))
         if undamped(solver.damp):
             ratio = goal.ratio((Y, undamp(r), scale))
         else:
-            ratio = jnp.asarray(jnp.inf, X.real_dtype)
+            ratio = size / allowed
         norms = norms._replace(solved=(ratio <= 1).astype(X.real_dtype))
         update = goal.ratio((X, φ * Δ, goal.scale(x, peaks(X, x), floor, X)))
         ratio = once(jnp.maximum(jnp.minimum(ratio, reducible), update))
@@ -240,7 +243,8 @@ def least_squares(
         course=course,
         history=observer.start(course, lambda: norm2(given.b) * unit, X),
     )
-    end = jax.lax.while_loop(lambda s: s.course.running, step, start)
+    inputs = solver, operator, vector, options
+    end = while_loop(lambda s: s.course.running, step, start, inputs)
     norms, exit = Norms(*end.norms), end.course.exit
     istop = where(norms.solved > 0, 1, 2)
     for code, number in _ISTOP.items():
@@ -310,6 +314,17 @@ def _augmented(
 
     zeros = jnp.zeros(math.prod(shape), b.dtype)
     return both, adjoint, jnp.concatenate([b.reshape(m), zeros]), first
+
+
+def _better_than_none(x: Array, Ax: Array, b: Array, check: Array) -> tuple:
+    """In a checking pass, x and [A; λ] x; or zeros, if these leave less of [b; 0].
+
+    Beside a large λ, what a bad first guess leaves in x when it is taken back is its
+    own rounding error, and may be all that is seen of x. One that passes is, by this
+    test, at most twice as long as λ⁻² Aᴴ b, the solution for large λ.
+    """
+    worse = check & (real_dot(Ax, 2 * b - Ax) <= 0)
+    return where(worse, 0, x), where(worse, 0, Ax)
 
 
 def rotation(a: Array, b: Array) -> tuple[Array, Array, Array]:

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 from lx_operators import AbstractLinearOperator, conj, linearise
@@ -27,6 +26,7 @@ from .._iteration import (
     step_limit,
     transposed,
 )
+from .._loops import while_loop
 from .._solver import AbstractLinearSolver
 from .._vectors import dot, norm2, once, product, quotient, real_dot, spaces, where
 
@@ -108,7 +108,7 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
         observer = Monitor(self.history, self.progress, limit, "BiCGStab")
         A = product(state.operator)
         M = preconditioner(options, state.operator, "BiCGStab")
-        M = (lambda c: c) if M is None else product(M)
+        M = (lambda c: c) if M is None else product(M, X)
         y0 = first_guess(options, X, "BiCGStab")
 
         def step(s: _Loop) -> _Loop:
@@ -182,7 +182,8 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
             course=course,
             history=observer.start(course, lambda: length * unit, X),
         )
-        end = jax.lax.while_loop(lambda s: s.course.running, step, start)
+        inputs = self, state, vector, options
+        end = while_loop(lambda s: s.course.running, step, start, inputs)
         stats = observer.stats(end, limit)
         x = solution(end.x, unit, end.course, X)
         return x, outcome(end.course, goal), stats

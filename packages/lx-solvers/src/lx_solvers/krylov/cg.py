@@ -146,7 +146,7 @@ class CG(AbstractLinearSolver[CGState]):
 
         A = signed(product(state.operator), state.sign)
         M = preconditioner(options, state.operator, "CG")
-        M = None if M is None else signed(product(M), _sign(M))
+        M = None if M is None else signed(product(M, X), _sign(M))
         b = state.sign * given.b
         y0 = first_guess(options, X, "CG")
 
@@ -192,9 +192,8 @@ class CG(AbstractLinearSolver[CGState]):
         history = observer.start(course, lambda: norm2(b) * unit, X)
         one = jnp.ones((), X.real_dtype)
         start = _Loop(x, b, X.zeros(), one, course, history)
-        end = while_loop(
-            lambda s: s.course.running, step, start, (state, vector, options)
-        )
+        inputs = self, state, vector, options
+        end = while_loop(lambda s: s.course.running, step, start, inputs)
         stats = observer.stats(end, limit)
         x = solution(end.x, unit, end.course, X)
         return x, outcome(end.course, goal), stats

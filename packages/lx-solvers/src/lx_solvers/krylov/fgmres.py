@@ -95,14 +95,14 @@ class FGMRES(AbstractLinearSolver[FGMRESState]):
 
 def _use(options: dict, operator: AbstractLinearOperator) -> Callable:
     """The preconditioner as a function of arrays and the number of steps."""
+    X, _ = spaces(operator)
     M = options.get("preconditioner")
     if M is None:
         return lambda v, step: v
     if isinstance(M, AbstractLinearOperator) or not callable(M):
         checked: Any = preconditioner(options, operator, "FGMRES")
-        right = product(checked)
+        right = product(checked, X)
         return lambda v, step: right(v)
-    X, _ = spaces(operator)
     return lambda v, step: X.ravel(M(X.unravel(v), step))
 
 

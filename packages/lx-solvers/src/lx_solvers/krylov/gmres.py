@@ -29,6 +29,7 @@ from .._iteration import (
     step_limit,
     transposed,
 )
+from .._loops import while_loop
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from .._vectors import (
@@ -120,7 +121,8 @@ class GMRES(AbstractLinearSolver[GMRESState]):
     def compute(self, state, vector, options):
         check_state(state, GMRESState, "GMRES")
         M = preconditioner(options, state.operator, "GMRES")
-        right = None if M is None else lambda v, step: product(M)(v)
+        space, _ = spaces(state.operator)
+        right = None if M is None else lambda v, step: product(M, space)(v)
         return arnoldi(
             self, "GMRES", state.operator, right, vector, options, flexible=False
         )
@@ -190,7 +192,7 @@ def arnoldi(
     A: Product = product(operator)
     y0 = first_guess(options, X, name)
     m = max(min(solver.restart, X.size), 1)
-    row = jnp.arange(m + 1)
+    row = jnp.arange(m + 1, dtype=jnp.int32)
     identity = jnp.eye(m + 1, dtype=X.dtype)
 
     def correction(s: _Loop) -> tuple[Array, Array]:
@@ -276,7 +278,8 @@ def arnoldi(
         # a claim that did not pass: go on with the cycle, unless its residual is off
         resume = claimed & (s.j < m) & ~s.stuck & (size <= 2 * left) & course.running
         restart = check & ~resume
-        target = where(check, where(restart, 0, m), where(stuck, m, j))
+        scratch = jnp.int32(m)
+        target = where((check & ~restart) | stuck, scratch, where(check, 0, j))
         t = t / where(size > 4 * X.eps * where(check, 0, length), size, jnp.inf)
         Z = s.Z
         if Z is not None:
@@ -321,7 +324,8 @@ def arnoldi(
         course=course,
         history=observer.start(course, lambda: norm2(b) * unit, X),
     )
-    end = jax.lax.while_loop(lambda s: s.course.running, step, first)
+    inputs = solver, operator, vector, options
+    end = while_loop(lambda s: s.course.running, step, first, inputs)
     stats = observer.stats(end, limit)
     x = solution(end.x, unit, end.course, X)
     return x, outcome(end.course, goal), stats

@@ -31,7 +31,8 @@ class LSMR(AbstractLinearSolver[LeastSquaresState]):
 
     Success is one of two. Either the residual is within its tolerance; or what is left
     of it in the range of A is, which is at most ‖Aᴴ r‖ divided by the smallest singular
-    value, as estimated, and ‖Aᴴ r‖ ≤ rtol ‖A‖ ‖r‖; or ‖Aᴴ r‖ is zero to rounding.
+    value, as estimated, and ‖Aᴴ r‖ ≤ rtol ‖A‖ ‖r‖; or ‖Aᴴ r‖ is zero to rounding. With
+    damping, A and r are those of [A; λ] x = [b; 0], and r is judged by its 2-norm.
 
     A step is one product with the operator and one with its adjoint (and one each with
     the preconditioner and its adjoint); the start is one more of each, and so is a
@@ -55,7 +56,8 @@ class LSMR(AbstractLinearSolver[LeastSquaresState]):
     reciprocal norms of A's columns, say); the solution is then the one of least ‖M⁻¹
     x‖. `y0`, a first guess; not used if the operator has more columns than rows, as
     what of it A annihilates would stay in the solution. (So it does elsewhere if the
-    rank is deficient: the solution is then the one nearest to `y0`.)
+    rank is deficient: the solution is then the one nearest to `y0`.) With damping it is
+    used for any shape, unless it leaves more of [b; 0] than zero does.
 
     Statistics: `norm_r` = ‖b - A x‖, `norm_Ar` = ‖Aᴴ (b - A x) - λ² x‖, `norm_x`, all
     in the 2-norm; `norm_A`, a lower bound of the 2-norm of A, and `cond_A`, an estimate

@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 from lx_operators import (
@@ -34,6 +33,7 @@ from .._iteration import (
     step_limit,
     transposed,
 )
+from .._loops import while_loop
 from .._solver import AbstractLinearSolver
 from .._vectors import (
     hypot,
@@ -134,7 +134,7 @@ class MINRES(AbstractLinearSolver[MINRESState]):
         A = product(state.operator)
         M = preconditioner(options, state.operator, "MINRES")
         plain = M is None
-        M: Any = None if plain else product(M)
+        M: Any = None if plain else product(M, X)
         y0 = first_guess(options, X, "MINRES")
         least = 8 * X.eps
 
@@ -232,7 +232,8 @@ class MINRES(AbstractLinearSolver[MINRESState]):
             course=course,
             history=observer.start(course, lambda: norm2(b) * unit, X),
         )
-        end = jax.lax.while_loop(lambda s: s.course.running, step, start)
+        inputs = self, state, vector, options
+        end = while_loop(lambda s: s.course.running, step, start, inputs)
         stats = observer.stats(end, limit)
         x = solution(end.x, unit, end.course, X)
         return x, outcome(end.course, goal), stats

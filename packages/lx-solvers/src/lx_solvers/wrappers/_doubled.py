@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Real
 from lx_operators.internal import promote_types
 
+from .._loops import scan
+
 _HIGHEST = jax.lax.Precision.HIGHEST
 _BLOCK = 32  # columns whose products are held at a time
 
@@ -53,7 +55,7 @@ def _residual(b: Array, A: Array, x: Array) -> Array:
         A, x = A_and_x
         return _add(total, _sum(_products(A, jnp.broadcast_to(x, A.shape)))), None
 
-    (high, low), _ = jax.lax.scan(block, (b, jnp.zeros_like(b)), (A, x))
+    (high, low), _ = scan(block, (b, jnp.zeros_like(b)), (A, x))
     return high + low
 
 

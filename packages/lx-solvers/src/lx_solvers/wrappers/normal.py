@@ -13,6 +13,7 @@ from lx_operators.internal import describe, same_shapes
 
 from .._checks import check_state
 from .._iteration import conjugated, first_guess, step_limit, transposed
+from .._loops import while_loop
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver, Options
 from .._vectors import (
@@ -171,7 +172,8 @@ class Normal(AbstractLinearSolver[NormalState]):
             passes=jnp.int32(0),
             more=jnp.array(True),
         )
-        end = jax.lax.while_loop(lambda s: s.more, step, start)
+        inputs = self, state, vector, options
+        end = while_loop(lambda s: s.more, step, start, inputs)
         stats = eqx.combine(end.stats, rest)
         if "num_steps" in stats:
             stats["num_steps"] = end.num_steps

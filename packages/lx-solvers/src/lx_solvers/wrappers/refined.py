@@ -19,9 +19,8 @@ from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Inexact, Real
+from jaxtyping import Array, Bool, Inexact, PyTree, Real
 from lx_operators import MatrixLinearOperator, unit_diagonal_tag
 from lx_operators.internal import (
     PackedStructures,
@@ -31,6 +30,7 @@ from lx_operators.internal import (
 )
 
 from .._checks import check_state
+from .._loops import while_loop
 from .._slogdet import slogdet_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
@@ -135,6 +135,7 @@ class Refined(AbstractLinearSolver[_RefinedState]):
         F, scales = state.F, state.scales.astype(b.dtype)
         (m, k), FH = F.shape, F.T.conj()
         forward, backward = self._solves(state, options)
+        inputs = state, b, options
         if m != k and adjoint:
             b = b / scales
         # a magnitude that the inner precision can hold
@@ -148,7 +149,7 @@ class Refined(AbstractLinearSolver[_RefinedState]):
                 d, result = solve(residual(b, A, *x))
                 return (d,), result
 
-            (x,), *rest = self._iterate((jnp.zeros_like(b),), correct, 0)
+            (x,), *rest = self._iterate((jnp.zeros_like(b),), correct, 0, inputs)
             return x * size / scales, *rest
 
         p, q = jnp.zeros(m, b.dtype), jnp.zeros(k, b.dtype)
@@ -166,10 +167,17 @@ class Refined(AbstractLinearSolver[_RefinedState]):
             dr = w + (h - jnp.matmul(F, dy, precision=dense.HIGHEST))
             return (dr, dy), result
 
-        (r, y), *rest = self._iterate(start, correct_both, 0 if adjoint else 1)
+        wanted = 0 if adjoint else 1
+        (r, y), *rest = self._iterate(start, correct_both, wanted, inputs)
         return r * size if adjoint else y * size / scales, *rest
 
-    def _iterate(self, start: tuple[Array, ...], correct: Callable, wanted: int):
+    def _iterate(
+        self,
+        start: tuple[Array, ...],
+        correct: Callable,
+        wanted: int,
+        inputs: PyTree,
+    ):
         """Add corrections until those of the wanted part are rounding errors in each
         element, or have been no smaller than before for a while (they need not shrink
         from the first step on)."""
@@ -199,7 +207,7 @@ class Refined(AbstractLinearSolver[_RefinedState]):
         infinity = jnp.full((), jnp.inf, norm(start).dtype)
         zero = jnp.zeros((), jnp.int32)
         carry = start, infinity, infinity, zero, RESULTS.successful, zero
-        x, last, _, _, inner, count = jax.lax.while_loop(goes_on, step, carry)
+        x, last, _, _, inner, count = while_loop(goes_on, step, carry, inputs)
         converged: Bool[Array, ""] = last <= eps**0.5 * norm(x)
         fine = inner == RESULTS.successful
         failure = RESULTS.where(fine, RESULTS.unstable, inner)

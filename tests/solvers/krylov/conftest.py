@@ -20,6 +20,11 @@ from lx_solvers.krylov.lsqr import LSQR
 from lx_solvers.krylov.minres import MINRES
 
 PSD, HERMITIAN = lo.positive_semidefinite_tag, lo.hermitian_tag
+ALL = ("float32", "float64", "complex64", "complex128")
+SOME = ("float64", "complex64")
+
+N = 16
+"""One size for nearly all systems: they share a compilation."""
 
 
 class Method(NamedTuple):
@@ -29,16 +34,20 @@ class Method(NamedTuple):
     """Each step has a product with the adjoint too."""
     start: int
     """Products before the first step, without a first guess."""
+    dtypes: tuple[str, ...] = ALL
+    """What is tested."""
+    variant: bool = False
+    """Its loop is also that of the method before."""
 
 
 METHODS = {
     "CG": Method(CG, PSD, False, 0),
     "BiCGStab": Method(BiCGStab, (), False, 0),
     "GMRES": Method(GMRES, (), False, 0),
-    "FGMRES": Method(FGMRES, (), False, 0),
+    "FGMRES": Method(FGMRES, (), False, 0, SOME, variant=True),
     "MINRES": Method(MINRES, HERMITIAN, False, 1),
     "LSMR": Method(LSMR, (), True, 1),
-    "LSQR": Method(LSQR, (), True, 1),
+    "LSQR": Method(LSQR, (), True, 1, SOME, variant=True),
 }
 
 _NAMES = (
@@ -53,35 +62,31 @@ _NAMES = (
 RESULT_NAMES = {RESULTS[getattr(RESULTS, name)]: name for name in _NAMES}
 
 
-def traced(solver):
-    """Tolerances and step limit as arrays, so that one compilation serves them all."""
-    for field in ("rtol", "atol", "max_steps"):
-        value = getattr(solver, field)
-        if value is not None:
-            where = attrgetter(field)
-            solver = eqx.tree_at(where, solver, jnp.asarray(value))
-    return solver
+def each_loop(test):
+    """Of two methods that share a loop, one is tested: for what regards no steps."""
+    test.each_loop = True
+    return test
 
 
-@eqx.filter_jit
-def compute(solver, operator, vector, options):
-    state = solver.init(operator, options)
-    return solver.compute(state, vector, options)
-
-
-@pytest.fixture(params=METHODS)
-def name(request):
-    return request.param
+def pytest_generate_tests(metafunc):
+    """Tests of one method run in one process, which compiles its loop once."""
+    wanted = [key for key in ("name", "dtype") if key in metafunc.fixturenames]
+    if "name" in wanted:
+        cases = [
+            (name, np.dtype(dtype))[: len(wanted)]
+            for name, method in METHODS.items()
+            if not (method.variant and hasattr(metafunc.function, "each_loop"))
+            for dtype in method.dtypes[: None if "dtype" in wanted else 1]
+        ]
+        group = pytest.mark.xdist_group
+        values = [pytest.param(*case, marks=group(case[0])) for case in cases]
+        ids = ["-".join(map(str, case)) for case in cases]
+        metafunc.parametrize(wanted, values, ids=ids)
 
 
 @pytest.fixture
 def method(name):
     return METHODS[name]
-
-
-@pytest.fixture(params=["float32", "float64", "complex64", "complex128"])
-def dtype(request):
-    return np.dtype(request.param)
 
 
 @pytest.fixture
@@ -120,7 +125,7 @@ def spectral(draw):
 def suited(spectral):
     """An easy matrix of size n, such as the method is made for."""
 
-    def suited(name, dtype, n):
+    def suited(name, dtype, n=N):
         if name == "CG":
             return spectral(dtype, np.linspace(1, 5, n))
         if name == "MINRES":
@@ -134,19 +139,49 @@ def suited(spectral):
     return suited
 
 
+@eqx.filter_jit
+def compute(solver, state, vector, options):
+    return solver.compute(state, vector, options)
+
+
+def traced(solver, size):
+    """The numbers of a solver as arrays, so that one compilation serves them all; but
+    no damping stays none."""
+    if solver.max_steps is None:
+        limit = attrgetter("max_steps")
+        solver = eqx.tree_at(limit, solver, 10 * size, is_leaf=lambda x: x is None)
+    arrays = jax.tree.map(jnp.asarray, solver)
+    if getattr(solver, "damp", None) == 0:
+        arrays = eqx.tree_at(attrgetter("damp"), arrays, 0.0)
+    return arrays
+
+
+class Outcome(NamedTuple):
+    x: Any
+    result: str
+    """Its name."""
+    steps: int
+    stats: dict[str, Any]
+
+
+def outcome(x, result, stats):
+    x, stats = jax.tree.map(np.asarray, (x, stats))
+    return Outcome(x, RESULT_NAMES[RESULTS[result]], int(stats["num_steps"]), stats)
+
+
 @pytest.fixture
 def run():
-    """A solve: the solution, the name of the result, the statistics."""
+    """A solve, compiled once for arguments of the same shapes and dtypes."""
 
     def run(solver, matrix, vector, tags=(), **options):
-        if not solver.history:
-            solver = traced(solver)
         operator = matrix
         if not isinstance(matrix, lo.AbstractLinearOperator):
             operator = lo.MatrixLinearOperator(jnp.asarray(matrix), tags)
+        if not solver.history:
+            solver = traced(solver, operator.in_size())
+        state = solver.init(operator, options)
         vector = jax.tree.map(jnp.asarray, vector)
-        x, result, stats = compute(solver, operator, vector, options)
-        return jax.tree.map(np.asarray, x), RESULT_NAMES[RESULTS[result]], stats
+        return outcome(*compute(solver, state, vector, options))
 
     return run
 
@@ -162,3 +197,7 @@ def residual():
         return np.abs(b / scale - a @ (x / scale)).max()
 
     return residual
+
+
+def tolerance(dtype):
+    return 1e-4 if np.finfo(dtype).bits == 32 else 1e-9
