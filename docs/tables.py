@@ -22,6 +22,7 @@ NEEDS = {
     "diagonal": "diagonal",
     "banded": "few diagonals: l below, u above",
     "block diagonal": "block diagonal",
+    "block tridiagonal": "block tridiagonal: n blocks of size b",
 }
 
 

@@ -33,6 +33,11 @@ def _deficient(A):
 # that meets it and is singular.
 BANDED = lx.BandedLinearOperator(jnp.full((3, 4), 1.0).at[1].set(4.0), 1, 1)
 BLOCKS = lx.BlockDiagonalLinearOperator([_matrix(G), _matrix(D)])
+BLOCK_ROWS = lx.BlockTridiagonalLinearOperator(
+    jnp.tile(jnp.asarray(G[:2, :2]), (2, 1, 1)),
+    jnp.ones((1, 2, 2)),
+    jnp.ones((1, 2, 2)),
+)
 CASES = {
     "any": (_matrix(G[:, :3]), None, _matrix(G[:, [0, 0, 1]])),
     "square": (_matrix(G), _matrix(G[:, :3]), _matrix(_deficient(H))),
@@ -63,6 +68,7 @@ CASES = {
     ),
     "banded": (BANDED, _matrix(G), 0.0 * BANDED),
     "block diagonal": (BLOCKS, _matrix(G), None),
+    "block tridiagonal": (BLOCK_ROWS, _matrix(G), 0.0 * BLOCK_ROWS),
 }
 each = pytest.mark.parametrize("name", tables.SOLVERS)
 
@@ -88,7 +94,7 @@ def _vector(operator):
     rows = np.arange(1.0, operator.out_size() + 1)
     if operator is BLOCKS:
         return [jnp.asarray(rows[:4]), jnp.asarray(rows[4:])]
-    return jnp.asarray(rows)
+    return jnp.asarray(rows.reshape(operator.out_structure().shape))
 
 
 def _flat(x):

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from .._blocks import block_diagonal, block_tridiagonal
+from .._properties import known
 from ..leaves.block_diagonal import flatten, map_blocks
 from ..leaves.block_tridiagonal import BlockTridiagonalLinearOperator
 from ..leaves.stacked import StackedLinearOperator, map_slices
 from .promoted import PromotedLinearOperator, promoted
+from .scale import DivLinearOperator, MulLinearOperator, NegLinearOperator, scaled
 from .tagged import TaggedLinearOperator, with_tags
 
 
@@ -53,14 +55,22 @@ def _(operator: BlockTridiagonalLinearOperator):
 
 @block_tridiagonal.register
 def _(operator: TaggedLinearOperator):
-    return block_tridiagonal(operator.operator)
+    return _of_blocks(operator, lambda blocks: blocks)
 
 
 @block_tridiagonal.register
 def _(operator: PromotedLinearOperator):
+    return _of_blocks(operator, operator._promote)
+
+
+@block_tridiagonal.register
+def _(operator: MulLinearOperator | DivLinearOperator | NegLinearOperator):
+    return _of_blocks(operator, lambda blocks: scaled(operator, blocks))
+
+
+def _of_blocks(operator: Any, fn: Callable[[Any], Any]) -> Any:
     inner = block_tridiagonal(operator.operator)
     if inner is None:
         return None
-    blocks = inner.diagonal, inner.lower_diagonal, inner.upper_diagonal
-    main, lower, upper = operator._promote(blocks)
-    return BlockTridiagonalLinearOperator(main, lower, upper, inner.tags)
+    blocks = fn((inner.diagonal, inner.lower_diagonal, inner.upper_diagonal))
+    return BlockTridiagonalLinearOperator(*blocks, tags=known(operator))
