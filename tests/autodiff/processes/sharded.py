@@ -84,6 +84,18 @@ CASES = {
     "CG": (dense, CG),
     "matrix-free CG": (matrix_free, CG),
 }
+TOLERANCES = {"rtol": 1e-12, "atol": 1e-12}
+LOOPS = {  # the other solvers with a loop or a branch
+    "BiCGStab": lxs.BiCGStab(**TOLERANCES),
+    "GMRES": lxs.GMRES(**TOLERANCES),
+    "FGMRES": lxs.FGMRES(**TOLERANCES),
+    "MINRES": lxs.MINRES(**TOLERANCES),
+    "LSMR": lxs.LSMR(**TOLERANCES),
+    "LSQR": lxs.LSQR(**TOLERANCES, damp=1e-9),
+    "Normal": lxs.Normal(CG),
+    "Refined": lxs.Refined(lxs.LU()),
+    "PivotedQR": lxs.PivotedQR(),
+}
 run = jax.jit(everything, static_argnums=(2, 3))
 TRUTH = {
     name: jax.tree.map(np.asarray, run(A, B, *case)) for name, case in CASES.items()
@@ -129,3 +141,33 @@ for axis_type, (name, case) in itertools.product(
             one = jax.tree.map(lambda x, i=i: np.asarray(x)[i], ours)
             truth = run(scale * A, B, *case)
             compare(f"shard_map {axis_type} {name} {i}", one, truth)
+
+mesh = jax.make_mesh((8,), ("i",), axis_types=(AxisType.Auto,))
+with jax.set_mesh(mesh):
+    scales = np.arange(1.0, 9.0)
+    matrices = jax.device_put(scales[:, None, None] * A, NamedSharding(mesh, SHARDED))
+    vectors = jax.device_put(np.stack([B] * 8), NamedSharding(mesh, ROWS))
+
+    def by_loops(matrix, vector):
+        return {
+            name: loss(matrix[0], vector[0], dense, solver)[1][None]
+            for name, solver in LOOPS.items()
+        }
+
+    mapped = jax.shard_map(by_loops, mesh=mesh, in_specs=SHARDED, out_specs=SHARDED)
+    ours = jax.jit(mapped)(matrices, vectors)
+    for name, solver in LOOPS.items():
+        truth = np.linalg.solve(A, B) / scales[:, None]
+        compare(f"shard_map {name}", ours[name], truth)
+
+        # the types of a derivative's loops are checked when they are traced
+        def derivatives(matrix, vector, solver=solver):
+            _, gradient, tangent = everything(matrix[0], vector[0], dense, solver)
+            return jax.tree.map(lambda x: x[None], (gradient, tangent))
+
+        mapped = jax.shard_map(
+            derivatives, mesh=mesh, in_specs=SHARDED, out_specs=SHARDED
+        )
+        (matrix, vector), _ = jax.eval_shape(mapped, matrices, vectors)
+        assert (matrix.shape, vector.shape) == (matrices.shape, vectors.shape)
+        print(f"shard_map derivatives of {name} ok")

@@ -1,4 +1,4 @@
-"""Loops that also run inside `shard_map`.
+"""Loops and branches that also run inside `shard_map`.
 
 There an array's type says over which mesh axes its values vary, and what a loop carries
 must keep its type: zeros to start from do not vary, what is added to them does. So all
@@ -12,6 +12,7 @@ import jax
 from lx_operators.internal import vary, varying_axes
 
 _Carry = TypeVar("_Carry")
+_Result = TypeVar("_Result")
 
 
 def while_loop(
@@ -25,6 +26,21 @@ def while_loop(
     return jax.lax.while_loop(
         running, lambda carry: vary(step(carry), axes), vary(start, axes)
     )
+
+
+def cond(
+    condition: Any,
+    yes: Callable[[_Carry], _Result],
+    no: Callable[[_Carry], _Result],
+    operand: _Carry,
+) -> _Result:
+    """`jax.lax.cond`, of two functions that close over nothing that varies."""
+    axes = varying_axes(operand)
+
+    def varying(branch: Callable[[_Carry], _Result]) -> Callable[[_Carry], _Result]:
+        return lambda x: vary(branch(x), axes)
+
+    return jax.lax.cond(condition, varying(yes), varying(no), operand)
 
 
 def scan(

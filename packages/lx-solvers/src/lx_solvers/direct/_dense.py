@@ -187,8 +187,10 @@ def judge(
     unstable: Bool[Array, ""] | bool = False,
 ) -> RESULTS:
     """The verdict; what comes first counts."""
-    result = RESULTS.where(singular, RESULTS.singular, RESULTS.successful)
-    result = RESULTS.where(unstable, RESULTS.unstable, result)
+    result = RESULTS.successful
+    for failed, item in ((singular, RESULTS.singular), (unstable, RESULTS.unstable)):
+        # `where` of constants alone fails inside `shard_map`
+        result = result if failed is False else RESULTS.where(failed, item, result)
     return RESULTS.where(finite, result, RESULTS.nonfinite_input)
 
 

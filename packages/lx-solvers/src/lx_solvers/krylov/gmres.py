@@ -29,7 +29,7 @@ from .._iteration import (
     step_limit,
     transposed,
 )
-from .._loops import while_loop
+from .._loops import cond, while_loop
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from .._vectors import (
@@ -213,7 +213,7 @@ def arnoldi(
 
     def step(s: _Loop) -> _Loop:
         check, claimed = s.course.check, s.course.claimed
-        v, moved = jax.lax.cond(check, correction, direction, s)
+        v, moved = cond(check, correction, direction, s)
         if M is None:
             z = v
         else:
