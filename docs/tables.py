@@ -1,6 +1,7 @@
 """The tables of the docs, from the table the code dispatches on and from data."""
 
 import tomllib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,9 @@ NEEDS = {
 
 def make(name: str) -> lx.AbstractLinearSolver:
     """The instance that a solver's row names."""
-    return eval(SOLVERS[name]["make"], vars(lx) | {"__builtins__": {}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return eval(SOLVERS[name]["make"], vars(lx) | {"__builtins__": {}})
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -103,17 +103,10 @@ def _flat(x):
     )
 
 
-def _solver(name):
-    if name == "NormalCG":
-        with pytest.deprecated_call():
-            return tables.make(name)
-    return tables.make(name)
-
-
 @each
 def test_needs(name):
     """What meets the need is solved; what does not is refused."""
-    solver = _solver(name)
+    solver = tables.make(name)
     meets, fails, _ = CASES[tables.SOLVERS[name]["needs"]]
     b = _vector(meets)
     x = lx.linear_solve(meets, b, solver).value
@@ -133,7 +126,7 @@ def test_rank(name):
     if operator is None or facts["rank"] not in (True, False):
         return
     A, b = np.asarray(operator.as_matrix()), _vector(operator)
-    solution = lx.linear_solve(operator, b, _solver(name), throw=False)
+    solution = lx.linear_solve(operator, b, tables.make(name), throw=False)
     if facts["rank"]:
         truth = np.linalg.pinv(A, rcond=1e-10) @ b
         assert solution.result == lx.RESULTS.successful
