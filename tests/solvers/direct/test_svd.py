@@ -124,3 +124,12 @@ def test_traced_damping(draw, run, solver):
 def test_bad_damping_is_an_error(solver, damp):
     with pytest.raises(ValueError, match="damp"):
         solver(damp=damp)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_ends_on_nonfinite(draw, run, dtype, bad):
+    """LAPACK's iteration alone would not end on some infinities."""
+    for shape in [(6, 6), (7, 4), (4, 7)]:
+        A = draw(dtype, *shape)
+        A[0, 0] = bad
+        assert run(SVD(), A, draw(dtype, len(A)))[1] == "nonfinite_input"

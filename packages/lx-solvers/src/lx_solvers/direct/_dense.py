@@ -89,6 +89,15 @@ def dense_matrix(operator: AbstractLinearOperator) -> Inexact[Array, "m n"]:
     return matrix.astype(working_dtype(matrix.dtype))
 
 
+def finite_or_zero(
+    A: Inexact[Array, "m n"],
+) -> tuple[Inexact[Array, "m n"], Bool[Array, ""]]:
+    """A, or zeros if it is not finite, and whether it is: LAPACK's iterations for
+    singular values need not end on infinities."""
+    finite = jnp.isfinite(largest(A))
+    return jnp.where(finite, A, jnp.zeros_like(A)), finite
+
+
 def equilibrated(
     A: Inexact[Array, "m n"],
 ) -> tuple[Inexact[Array, "m n"], Real[Array, " m"], Bool[Array, ""]]:

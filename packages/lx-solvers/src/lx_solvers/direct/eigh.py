@@ -60,14 +60,11 @@ class Eigh(AbstractLinearSolver[_EighState]):
                 f"to be Hermitian: {operator!r}. Tag it with `hermitian_tag` (or "
                 "`symmetric_tag`, if it is real), or use `SVD`."
             )
-        A = dense.dense_matrix(operator)
+        A, finite = dense.finite_or_zero(dense.dense_matrix(operator))
         W, eigenvalues = jax.lax.linalg.eigh(A, symmetrize_input=False)
         inverse, rank = dense.pseudoinverse(eigenvalues, self.rcond, len(A), A.dtype)
-        # the decomposition of a matrix with a NaN is NaN
-        verdict = dense.judge(jnp.isfinite(dense.largest(A)))
-        return _EighState(
-            W, eigenvalues, inverse, rank, verdict, pack_structures(operator)
-        )
+        packed = pack_structures(operator)
+        return _EighState(W, eigenvalues, inverse, rank, dense.judge(finite), packed)
 
     def compute(self, state, vector, options):
         check_state(state, _EighState, "Eigh")

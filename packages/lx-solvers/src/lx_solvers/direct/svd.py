@@ -58,14 +58,13 @@ class SVD(AbstractLinearSolver[_SVDState]):
 
     def init(self, operator, options):
         check_options(options, (), "SVD")
-        A = dense.dense_matrix(operator)
+        A, finite = dense.finite_or_zero(dense.dense_matrix(operator))
         U, s, VH = jnp.linalg.svd(A, full_matrices=False)
         inverse, rank = dense.pseudoinverse(
             s, self.rcond, max(A.shape), A.dtype, self.damp
         )
-        # the decomposition of a matrix with a NaN is NaN
-        verdict = dense.judge(jnp.isfinite(dense.largest(A)))
-        return _SVDState(U, inverse, VH, rank, verdict, pack_structures(operator))
+        packed = pack_structures(operator)
+        return _SVDState(U, inverse, VH, rank, dense.judge(finite), packed)
 
     def compute(self, state, vector, options):
         check_state(state, _SVDState, "SVD")
