@@ -51,8 +51,8 @@ class Refined(AbstractLinearSolver[_RefinedState]):
     """Iterative refinement, around any solver that keeps factors.
 
     Takes what the inner solver takes. It keeps the matrix besides the factors. Success
-    means that the corrections shrank to nothing, which also proves the factors good
-    enough: it rescues what `LU` calls unstable.
+    means that the corrections, and with them the residual, shrank to nothing: it
+    rescues what `LU` calls unstable.
 
     Args:
         inner: the solver to refine; a direct one, of a matrix of full rank.
@@ -145,9 +145,12 @@ class Refined(AbstractLinearSolver[_RefinedState]):
         if m == k:
             A, solve = (FH, backward) if adjoint else (F, forward)
 
+            size_A = _norm(A)
+
             def correct(x):
-                d, result = solve(residual(b, A, *x))
-                return (d,), result
+                r = residual(b, A, *x)
+                d, result = solve(r)
+                return (d,), result, self._small(r, b, size_A * dense.largest(x[0]))
 
             (x,), *rest = self._iterate((jnp.zeros_like(b),), correct, 0, inputs)
             return x * size / scales, *rest
@@ -156,6 +159,7 @@ class Refined(AbstractLinearSolver[_RefinedState]):
         start = p, q
         p, q = (p, b) if adjoint else (b, q)
         both = jnp.concatenate((F, jnp.eye(m, dtype=F.dtype)), axis=1)
+        size_F, size_FH = _norm(F), _norm(FH)
 
         def correct_both(r_and_y):
             r, y = r_and_y
@@ -165,7 +169,9 @@ class Refined(AbstractLinearSolver[_RefinedState]):
             h = f - w
             dy, result = forward(h)
             dr = w + (h - jnp.matmul(F, dy, precision=dense.HIGHEST))
-            return (dr, dy), result
+            of_r, of_y = dense.largest(r), dense.largest(y)
+            small = self._small(f, p, of_r + size_F * of_y)
+            return (dr, dy), result, small & self._small(g, q, size_FH * of_r)
 
         wanted = 0 if adjoint else 1
         (r, y), *rest = self._iterate(start, correct_both, wanted, inputs)
@@ -191,27 +197,37 @@ class Refined(AbstractLinearSolver[_RefinedState]):
             return dense.largest(jnp.where(d == 0, d, d / size))
 
         def goes_on(carry):
-            _, _, best, stale, _, count = carry
+            *_, best, stale, count = carry
             return (best > eps) & (stale < patience) & (count <= self.steps)
 
         def step(carry):
-            x, _, best, stale, inner, count = carry
-            d, result = correct(x)
+            x, inner, _, _, best, stale, count = carry
+            d, result, small = correct(x)
             x = tuple(a + b for a, b in zip(x, d))
             ratio = relative(d, x)
             stale = jnp.where(ratio < best, 0, stale + 1)
             best = jnp.where(ratio < best, ratio, best)
             inner = RESULTS.where(inner == RESULTS.successful, result, inner)
-            return x, norm(d), best, stale, inner, count + 1
+            return x, inner, small, norm(d), best, stale, count + 1
 
         infinity = jnp.full((), jnp.inf, norm(start).dtype)
         zero = jnp.zeros((), jnp.int32)
-        carry = start, infinity, infinity, zero, RESULTS.successful, zero
-        x, last, _, _, inner, count = while_loop(goes_on, step, carry, inputs)
-        converged: Bool[Array, ""] = last <= eps**0.5 * norm(x)
+        never = jnp.zeros((), bool)
+        carry = start, RESULTS.successful, never, infinity, infinity, zero, zero
+        x, inner, small, last, *_, count = while_loop(goes_on, step, carry, inputs)
+        converged: Bool[Array, ""] = small & (last <= eps**0.5 / 2 * norm(x))
         fine = inner == RESULTS.successful
         failure = RESULTS.where(fine, RESULTS.unstable, inner)
         return x, converged, failure, jnp.maximum(count - 1, 0)  # the first is x itself
+
+    @staticmethod
+    def _small(r: Array, b: Array, size: Array) -> Bool[Array, ""]:
+        """Whether the residual r of x, before its last correction, is below √eps beside
+        b and the given size of Ax. Corrections alone do not tell: factors in which an
+        element grew to 2⁵⁹ make any correction tiny."""
+        return dense.largest(r) <= dense.eps(r.dtype) ** 0.5 / 2 * (
+            size + dense.largest(b)
+        )
 
     def _solves(self, state: _RefinedState, options: dict):
         """x = F†b and x = (Fᴴ)†b by the inner solver, in the working precision."""
@@ -233,6 +249,11 @@ class Refined(AbstractLinearSolver[_RefinedState]):
         complex_too = jnp.iscomplexobj(x)
         dtype = promote_types(self.precision, jnp.complex64) if complex_too else None
         return x.astype(dtype or self.precision)
+
+
+def _norm(A: Inexact[Array, "m n"]) -> Real[Array, ""]:
+    """The norm that goes with the largest element of a vector."""
+    return jnp.max(jnp.sum(jnp.abs(A), axis=1), initial=0)
 
 
 @slogdet_of.register
