@@ -24,6 +24,13 @@ NEEDS = {
     "banded": "few diagonals: l below, u above",
     "block diagonal": "block diagonal",
     "block tridiagonal": "block tridiagonal: n blocks of size b",
+    "Kronecker product": "A ⊗ B, of n₁ and n₂ unknowns",
+    "Hermitian Kronecker sum": "A ⊗ B or A ⊕ B, plus sI; A and B Hermitian",
+    "Kronecker sum": "A ⊕ B",
+    "circulant": "circulant",
+    "Toeplitz": "Toeplitz",
+    "low-rank update": "A + UCVᴴ, of rank k",
+    "permutation": "permutation",
 }
 
 
@@ -47,7 +54,7 @@ def tangent_solves(name: str) -> str:
     """How many solves the tangent of a solution costs, the operator moving."""
     if name == "AutoLinearSolver":
         return "as chosen"
-    if SOLVERS[name]["make"].startswith(("Refined(", "BlockDiagonal(")):
+    if SOLVERS[name]["make"].startswith(("Refined(", "BlockDiagonal(", "Kronecker(")):
         return "as inner"
     full_rank = "1; 2 if not square" if SOLVERS[name]["needs"] == "any" else "1"
     if make(name).assume_full_rank():

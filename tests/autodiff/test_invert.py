@@ -82,3 +82,49 @@ def test_tags(tags, kept):
         lxo.is_nonsingular
     }
     assert all(question(inverse) for question in kept)
+
+
+def test_turning_an_inverse_turns_its_factors():
+    """The transpose and the conjugate of an inverse are inverses, without a new
+    factorisation."""
+    matrix = A + 1j * jnp.eye(3)
+    inverse = lxa.invert(lxo.MatrixLinearOperator(matrix), lxs.LU())
+    truth = np.linalg.inv(matrix)
+    b = B + 0j
+    for turned, dense in (
+        (inverse.T, truth.T),
+        (lxo.conj(inverse), truth.conj()),
+        (inverse.H, truth.conj().T),
+    ):
+        assert isinstance(turned, lxa.InverseLinearOperator)
+        np.testing.assert_allclose(turned.mv(b), dense @ b, rtol=1e-11)
+    lowered = jax.jit(lambda op, b: op.H.mv(b)).lower(inverse, b)
+    assert "getrf" not in lowered.as_text()
+
+
+def test_it_and_its_operator_are_the_identity_where_that_is_a_theorem():
+    full = lxo.MatrixLinearOperator(A, lxo.nonsingular_tag)
+    inverse = lxa.invert(full)
+    other = lxo.MatrixLinearOperator(2 * A)
+    for product in (
+        full @ inverse,
+        inverse @ full,
+        full.T @ inverse.T,
+        inverse.H @ full.H,
+    ):
+        assert isinstance(product, lxo.IdentityLinearOperator)
+        np.testing.assert_array_equal(product.as_matrix(), np.eye(3))
+    assert (other @ full) @ inverse is other
+    assert inverse @ (full @ other) is other
+    assert lxa.invert(inverse) is full
+
+    unsure = lxo.MatrixLinearOperator(A)  # nothing promises that it has an inverse
+    tall = lxo.MatrixLinearOperator(A[:, :2], lxo.nonsingular_tag)
+    for operator, inverse in (
+        (unsure, lxa.invert(unsure)),
+        (tall, lxa.invert(tall, lxs.QR())),
+        (full, lxa.invert(other)),
+    ):
+        assert isinstance(operator @ inverse, lxo.ComposedLinearOperator)
+        assert isinstance(inverse @ operator, lxo.ComposedLinearOperator)
+    assert lxa.invert(lxa.invert(unsure)) is not unsure

@@ -2,13 +2,93 @@
 
 from typing import Any
 
-from lx_operators import AbstractLinearOperator, FunctionLinearOperator
-from lx_operators.internal import inverse_tags, known
+import equinox as eqx
+from jaxtyping import Array, PyTree
+from lx_operators import (
+    AbstractLinearOperator,
+    ComposedLinearOperator,
+    FunctionLinearOperator,
+    IdentityLinearOperator,
+    conj,
+    is_nonsingular,
+)
+from lx_operators.internal import (
+    PRODUCTS,
+    Rewrite,
+    freeze,
+    inverse_tags,
+    known,
+    same,
+)
 from lx_solvers import AbstractLinearSolver, AutoLinearSolver
 
 from ._identity import solver_for
 from ._linear_solve import check_solve, linear_solve
 from ._partition import stop_gradient
+
+
+class Solve(eqx.Module):
+    """b ↦ A†b, with what has been factorised."""
+
+    operator: AbstractLinearOperator
+    solver: AbstractLinearSolver
+    options: dict[str, Any]
+    state: PyTree[Any]
+    throw: bool = eqx.field(static=True)
+
+    def __call__(self, vector: PyTree[Array]) -> PyTree[Array]:
+        return linear_solve(
+            self.operator,
+            vector,
+            self.solver,
+            options=self.options,
+            state=self.state,
+            throw=self.throw,
+        ).value
+
+
+class InverseLinearOperator(FunctionLinearOperator):
+    """The pseudoinverse A†; `invert` builds it. Each product is a solve.
+
+    It is a `FunctionLinearOperator`, whose function is the solve, for code that counts
+    on what `invert` has always returned. Transposing and conjugating it turns the
+    factors that it has.
+
+    Its products with its own operator are identities, where that is a theorem: A
+    square, and known to be nonsingular (`nonsingular_tag`, or what implies it).
+
+    ```python
+    matrix = jnp.array([[2.0, 1.0], [1.0, 3.0]])
+    operator = lx.MatrixLinearOperator(matrix, lx.nonsingular_tag)
+    inverse = lx.invert(operator)
+    isinstance(inverse, lx.InverseLinearOperator)  # True
+    operator @ inverse  # IdentityLinearOperator(f64[2, 2], ...)
+    ```
+    """
+
+    def __init__(self, solve: Solve):
+        operator = solve.operator
+        self.fn = solve
+        self.input_structure = freeze(operator.out_structure())
+        self.output_structure = freeze(operator.in_structure())
+        self.tags = inverse_tags(known(operator))
+
+    def transpose(self) -> "InverseLinearOperator":
+        solve: Any = self.fn
+        state, options = solve.solver.transpose(solve.state, solve.options)
+        operator = solve.operator.T
+        return InverseLinearOperator(
+            Solve(operator, solve.solver, options, state, solve.throw)
+        )
+
+
+@conj.register
+def _(operator: InverseLinearOperator):
+    solve: Any = operator.fn
+    state, options = solve.solver.conj(solve.state, solve.options)
+    return InverseLinearOperator(
+        Solve(conj(solve.operator), solve.solver, options, state, solve.throw)
+    )
 
 
 def invert(
@@ -17,7 +97,7 @@ def invert(
     *,
     options: dict[str, Any] | None = None,
     throw: bool = True,
-) -> FunctionLinearOperator:
+) -> InverseLinearOperator:
     """The pseudoinverse A† as an operator: each product is a solve.
 
     The operator is factorised once, here. Products are differentiable with respect to
@@ -28,9 +108,10 @@ def invert(
         solver, options, throw: as in `linear_solve`.
 
     Returns:
-        A `FunctionLinearOperator` from A's output to its input structure, with the tags
-        that inversion keeps: all but tridiagonal, and unit diagonal only of triangular
-        or diagonal operators.
+        An `InverseLinearOperator`, which is a `FunctionLinearOperator`, from A's output
+        to its input structure, with the tags that inversion keeps: all but tridiagonal,
+        and unit diagonal only of triangular or diagonal operators. The inverse of an
+        inverse is the operator itself, if that is square and known to be nonsingular.
 
     Raises:
         ValueError: as in `linear_solve`.
@@ -44,14 +125,53 @@ def invert(
     ```
     """
     check_solve(operator, solver)
+    if isinstance(operator, InverseLinearOperator):
+        inner: Any = operator.fn
+        if inverse_is_two_sided(inner.operator):
+            return inner.operator
     options = {} if options is None else options
     solver = solver_for(operator, solver)
     state = solver.init(*stop_gradient((operator, options)))
+    return InverseLinearOperator(Solve(operator, solver, options, state, throw))
 
-    def solve(vector):
-        return linear_solve(
-            operator, vector, solver, options=options, state=state, throw=throw
-        ).value
 
-    tags = inverse_tags(known(operator))
-    return FunctionLinearOperator(solve, operator.out_structure(), tags)
+def inverse_is_two_sided(operator: AbstractLinearOperator) -> bool:
+    """Whether A† is A⁻¹, for certain."""
+    square = operator.in_structure() == operator.out_structure()
+    return square and is_nonsingular(operator)
+
+
+def _right_inverse(a: Any, inverse: Any) -> AbstractLinearOperator | None:
+    """A A⁻¹, and B A A⁻¹."""
+    operator = inverse.fn.operator
+    if not inverse_is_two_sided(operator):
+        return None
+    if same(a, operator):
+        return IdentityLinearOperator(operator.out_structure())
+    if isinstance(a, ComposedLinearOperator) and same(a.operator2, operator):
+        return a.operator1
+    return None
+
+
+def _left_inverse(inverse: Any, a: Any) -> AbstractLinearOperator | None:
+    """A⁻¹ A, and A⁻¹ A B."""
+    operator = inverse.fn.operator
+    if not inverse_is_two_sided(operator):
+        return None
+    if same(a, operator):
+        return IdentityLinearOperator(operator.in_structure())
+    if isinstance(a, ComposedLinearOperator) and same(a.operator1, operator):
+        return a.operator2
+    return None
+
+
+PRODUCTS.extend(
+    (
+        Rewrite(
+            "A A⁻¹ = I", AbstractLinearOperator, InverseLinearOperator, _right_inverse
+        ),
+        Rewrite(
+            "A⁻¹ A = I", InverseLinearOperator, AbstractLinearOperator, _left_inverse
+        ),
+    )
+)

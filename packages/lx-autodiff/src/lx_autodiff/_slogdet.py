@@ -2,8 +2,9 @@
 
 With A nonsingular, d log det A = tr(A⁻¹ dA) (Jacobi), whose real part is the derivative
 of log|det A| and whose imaginary part turns the sign. Of triangular operators only the
-diagonals enter (a unit one does not move); of others A⁻¹ is formed, by n solves with
-the factors that are there.
+diagonals enter (a unit one does not move); solvers of structured operators know the
+trace from their factors; of others A⁻¹ is formed, by n solves with the factors that
+are there.
 """
 
 import functools
@@ -22,7 +23,7 @@ from lx_operators import (
 )
 from lx_operators.internal import common_dtype, ravel, unravel
 from lx_solvers import AbstractLinearSolver, AutoLinearSolver
-from lx_solvers.internal import slogdet_of
+from lx_solvers.internal import has_trace, slogdet_of, trace_of
 
 from ._linear_solve import NO_STATE, check_solve
 from ._method import Method, Problem, prepare
@@ -127,10 +128,9 @@ def _slogdet(static: Static, arrays: list[Array]) -> tuple[Array, Array]:
 def _slogdet_jvp(static: Static, primals: Any, tangents: Any) -> Any:
     (arrays,), (moving,) = primals, tangents
     sign, logabsdet = _slogdet(static, arrays)
-    problem = static.join(arrays)
-    moving = [None if t.dtype == jax.dtypes.float0 else t for t in moving]
-    tangent = static.join_tangents(moving).operator
-    trace = _trace(problem, TangentLinearOperator(problem.operator, tangent))
+    given = tuple(t.dtype != jax.dtypes.float0 for t in moving)
+    moving = [t for t, yes in zip(moving, given) if yes]
+    trace = _trace(static, given, arrays, moving)
     d_log = jnp.real(trace).astype(logabsdet.dtype)
     if jnp.iscomplexobj(sign):
         d_sign = sign * (1j * jnp.imag(trace)).astype(sign.dtype)
@@ -139,7 +139,68 @@ def _slogdet_jvp(static: Static, primals: Any, tangents: Any) -> Any:
     return (sign, logabsdet), (d_sign, d_log)
 
 
-def _trace(problem: Problem, tangent: TangentLinearOperator) -> Inexact[Array, ""]:
+def _trace(
+    static: Static, given: tuple[bool, ...], arrays: list[Array], moving: list[Array]
+) -> Inexact[Array, ""]:
+    """tr(A⁻¹ dA)."""
+    problem, tangent = _moved(static, given, arrays, moving)
+    if not has_trace(problem.forward.state):
+        return _dense_trace(problem, tangent)
+    real, *imaginary = (
+        jnp.asarray(sum(jnp.sum(jnp.real(g * t)) for g, t in zip(gradient, moving)))
+        for gradient in _gradients(static, given, arrays)
+    )
+    return jax.lax.complex(real, *imaginary) if imaginary else real
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _gradients(
+    static: Static, given: tuple[bool, ...], arrays: list[Array]
+) -> list[list[Array]]:
+    """G with tr(A⁻¹ dA) = Σ Re(G dA), and of a complex operator one more, for the
+    imaginary part: from the factors of a structured solver."""
+
+    def trace(problem: Problem, tangent: TangentLinearOperator) -> Array:
+        method = problem.forward
+        own = trace_of(method.state, method.solver, tangent)
+        return _dense_trace(problem, tangent) if own is None else own
+
+    return _transposed(trace, static, given, arrays)
+
+
+@_gradients.defjvp
+def _gradients_jvp(static: Static, given: tuple[bool, ...], primals: Any, moved: Any):
+    """Factors carry no tangent: further derivatives are those of the dense formula."""
+
+    def dense(arrays: list[Array]) -> list[list[Array]]:
+        return _transposed(_dense_trace, static, given, arrays)
+
+    _, tangents = jax.jvp(dense, primals, moved)
+    return _gradients(static, given, *primals), tangents
+
+
+def _transposed(
+    trace: Any, static: Static, given: tuple[bool, ...], arrays: list[Array]
+) -> list[list[Array]]:
+    """The transpose of the real part of the trace, and of its imaginary part."""
+    zeros = [jnp.zeros_like(x) for x, yes in zip(arrays, given) if yes]
+    out, pull = jax.vjp(lambda dA: trace(*_moved(static, given, arrays, dA)), zeros)
+    units = (1, -1j) if jnp.iscomplexobj(out) else (1,)
+    return [pull(jnp.asarray(unit, out.dtype))[0] for unit in units]
+
+
+def _moved(
+    static: Static, given: tuple[bool, ...], arrays: list[Array], moving: list[Array]
+) -> tuple[Problem, TangentLinearOperator]:
+    each = iter(moving)
+    problem = static.join(arrays)
+    tangents = static.join_tangents([next(each) if yes else None for yes in given])
+    return problem, TangentLinearOperator(problem.operator, tangents.operator)
+
+
+def _dense_trace(
+    problem: Problem, tangent: TangentLinearOperator
+) -> Inexact[Array, ""]:
     """tr(A⁻¹ dA)."""
     operator = problem.operator
     structure = operator.out_structure()

@@ -33,22 +33,30 @@ from ._verify import verify
 from .algebra import _bands as _bands
 from .algebra import _block_forms as _block_forms
 from .algebra import _rules as _rules
+from .algebra import _simplify as _simplify
 from .algebra.add import AddLinearOperator
 from .algebra.compose import ComposedLinearOperator
+from .algebra.kronecker import KroneckerLinearOperator
+from .algebra.kronecker_sum import KroneckerSumLinearOperator
+from .algebra.low_rank_update import LowRankUpdateLinearOperator
 from .algebra.scale import DivLinearOperator, MulLinearOperator, NegLinearOperator
 from .algebra.tagged import TaggedLinearOperator
 from .algebra.tangent import TangentLinearOperator
 from .leaves.banded import BandedLinearOperator
 from .leaves.block_diagonal import BlockDiagonalLinearOperator
 from .leaves.block_tridiagonal import BlockTridiagonalLinearOperator
+from .leaves.circulant import CirculantLinearOperator
 from .leaves.diagonal import DiagonalLinearOperator
 from .leaves.function import FunctionLinearOperator
 from .leaves.identity import IdentityLinearOperator
 from .leaves.jacobian import JacobianLinearOperator
 from .leaves.matrix import MatrixLinearOperator
+from .leaves.permutation import PermutationLinearOperator
 from .leaves.pytree import PyTreeLinearOperator
 from .leaves.stacked import StackedLinearOperator
+from .leaves.toeplitz import ToeplitzLinearOperator
 from .leaves.tridiagonal import TridiagonalLinearOperator
+from .leaves.zero import ZeroLinearOperator
 
 __version__ = "0.1.0"
 
@@ -58,20 +66,27 @@ __all__ = [
     "BandedLinearOperator",
     "BlockDiagonalLinearOperator",
     "BlockTridiagonalLinearOperator",
+    "CirculantLinearOperator",
     "ComposedLinearOperator",
     "DiagonalLinearOperator",
     "DivLinearOperator",
     "FunctionLinearOperator",
     "IdentityLinearOperator",
     "JacobianLinearOperator",
+    "KroneckerLinearOperator",
+    "KroneckerSumLinearOperator",
+    "LowRankUpdateLinearOperator",
     "MatrixLinearOperator",
     "MulLinearOperator",
     "NegLinearOperator",
+    "PermutationLinearOperator",
     "PyTreeLinearOperator",
     "StackedLinearOperator",
     "TaggedLinearOperator",
     "TangentLinearOperator",
+    "ToeplitzLinearOperator",
     "TridiagonalLinearOperator",
+    "ZeroLinearOperator",
     "conj",
     "diagonal",
     "diagonal_tag",

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
-_PARTS = ("operator", "operator1", "operator2")
+_PARTS = ("operator", "operator1", "operator2", "operators")
 
 
 @functools.cache
@@ -17,7 +17,11 @@ def _names(kind: type) -> tuple[str, ...]:
 
 def operands(operator: Any) -> tuple[Any, ...]:
     """The operators that a composite is made of; none of a leaf."""
-    return tuple(getattr(operator, name) for name in _names(type(operator)))
+    parts: list[Any] = []
+    for name in _names(type(operator)):
+        part = getattr(operator, name)
+        parts.extend(part if isinstance(part, tuple) else (part,))
+    return tuple(parts)
 
 
 def map_parts(fn: Callable[[Any], Any], operator: _T) -> _T:
@@ -33,8 +37,11 @@ def with_parts(operator: _T, *parts: Any) -> _T:
     clone = object.__new__(kind)
     for field in dataclasses.fields(kind):
         object.__setattr__(clone, field.name, getattr(operator, field.name))
-    for name, part in zip(_names(kind), parts, strict=True):
-        object.__setattr__(clone, name, part)
+    each = iter(parts)
+    for name in _names(kind):
+        old = getattr(operator, name)
+        new = tuple(next(each) for _ in old) if isinstance(old, tuple) else next(each)
+        object.__setattr__(clone, name, new)
     return clone
 
 

@@ -55,6 +55,14 @@ def relation(operator1: Any, operator2: Any) -> Reflection | None:
     return element1 ^ element2 if root1 is root2 else None
 
 
+def same(operator1: Any, operator2: Any) -> bool:
+    """Whether two operators are known to be one and the same."""
+    found = relation(operator1, operator2)
+    if found is Reflection.CONJUGATE:
+        return is_real(*spaces(operator1))
+    return found is Reflection.IDENTITY
+
+
 def reflections(operator1: Any, operator2: Any) -> frozenset[Reflection]:
     """Which of transpose and adjoint turn one of two operators into the other.
 

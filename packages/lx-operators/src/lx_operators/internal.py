@@ -1,12 +1,14 @@
 """What the floors above, and third-party solvers, build on beyond the public names:
 pytrees as flat vectors, norms, dtypes, promotion."""
 
+from ._bare import bare
 from ._blocks import block_diagonal, block_tridiagonal
 from ._functions import bands, bandwidths
 from ._norms import max_norm, rms_norm, sum_squares, tree_dot, two_norm
 from ._printing import summary
 from ._promotion import conform, strict_promotion
 from ._properties import known
+from ._provenance import same
 from ._skewed import skewed
 from ._structures import (
     Frozen,
@@ -30,11 +32,16 @@ from ._structures import (
     unravel_solution,
 )
 from ._tags import inverse_tags
+from ._tensor import columns
 from ._varying import manual_axes, vary, varying_axes
 from .algebra._block_forms import block_shapes
+from .algebra._simplify import PRODUCTS, Rewrite
 from .algebra.promoted import promoted
 
 __all__ = [
+    "PRODUCTS",
+    "Rewrite",
+    "same",
     "Frozen",
     "PackedStructures",
     "Structure",
@@ -43,7 +50,9 @@ __all__ = [
     "block_diagonal",
     "block_shapes",
     "block_tridiagonal",
+    "bare",
     "cast",
+    "columns",
     "common_dtype",
     "complex_to_real_dtype",
     "conform",

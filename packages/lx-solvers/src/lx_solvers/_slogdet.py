@@ -1,9 +1,23 @@
-"""Sign and logarithm of the determinant, from the factors a solver already has."""
+"""Sign and logarithm of the determinant, from the factors a solver already has; and
+the trace that is its derivative."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Real
+from lx_operators import (
+    AbstractLinearOperator,
+    TangentLinearOperator,
+    diagonal,
+    has_unit_diagonal,
+    is_lower_triangular,
+    is_upper_triangular,
+)
+from lx_operators.internal import common_dtype, ravel, unravel
 
 
 @functools.singledispatch
@@ -25,3 +39,62 @@ def slogdet_of(state: Any) -> tuple[Inexact[Array, ""], Real[Array, ""]]:
         f"no determinant can be read from a state of type `{type(state).__name__}`; "
         "use `LU`, `QR`, `Cholesky`, `Diagonal`, `Triangular`, `Tridiagonal` or `Eigh`."
     )
+
+
+@functools.singledispatch
+def trace_of(
+    state: Any, solver: Any, tangent: TangentLinearOperator
+) -> Inexact[Array, ""] | None:
+    """tr(A⁻¹ dA), which is d log det A, from a state and without a dense matrix.
+
+    Solvers of structured operators register how. It must be linear in the tangent, in
+    operations that JAX can transpose; derivatives of it are taken elsewhere.
+
+    Args:
+        state: what `solver.init` returned for A.
+        solver: the solver.
+        tangent: A and dA.
+
+    Returns:
+        A scalar; None where there is no better way than through A⁻¹.
+    """
+    return None
+
+
+def trace_of_part(
+    state: Any, solver: Any, tangent: TangentLinearOperator
+) -> Inexact[Array, ""]:
+    """`trace_of`, of a part small enough for its inverse to be formed (which is not
+    needed where only the diagonals enter)."""
+    trace = trace_of(state, solver, tangent)
+    if trace is not None:
+        return trace
+    primal = tangent.primal
+    if is_lower_triangular(primal) or is_upper_triangular(primal):
+        moves = jnp.zeros_like if has_unit_diagonal(primal) else jnp.asarray
+        return jnp.sum(moves(diagonal(tangent)) / diagonal(primal))
+    ins, outs = tangent.in_structure(), tangent.out_structure()
+    dtype = common_dtype(ins, outs)
+
+    def column(unit: Array) -> Array:
+        x, _, _ = solver.compute(state, unravel(unit, outs), {})
+        return ravel(x, dtype)
+
+    inverse_transposed = jax.vmap(column)(jnp.eye(tangent.out_size(), dtype=dtype))
+    return jnp.sum(inverse_transposed * tangent.as_matrix())
+
+
+def tangent_of(
+    fn: Callable[[AbstractLinearOperator], Array], tangent: TangentLinearOperator
+) -> Array:
+    """The tangent of an array that depends on the operator."""
+    out, moved = eqx.filter_jvp(fn, (tangent.primal,), (tangent.tangent,))
+    return jnp.zeros_like(out) if moved is None else moved
+
+
+def part(
+    take: Callable[[AbstractLinearOperator], AbstractLinearOperator],
+    tangent: TangentLinearOperator,
+) -> TangentLinearOperator:
+    """The tangent of a part of an operator."""
+    return TangentLinearOperator(take(tangent.primal), take(tangent.tangent))

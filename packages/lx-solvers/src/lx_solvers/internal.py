@@ -1,7 +1,7 @@
 """What the floors above build on, beyond the public names."""
 
-from ._auto import chosen
-from ._slogdet import slogdet_of
+from ._auto import chosen, has_trace
+from ._slogdet import slogdet_of, trace_of
 from .wrappers._doubled import residual
 
-__all__ = ["chosen", "residual", "slogdet_of"]
+__all__ = ["chosen", "has_trace", "residual", "slogdet_of", "trace_of"]

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from .._checks import check_operator, check_same
-from .._functions import add, conj, diagonal, linearise, materialise, tridiagonal
+from .._functions import conj, diagonal, linearise, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
 from .._parts import map_parts, once, operands
 from .._printing import SUM, layout, within
@@ -96,11 +96,6 @@ def _plus_band(matrix, band, offset):
     i = jnp.arange(band.size)
     rows, columns = i + max(-offset, 0), i + max(offset, 0)
     return matrix.astype(dtype).at[rows, columns].add(band.astype(dtype))
-
-
-@add.register
-def _(operator1: AbstractLinearOperator, operator2: AbstractLinearOperator):
-    return AddLinearOperator(operator1, operator2)
 
 
 @linearise.register

@@ -7,7 +7,6 @@ from .._checks import check_operator, check_same, check_square
 from .._functions import (
     bands,
     bandwidths,
-    compose,
     conj,
     diagonal,
     linearise,
@@ -122,11 +121,6 @@ def _banded_times(bands, matrix):
     below = jnp.pad(_times(lower, matrix[:-1]), ((1, 0), (0, 0)))
     above = jnp.pad(_times(upper, matrix[1:]), ((0, 1), (0, 0)))
     return _times(main, matrix) + below + above if matrix.shape[0] else matrix
-
-
-@compose.register
-def _(operator1: AbstractLinearOperator, operator2: AbstractLinearOperator):
-    return ComposedLinearOperator(operator1, operator2)
 
 
 @linearise.register

@@ -11,11 +11,8 @@ from .._checks import check_operator
 from .._functions import (
     conj,
     diagonal,
-    divide,
     linearise,
     materialise,
-    negate,
-    scale,
     tridiagonal,
 )
 from .._operator import NUMBERS, AbstractLinearOperator, scalar
@@ -217,21 +214,6 @@ def scaled(
                 return x.astype(dtype) / jnp.asarray(s, dtype)
 
     return jtu.tree_map(one, values)
-
-
-@scale.register
-def _(operator: AbstractLinearOperator, scalar: Any):
-    return MulLinearOperator(operator, scalar)
-
-
-@divide.register
-def _(operator: AbstractLinearOperator, scalar: Any):
-    return DivLinearOperator(operator, scalar)
-
-
-@negate.register
-def _(operator: AbstractLinearOperator):
-    return NegLinearOperator(operator)
 
 
 @linearise.register

@@ -328,6 +328,14 @@ def triangular(
     )[:, 0]
 
 
+def along(
+    matrix: Inexact[Array, "m n"], x: Inexact[Array, "..."], axis: int
+) -> Inexact[Array, "..."]:
+    """A matrix, applied to one axis of an array."""
+    y = jnp.tensordot(matrix, x, ((1,), (axis,)), precision=HIGHEST)
+    return jnp.moveaxis(y, 0, axis)
+
+
 def real_dtype(x: Array) -> np.dtype:
     return complex_to_real_dtype(x.dtype)
 

@@ -1,0 +1,14 @@
+"""An operator without what is wrapped around it."""
+
+from typing import Any
+
+from .algebra.promoted import PromotedLinearOperator
+from .algebra.tagged import TaggedLinearOperator
+
+
+def bare(operator: Any) -> Any:
+    """The operator inside tags and promotions: what a structured solver looks at. Its
+    dtype may be narrower than the operator's."""
+    while isinstance(operator, TaggedLinearOperator | PromotedLinearOperator):
+        operator = operator.operator
+    return operator
