@@ -146,7 +146,8 @@ def check_cycle(restart: int, stagnation_iters: int, solver: str) -> None:
 
 
 class _Loop(NamedTuple):
-    """b, x and r in units of `unit`; m steps in a cycle, of which j are made.
+    """b, x and r in units of `unit`; m steps in a cycle, of which j are made. The last
+    row of each array is scratch, but of Q.
 
     With H the Hessenberg matrix of the cycle and D a diagonal of powers of two, Q is
     the product of the rotations that make it triangular, Q H = R D. So the
@@ -155,11 +156,11 @@ class _Loop(NamedTuple):
     """
 
     x: Array
-    V: Array  # [m + 1, ...]: an orthonormal basis; the last row is scratch
-    Z: Array | None  # [m, ...]: M V, if M changes
+    V: Array  # [m + 1, ...]: an orthonormal basis
+    Z: Array | None  # [m + 1, ...]: M V, if M changes
     Q: Array  # [m + 1, m + 1]
-    R: Array  # [m, m]
-    D: Array  # [m]
+    R: Array  # [m + 1, m + 1]
+    D: Array  # [m + 1]
     β: Array
     """The residual's 2-norm at the start of the cycle."""
     aim: Array
@@ -197,15 +198,15 @@ def arnoldi(
 
     def correction(s: _Loop) -> tuple[Array, Array]:
         """V y (or Z y), and which part of it the last step changed."""
-        g = where(row < s.j, s.β.astype(X.dtype) * s.Q[:, 0], 0)[:m]
-        last = where(row[:m] == s.j - 1, g, 0)
+        g = where(row < s.j, s.β.astype(X.dtype) * s.Q[:, 0], 0)
+        last = where(row == s.j - 1, g, 0)
         y = jax.lax.linalg.triangular_solve(
             s.R, jnp.stack([g, last], 1), left_side=True
         )
         y = y / s.D[:, None]
         size = jnp.sqrt(jnp.sum(jnp.abs(y * s.D[0]) ** 2, 0))
         basis = s.V if s.Z is None else s.Z
-        return _combine(y[:, 0], basis[:m]), size[1] / where(size[0] > 0, size[0], 1)
+        return _combine(y[:, 0], basis), size[1] / where(size[0] > 0, size[0], 1)
 
     def direction(s: _Loop) -> tuple[Array, Array]:
         """The next basis vector."""
@@ -227,16 +228,16 @@ def arnoldi(
         # Arnoldi's step, in units d of the product's size
         d = power_of_two(largest(w))
         w = w / d
-        seen = row[:m] <= s.j
-        h1 = where(seen, _coordinates(s.V[:m], w), 0)
-        w = w - _combine(h1, s.V[:m])
-        h2 = where(seen, _coordinates(s.V[:m], w), 0)
-        w = w - _combine(h2, s.V[:m])
+        seen = row <= s.j
+        h1 = where(seen, _coordinates(s.V, w), 0)
+        w = w - _combine(h1, s.V)
+        h2 = where(seen, _coordinates(s.V, w), 0)
+        w = w - _combine(h2, s.V)
         t = where(check, r, w)
         size = once(norm2(t))
 
         # Givens' rotation of rows j and j + 1
-        h = jnp.pad(h1 + h2, (0, 1)) + where(row == s.j + 1, size.astype(X.dtype), 0)
+        h = h1 + h2 + where(row == s.j + 1, size.astype(X.dtype), 0)
         length = jnp.sqrt(jnp.sum(jnp.abs(h) ** 2))
         h = jnp.matmul(s.Q, h, precision=_HIGHEST)
         p, q = h[s.j], h[s.j + 1]
@@ -247,8 +248,8 @@ def arnoldi(
         Q = where(row[:, None] == s.j, p.conj() * Qj + q.conj() * Qk, s.Q)
         Q = where(row[:, None] == s.j + 1, p * Qk - q * Qj, Q)
         Q = where(made, Q, s.Q)
-        h = where(row == s.j, ρ.astype(X.dtype), h)[:m]
-        new = made & (row[:m] == s.j)
+        h = where(row == s.j, ρ.astype(X.dtype), h)
+        new = made & (row == s.j)
         R = where(new, h[:, None], s.R)
         D = where(new, d, s.D)
         j = s.j + made.astype(jnp.int32)
@@ -292,7 +293,7 @@ def arnoldi(
             V=jax.lax.dynamic_update_index_in_dim(s.V, t, target, 0),
             Z=Z,
             Q=where(restart, identity, Q),
-            R=where(restart, identity[:m, :m], R),
+            R=where(restart, identity, R),
             D=D,
             β=where(restart, size, s.β),
             aim=where(check & claimed, size * 0.7 / ratio, s.aim),
@@ -314,8 +315,8 @@ def arnoldi(
         V=V.at[0].set(start / where(β > 0, β, 1)),
         Z=V if flexible else None,
         Q=identity,
-        R=identity[:m, :m],
-        D=jnp.ones(m, X.real_dtype),
+        R=identity,
+        D=jnp.ones(m + 1, X.real_dtype),
         β=β,
         aim=aim,
         j=jnp.int32(0),
