@@ -17,9 +17,9 @@ update. A NaN passes no test.
 Every loop has a pass for that, which shares the one product in the loop's body.
 
 **Steps** are products with the operator (LSMR, LSQR: pairs of one with it and one with
-its adjoint), also in BiCGStab, whose textbook step has two, and in GMRES, whose restarts
-are no steps. What a start or a check costs is not counted. `max_steps` limits them, by
-default to ten times the size.
+its adjoint), also in BiCGStab, whose textbook step has two, and in GMRES, where a cycle
+is no step. What a start or a check costs is not counted. `max_steps` limits the steps,
+by default to ten times the size.
 
 **The scale.** b is divided by a power of two near its largest element, hence exactly,
 and products by one near the operator's norm, once that is seen. So nothing overflows or
