@@ -14,7 +14,7 @@ A = lx.TridiagonalLinearOperator(diagonal, off, off)
 source = jnp.zeros(n, diagonal.dtype).at[n // 2].set(1 / h)
 u = lx.linear_solve(A, source, lx.Tridiagonal()).value
 
-figure, axes = plt.subplots(figsize=(6.4, 2.8))
+figure, axes = plt.subplots(figsize=(5.6, 2.8))
 axes.plot(t, u.real, label="Re u")
 axes.plot(t, u.imag, label="Im u")
 axes.plot(t, jnp.abs(u), label="|u|")

@@ -34,15 +34,22 @@ truths = np.array([exact_fit(A, b) for A, b in zip(As, bs)])
 conditions = [np.linalg.cond(A) for A in As]
 
 figure, axes = plt.subplots()
-for solver in (lx.Refined(lx.QR()), lx.QR(), lx.Normal(lx.Cholesky())):
+solvers = {
+    "Refined(QR())": lx.Refined(lx.QR()),
+    "QR()": lx.QR(),
+    "Normal(Cholesky())": lx.Normal(lx.Cholesky()),
+}
+for name, solver in solvers.items():
 
     def fit(A, b, solver=solver):
         operator = lx.MatrixLinearOperator(A)
-        return lx.linear_solve(operator, b, solver, throw=False).value
+        solution = lx.linear_solve(operator, b, solver, throw=False)
+        solved = solution.result == lx.RESULTS.successful
+        return jnp.where(solved, solution.value, jnp.nan)
 
     x = jax.jit(jax.vmap(fit))(jnp.array(As), jnp.array(bs))
     errors = np.max(np.abs(x - truths), 1) / np.max(np.abs(truths), 1)
     digits = np.clip(-np.log10(errors + 1e-16), 0, 16)
-    axes.semilogx(conditions, digits, "o-", markersize=4, label=repr(solver))
+    axes.semilogx(conditions, digits, "o-", markersize=4, label=name)
 axes.set(xlabel="condition number of A", ylabel="correct digits", ylim=(0, 17))
-axes.legend(loc="lower left")
+figure.legend(loc="outside upper center", ncols=3, columnspacing=1)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.xdist_group("packaging")
 
 
-@pytest.mark.parametrize("page", ["operator"])
+@pytest.mark.parametrize("page", ["operator", "solver"])
 def test_tutorial(page, environment, run, tmp_path):
     """Each file is written as shown, each command does what the page says."""
     requirements, python, commands = [], sys.executable, 0
