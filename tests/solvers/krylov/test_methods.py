@@ -278,6 +278,18 @@ def test_strict_promotion(name, method, suited, draw, run):
     np.testing.assert_allclose(x, np.linalg.solve(a, b), atol=5e-3)
 
 
+def test_double_precision_disabled(name, method):
+    """Nothing is promoted, and nothing fails, where there is no float64."""
+    jax.config.update("jax_enable_x64", False)
+    try:
+        operator = lo.MatrixLinearOperator(jnp.eye(5), method.tags)
+        program = str(traced_solve(method.make(1e-4, 0.0), operator))
+    finally:
+        jax.config.update("jax_enable_x64", True)
+    assert "f32[5]" in program
+    assert "64[" not in program
+
+
 def test_bad_options(name, method):
     operator = lo.MatrixLinearOperator(jnp.eye(3), method.tags)
     solver, b = method.make(1e-6, 1e-6), jnp.ones(3)
