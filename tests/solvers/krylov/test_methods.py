@@ -529,17 +529,18 @@ def test_storage(name, method):
 
 
 def test_default_step_limit(name, method):
-    """Ten times the size."""
+    """Ten times the size, or as far as steps can be counted."""
     limits = []
 
     def solve(b):
+        operator = lo.FunctionLinearOperator(lambda x: 3 * x, b, method.tags)
         solver = method.make(1e-6, 1e-6)
-        operator = lo.MatrixLinearOperator(jnp.eye(7), method.tags)
         limits.append(solver.compute(solver.init(operator, {}), b, {})[2]["max_steps"])
         return b
 
-    jax.eval_shape(solve, jnp.ones(7))
-    assert limits == [70]
+    for n in (7, 3 * 10**8):
+        jax.eval_shape(solve, jax.ShapeDtypeStruct((n,), jnp.float32))
+    assert limits == [70, 2**31 - 2]
 
 
 def test_batched_vectors(name, method):

@@ -82,8 +82,9 @@ def _known(value: Any) -> float | None:
 
 
 def step_limit(max_steps: int | None, space: Space) -> int:
-    """Ten times the size, unless given."""
-    return 10 * space.size if max_steps is None else max_steps
+    """Ten times the size, unless given; never more than can be counted."""
+    limit = 10 * space.size if max_steps is None else max_steps
+    return min(limit, 2**31 - 2) if isinstance(limit, int) else limit
 
 
 # The test
