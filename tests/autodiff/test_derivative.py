@@ -1,8 +1,12 @@
 """Every solver on every problem class it handles: derivatives against dense truth."""
 
+import jax
 import jax.numpy as jnp
+import lx_autodiff as lxa
 import lx_operators as lxo
 import lx_solvers as lxs
+import mpmath
+import numpy as np
 import pytest
 from lx_autodiff.testing import LAWS, PROBLEMS, ProblemClass, check_derivatives
 
@@ -12,18 +16,18 @@ _SQUARE = ("square", "definite", "negative definite", "indefinite", "function")
 _ANY_RANK = ("deficient", "deficient tall", "deficient wide", "semidefinite")
 
 CASES = {
-    lxs.LU(): (*_SQUARE, "diagonal", "jacobian"),
-    lxs.QR(): ("square", "tall", "wide"),
+    lxs.LU(): (*_SQUARE, "jacobian", "pytree", "algebra", "third-party"),
+    lxs.QR(): ("tall", "wide", "pytree"),
     lxs.Cholesky(): ("definite", "negative definite"),
     lxs.Diagonal(well_posed=True): ("diagonal",),
     lxs.Diagonal(): ("diagonal",),
     lxs.Triangular(): ("lower", "upper"),
     lxs.Tridiagonal(): ("tridiagonal",),
-    lxs.SVD(): ("square", "tall", "wide", *_ANY_RANK),
+    lxs.SVD(): ("tall", "wide", *_ANY_RANK),
     lxs.PivotedQR(): ("tall", *_ANY_RANK),
-    lxs.Eigh(): ("definite", "indefinite", "semidefinite"),
-    lxs.AutoLinearSolver(well_posed=True): ("lower", "definite", "jacobian"),
-    lxs.AutoLinearSolver(well_posed=None): ("tall", "wide", "tridiagonal"),
+    lxs.Eigh(): ("indefinite", "semidefinite"),
+    lxs.AutoLinearSolver(well_posed=True): ("lower", "algebra"),
+    lxs.AutoLinearSolver(well_posed=None): ("wide", "tridiagonal"),
     lxs.AutoLinearSolver(well_posed=False): ("deficient tall",),
     lxs.CG(**_TIGHT): ("definite", "negative definite"),
 }
@@ -31,7 +35,7 @@ CASES = {
 # Of the rest one problem each, and the laws that the others are made of.
 FURTHER = {
     lxs.BiCGStab(**_TIGHT): "square",
-    lxs.GMRES(**_TIGHT): "function",
+    lxs.GMRES(**_TIGHT): "third-party",
     lxs.FGMRES(**_TIGHT): "square",
     lxs.MINRES(**_TIGHT): "indefinite",
     lxs.LSMR(**_TIGHT): "deficient tall",
@@ -43,10 +47,75 @@ FURTHER = {
 }
 
 
+_FEWER = ("value", "jvp", "vjp", "vjp of jvp", "vmap of vjp")
+
+
 @pytest.mark.parametrize("solver", FURTHER, ids=repr)
 def test_first_and_second_order(solver):
-    laws = ("value", "jvp", "vjp", "vjp of jvp", "vmap of vjp")
-    check_derivatives(solver, PROBLEMS[FURTHER[solver]], "complex128", laws=laws)
+    check_derivatives(solver, PROBLEMS[FURTHER[solver]], "complex128", laws=_FEWER)
+
+
+DAMPED = {
+    lxs.QR(damp=0.7): "tall",
+    lxs.SVD(damp=0.7): "deficient",
+    lxs.PivotedQR(damp=0.7): "wide",
+    lxs.LSMR(**_TIGHT, damp=0.7): "tall",
+}
+
+
+@pytest.mark.parametrize("solver", DAMPED, ids=repr)
+def test_damped(solver):
+    """x = (AᴴA + d²I)⁻¹ Aᴴ b is not a pseudoinverse solution, at any rank."""
+    problem = PROBLEMS[DAMPED[solver]]
+
+    def inverse(parameters):
+        a = problem.matrix(parameters)
+        normal = a.conj().T @ a + 0.7**2 * jnp.eye(a.shape[1])
+        return jnp.linalg.solve(normal, a.conj().T)
+
+    damped = problem._replace(pseudoinverse=inverse)
+    check_derivatives(solver, damped, "complex128", laws=_FEWER)
+
+
+@pytest.mark.parametrize("damp", [0.0, 1e-9, 0.5, 1e9])
+def test_damping_of_any_size(damp):
+    """As an array, it may be zero, and is no reason to lose digits when it is small."""
+    rng = np.random.default_rng(1)
+    a, da = rng.standard_normal((2, 5, 3))
+    b = rng.standard_normal(5)
+
+    @jax.jit
+    def tangent(damp):
+        def solve(a):
+            solver = lxs.SVD(damp=damp)
+            return lxa.linear_solve(lxo.MatrixLinearOperator(a), b, solver).value
+
+        return jax.jvp(solve, (a,), (da,))[1]
+
+    x = np.linalg.solve(a.T @ a + damp**2 * np.eye(3), a.T @ b)
+    rhs = da.T @ (b - a @ x) - a.T @ (da @ x)
+    truth = np.linalg.solve(a.T @ a + damp**2 * np.eye(3), rhs)
+    np.testing.assert_allclose(tangent(damp), truth, rtol=1e-10)
+
+
+@pytest.mark.parametrize("solver", [lxs.QR(), lxs.SVD(), lxs.PivotedQR()], ids=repr)
+def test_residual_from_the_factors_is_no_less_accurate(solver):
+    """An ill-conditioned tall system, against mpmath in 50 digits."""
+    rng = np.random.default_rng(2)
+    a = rng.standard_normal((6, 3)) * [1, 1e-3, 1e-6]
+    da, b = rng.standard_normal((6, 3)), rng.standard_normal(6)
+
+    def solve(a):
+        return lxa.linear_solve(lxo.MatrixLinearOperator(a), b, solver).value
+
+    _, ours = jax.jvp(solve, (a,), (da,))
+    with mpmath.workdps(50):
+        A, dA, B = mpmath.matrix(a), mpmath.matrix(da), mpmath.matrix(b)
+        x = mpmath.lu_solve(A.T * A, A.T * B)
+        rhs = dA.T * (B - A * x) - A.T * (dA * x)
+        truth = np.array(mpmath.lu_solve(A.T * A, rhs), float).ravel()
+    # cond(A)² eps would be 1e-4
+    assert np.linalg.norm(ours - truth) <= 1e-8 * np.linalg.norm(truth)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])

@@ -9,41 +9,62 @@ doi:10.1137/0710036),
 and (I − P) b = r, A†b = x, so that
 
     dx = A†(db − dA x) + A†A†ᴴ dAᴴ r + (I − Q) dAᴴ A†ᴴ x
-       = A†(db − dA x + A†ᴴ(dAᴴ r) − A z) + z      with  z = dAᴴ(A†ᴴ x).
+       = A†(db − dA x + A†ᴴ(dAᴴ r) − A z) + z           with  z = dAᴴ(A†ᴴ x).
 
-The first form holds for real and complex A, tall and wide, of full rank or not; the
-second shares the factors of A between all its solves, and applies A† once. What is
-known of the rank makes terms vanish:
+The first form holds for real and complex A, tall and wide, of full rank or not. In the
+second all solves share the factors of A, A† is applied once, and no projection costs a
+solve of its own: r is read from the factors, where they have an orthonormal basis
+(`annihilated`), and else is b − Ax; (I − Q) z rides on the solve that is needed anyway.
+
+What is known of the rank makes terms vanish:
 
     columns independent:  Q = I: no z                     (tall and of full rank)
     rows independent:     r = 0: no term with r           (wide and of full rank)
     both:                 dx = A†(db − dA x)              (square and nonsingular)
 
 So the tangent costs one solve for square operators, two for others of full rank, three
-where the rank is not known. If A has no tangent it costs one. r costs a product. A
-derivative of dx is the derivative of this code: x, r and z are solutions themselves.
+where the rank is not known. If A has no tangent it costs one. A derivative of dx is the
+derivative of this code: x, r and z are solutions themselves.
+
+With damping d the solution is x = Gb, G = M⁻¹Aᴴ, M = AᴴA + d²I, of which nothing is a
+projector. From M x = Aᴴb
+
+    dx = G(db − dA x) + M⁻¹w                              with  w = dAᴴ r,
+
+and as M⁻¹AᴴA = AᴴAM⁻¹ = I − d²M⁻¹, we have M⁻¹w = G(Gᴴw) + d²M⁻²w, and
+d²M⁻²w = (I − GA) z with z = (w − AᴴGᴴw) / d²:
+
+    dx = G(db − dA x + Gᴴw − A z) + z
+
+at any rank, by two solves. (z itself is M⁻¹w, but where d is small it is a difference
+of nearly equal vectors; I − GA = d²M⁻¹ makes the error harmless.)
 
 All this is of the exact x: the derivative of a solve that failed is NaN.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+from jax.custom_derivatives import SymbolicZero
 from jax.interpreters import ad
 from jaxtyping import Array, PyTree
 from lx_operators import AbstractLinearOperator, TangentLinearOperator
 from lx_solvers import RESULTS
+from lx_solvers.internal import annihilated
 
 from ._method import (
     Problem,
     conjugated,
+    damping,
     has_full_rank,
     transposed,
     without_first_guess,
 )
+from ._partition import split
 from ._primitive import (
     DERIVATIVE_FAILURE,
     Batch,
@@ -80,35 +101,91 @@ def solution_tangent(
         return dx
     operator_tangent = TangentLinearOperator(operator, operator_tangent)
     m, n = operator.out_size(), operator.in_size()
-    full_rank = has_full_rank(problem)
+    damp = damping(problem)
+    damped = not (isinstance(damp, float | int) and damp == 0)
+    full_rank = has_full_rank(problem) and not damped
     rows_independent, columns_independent = full_rank and m <= n, full_rank and m >= n
+
+    def solved(problem: Problem, vector: PyTree[Array]) -> PyTree[Array]:
+        return solve(problem, vector, on_failure, "tangent")[0]
 
     rhs = _neg(operator_tangent.mv(solution))
     if vector_tangent is not None:
         rhs = _add(rhs, vector_tangent)
     if rows_independent and columns_independent:
-        dx, _, _ = solve(problem, rhs, on_failure, "tangent")
-        return dx
+        return solved(problem, rhs)
 
     adjoint = without_first_guess(conjugated(transposed(problem)))
     tangent_adjoint = operator_tangent.H
+    if damped:
+        residual = _sub(vector, operator.mv(solution))
+        w = tangent_adjoint.mv(residual)
+        back = solved(adjoint, w)
+        z = _over_square(_sub(w, adjoint.operator.mv(back)), damp)
+        if not isinstance(damp, float | int):  # it may be zero
+            undamped = tangent_adjoint.mv(solved(adjoint, solution))
+            z = jtu.tree_map(lambda x, y: jnp.where(damp == 0, y, x), z, undamped)
+        dx = solved(problem, _add(rhs, _sub(back, operator.mv(z))))
+        return _add(dx, z)
     if not rows_independent:
-        residual = _add(vector, _neg(operator.mv(solution)))
-        projected = tangent_adjoint.mv(residual)
-        back, _, _ = solve(adjoint, projected, on_failure, "tangent")
-        rhs = _add(rhs, back)
+        residual = _residual(problem, adjoint, vector, solution)
+        rhs = _add(rhs, solved(adjoint, tangent_adjoint.mv(residual)))
     if columns_independent:
-        dx, _, _ = solve(problem, rhs, on_failure, "tangent")
-        return dx
-    dual, _, _ = solve(adjoint, solution, on_failure, "tangent")
-    z = tangent_adjoint.mv(dual)
-    rhs = _add(rhs, _neg(operator.mv(z)))
-    dx, _, _ = solve(problem, rhs, on_failure, "tangent")
+        return solved(problem, rhs)
+    z = tangent_adjoint.mv(solved(adjoint, solution))
+    dx = solved(problem, _sub(rhs, operator.mv(z)))
     return _add(dx, z)
+
+
+def _residual(
+    problem: Problem, adjoint: Problem, vector: PyTree[Array], solution: PyTree[Array]
+) -> PyTree[Array]:
+    """r: its value from the factors, if they tell it; its derivative that of b − Ax."""
+    arrays, static = split((problem.operator, adjoint.forward.state, vector, solution))
+
+    def formula(arrays: Sequence[Array]) -> PyTree[Array]:
+        operator, _, vector, solution = static.join(arrays)
+        return _sub(vector, operator.mv(solution))
+
+    @jax.custom_jvp
+    def residual(arrays: Sequence[Array]) -> PyTree[Array]:
+        _, state, vector, _ = static.join(arrays)
+        told = annihilated(state, vector)
+        return formula(arrays) if told is None else told
+
+    @functools.partial(residual.defjvp, symbolic_zeros=True)
+    def _(primals, tangents):
+        (arrays,), (tangents,) = primals, tangents
+        moving = [type(t) is not SymbolicZero for t in tangents]
+
+        def of_moving(*moved: Array) -> PyTree[Array]:
+            each = iter(moved)
+            return formula([next(each) if m else x for x, m in zip(arrays, moving)])
+
+        moved = [x for x, m in zip(arrays, moving) if m]
+        dr = jax.jvp(of_moving, moved, [t for t, m in zip(tangents, moving) if m])[1]
+        return residual(arrays), dr
+
+    return residual(arrays)
+
+
+def _over_square(x: PyTree[Array], damp: Any) -> PyTree[Array]:
+    """x / d², for d > 0."""
+
+    def over(leaf: Array) -> Array:
+        d = jnp.asarray(damp, jnp.finfo(leaf.dtype).dtype)
+        d = jnp.where(d == 0, jnp.ones_like(d), d).astype(leaf.dtype)
+        return leaf / d / d
+
+    return jtu.tree_map(over, x)
 
 
 def _add(x: PyTree[Array], y: PyTree[Array]) -> PyTree[Array]:
     return jtu.tree_map(jnp.add, x, y)
+
+
+def _sub(x: PyTree[Array], y: PyTree[Array]) -> PyTree[Array]:
+    return jtu.tree_map(jnp.subtract, x, y)
 
 
 def _neg(x: PyTree[Array]) -> PyTree[Array]:

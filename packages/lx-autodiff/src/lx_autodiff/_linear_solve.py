@@ -1,5 +1,6 @@
 """`linear_solve`: checks, dtypes, state, and what becomes of a failure."""
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -17,13 +18,14 @@ from lx_operators.internal import (
     is_real,
     promoted,
     structure_of,
+    summary,
 )
 from lx_solvers import RESULTS, AbstractLinearSolver, AutoLinearSolver, Solution
 
 from ._failure import raise_now, raise_on_failure
 from ._identity import Identity, solver_for
 from ._method import Adjoint, Method, Problem, prepare
-from ._partition import Sealed, Static, is_traced, split, stop_gradient
+from ._partition import NUMBERS, Sealed, Static, is_traced, split, stop_gradient
 from ._primitive import OnFailure, solve
 from ._sharding import explicit_layout, with_automatic_axes
 
@@ -99,43 +101,52 @@ def linear_solve(
     ```
     """
     check_solve(operator, solver)
-    options = {} if options is None else options
-    wanted = operator.out_structure()
-    if rhs_axis is not None:
-        _check_axis(operator, rhs_axis)
-        wanted = _with_axis(wanted, vector, rhs_axis)
-    vector = conform(vector, wanted, "`vector`")
-    solver = solver_for(operator, solver)
-    if isinstance(solver, Identity):  # a state of another solver is not needed
-        state, adjoint_solver, adjoint_options = NO_STATE, None, None
-    adjoint = None
-    if adjoint_solver is not None or adjoint_options is not None:
-        adjoint = Adjoint(adjoint_solver or solver, adjoint_options or {})
-
-    arrays, static = split((operator, vector, solver, options, state, adjoint))
+    problem = _Problem(
+        operator,
+        _with_arrays(vector),
+        solver,
+        {} if options is None else options,
+        state,
+        adjoint_solver,
+        adjoint_options,
+    )
+    arrays, static = split(problem)
     # Where values can be looked at, a failure is raised here, without a callback.
     late = throw and not is_traced(arrays)
     on_failure: OnFailure = "raise" if throw and not late else "report"
     call = _Call(static, on_failure, rhs_axis)
-    value, result, stats, kept, sealed, failed = _solve(call, *arrays)
+    solution, failed = _solve(call, *arrays)
+    if type(solution.state) is _Parted:
+        solution = dataclasses.replace(solution, state=solution.state.join())
     if late and is_traced([failed]):  # constants, within a trace
-        value = raise_on_failure(value, result, operator, solver, "forward")
-    solution = Solution(value, result, stats, sealed.value.join(kept))
-    if late and not is_traced([failed]) and failed:
-        raise_now(solution, operator, solver)
+        return _raising(solution, operator, solver_for(operator, solver))
+    if late and failed:
+        raise_now(solution, operator, solver_for(operator, solver))
     return solution
 
 
+class _Problem(NamedTuple):
+    """The arguments of `linear_solve`."""
+
+    operator: AbstractLinearOperator
+    vector: PyTree[Array]
+    solver: AbstractLinearSolver
+    options: dict[str, Any]
+    state: Any
+    adjoint_solver: AbstractLinearSolver | None
+    adjoint_options: dict[str, Any] | None
+
+
 class _Call(NamedTuple):
-    static: Any
+    static: Static  # of a `_Problem`
     on_failure: OnFailure
     rhs_axis: int | None
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _solve(call: _Call, *arrays: Array):
-    """Everything in one compiled call, so that eager calls are cheap and equal problems
-    are compiled once."""
+def _solve(call: _Call, *arrays: Array) -> tuple[Solution, Array]:
+    """Everything in one compiled call: eager calls are cheap, and equal problems are
+    checked, traced and compiled once."""
     layout = explicit_layout(arrays)
     if layout is None:
         return _solve_arrays(call, call.static, *arrays)
@@ -143,26 +154,95 @@ def _solve(call: _Call, *arrays: Array):
     return with_automatic_axes(solve_arrays, call.static, arrays, layout)
 
 
-def _solve_arrays(call: _Call, static: Static, *arrays: Array):
-    operator, vector, solver, options, state, adjoint = static.join(arrays)
-    options = stop_gradient(options)
-    operator = widened(operator, vector, state)
-    if state is NO_STATE:
-        method = prepare(operator, solver, options)
-    else:
-        method = Method(solver, stop_gradient(state), options)
-    problem = Problem(operator, method, stop_gradient(adjoint))
-    one = functools.partial(_solve_one, problem, on_failure=call.on_failure)
-    if call.rhs_axis is None:
+def _solve_arrays(
+    call: _Call, static: Static, *arrays: Array
+) -> tuple[Solution, Array]:
+    """The solution, and whether any solve failed."""
+    problem: _Problem = static.join(arrays)
+    operator, axis = problem.operator, call.rhs_axis
+    wanted = operator.out_structure()
+    if axis is not None:
+        _check_axis(operator, axis)
+        wanted = _with_axis(wanted, problem.vector, axis)
+    vector = conform(problem.vector, wanted, "`vector`")
+    problem = problem._replace(
+        operator=widened(operator, vector, problem.state),
+        options=stop_gradient(problem.options),
+    )
+    prepared = _prepared(problem)
+    one = functools.partial(_solve_one, prepared, on_failure=call.on_failure)
+    if axis is None:
         value, result, stats = one(vector)
     else:
-        axis = call.rhs_axis
         size = next((x.shape[axis] for x in jtu.tree_leaves(vector)), 0)
         many = jax.vmap(one, in_axes=axis, out_axes=(axis, 0, 0), axis_size=size)
         value, result, stats = many(vector)
-    kept, static = split(method.state)
     failed = jnp.any(result != RESULTS.successful)
-    return value, result, stats, kept, Sealed(static), failed
+    return Solution(value, result, stats, _parted(prepared.forward.state)), failed
+
+
+def _prepared(problem: _Problem) -> Problem:
+    operator, _, solver, options, state, adjoint_solver, adjoint_options = problem
+    chosen = solver_for(operator, solver)
+    if isinstance(chosen, Identity):  # a state of another solver is not needed
+        return Problem(operator, prepare(operator, chosen, options))
+    if state is NO_STATE:
+        method = prepare(operator, solver, options)
+    else:
+        _check_state(operator, solver, options, state)
+        method = Method(solver, stop_gradient(state), options)
+    if adjoint_solver is None and adjoint_options is None:
+        return Problem(operator, method)
+    adjoint = Adjoint(adjoint_solver or solver, adjoint_options or {})
+    return Problem(operator, method, stop_gradient(adjoint))
+
+
+def _check_state(operator: Any, solver: Any, options: Any, state: Any) -> None:
+    """As far as types tell, `state` must be of this operator and solver."""
+    wanted = jax.eval_shape(lambda: split(solver.init(operator, options))[0])
+    given, _ = split(state)
+    given, wanted = ([(x.shape, x.dtype) for x in xs] for xs in (given, wanted))
+    if given != wanted:
+        raise ValueError(
+            f"`state` is not of this operator and solver: `{solver!r}` would make "
+            f"arrays of {_listed(wanted)} for {summary(operator)}, but `state` has "
+            f"{_listed(given)}. Build it with `state = solver.init(operator, options)`."
+        )
+
+
+def _listed(types: list[tuple[Any, Any]]) -> str:
+    return ", ".join(describe(jax.ShapeDtypeStruct(*each)) for each in types) or "none"
+
+
+class _Parted(NamedTuple):
+    """A state that is not of arrays alone, as it goes through `jit`."""
+
+    arrays: list[Array]
+    static: Sealed
+
+    def join(self) -> Any:
+        return self.static.value.join(self.arrays)
+
+
+def _raising(solution: Solution, operator: Any, solver: Any) -> Solution:
+    """The same, whose computation raises at run time if the solve failed."""
+    value, result = solution.value, solution.result
+    value = raise_on_failure(value, result, operator, solver, "forward")
+    return dataclasses.replace(solution, value=value)
+
+
+def _parted(state: Any) -> Any:
+    arrays, static = split(state)
+    return state if all(static.dynamic) else _Parted(arrays, Sealed(static))
+
+
+def _with_arrays(vector: PyTree[ArrayLike]) -> PyTree[ArrayLike]:
+    """Python numbers as arrays, so that none is compiled for."""
+    if isinstance(vector, jax.Array):
+        return vector
+    return jtu.tree_map(
+        lambda leaf: jnp.asarray(leaf) if isinstance(leaf, NUMBERS) else leaf, vector
+    )
 
 
 def _check_axis(operator: AbstractLinearOperator, axis: int) -> None:
@@ -255,7 +335,8 @@ def _solve_one(
 
 
 def check_solve(operator: Any, solver: Any) -> None:
-    if not isinstance(operator, AbstractLinearOperator):
+    # of types: Equinox makes `isinstance` slow
+    if not issubclass(type(operator), AbstractLinearOperator):
         hint = ""
         if hasattr(operator, "shape"):
             hint = " Wrap the array as `MatrixLinearOperator(array)`."
@@ -263,7 +344,7 @@ def check_solve(operator: Any, solver: Any) -> None:
             "`operator` must be a linear operator, but got a value of type "
             f"`{type(operator).__name__}`.{hint}"
         )
-    if not isinstance(solver, AbstractLinearSolver):
+    if not issubclass(type(solver), AbstractLinearSolver):
         hint = ""
         if isinstance(solver, type) and issubclass(solver, AbstractLinearSolver):
             hint = f" Make an instance: `{solver.__name__}(...)`."

@@ -3,6 +3,7 @@
 from typing import Any
 
 import equinox as eqx
+from jaxtyping import ArrayLike
 from lx_operators import AbstractLinearOperator, conj, is_nonsingular
 from lx_solvers import AbstractLinearSolver
 from lx_solvers.internal import chosen
@@ -84,6 +85,11 @@ def without_first_guess(problem: Problem) -> Problem:
     options = {key: x for key, x in forward.options.items() if key != "y0"}
     forward = Method(forward.solver, forward.state, options)
     return Problem(problem.operator, forward, problem.backward)
+
+
+def damping(problem: Problem) -> ArrayLike:
+    """d, where x minimises ‖Ax − b‖² + d²‖x‖²: the field `damp` of a solver."""
+    return getattr(problem.forward.solver, "damp", 0.0)
 
 
 def has_full_rank(problem: Problem) -> bool:

@@ -45,7 +45,7 @@ def split(tree: Any) -> tuple[list[Any], Static]:
     dynamic = tuple(isinstance(leaf, _ARRAYS) for leaf in leaves)
     arrays = [_array(leaf) for leaf, yes in zip(leaves, dynamic) if yes]
     rest = tuple(None if yes else leaf for leaf, yes in zip(leaves, dynamic))
-    numbers = tuple(repr(leaf) for leaf in rest if isinstance(leaf, _NUMBERS))
+    numbers = tuple(repr(leaf) for leaf in rest if isinstance(leaf, NUMBERS))
     return arrays, Static(treedef, rest, dynamic, numbers)
 
 
@@ -54,7 +54,7 @@ def _array(leaf: Any) -> jax.Array:
 
 
 _ARRAYS = (jax.Array, np.ndarray, np.generic)
-_NUMBERS = (bool, int, float, complex)
+NUMBERS = (bool, int, float, complex)
 
 
 @jtu.register_static

@@ -7,7 +7,7 @@ all else is the static `Spec`. What differentiation does to it stands in
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -38,10 +38,15 @@ DERIVATIVE_FAILURE: dict[OnFailure, OnFailure] = {
 
 
 class Batch(NamedTuple):
-    """One `vmap`: its size, and the axis of each operand (None: not batched)."""
+    """One `vmap`: its size, the axis of each operand (None: not batched), and its
+    name, by which functions in operators may communicate."""
 
     size: int
     axes: tuple[int | None, ...]
+    name: Hashable
+
+    def map(self, fn: Callable, in_axes: Any, out_axes: Any = 0) -> Callable:
+        return jax.vmap(fn, in_axes, out_axes, self.name, axis_size=self.size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Spec:
         """`fn` of unbatched arguments, under the `vmap`s of this solve. `axes` gives
         `in_axes` from a batch; outputs are batched along axis 0."""
         for batch in self.batches:
-            fn = jax.vmap(fn, in_axes=axes(batch), axis_size=batch.size)
+            fn = batch.map(fn, axes(batch))
         return fn
 
 
@@ -166,13 +171,15 @@ mlir.register_lowering(linear_solve_p, _lower)
 
 
 def _batch(
-    arrays: Sequence[Array], axes: Sequence[int | None], *, spec: Spec
-) -> tuple[list[Array], list[int]]:
-    size = next(x.shape[a] for x, a in zip(arrays, axes) if a is not None)
-    batch = Batch(size, tuple(axes))
+    axis: Any, arrays: Sequence[Array], axes: Sequence[int | None], *, spec: Spec
+) -> tuple[list[Array], list[int | None]]:
+    if all(operand_axis is None for operand_axis in axes):
+        out = linear_solve_p.bind(*arrays, spec=spec)
+        return out, [None] * len(out)
+    batch = Batch(axis.size, tuple(axes), axis.name)
     spec = dataclasses.replace(spec, batches=(*spec.batches, batch))
     out = linear_solve_p.bind(*arrays, spec=spec)
-    return out, [0] * len(out)
+    return out, [0 for _ in out]
 
 
-batching.primitive_batchers[linear_solve_p] = _batch
+batching.fancy_primitive_batchers[linear_solve_p] = _batch

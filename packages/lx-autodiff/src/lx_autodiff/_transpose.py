@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jax.interpreters import ad
@@ -55,11 +54,10 @@ def _batched(rule, batch, linear: list[bool], size: int):
     sum over the batch."""
     known_axes = [axis for axis, yes in zip(batch.axes, linear) if not yes]
     linear_axes = [axis for axis, yes in zip(batch.axes, linear) if yes]
-    mapped = jax.vmap(
+    mapped = batch.map(
         rule,
         in_axes=(known_axes, [0] * size),
         out_axes=[0 if axis is None else axis for axis in linear_axes],
-        axis_size=batch.size,
     )
 
     def summed(known: Sequence[Array], cotangents: Sequence[Array]) -> list[Array]:

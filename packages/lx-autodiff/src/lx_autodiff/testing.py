@@ -31,6 +31,7 @@ from lx_operators import (
     FunctionLinearOperator,
     JacobianLinearOperator,
     MatrixLinearOperator,
+    PyTreeLinearOperator,
     TridiagonalLinearOperator,
     hermitian_tag,
     lower_triangular_tag,
@@ -38,6 +39,7 @@ from lx_operators import (
     positive_semidefinite_tag,
     upper_triangular_tag,
 )
+from lx_operators.internal import ravel, unravel
 from lx_solvers import AbstractLinearSolver
 
 from ._linear_solve import linear_solve
@@ -46,7 +48,8 @@ __all__ = ["LAWS", "PROBLEMS", "ProblemClass", "check_derivatives"]
 
 
 class ProblemClass(NamedTuple):
-    """A family of systems: parameters, and from them the operator and the truth."""
+    """A family of systems: parameters, and from them the operator and the truth. The
+    operator may be between any pytrees; the matrix is between these raveled."""
 
     name: str
     parameters: Callable[[np.random.Generator, Any], PyTree[Array]]
@@ -159,6 +162,48 @@ def _bands(a: Array) -> Array:
     return jnp.triu(jnp.tril(a, 1), -1)
 
 
+class _Rotation(AbstractLinearOperator):
+    """A third party's operator, with the methods that it must define and no more: the
+    cyclic shift by one, plus a matrix."""
+
+    matrix: Array
+
+    def mv(self, vector):
+        return jnp.roll(vector, 1) + self.matrix @ vector
+
+    def as_matrix(self):
+        return jax.vmap(self.mv, out_axes=1)(jnp.eye(4, dtype=self.matrix.dtype))
+
+    def transpose(self):
+        def fn(vector):
+            return jnp.roll(vector, -1) + self.matrix.T @ vector
+
+        return FunctionLinearOperator(fn, self.in_structure())
+
+    def in_structure(self):
+        return jax.ShapeDtypeStruct((4,), self.matrix.dtype)
+
+    def out_structure(self):
+        return self.in_structure()
+
+
+def _blocks(a: Array) -> AbstractLinearOperator:
+    """From {"u": [3], "v": []} to ([2], [2, 1])."""
+    pytree = (
+        {"u": a[:2, :3], "v": a[:2, 3]},
+        {"u": a[2:, :3].reshape(2, 1, 3), "v": a[2:, 3:]},
+    )
+    out = tuple(jax.ShapeDtypeStruct(shape, a.dtype) for shape in ((2,), (2, 1)))
+    return PyTreeLinearOperator(pytree, out)
+
+
+def _algebra(a: Array) -> AbstractLinearOperator:
+    """-(D A / 2 + 3 L), of parts that share parameters."""
+    d = DiagonalLinearOperator(jnp.diag(a))
+    lower = MatrixLinearOperator(jnp.tril(a), lower_triangular_tag)
+    return -(d @ MatrixLinearOperator(a) / 2 + 3 * lower)
+
+
 def _function(a: Array) -> AbstractLinearOperator:
     structure = jax.ShapeDtypeStruct((a.shape[1],), a.dtype)
     return FunctionLinearOperator(lambda x: a @ x, structure)
@@ -214,6 +259,17 @@ PROBLEMS: dict[str, ProblemClass] = {
         ),
         _structured("function", lambda a: a, _function),
         _structured("jacobian", _jacobian_matrix, _jacobian),
+        _structured("pytree", lambda a: a, _blocks),
+        _structured(
+            "algebra",
+            lambda a: -(jnp.diag(jnp.diag(a)) @ a / 2 + 3 * jnp.tril(a)),
+            _algebra,
+        ),
+        _structured(
+            "third-party",
+            lambda a: a + jnp.roll(jnp.eye(4, dtype=a.dtype), 1, axis=0),
+            _Rotation,
+        ),
     )
 }
 
@@ -279,25 +335,15 @@ def check_derivatives(
     Raises:
         AssertionError: names every law that fails, and by how much.
     """
-    rng = np.random.default_rng(seed)
-    parameters = problem.parameters(rng, dtype)
-    m, n = problem.matrix(parameters).shape
-    x = (parameters, _random(rng, dtype, m))
-    dx = jtu.tree_map(lambda leaf: _random(rng, dtype, *leaf.shape), x)
-    y = _random(rng, dtype, n)
 
     def solve(parameters: PyTree[Array], vector: Array) -> Array:
         operator = problem.operator(parameters)
-        return linear_solve(operator, vector, solver, **options).value
+        vector = unravel(vector, operator.out_structure())
+        return ravel(linear_solve(operator, vector, solver, **options).value)
 
-    def truth(parameters: PyTree[Array], vector: Array) -> Array:
-        return problem.pseudoinverse(parameters) @ vector
-
-    def all_laws(fn: Callable) -> dict[str, Any]:
-        return {name: LAWS[name](fn, x, dx, y) for name in laws}
-
-    ours = jax.jit(lambda: all_laws(solve))()
-    theirs = jax.jit(lambda: all_laws(truth))()
+    arguments = _arguments(problem, dtype, seed)
+    ours = jax.jit(lambda: _all_laws(laws, solve, arguments))()
+    theirs = _truth(problem, dtype, seed, laws)
     wrong = {name: _distance(ours[name], theirs[name]) for name in laws}
     wrong = {name: far for name, far in wrong.items() if not far <= rtol}
     if wrong:
@@ -306,6 +352,31 @@ def check_derivatives(
             f"{solver!r} on {problem.name!r} in {dtype}: relative errors over {rtol}\n"
             f"{table}"
         )
+
+
+def _arguments(problem: ProblemClass, dtype: Any, seed: int) -> tuple[Any, Any, Any]:
+    """Where the derivatives are taken, in which direction, and a cotangent."""
+    rng = np.random.default_rng(seed)
+    parameters = problem.parameters(rng, dtype)
+    m, n = problem.matrix(parameters).shape
+    x = (parameters, _random(rng, dtype, m))
+    dx = jtu.tree_map(lambda leaf: _random(rng, dtype, *leaf.shape), x)
+    return x, dx, _random(rng, dtype, n)
+
+
+def _all_laws(laws: tuple[str, ...], fn: Callable, arguments: tuple) -> dict[str, Any]:
+    return {name: LAWS[name](fn, *arguments) for name in laws}
+
+
+@functools.cache
+def _truth(
+    problem: ProblemClass, dtype: Any, seed: int, laws: tuple[str, ...]
+) -> dict[str, Any]:
+    def truth(parameters: PyTree[Array], vector: Array) -> Array:
+        return problem.pseudoinverse(parameters) @ vector
+
+    arguments = _arguments(problem, dtype, seed)
+    return jax.jit(lambda: _all_laws(laws, truth, arguments))()
 
 
 def _distance(ours: PyTree[Array], truth: PyTree[Array]) -> float:

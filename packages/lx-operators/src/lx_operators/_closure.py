@@ -3,7 +3,8 @@
 A function is traced once, to a jaxpr. The arrays it closes over, tracers of
 surrounding transformations included, become leaves, so that the function can cross
 `jit`, `grad` and `vmap` and be differentiated with respect to them. The trace also
-tells the structure of the output, so that no second one is needed for that.
+tells the structure of the output, so that no second one is needed for that. Functions
+of equal jaxprs are equal, so that what is compiled for one serves the others.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import jax.tree_util as jtu
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 from jaxtyping import Array, PyTree
 
+from ._jaxprs import canonical
 from ._structures import Frozen, describe, freeze
 from ._varying import examples, manual_axes, vary
 
@@ -62,7 +64,8 @@ def close(fn: Callable, *args: PyTree[Any]) -> Closure:
     axes = manual_axes()
     arrays = examples([leaf for leaf in leaves if _is_array(leaf)], axes)
     closed, out = jax.make_jaxpr(of_arrays, return_shape=True)(*arrays)
-    return Closure(list(closed.consts), closed.jaxpr, fixed, outcome(out), axes)
+    jaxpr = canonical(closed.jaxpr)
+    return Closure(list(closed.consts), jaxpr, fixed, outcome(out), axes)
 
 
 def outcome(out: PyTree[Any]) -> Frozen:

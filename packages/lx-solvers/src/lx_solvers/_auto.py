@@ -29,6 +29,7 @@ from lx_operators.internal import (
     block_tridiagonal,
 )
 
+from ._annihilated import annihilated
 from ._checks import check_state
 from ._slogdet import slogdet_of, trace_of
 from ._solver import AbstractLinearSolver, Options
@@ -330,6 +331,11 @@ def has_trace(state: Any) -> bool:
     """Whether a state's type has a `trace_of` of its own."""
     state = state.state if isinstance(state, AutoState) else state
     return trace_of.dispatch(type(state)) is not trace_of.dispatch(object)
+
+
+@annihilated.register
+def _(state: AutoState, vector):
+    return annihilated(state.state, vector)
 
 
 def chosen(solver: AbstractLinearSolver, state: Any) -> AbstractLinearSolver:

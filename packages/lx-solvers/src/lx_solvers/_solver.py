@@ -20,6 +20,9 @@ class AbstractLinearSolver(eqx.Module, Generic[_State]):
     To write a solver, subclass this and define the five methods. Derivatives, batching
     and error reporting come from `linear_solve`, which needs no more than these.
 
+    A solver with a field `damp` minimises ‖Ax − b‖² + damp²‖x‖²; derivatives are then
+    those of that problem.
+
     The work falls in two: what depends on the operator alone (`init`: a factorisation,
     say), and what each further vector costs (`compute`).
 

@@ -1,7 +1,15 @@
 """What the floors above build on, beyond the public names."""
 
+from ._annihilated import annihilated
 from ._auto import chosen, has_trace
 from ._slogdet import slogdet_of, trace_of
 from .wrappers._doubled import residual
 
-__all__ = ["chosen", "has_trace", "residual", "slogdet_of", "trace_of"]
+__all__ = [
+    "annihilated",
+    "chosen",
+    "has_trace",
+    "residual",
+    "slogdet_of",
+    "trace_of",
+]

@@ -22,8 +22,10 @@ from lx_operators.internal import (
     common_dtype,
     complex_to_real_dtype,
     promote_types,
+    ravel,
     ravel_vector,
     transpose_packed_structures,
+    unravel,
     unravel_solution,
 )
 
@@ -181,6 +183,34 @@ def solve(
     if narrow != x.dtype and working_dtype(narrow) == x.dtype:  # half precision
         x = cast(x, narrow)
     return unravel_solution(x, state.packed), result
+
+
+def within(
+    state: DenseState,
+    vector: PyTree[Array],
+    dtype: Any,
+    project: Callable[[Inexact[Array, " n"], bool], Inexact[Array, " n"]],
+) -> PyTree[Array]:
+    """A linear map of the operator's input structure into itself.
+
+    Args:
+        state, dtype: as in `solve`.
+        vector: of the operator's input structure.
+        project: from a flat vector and `adjoint`, the map that belongs to F, or to Fᴴ.
+    """
+    structure = state.packed.in_structure.thaw()
+    v = _conj_if(state.view.conjugate, ravel(vector, working_dtype(dtype)))
+    v = _conj_if(state.view.conjugate, project(v, state.view.adjoint))
+    return unravel(cast(v, common_dtype(structure)), structure)
+
+
+def outside(
+    basis: Inexact[Array, "n k"], counts: Bool[Array, " k"], v: Inexact[Array, " n"]
+) -> Inexact[Array, " n"]:
+    """v without its parts along those orthonormal columns that count."""
+    c = jnp.matmul(basis.T.conj(), v, precision=HIGHEST)
+    c = jnp.where(counts, c, jnp.zeros_like(c))
+    return v - jnp.matmul(basis, c, precision=HIGHEST)
 
 
 def outcome(verdict: RESULTS, b: Array, x: Array) -> RESULTS:

@@ -8,6 +8,7 @@ from jaxtyping import Array, Inexact
 from lx_operators import diagonal, is_diagonal
 from lx_operators.internal import PackedStructures, pack_structures
 
+from .._annihilated import annihilated
 from .._checks import check_options, check_square, check_state
 from .._slogdet import slogdet_of
 from .._solution import RESULTS
@@ -92,3 +93,11 @@ class Diagonal(AbstractLinearSolver[_DiagonalState]):
 @slogdet_of.register
 def _(state: _DiagonalState):
     return dense.slogdet(state.d, state.view)
+
+
+@annihilated.register
+def _(state: _DiagonalState, vector):
+    def project(v, adjoint):
+        return jnp.where(state.d == 0, v, 0)
+
+    return dense.within(state, vector, state.d.dtype, project)

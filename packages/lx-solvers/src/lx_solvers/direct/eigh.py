@@ -13,6 +13,7 @@ from jaxtyping import Array, Inexact, Int, Real
 from lx_operators import is_hermitian
 from lx_operators.internal import PackedStructures, pack_structures
 
+from .._annihilated import annihilated
 from .._checks import check_options, check_square, check_state
 from .._slogdet import slogdet_of
 from .._solution import RESULTS
@@ -94,3 +95,11 @@ class Eigh(AbstractLinearSolver[_EighState]):
 def _(state: _EighState):
     counts = state.inverse != 0
     return dense.slogdet(jnp.where(counts, state.eigenvalues, 0))
+
+
+@annihilated.register
+def _(state: _EighState, vector):
+    def project(v, adjoint):
+        return dense.outside(state.W, state.inverse != 0, v)
+
+    return dense.within(state, vector, state.W.dtype, project)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int, Real
 from lx_operators.internal import PackedStructures, pack_structures
 
+from .._annihilated import annihilated
 from .._checks import check_options, check_state
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
@@ -126,3 +127,20 @@ def _rank(R: Inexact[Array, "k k"], rcond: Any, size: int) -> Int[Array, ""]:
     if rcond is None:
         counts &= diagonal > 2 * size * eps * dense.largest(R, axis=0)
     return jnp.sum(jnp.cumprod(counts.astype(jnp.int32)), dtype=jnp.int32)
+
+
+@annihilated.register
+def _(state: _PivotedQRState, vector):
+    Q, T, taus, p = state.Q, state.T, state.taus, state.permutation
+    if len(Q) != state.rows.size:  # damping
+        return None
+    counts = jnp.arange(p.size, dtype=jnp.int32) < state.rank
+
+    def project(v, adjoint):
+        if adjoint:
+            return dense.outside(Q, counts, v)
+        c = times_q(T, taus, v[p], adjoint=True)
+        z = times_q(T, taus, jnp.where(counts, 0, c), adjoint=False)
+        return z[dense.inverse_permutation(p)]
+
+    return dense.within(state, vector, Q.dtype, project)

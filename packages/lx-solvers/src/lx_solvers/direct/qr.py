@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Inexact, Real
 from lx_operators.internal import PackedStructures, pack_structures
 
+from .._annihilated import annihilated
 from .._checks import check_options, check_state
 from .._slogdet import slogdet_of
 from .._solution import RESULTS
@@ -110,3 +111,19 @@ def _(state: _QRState):
     reflections = jnp.where(none, jnp.ones_like(tau), -safe / safe.conj())
     diagonal = jnp.diagonal(state.h) * reflections
     return dense.slogdet(diagonal, state.view, state.rows)
+
+
+@annihilated.register
+def _(state: _QRState, vector):
+    h, taus = state.h, state.taus
+    (p, k), m = h.shape, state.rows.size
+    if p != m:  # damping
+        return None
+
+    def project(v, adjoint):
+        if not adjoint or m == k:  # the columns of F are independent
+            return jnp.zeros_like(v)
+        c = times_q(h, taus, v, adjoint=True)
+        return times_q(h, taus, c.at[:k].set(0), adjoint=False)
+
+    return dense.within(state, vector, h.dtype, project)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int, Real
 from lx_operators.internal import PackedStructures, pack_structures
 
+from .._annihilated import annihilated
 from .._checks import check_options, check_state
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
@@ -89,3 +90,12 @@ class SVD(AbstractLinearSolver[_SVDState]):
 
     def assume_full_rank(self):
         return False
+
+
+@annihilated.register
+def _(state: _SVDState, vector):
+    def project(v, adjoint):
+        basis = state.U if adjoint else state.VH.T.conj()
+        return dense.outside(basis, state.inverse != 0, v)
+
+    return dense.within(state, vector, state.U.dtype, project)

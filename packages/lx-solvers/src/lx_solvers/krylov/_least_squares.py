@@ -36,6 +36,7 @@ from .._iteration import (
     scaled,
     solution,
     step_limit,
+    transposed,
 )
 from .._loops import while_loop
 from .._solution import RESULTS
@@ -89,6 +90,28 @@ class LeastSquaresState(eqx.Module):
     """What `LSMR.init` and `LSQR.init` return."""
 
     operator: AbstractLinearOperator
+
+
+def transposed_problem(
+    state: LeastSquaresState, options: Options, name: str
+) -> tuple[LeastSquaresState, Options]:
+    """The state and the options for Aᵀ.
+
+    Raises:
+        ValueError: a preconditioner for more columns than rows. The solution is then
+            the one of least ‖M⁻¹ x‖, no transpose of which such a method solves for.
+    """
+    m, n = state.operator.out_size(), state.operator.in_size()
+    options = transposed(options)
+    if m < n and "preconditioner" in options:
+        raise ValueError(
+            f"`{name}` with a preconditioner on an operator with more columns than "
+            f"rows ({m} by {n}) has no transposed solve, hence no derivatives; leave "
+            "out the preconditioner, or use `Normal(CG(...))`, which takes one."
+        )
+    if m > n:  # on the right of Aᵀ there is no place for it
+        options.pop("preconditioner", None)
+    return LeastSquaresState(state.operator.T), options
 
 
 class _Loop(NamedTuple):

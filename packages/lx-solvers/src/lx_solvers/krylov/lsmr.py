@@ -9,7 +9,7 @@ from lx_operators import conj, linearise
 from lx_operators.internal import two_norm
 
 from .._checks import check_options, check_state
-from .._iteration import Norm, check_tolerances, conjugated, preconditioner, transposed
+from .._iteration import Norm, check_tolerances, conjugated, preconditioner
 from .._solver import AbstractLinearSolver
 from ._least_squares import (
     LeastSquaresState,
@@ -17,6 +17,7 @@ from ._least_squares import (
     check_preconditioner,
     least_squares,
     rotation,
+    transposed_problem,
 )
 
 
@@ -101,7 +102,7 @@ class LSMR(AbstractLinearSolver[LeastSquaresState]):
         )
 
     def transpose(self, state, options):
-        return LeastSquaresState(state.operator.T), transposed(options)
+        return transposed_problem(state, options, "LSMR")
 
     def conj(self, state, options):
         return LeastSquaresState(conj(state.operator)), conjugated(options)
