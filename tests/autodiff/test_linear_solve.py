@@ -70,7 +70,26 @@ class TestArguments:
     def test_foreign_state(self):
         state = lxs.QR().init(OPERATOR, {})
         text = error_of(OPERATOR, jnp.asarray(B), lxs.LU(), state=state)
-        assert "`state`" in text and "LU.init" in text
+        assert "`state`" in text and "LU()" in text
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            lxo.MatrixLinearOperator(jnp.eye(3)),
+            lxo.MatrixLinearOperator(jnp.eye(4, dtype=jnp.float32)),
+            lxo.MatrixLinearOperator(jnp.eye(4, dtype=jnp.complex128)),
+        ],
+        ids=str,
+    )
+    def test_state_of_another_structure_or_dtype(self, other):
+        state = lxs.LU().init(other, {})
+        text = error_of(OPERATOR, jnp.asarray(B), lxs.LU(), state=state)
+        assert "`state`" in text and "f64[4, 4]" in text and "solver.init" in text
+
+    def test_state_of_another_automatic_choice(self):
+        psd = lxo.MatrixLinearOperator(jnp.eye(4), lxo.positive_semidefinite_tag)
+        state = lxa.linear_solve(psd, jnp.asarray(B)).state
+        assert "`state`" in error_of(OPERATOR, jnp.asarray(B), state=state)
 
     def test_unknown_option_warns_with_the_nearest_name(self):
         psd = lxo.MatrixLinearOperator(jnp.eye(4), lxo.positive_semidefinite_tag)
@@ -216,6 +235,27 @@ class TestFailure:
         jacobian = {"jvp": jax.jacfwd, "vjp": jax.jacrev}[mode](solve)
         assert jnp.all(jnp.isnan(jacobian(1.0)))
 
+    def test_how_a_derivative_ended(self):
+        """Three steps are enough for b, not for a cotangent: NaN there alone, and the
+        same solve, done by hand, tells why."""
+        d = jnp.arange(1.0, 7.0)
+        operator = lxo.TaggedLinearOperator(
+            lxo.DiagonalLinearOperator(d), lxo.positive_semidefinite_tag
+        )
+        solver = lxs.CG(1e-9, 1e-9, max_steps=3)
+
+        def solve(b):
+            return lxa.linear_solve(operator, b, solver, throw=False).value
+
+        easy, hard = d * jnp.eye(6)[0], jnp.ones(6)
+        value, pullback = jax.vjp(solve, easy)
+        close(value, np.eye(6)[0])
+        close(pullback(easy)[0], np.eye(6)[0])
+        assert jnp.all(jnp.isnan(pullback(hard)[0]))
+        assert jnp.all(jnp.isnan(jax.jvp(solve, (easy,), (hard,))[1]))
+        by_hand = lxa.linear_solve(operator.T, hard, solver, throw=False)
+        assert by_hand.result == lxs.RESULTS.max_steps_reached
+
     def test_without_unknowns(self):
         @jax.jit
         def solve():
@@ -263,6 +303,54 @@ class TestOptions:
             _, tangent = jax.jvp(ours, (psd,), (direction,))
             close(tangent, jax.jvp(truth, (psd,), (direction,))[1], rtol=1e-7)
 
+    @pytest.mark.parametrize(
+        "solver",
+        [lxs.GMRES, lxs.FGMRES, lxs.BiCGStab, lxs.LSMR],
+        ids=lambda s: s.__name__,
+    )
+    @pytest.mark.parametrize("dtype", ["float64", "complex128"])
+    def test_preconditioner_of_the_transpose(self, solver, dtype):
+        """The inverse as preconditioner: a solve takes three steps at most, but only
+        with it, so that a derivative is NaN where it is not transposed as it must."""
+        a = np.random.default_rng(7).standard_normal((2, 12, 12))
+        a = (a[0] + (1j * a[1] if dtype == "complex128" else 0)) + 2 * np.eye(12)
+        operator = lxo.MatrixLinearOperator(jnp.asarray(a))
+        inverse = lxo.MatrixLinearOperator(jnp.asarray(np.linalg.inv(a)))
+        few, b = solver(1e-8, 1e-8, max_steps=3), jnp.arange(12.0).astype(dtype)
+
+        def solve(b, **options):
+            return lxa.linear_solve(
+                operator, b, few, options=options, throw=False
+            ).value
+
+        value, pullback = jax.vjp(lambda b: solve(b, preconditioner=inverse), b)
+        close(value, np.linalg.solve(a, b), rtol=1e-7)
+        close(pullback(b)[0], np.linalg.solve(a.T, b), rtol=1e-7)
+        assert jnp.all(jnp.isnan(jax.vjp(solve, b)[1](b)[0]))
+
+    def test_preconditioner_of_least_squares(self):
+        """A tall operator's serves it alone; that of a wide one changes which solution
+        it is, and has no transpose: an error, not a wrong derivative."""
+        a, m = jnp.asarray(M[:, :3]), lxo.DiagonalLinearOperator(jnp.arange(1.0, 4.0))
+
+        def solve(a, b):
+            return lxa.linear_solve(
+                lxo.MatrixLinearOperator(a),
+                b,
+                lxs.LSMR(1e-13, 1e-13),
+                options={"preconditioner": m},
+            ).value
+
+        def truth(a, b):
+            return jnp.linalg.solve(a.T @ a, a.T @ b)
+
+        args, tangents = (a, jnp.asarray(B)), (a + 1, jnp.ones(4))
+        close(
+            jax.jvp(solve, args, tangents)[1], jax.jvp(truth, args, tangents)[1], 1e-9
+        )
+        with pytest.raises(ValueError, match="more columns than rows"):
+            jax.vjp(lambda b: solve(a[:2], b), jnp.ones(2))[1](jnp.ones(3))
+
     def test_zero_gradient(self):
         def solve(y0):
             operator = lxo.MatrixLinearOperator(
@@ -290,7 +378,14 @@ class TestOptions:
 class TestState:
     @pytest.mark.parametrize(
         "solver",
-        [lxs.LU(), lxs.QR(), lxs.SVD(), lxs.PivotedQR(), lxs.AutoLinearSolver(None)],
+        [
+            lxs.LU(),
+            lxs.QR(),
+            lxs.SVD(),
+            lxs.PivotedQR(),
+            lxs.AutoLinearSolver(None),
+            lxs.GMRES(1e-13, 1e-13),
+        ],
         ids=repr,
     )
     def test_same_values_and_derivatives(self, solver):

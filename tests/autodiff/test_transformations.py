@@ -156,6 +156,89 @@ def test_wrapped(solve, name):
     same(jax.jit(lambda: all_of(solve))(), jax.jit(lambda: all_of(truth))())
 
 
+def _vmap(fn):
+    """Of two, the mean."""
+
+    def averaged(a, b):
+        out = jax.vmap(fn)(jnp.stack([a, 2 * a]), jnp.stack([b, -3 * b]))
+        return jnp.mean(out, axis=0)
+
+    return averaged
+
+
+def _last_of_scan(fn):
+    return lambda a, b: _scan(fn)(a, b)[0]
+
+
+def _shard_map(fn):
+    mesh = jax.make_mesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec()
+    return jax.shard_map(fn, mesh=mesh, in_specs=(spec, spec), out_specs=spec)
+
+
+def _pulled(fn):
+    """The gradient with respect to b, of b."""
+    return lambda a, b: jax.vjp(lambda b: fn(a, b), b)[1](b)[0]
+
+
+def _linear_transposed(fn):
+    return lambda a, b: jax.linear_transpose(lambda b: fn(a, b), b)(b)[0]
+
+
+NESTABLE = {
+    "jit": jax.jit,
+    "vmap": _vmap,
+    "scan": _last_of_scan,
+    "cond": _cond,
+    "checkpoint": _checkpoint,
+    "linearize": _linearize,
+    "vjp": _pulled,
+    "shard_map": _shard_map,
+}
+ORDERS = [np.random.default_rng(i).permutation(list(NESTABLE))[:6] for i in range(4)]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=" ∘ ".join)
+def test_nested_in_any_order(order):
+    """Six of them around a solve, and the gradient of the whole."""
+
+    def lu(matrix, vector):
+        return lxa.linear_solve(
+            lxo.MatrixLinearOperator(matrix), vector, lxs.LU(), throw=False
+        ).value
+
+    def whole(fn):
+        for name in reversed(order):
+            fn = NESTABLE[name](fn)
+        return jax.jit(jax.value_and_grad(lambda a, b: jnp.sum(fn(a, b)), (0, 1)))
+
+    same(whole(lu)(PSD, B), whole(truth)(PSD, B), rtol=1e-7)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_collectives_in_an_operator(transposed):
+    """Two operators that see each other's vectors, by the name of the `vmap`: one
+    system of both is solved where the steps are the same for both, as CG's are here."""
+    a = jnp.array([[2.0, 3.0], [2.0, 3.0]])
+
+    def solve(weights, b):
+        def fn(x):
+            return weights * x + 0.5 * jax.lax.pmean(x, "i")
+
+        operator = lxo.FunctionLinearOperator(
+            fn, jax.ShapeDtypeStruct((2,), b.dtype), lxo.positive_semidefinite_tag
+        )
+        return lxa.linear_solve(operator, b, lxs.CG(1e-12, 1e-12)).value
+
+    b = jnp.array([[1.0, 2.0], [1.0, 2.0]])
+    mapped = jax.vmap(solve, axis_name="i")
+    if transposed:
+        out = jax.vjp(lambda b: mapped(a, b), b)[1](b)[0]
+    else:
+        out = mapped(a, b)
+    same(out, b / (a + 0.5))
+
+
 def test_deep_nesting(solve):
     """vmap of grad of scan of vmap of checkpoint, jitted."""
 
