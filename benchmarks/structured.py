@@ -24,11 +24,11 @@ def normal(*shape):
     return jnp.asarray(RNG.standard_normal(shape))
 
 
-def best(fn, *args, rounds=5):
-    """The least time of a call, compiled before."""
+def best(fn, *args, seconds=1.0):
+    """The least time of a call, compiled before: of at least three, for a second."""
     jax.block_until_ready(fn(*args))
     times = []
-    for _ in range(rounds):
+    while len(times) < 3 or sum(times) < seconds:
         start = time.perf_counter()
         jax.block_until_ready(fn(*args))
         times.append(time.perf_counter() - start)
@@ -45,7 +45,7 @@ def dense_time(n):
     """Of dense LU, and whether it was extrapolated."""
     m = min(n, 2000)
     a, b = normal(m, m) + 10 * m**0.5 * jnp.eye(m), normal(m)
-    seconds = best(jax.jit(jnp.linalg.solve), a, b, rounds=3)
+    seconds = best(jax.jit(jnp.linalg.solve), a, b)
     return seconds * (n / m) ** 3, n > m
 
 

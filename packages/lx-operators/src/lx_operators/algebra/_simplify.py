@@ -9,9 +9,7 @@ the composite is known of the result, and their structures are the same.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
-import jax.scipy.linalg
 
 from .._functions import add, compose, divide, negate, scale
 from .._operator import AbstractLinearOperator
@@ -193,7 +191,11 @@ def _update_sum(a, b):
     U, V = (jnp.concatenate([x.matrix for x in part], axis=1) for part in (U, V))
     C = None
     if a.C is not None or b.C is not None:
-        C = jax.scipy.linalg.block_diag(*(_core(x, U.dtype) for x in (a, b)))
+        top, bottom = (_core(x, U.dtype) for x in (a, b))
+        top = jnp.pad(top, ((0, len(bottom)), (0, 0)))
+        bottom = jnp.pad(bottom, ((len(top) - len(bottom), 0), (0, 0)))
+        dtype = common_dtype([top, bottom])
+        C = jnp.concatenate((top.astype(dtype), bottom.astype(dtype)), axis=1)
     inner = add(a.operator, b.operator)
     return LowRankUpdateLinearOperator(inner, U, C, None if same else V)
 
