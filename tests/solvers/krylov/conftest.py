@@ -201,3 +201,16 @@ def residual():
 
 def tolerance(dtype):
     return 1e-4 if np.finfo(dtype).bits == 32 else 1e-9
+
+
+def krylov_minimum(a, b, steps):
+    """min ‖b - A x‖ over the Krylov space, by an orthonormal basis of it."""
+    basis = []
+    v = b
+    for _ in range(steps):
+        for u in basis * 2:
+            v = v - np.vdot(u, v) * u
+        basis.append(v / np.linalg.norm(v))
+        v = a @ basis[-1]
+    q = np.stack(basis, 1)
+    return q @ np.linalg.lstsq(a @ q, b, rcond=None)[0]

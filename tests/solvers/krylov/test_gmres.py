@@ -9,22 +9,9 @@ import pytest
 from lx_solvers import RESULTS
 from lx_solvers.krylov.gmres import GMRES
 
-from .conftest import N
+from .conftest import N, krylov_minimum
 
 pytestmark = pytest.mark.xdist_group("GMRES itself")
-
-
-def krylov_minimum(a, b, steps):
-    """min ‖b - A x‖ over the Krylov space, by an orthonormal basis of it."""
-    basis = []
-    v = b
-    for _ in range(steps):
-        for u in basis * 2:
-            v = v - np.vdot(u, v) * u
-        basis.append(v / np.linalg.norm(v))
-        v = a @ basis[-1]
-    q = np.stack(basis, 1)
-    return q @ np.linalg.lstsq(a @ q, b, rcond=None)[0]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "complex128"])
