@@ -311,10 +311,11 @@ class SolverLaws:
     - `problems`: what the solver claims to solve: names of `PROBLEMS`, or one's own.
     - `dtypes`: what it is tested in; those of 64 bits only while x64 is enabled. Laws
       of programs run in the last of them.
+    - `any_scale`: whether it solves with A at any scale; if not, only b is scaled.
     - `seed`: of all random numbers.
 
     A solver that takes tolerances must be made with relative ones, as otherwise it
-    depends on the scale.
+    depends on the scale of b.
 
     ```python
     class TestLU(SolverLaws):
@@ -330,6 +331,7 @@ class SolverLaws:
 
     problems: tuple[str | ProblemClass, ...] = ()
     dtypes: tuple[str, ...] = ("float32", "float64", "complex64", "complex128")
+    any_scale: bool = True
     seed: int = 0
 
     def make(self, dtype: str) -> AbstractLinearSolver:
@@ -337,9 +339,10 @@ class SolverLaws:
         raise NotImplementedError
 
     def tolerance(self, dtype: str) -> float:
-        """What relative error a solution may have if the condition number is at most
-        10: by default a thousand roundings."""
-        return 1000 * float(jnp.finfo(dtype).eps)
+        """What relative residual success promises: by default a hundred roundings. As
+        the condition numbers are at most 10, the solution may be off by ten times
+        that."""
+        return 100 * float(jnp.finfo(dtype).eps)
 
     def check(self) -> None:
         """Run all laws for all dtypes, without pytest.
@@ -430,7 +433,9 @@ class SolverLaws:
         """A and b multiplied by powers of two: so is the solution."""
         subject = self._subject(dtype)
         h = subject.half_range
-        scales = [(h, 0), (-h, 0), (0, h), (0, -h), (h, h), (-h, -h), (h, -h), (-h, h)]
+        scales = [(0, h), (0, -h)]
+        if self.any_scale:
+            scales += [(h, 0), (-h, 0), (h, h), (-h, -h), (h, -h), (-h, h)]
         for problem in subject.problems:
             (A,) = subject.members(problem, 1)
             for p, q in scales:
@@ -481,17 +486,15 @@ class SolverLaws:
                     subject.close(problem, x, wanted, what)
 
     def test_nonfinite(self, dtype):
-        """A vector that is not finite is `nonfinite_input`; an operator that is not
-        ends in some failure."""
+        """A vector or an operator that is not finite ends in some failure."""
         subject = self._subject(dtype)
-        told = RESULTS[RESULTS.nonfinite_input]
         for problem in subject.problems:
             (A,) = subject.members(problem, 1)
             b = subject.vectors(problem, A)[0]
             state = subject.init(problem, A)
             for bad in (np.nan, np.inf):
                 _, failure = subject.solve(state, np.append(b[:-1], b.dtype.type(bad)))
-                subject.equal(problem, failure, told, f"the result for {bad} in b")
+                subject.demand(problem, failure, f"{bad} in b is called successful")
                 spoilt = A.copy()
                 spoilt[0, 0] = bad
                 _, failure = subject.solve(subject.init(problem, spoilt), b)
@@ -677,7 +680,7 @@ class _Subject:
         scale = float(np.max(np.abs(wanted), initial=0))
         error = float(np.max(np.abs(got - wanted), initial=0))
         told = f"{what} is off by {error:.1e}: {got}, but should be {wanted}"
-        self.demand(problem, error <= self.tolerance * scale, told)
+        self.demand(problem, error <= 10 * self.tolerance * scale, told)
 
     def succeeds(
         self, problem: ProblemClass, ready: _Ready, b: np.ndarray, what: str
