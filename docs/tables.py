@@ -23,6 +23,7 @@ NEEDS = {
     "diagonal": "diagonal",
     "banded": "few diagonals: l below, u above",
     "block diagonal": "block diagonal",
+    "block grid": "blocks, triangular or two by two",
     "block tridiagonal": "block tridiagonal: n blocks of size b",
     "Kronecker product": "A ⊗ B, of n₁ and n₂ unknowns",
     "Hermitian Kronecker sum": "A ⊗ B or A ⊕ B, plus sI; A and B Hermitian",

@@ -27,6 +27,10 @@ def _side_by_side(p):
     )
 
 
+def _saddle(A, B):
+    return lxo.BlockLinearOperator([[A, B.T], [B, None]])
+
+
 AUTO = lxs.AutoLinearSolver(well_posed=True)
 
 # name: shapes of the parameters, operator, solver
@@ -46,6 +50,11 @@ CASES = {
         ((3, 2, 2), (2, 2, 2), (2, 2, 2)),
         lambda p: lxo.BlockTridiagonalLinearOperator(*p),
         lxs.BlockTridiagonal(),
+    ),
+    "saddle": (
+        ((2, 2), (2, 2)),
+        lambda p: _saddle(*map(lxo.MatrixLinearOperator, p)),
+        lxs.BlockElimination(lxs.LU()),
     ),
 }
 

@@ -39,6 +39,9 @@ BLOCK_ROWS = lx.BlockTridiagonalLinearOperator(
     jnp.ones((1, 2, 2)),
 )
 SEMI = _matrix(_deficient(D), lx.positive_semidefinite_tag)
+GRID = lx.BlockLinearOperator(
+    [[_matrix(G), _matrix(D)], [_matrix(np.ones((4, 4))), _matrix(D)]]
+)
 CASES = {
     "any": (_matrix(G[:, :3]), None, _matrix(G[:, [0, 0, 1]])),
     "square": (_matrix(G), _matrix(G[:, :3]), _matrix(_deficient(H))),
@@ -69,6 +72,7 @@ CASES = {
     ),
     "banded": (BANDED, _matrix(G), 0.0 * BANDED),
     "block diagonal": (BLOCKS, _matrix(G), None),
+    "block grid": (GRID, _matrix(G), None),
     "block tridiagonal": (BLOCK_ROWS, _matrix(G), 0.0 * BLOCK_ROWS),
     "Kronecker product": (
         lx.KroneckerLinearOperator(_matrix(G), _matrix(D)),
@@ -126,14 +130,15 @@ def test_rows_of_the_dispatch():
 
 def _vector(operator):
     rows = np.arange(1.0, operator.out_size() + 1)
-    if operator is BLOCKS:
-        return [jnp.asarray(rows[:4]), jnp.asarray(rows[4:])]
+    if operator is BLOCKS or operator is GRID:
+        pair = [jnp.asarray(rows[:4]), jnp.asarray(rows[4:])]
+        return pair if operator is BLOCKS else tuple(pair)
     return jnp.asarray(rows.reshape(operator.out_structure().shape))
 
 
 def _flat(x):
     return np.concatenate(
-        [np.ravel(leaf) for leaf in (x if isinstance(x, list) else [x])]
+        [np.ravel(leaf) for leaf in (x if isinstance(x, list | tuple) else [x])]
     )
 
 

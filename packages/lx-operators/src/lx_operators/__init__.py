@@ -43,6 +43,7 @@ from .algebra.scale import DivLinearOperator, MulLinearOperator, NegLinearOperat
 from .algebra.tagged import TaggedLinearOperator
 from .algebra.tangent import TangentLinearOperator
 from .leaves.banded import BandedLinearOperator
+from .leaves.block import BlockLinearOperator
 from .leaves.block_diagonal import BlockDiagonalLinearOperator
 from .leaves.block_tridiagonal import BlockTridiagonalLinearOperator
 from .leaves.circulant import CirculantLinearOperator
@@ -65,6 +66,7 @@ __all__ = [
     "AddLinearOperator",
     "BandedLinearOperator",
     "BlockDiagonalLinearOperator",
+    "BlockLinearOperator",
     "BlockTridiagonalLinearOperator",
     "CirculantLinearOperator",
     "ComposedLinearOperator",

@@ -37,6 +37,12 @@ def block_diagonal(operator: Any) -> Any:
 
 
 @functools.singledispatch
+def block_grid(operator: Any) -> Any:
+    """The same map as a `BlockLinearOperator`; None if it is not known to be one."""
+    return None
+
+
+@functools.singledispatch
 def block_tridiagonal(operator: Any) -> Any:
     """The same map as a `BlockTridiagonalLinearOperator`; None if it is not known to be
     one."""

@@ -2,7 +2,7 @@
 pytrees as flat vectors, norms, dtypes, promotion."""
 
 from ._bare import bare
-from ._blocks import block_diagonal, block_tridiagonal
+from ._blocks import block_diagonal, block_grid, block_tridiagonal
 from ._functions import bands, bandwidths
 from ._norms import max_norm, rms_norm, sum_squares, tree_dot, two_norm
 from ._printing import summary
@@ -26,6 +26,7 @@ from ._structures import (
     ravel,
     ravel_vector,
     same_shapes,
+    size_of,
     structure_of,
     transpose_packed_structures,
     unravel,
@@ -37,17 +38,20 @@ from ._varying import manual_axes, vary, varying_axes
 from .algebra._block_forms import block_shapes
 from .algebra._simplify import PRODUCTS, Rewrite
 from .algebra.promoted import promoted
+from .leaves.block import Grid, map_grid, sides, square_diagonal
 
 __all__ = [
     "PRODUCTS",
     "Rewrite",
     "same",
     "Frozen",
+    "Grid",
     "PackedStructures",
     "Structure",
     "bands",
     "bandwidths",
     "block_diagonal",
+    "block_grid",
     "block_shapes",
     "block_tridiagonal",
     "bare",
@@ -63,6 +67,7 @@ __all__ = [
     "is_real",
     "known",
     "manual_axes",
+    "map_grid",
     "max_norm",
     "pack_structures",
     "promote_types",
@@ -71,7 +76,10 @@ __all__ = [
     "ravel_vector",
     "rms_norm",
     "same_shapes",
+    "sides",
+    "size_of",
     "skewed",
+    "square_diagonal",
     "strict_promotion",
     "structure_of",
     "sum_squares",

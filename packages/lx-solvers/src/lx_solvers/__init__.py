@@ -5,6 +5,7 @@ from ._solution import RESULTS, Solution
 from ._solver import AbstractLinearSolver
 from .direct.banded import Banded
 from .direct.block_diagonal import BlockDiagonal
+from .direct.block_elimination import BlockElimination
 from .direct.block_tridiagonal import BlockTridiagonal
 from .direct.cholesky import Cholesky
 from .direct.circulant import Circulant
@@ -51,6 +52,7 @@ __all__ = [
     "Banded",
     "BiCGStab",
     "BlockDiagonal",
+    "BlockElimination",
     "BlockTridiagonal",
     "Cholesky",
     "Circulant",

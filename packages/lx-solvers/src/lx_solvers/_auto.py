@@ -35,6 +35,7 @@ from ._slogdet import slogdet_of, trace_of
 from ._solver import AbstractLinearSolver, Options
 from .direct.banded import Banded
 from .direct.block_diagonal import BlockDiagonal, full_rank_possible
+from .direct.block_elimination import BlockElimination, eliminable
 from .direct.block_tridiagonal import BlockTridiagonal
 from .direct.cholesky import Cholesky
 from .direct.circulant import Circulant
@@ -273,6 +274,11 @@ def _structured(well_posed: bool | None) -> tuple[Row, ...]:
 
 
 _SQUARE = (
+    Row(
+        "it is blocks that can be eliminated",
+        eliminable,
+        BlockElimination(AutoLinearSolver(True)),
+    ),
     Row(
         "it is block tridiagonal and semidefinite",
         _definite_block_rows,

@@ -6,8 +6,9 @@ All that a tag says of a block diagonal whole, it says of its square blocks.
 from collections.abc import Callable
 from typing import Any
 
-from .._blocks import block_diagonal, block_tridiagonal
+from .._blocks import block_diagonal, block_grid, block_tridiagonal
 from .._properties import known
+from ..leaves.block import BlockLinearOperator, map_grid
 from ..leaves.block_diagonal import flatten, map_blocks
 from ..leaves.block_tridiagonal import BlockTridiagonalLinearOperator
 from ..leaves.stacked import StackedLinearOperator, map_slices
@@ -74,3 +75,17 @@ def _of_blocks(operator: Any, fn: Callable[[Any], Any]) -> Any:
         return None
     blocks = fn((inner.diagonal, inner.lower_diagonal, inner.upper_diagonal))
     return BlockTridiagonalLinearOperator(*blocks, tags=known(operator))
+
+
+@block_grid.register
+def _(operator: TaggedLinearOperator):
+    return block_grid(operator.operator)
+
+
+@block_grid.register
+def _(operator: PromotedLinearOperator):
+    inner = block_grid(operator.operator)
+    if inner is None:
+        return None
+    grid = map_grid(lambda block: promoted(block, operator.dtype), inner.blocks)
+    return BlockLinearOperator(grid, known(operator))

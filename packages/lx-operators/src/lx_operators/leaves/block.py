@@ -1,0 +1,344 @@
+"""A grid of operators."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
+
+from .._blocks import block_diagonal, block_grid
+from .._checks import check_claims
+from .._functions import conj, diagonal, divide, linearise, materialise, negate, scale
+from .._operator import AbstractLinearOperator
+from .._printing import ATOM, layout, summary
+from .._promotion import check_dtypes, conform, product
+from .._properties import declared, known
+from .._provenance import Reflection, reflections
+from .._structures import (
+    Frozen,
+    Structure,
+    common_dtype,
+    describe,
+    freeze,
+    same_shapes,
+    size_of,
+    spaces,
+)
+from .._tags import (
+    Tags,
+    as_tags,
+    diagonal_tag,
+    hermitian_tag,
+    lower_triangular_tag,
+    negative_semidefinite_tag,
+    nonsingular_tag,
+    positive_semidefinite_tag,
+    symmetric_tag,
+    transpose_tags,
+    unit_diagonal_tag,
+    upper_triangular_tag,
+)
+from ..algebra.promoted import promoted
+from ..algebra.scale import DivLinearOperator, MulLinearOperator, NegLinearOperator
+from .block_diagonal import BlockDiagonalLinearOperator
+
+Grid = tuple[tuple[AbstractLinearOperator | None, ...], ...]
+
+
+class BlockLinearOperator(AbstractLinearOperator):
+    """A matrix of operators, from tuples (one element a column) to tuples (one a row).
+
+    Args:
+        blocks: rows of operators, all of the same number; `None` is zero. The elements
+            of vectors have the structures of the blocks, which may be any pytrees. If
+            they differ in dtype, all are promoted to a common one.
+        tags: a tag or an iterable of tags.
+
+    Symmetry is seen: `[[A, B.T], [B, None]]` is symmetric if A is.
+
+    Raises:
+        ValueError: rows of different lengths; a block that is no operator, or does not
+            fit its row or column, by its place; a row or column of zeros alone, whose
+            structure nothing tells.
+
+    ```python
+    A = lx.MatrixLinearOperator(jnp.eye(3), lx.positive_semidefinite_tag)
+    B = lx.MatrixLinearOperator(jnp.ones((1, 3)))
+    saddle = lx.BlockLinearOperator([[A, B.T], [B, None]])
+    saddle.mv((jnp.ones(3), jnp.ones(1)))  # ([2., 2., 2.], [3.])
+    ```
+    """
+
+    blocks: Grid
+    input_structure: Frozen = eqx.field(static=True)
+    output_structure: Frozen = eqx.field(static=True)
+    tags: Tags = eqx.field(static=True)
+    # Which reflections turn the grid into itself, its diagonal aside.
+    mirror: frozenset[Reflection] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        blocks: Sequence[Sequence[AbstractLinearOperator | None]],
+        tags: object = (),
+    ):
+        grid = tuple(tuple(row) for row in blocks)
+        _check_grid(grid)
+        self.mirror = _mirror(grid)
+        ins, outs, same = _structures(grid)
+        if not same:
+            dtype = common_dtype([spaces(block) for _, block in present(grid)])
+            grid = map_grid(lambda block: promoted(block, dtype), grid)
+            ins, outs, _ = _structures(grid)
+        self.blocks = grid
+        self.input_structure, self.output_structure = freeze(ins), freeze(outs)
+        self.tags = as_tags(tags)
+        check_claims(self)
+
+    def mv(self, vector):
+        vector = conform(vector, self.in_structure(), "the vector")
+        return tuple(
+            _sum([product(b, x) for b, x in zip(row, vector) if b is not None])
+            for row in self.blocks
+        )
+
+    def as_matrix(self):
+        ins, outs = map(_elements, spaces(self))
+        dtype = common_dtype(ins, outs)
+        rows = [
+            jnp.concatenate(
+                [
+                    jnp.zeros((size_of(y), size_of(x)), dtype)
+                    if block is None
+                    else block.as_matrix().astype(dtype)
+                    for x, block in zip(ins, row)
+                ],
+                axis=1,
+            )
+            for y, row in zip(outs, self.blocks)
+        ]
+        return jnp.concatenate(rows)
+
+    def transpose(self):
+        grid = map_grid(lambda block: block.T, tuple(zip(*self.blocks)))
+        return BlockLinearOperator(grid, transpose_tags(declared(self)))
+
+    def in_structure(self):
+        return self.input_structure.thaw()
+
+    def out_structure(self):
+        return self.output_structure.thaw()
+
+
+def _elements(structure: Structure) -> tuple[Structure, ...]:
+    return tuple(structure)
+
+
+def present(grid: Grid) -> Iterator[tuple[tuple[int, int], AbstractLinearOperator]]:
+    """The blocks that are not zero, with their places."""
+    for i, row in enumerate(grid):
+        for j, block in enumerate(row):
+            if block is not None:
+                yield (i, j), block
+
+
+def map_grid(fn: Callable[[Any], Any], grid: Grid) -> Grid:
+    return tuple(
+        tuple(None if block is None else fn(block) for block in row) for row in grid
+    )
+
+
+def _sum(parts: list[Any]) -> Any:
+    total = parts[0]
+    for part in parts[1:]:
+        total = jtu.tree_map(_plus, total, part)
+    return total
+
+
+def _plus(x: Any, y: Any) -> Any:
+    dtype = common_dtype([x, y])
+    return x.astype(dtype) + y.astype(dtype)
+
+
+def _check_grid(grid: Grid) -> None:
+    lengths = [len(row) for row in grid]
+    if not lengths or not lengths[0] or len(set(lengths)) != 1:
+        raise ValueError(
+            "`blocks` must be rows of the same number of blocks, at least one, but its "
+            f"rows have {lengths}; use `None` where a block is zero."
+        )
+    for (i, j), block in present(grid):
+        if not isinstance(block, AbstractLinearOperator):
+            raise ValueError(
+                f"`blocks[{i}][{j}]` must be a linear operator or None, but is a value "
+                f"of type `{type(block).__name__}`; wrap arrays as "
+                "`MatrixLinearOperator(array)`."
+            )
+    places = [place for place, _ in present(grid)]
+    for k, (axis, name) in enumerate((("row", len(grid)), ("column", lengths[0]))):
+        for i in range(name):
+            if all(place[k] != i for place in places):
+                raise ValueError(
+                    f"{axis} {i} of `blocks` is None throughout, so that nothing tells "
+                    "its structure; put an operator that is zero into it."
+                )
+
+
+def _structures(grid: Grid) -> tuple[tuple, tuple, bool]:
+    """Of the columns and of the rows, and whether all blocks have the same."""
+    ins: dict[int, tuple] = {}
+    outs: dict[int, tuple] = {}
+    same = True
+    for (i, j), block in present(grid):
+        in_structure, out_structure = spaces(block)
+        for found, key, structure, what in (
+            (ins, j, in_structure, f"column {j} takes"),
+            (outs, i, out_structure, f"row {i} gives"),
+        ):
+            (first, place) = found.setdefault(key, (structure, (i, j)))
+            if not same_shapes(first, structure):
+                raise ValueError(
+                    f"`blocks[{i}][{j}]` does not fit `blocks[{place[0]}][{place[1]}]`:"
+                    f" {what} {describe(first)} there, but {describe(structure)} here."
+                )
+            if first != structure:
+                check_dtypes(structure, first, f"`blocks[{i}][{j}]`")
+                same = False
+    columns = tuple(ins[j][0] for j in range(len(grid[0])))
+    return columns, tuple(outs[i][0] for i in range(len(grid))), same
+
+
+def _mirror(grid: Grid) -> frozenset[Reflection]:
+    both = frozenset((Reflection.TRANSPOSE, Reflection.ADJOINT))
+    if len(grid) != len(grid[0]):
+        return frozenset()
+    for i in range(len(grid)):
+        for j in range(i):
+            a, b = grid[i][j], grid[j][i]
+            if a is None or b is None:
+                both = both if a is b else frozenset()
+            else:
+                both &= reflections(a, b)
+    return both
+
+
+def _mapped(fn: Callable[[Any], Any], operator: BlockLinearOperator) -> Any:
+    """The same of `fn(block)`, which knows as much."""
+    return BlockLinearOperator(map_grid(fn, operator.blocks), declared(operator))
+
+
+def square_diagonal(operator: BlockLinearOperator) -> bool:
+    """Whether the blocks on the diagonal are square."""
+    ins, outs = map(_elements, spaces(operator))
+    return list(map(size_of, ins)) == list(map(size_of, outs))
+
+
+def sides(grid: Grid) -> tuple[bool, bool]:
+    """Whether there are blocks below and above the diagonal."""
+    places = [place for place, _ in present(grid)]
+    return any(i > j for i, j in places), any(i < j for i, j in places)
+
+
+@declared.register
+def _(operator: BlockLinearOperator):
+    grid, tags = operator.blocks, set(operator.tags)
+    if not square_diagonal(operator):
+        return operator.tags
+    blocks = [grid[i][i] for i in range(len(grid))]
+    there = [known(block) for block in blocks if block is not None]
+    every = frozenset.intersection(*there) if there else None
+
+    def of_all(tag: Any) -> bool:
+        return every is None or tag in every
+
+    full = all(block is not None for block in blocks)
+    below, above = sides(grid)
+    if operator.input_structure == operator.output_structure:
+        if Reflection.TRANSPOSE in operator.mirror and of_all(symmetric_tag):
+            tags.add(symmetric_tag)
+        if Reflection.ADJOINT in operator.mirror and of_all(hermitian_tag):
+            tags.add(hermitian_tag)
+    if not above and of_all(lower_triangular_tag):
+        tags.add(lower_triangular_tag)
+    if not below and of_all(upper_triangular_tag):
+        tags.add(upper_triangular_tag)
+    if full and of_all(unit_diagonal_tag):
+        tags.add(unit_diagonal_tag)
+    if full and not (below and above) and of_all(nonsingular_tag):
+        tags.add(nonsingular_tag)
+    if not below and not above and every is not None:
+        signs = {positive_semidefinite_tag, negative_semidefinite_tag, diagonal_tag}
+        tags |= every & signs
+    return frozenset(tags)
+
+
+@linearise.register
+def _(operator: BlockLinearOperator):
+    return _mapped(linearise, operator)
+
+
+@materialise.register
+def _(operator: BlockLinearOperator):
+    return _mapped(materialise, operator)
+
+
+@conj.register
+def _(operator: BlockLinearOperator):
+    return _mapped(conj, operator)
+
+
+@diagonal.register
+def _(operator: BlockLinearOperator):
+    if not square_diagonal(operator):
+        return jnp.diagonal(operator.as_matrix())
+    ins = _elements(operator.in_structure())
+    dtype = common_dtype(spaces(operator))
+    parts = [
+        jnp.zeros(size_of(x), dtype) if row[i] is None else diagonal(row[i])
+        for i, (x, row) in enumerate(zip(ins, operator.blocks))
+    ]
+    return jnp.concatenate([part.astype(dtype) for part in parts])
+
+
+@negate.register
+def _(operator: BlockLinearOperator):
+    return _scaled(negate, NegLinearOperator(operator))
+
+
+@scale.register
+def _(operator: BlockLinearOperator, scalar: Any):
+    return _scaled(lambda b: scale(b, scalar), MulLinearOperator(operator, scalar))
+
+
+@divide.register
+def _(operator: BlockLinearOperator, scalar: Any):
+    return _scaled(lambda b: divide(b, scalar), DivLinearOperator(operator, scalar))
+
+
+def _scaled(fn: Callable[[Any], Any], whole: Any) -> BlockLinearOperator:
+    """Block by block, with what is known of the whole."""
+    return BlockLinearOperator(map_grid(fn, whole.operator.blocks), known(whole))
+
+
+@block_grid.register
+def _(operator: BlockLinearOperator):
+    return operator
+
+
+@block_diagonal.register
+def _(operator: BlockLinearOperator):
+    grid = operator.blocks
+    if len(grid) != len(grid[0]) or any(sides(grid)):
+        return None
+    return BlockDiagonalLinearOperator(tuple(row[i] for i, row in enumerate(grid)))
+
+
+@layout.register
+def _(operator: BlockLinearOperator):
+    rows = (
+        ", ".join("None" if block is None else summary(block) for block in row)
+        for row in operator.blocks
+    )
+    names = sorted(getattr(tag, "name", repr(tag)) for tag in operator.tags)
+    inside = ", ".join([f"[[{'], ['.join(rows)}]]", *names])
+    return f"BlockLinearOperator({inside})", ATOM

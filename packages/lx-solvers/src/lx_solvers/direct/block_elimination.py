@@ -1,0 +1,299 @@
+"""BlockElimination: substitution by blocks, or a Schur complement.
+
+A grid of blocks with none above (or below) its diagonal is solved by substitution. Two
+by two blocks, one of the diagonal ones A invertible, by elimination of its unknowns
+(Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 3.2.11):
+
+    [A B] [x]   [f]         S = D - C A⁻¹ B,
+    [C D] [y] = [g],        S y = g - C A⁻¹ f,      A x = f - B y
+
+S is formed, by as many solves with A as it has columns; nothing else is. Elimination
+without exchanges across blocks is stable for definite operators, not in general. So
+the answer is checked: `unstable` if a residual is above √eps beside the terms that it
+is the difference of.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, PyTree
+from lx_operators import (
+    AbstractLinearOperator,
+    MatrixLinearOperator,
+    TaggedLinearOperator,
+    conj,
+    hermitian_tag,
+    is_nonsingular,
+    negative_semidefinite_tag,
+    positive_semidefinite_tag,
+    symmetric_tag,
+)
+from lx_operators.internal import (
+    Grid,
+    block_grid,
+    common_dtype,
+    known,
+    map_grid,
+    ravel,
+    sides,
+    size_of,
+    square_diagonal,
+    unravel,
+)
+
+from .._checks import check_options, check_state
+from .._slogdet import slogdet_of
+from .._solution import RESULTS
+from .._solver import AbstractLinearSolver
+from . import _dense as dense
+
+# Tags that hold of the blocks on the diagonal, and of Schur complements.
+_PRINCIPAL = frozenset(
+    (symmetric_tag, hermitian_tag, positive_semidefinite_tag, negative_semidefinite_tag)
+)
+
+
+class _Substitution(eqx.Module):
+    grid: Grid
+    states: tuple[Any, ...]  # of the blocks on the diagonal
+    lower: bool = eqx.field(static=True)
+
+
+class _Elimination(eqx.Module):
+    grid: Grid
+    state: Any  # of A
+    schur: Any  # of S, between flat vectors
+    first: int = eqx.field(static=True)  # where A is: 0 or 1
+
+
+_State = _Substitution | _Elimination
+
+
+class BlockElimination(AbstractLinearSolver[_State]):
+    """Solves a `BlockLinearOperator` whose blocks on the diagonal are square: by
+    substitution if the others are all below or all above it, in any number; by a Schur
+    complement if there are two by two.
+
+    Of two by two blocks, the unknowns of a diagonal block known to be nonsingular are
+    eliminated, else those of the larger one that is there, and the Schur complement is
+    formed, of the size of the other. Reports `singular` if that block is, although the
+    whole need not be.
+
+    Args:
+        inner_solver: for the blocks on the diagonal, and for the Schur complement. With
+            `AutoLinearSolver(well_posed=True)` each has its own best solver.
+
+    Raises:
+        ValueError: the operator is not known to be such a grid; what the inner solver
+            raises.
+
+    Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 3.2.11.
+
+    ```python
+    A = lx.MatrixLinearOperator(2 * jnp.eye(3), lx.positive_semidefinite_tag)
+    B = lx.MatrixLinearOperator(jnp.ones((1, 3)))
+    saddle = lx.BlockLinearOperator([[A, B.T], [B, None]])
+    solver = lx.BlockElimination(lx.AutoLinearSolver(well_posed=True))
+    x, y = lx.linear_solve(saddle, (jnp.ones(3), jnp.ones(1)), solver).value
+    ```
+    """
+
+    inner_solver: AbstractLinearSolver
+
+    def init(self, operator, options):
+        check_options(options, (), "BlockElimination")
+        grid = _grid(operator)
+        if grid is None:
+            raise ValueError(
+                "`BlockElimination` solves grids of blocks that are triangular or two "
+                "by two, with square blocks on the diagonal, but the operator is not "
+                f"known to be one: {operator!r}. Use `LU`."
+            )
+        init = self.inner_solver.init
+        below, above = sides(grid)
+        if not (below and above):
+            blocks: Any = [row[i] for i, row in enumerate(grid)]
+            return _Substitution(grid, tuple(init(b, {}) for b in blocks), not above)
+        first = _eliminated(grid)
+        A, B, C, D = _ordered(grid, first)
+        state = init(A, {})
+        space = B.in_structure()
+
+        def column(unit: Array) -> Array:
+            y = unravel(unit, space)
+            x, _, _ = self.inner_solver.compute(state, B.mv(y), {})
+            taken = _negated(C.mv(x))
+            return ravel(taken if D is None else _plus(D.mv(y), taken), dtype)
+
+        dtype = common_dtype(space)
+        S = jax.vmap(column, out_axes=1)(jnp.eye(size_of(space), dtype=dtype))
+        schur = init(MatrixLinearOperator(S, known(operator) & _PRINCIPAL), {})
+        return _Elimination(grid, state, schur, first)
+
+    def compute(self, state, vector, options):
+        check_state(state, (_Substitution, _Elimination), "BlockElimination")
+        if isinstance(state, _Substitution):
+            return self._substitute(state, vector)
+        return self._eliminate(state, vector)
+
+    def _substitute(self, state: _Substitution, vector: Any) -> Any:
+        n, x, result = len(vector), {}, RESULTS.successful
+        for i in range(n) if state.lower else reversed(range(n)):
+            rest = vector[i]
+            for j, block in enumerate(state.grid[i]):
+                if j in x and block is not None:
+                    rest = _plus(rest, _negated(block.mv(x[j])))
+            x[i], ended, _ = self.inner_solver.compute(state.states[i], rest, {})
+            result = _first(result, ended)
+        return tuple(x[i] for i in range(n)), result, {}
+
+    def _eliminate(self, state: _Elimination, vector: Any) -> Any:
+        A, B, C, D = _ordered(state.grid, state.first)
+        f, g = vector[state.first], vector[1 - state.first]
+        space, solve = B.in_structure(), self.inner_solver.compute
+        x, result, _ = solve(state.state, f, {})
+        rest = ravel(_plus(g, _negated(C.mv(x))), common_dtype(space))
+        y, ended, _ = solve(state.schur, rest, {})
+        result = _first(result, ended)
+        y = unravel(y, space)
+        By = B.mv(y)
+        x, _, _ = solve(state.state, _plus(f, _negated(By)), {})
+        terms = [[f, A.mv(x), By], [g, C.mv(x)] + ([] if D is None else [D.mv(y)])]
+        bad = jnp.asarray(False)
+        for b, *products in terms:
+            bad = bad | ~_solved(b, products)
+        bad = bad & (result == RESULTS.successful)
+        result = RESULTS.where(bad, RESULTS.unstable, result)
+        return (x, y) if state.first == 0 else (y, x), result, {}
+
+    def transpose(self, state, options):
+        check_state(state, (_Substitution, _Elimination), "BlockElimination")
+
+        def turn(inner: Any) -> Any:
+            return self.inner_solver.transpose(inner, {})[0]
+
+        grid = map_grid(lambda block: block.T, tuple(zip(*state.grid)))
+        if isinstance(state, _Substitution):
+            states = tuple(map(turn, state.states))
+            return _Substitution(grid, states, not state.lower), {}
+        state = _Elimination(grid, turn(state.state), turn(state.schur), state.first)
+        return state, {}
+
+    def conj(self, state, options):
+        check_state(state, (_Substitution, _Elimination), "BlockElimination")
+
+        def turn(inner: Any) -> Any:
+            return self.inner_solver.conj(inner, {})[0]
+
+        grid = map_grid(conj, state.grid)
+        if isinstance(state, _Substitution):
+            return _Substitution(grid, tuple(map(turn, state.states)), state.lower), {}
+        state = _Elimination(grid, turn(state.state), turn(state.schur), state.first)
+        return state, {}
+
+    def assume_full_rank(self):
+        return True
+
+
+def _grid(operator: AbstractLinearOperator) -> Grid | None:
+    """The blocks, if they can be eliminated; what is known of the whole is known of
+    those on the diagonal."""
+    whole = block_grid(operator)
+    if whole is None or not square_diagonal(whole):
+        return None
+    grid = whole.blocks
+    diagonal = [row[i] for i, row in enumerate(grid)]
+    if all(sides(grid)):
+        possible = len(grid) == 2 and diagonal != [None, None]
+    else:
+        possible = None not in diagonal
+    if not possible:
+        return None
+    tags = known(operator) & _PRINCIPAL
+
+    def tagged(i: int, j: int, block: Any) -> Any:
+        if i != j or block is None or tags <= known(block):
+            return block
+        return TaggedLinearOperator(block, tags)
+
+    return tuple(
+        tuple(tagged(i, j, block) for j, block in enumerate(row))
+        for i, row in enumerate(grid)
+    )
+
+
+def eliminable(operator: AbstractLinearOperator) -> bool:
+    """Whether elimination succeeds where the whole is nonsingular: blocks on one side
+    of the diagonal only, or a nonsingular block on it."""
+    grid = _grid(operator)
+    if grid is None:
+        return False
+    if not all(sides(grid)):
+        return True
+    semidefinite = {positive_semidefinite_tag, negative_semidefinite_tag}
+    return bool(known(operator) & semidefinite) or any(
+        grid[i][i] is not None and is_nonsingular(grid[i][i]) for i in range(2)
+    )
+
+
+def _eliminated(grid: Grid) -> int:
+    """Which of two blocks on the diagonal is eliminated."""
+
+    def worth(i: int) -> tuple[bool, bool, int]:
+        block = grid[i][i]
+        if block is None:
+            return False, False, -1
+        return True, is_nonsingular(block), block.in_size()
+
+    return 0 if worth(0) >= worth(1) else 1
+
+
+def _ordered(grid: Grid, first: int) -> tuple[Any, Any, Any, Any]:
+    """A, B, C, D with A the block that is eliminated."""
+    p, q = first, 1 - first
+    return grid[p][p], grid[p][q], grid[q][p], grid[q][q]
+
+
+def _solved(b: PyTree[Array], products: list[PyTree[Array]]) -> Array:
+    """Whether the products add up to b, beside their own size."""
+    rest, size = b, _size(b)
+    for part in products:
+        rest, size = _plus(rest, _negated(part)), size + _size(part)
+    eps = max((dense.eps(x.dtype) for x in jtu.tree_leaves(b)), default=0.0)
+    return _size(rest) <= eps**0.5 * size
+
+
+def _size(x: PyTree[Array]) -> Array:
+    sizes = [dense.largest(leaf) for leaf in jtu.tree_leaves(x)]
+    return jnp.max(jnp.asarray(sizes), initial=0)
+
+
+def _plus(x: PyTree[Array], y: PyTree[Array]) -> PyTree[Array]:
+    return jtu.tree_map(jnp.add, x, y)
+
+
+def _negated(x: PyTree[Array]) -> PyTree[Array]:
+    return jtu.tree_map(jnp.negative, x)
+
+
+def _first(result: RESULTS, ended: RESULTS) -> RESULTS:
+    """The first failure."""
+    return RESULTS.where(result == RESULTS.successful, ended, result)
+
+
+@slogdet_of.register
+def _(state: _Substitution):
+    return _product([slogdet_of(inner) for inner in state.states])
+
+
+@slogdet_of.register
+def _(state: _Elimination):
+    return _product([slogdet_of(state.state), slogdet_of(state.schur)])
+
+
+def _product(parts: list[tuple[Array, Array]]) -> tuple[Array, Array]:
+    signs, logs = zip(*parts)
+    return jnp.prod(jnp.asarray(signs)), jnp.sum(jnp.asarray(logs))
