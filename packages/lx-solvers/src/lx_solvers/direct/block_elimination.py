@@ -9,8 +9,8 @@ by two blocks, one of the diagonal ones A invertible, by elimination of its unkn
 
 S is formed, by as many solves with A as it has columns; nothing else is. Elimination
 without exchanges across blocks is stable for definite operators, not in general. So
-the answer is checked: `unstable` if a residual is above √eps beside the terms that it
-is the difference of.
+the answer x is checked: `unstable` if ‖b - Mx‖ > √eps (‖M‖‖x‖ + ‖Mx‖ + ‖b‖), where a
+product of each block with a random vector stands for ‖M‖, which it does not exceed.
 """
 
 from typing import Any
@@ -19,6 +19,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 from jaxtyping import Array, PyTree
 from lx_operators import (
     AbstractLinearOperator,
@@ -66,6 +67,7 @@ class _Elimination(eqx.Module):
     grid: Grid
     state: Any  # of A
     schur: Any  # of S, between flat vectors
+    norm: Array  # at most the maximum norm of the whole
     first: int = eqx.field(static=True)  # where A is: 0 or 1
 
 
@@ -131,7 +133,7 @@ class BlockElimination(AbstractLinearSolver[_State]):
         dtype = common_dtype(space)
         S = jax.vmap(column, out_axes=1)(jnp.eye(size_of(space), dtype=dtype))
         schur = init(MatrixLinearOperator(S, known(operator) & _PRINCIPAL), {})
-        return _Elimination(grid, state, schur, first)
+        return _Elimination(grid, state, schur, _norm(A, B, C, D), first)
 
     def compute(self, state, vector, options):
         check_state(state, (_Substitution, _Elimination), "BlockElimination")
@@ -161,10 +163,8 @@ class BlockElimination(AbstractLinearSolver[_State]):
         y = unravel(y, space)
         By = B.mv(y)
         x, _, _ = solve(state.state, _plus(f, _negated(By)), {})
-        terms = [[f, A.mv(x), By], [g, C.mv(x)] + ([] if D is None else [D.mv(y)])]
-        bad = jnp.asarray(False)
-        for b, *products in terms:
-            bad = bad | ~_solved(b, products)
+        Mx = [_plus(A.mv(x), By), C.mv(x) if D is None else _plus(C.mv(x), D.mv(y))]
+        bad = ~_solved([f, g], Mx, state.norm * _size([x, y]))
         bad = bad & (result == RESULTS.successful)
         result = RESULTS.where(bad, RESULTS.unstable, result)
         return (x, y) if state.first == 0 else (y, x), result, {}
@@ -179,8 +179,8 @@ class BlockElimination(AbstractLinearSolver[_State]):
         if isinstance(state, _Substitution):
             states = tuple(map(turn, state.states))
             return _Substitution(grid, states, not state.lower), {}
-        state = _Elimination(grid, turn(state.state), turn(state.schur), state.first)
-        return state, {}
+        inner = turn(state.state), turn(state.schur)
+        return _Elimination(grid, *inner, state.norm, state.first), {}
 
     def conj(self, state, options):
         check_state(state, (_Substitution, _Elimination), "BlockElimination")
@@ -191,8 +191,8 @@ class BlockElimination(AbstractLinearSolver[_State]):
         grid = map_grid(conj, state.grid)
         if isinstance(state, _Substitution):
             return _Substitution(grid, tuple(map(turn, state.states)), state.lower), {}
-        state = _Elimination(grid, turn(state.state), turn(state.schur), state.first)
-        return state, {}
+        inner = turn(state.state), turn(state.schur)
+        return _Elimination(grid, *inner, state.norm, state.first), {}
 
     def assume_full_rank(self):
         return True
@@ -257,13 +257,24 @@ def _ordered(grid: Grid, first: int) -> tuple[Any, Any, Any, Any]:
     return grid[p][p], grid[p][q], grid[q][p], grid[q][q]
 
 
-def _solved(b: PyTree[Array], products: list[PyTree[Array]]) -> Array:
-    """Whether the products add up to b, beside their own size."""
-    rest, size = b, _size(b)
-    for part in products:
-        rest, size = _plus(rest, _negated(part)), size + _size(part)
-    eps = max((dense.eps(x.dtype) for x in jtu.tree_leaves(b)), default=0.0)
-    return _size(rest) <= eps**0.5 * size
+def _norm(*blocks: AbstractLinearOperator | None) -> Array:
+    """‖Bz‖ / ‖z‖, the largest of all blocks, for a fixed z of normal variates."""
+    norms = []
+    for block in blocks:
+        if block is not None:
+            space = block.in_structure()
+            z = np.random.default_rng(0).standard_normal(size_of(space))
+            z = unravel(jnp.asarray(z, common_dtype(space)), space)
+            largest = _size(z)
+            norms.append(_size(block.mv(z)) / jnp.where(largest == 0, 1, largest))
+    return jnp.max(jnp.asarray(norms))
+
+
+def _solved(b: PyTree[Array], Mx: PyTree[Array], size: Array) -> Array:
+    """Whether Mx is b, beside ‖M‖‖x‖."""
+    eps = max((dense.eps(leaf.dtype) for leaf in jtu.tree_leaves(b)), default=0.0)
+    rest = _size(_plus(b, _negated(Mx)))
+    return rest <= eps**0.5 * (size + _size(b) + _size(Mx))
 
 
 def _size(x: PyTree[Array]) -> Array:
