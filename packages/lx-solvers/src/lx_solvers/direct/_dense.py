@@ -104,7 +104,7 @@ def equilibrated(
     A: Inexact[Array, "m n"],
 ) -> tuple[Inexact[Array, "m n"], Real[Array, " m"], Bool[Array, ""]]:
     """A with its rows divided by powers of two, so that the largest element of each is
-    between one and two; these powers; and whether A is finite."""
+    of order one; these powers; and whether A is finite."""
     sizes = largest(A, axis=1)
     scales = power_of_two(sizes)
     return A / scales[:, None].astype(A.dtype), scales, all_finite(sizes)
@@ -243,8 +243,16 @@ def all_finite(x: Array) -> Bool[Array, ""]:
 
 
 def largest(x: Inexact[Array, "..."], axis: int | None = None) -> Real[Array, "..."]:
-    """max |xᵢ|, 0 of nothing; NaN if any is NaN, so that it also tells finiteness."""
-    return jnp.max(jnp.abs(x), axis=axis, initial=0)
+    """max |xᵢ|, 0 of nothing; NaN if any is NaN, so that it also tells finiteness.
+
+    The modulus of a complex number, which is slow, is replaced by its norm
+    max(|re|, |im|).
+    """
+    if jnp.iscomplexobj(x):
+        sizes = jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag))
+    else:
+        sizes = jnp.abs(x)
+    return jnp.max(sizes, axis=axis, initial=0)
 
 
 def rcond_or_default(rcond: Any, size: int, dtype: Any) -> Array:
@@ -294,16 +302,16 @@ def check_damp(damp: Any) -> None:
 
 
 def power_of_two(x: Real[Array, "..."]) -> Real[Array, "..."]:
-    """The power of two next below x, kept so far from the ends of the range that it
+    """The power of two nearest to x, kept so far from the ends of the range that it
     can be divided by; 1 where x is 0 or not finite.
 
     Scaling by it is exact: it only guards against overflow and underflow.
     """
     info = jnp.finfo(x.dtype)
     usable = (x > 0) & jnp.isfinite(x)
-    _, exponent = jnp.frexp(jnp.where(usable, x, jnp.ones_like(x)))
-    exponent = jnp.clip(exponent - 1, info.minexp + 2, info.maxexp - 2)
-    return jnp.ldexp(jnp.ones_like(x), exponent)
+    x = jnp.where(usable, x, jnp.ones_like(x))
+    x = jnp.clip(x, 2.0 ** (info.minexp + 2), 2.0 ** (info.maxexp - 2))
+    return jax.lax.reduce_precision(x, info.nexp, 0)  # no bit of the mantissa
 
 
 def near_singular(

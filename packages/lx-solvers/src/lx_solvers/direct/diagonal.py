@@ -54,7 +54,7 @@ class Diagonal(AbstractLinearSolver[_DiagonalState]):
         d = diagonal(operator)
         d = d.astype(dense.working_dtype(d.dtype))
         size = jnp.abs(d)
-        largest = dense.largest(d)
+        largest = dense.largest(size)
         if self.well_posed:
             negligible = size == 0
             singular = jnp.any(negligible)

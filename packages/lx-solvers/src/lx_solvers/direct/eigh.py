@@ -61,7 +61,7 @@ class Eigh(AbstractLinearSolver[_EighState]):
                 f"to be Hermitian: {operator!r}. Tag it with `hermitian_tag` (or "
                 "`symmetric_tag`, if it is real), or use `SVD`."
             )
-        A, finite = dense.finite_or_zero(dense.dense_matrix(operator))
+        A, finite = dense.finite_or_zero(jnp.tril(dense.dense_matrix(operator)))
         W, eigenvalues = jax.lax.linalg.eigh(A, symmetrize_input=False)
         inverse, rank = dense.pseudoinverse(eigenvalues, self.rcond, len(A), A.dtype)
         packed = pack_structures(operator)

@@ -8,7 +8,7 @@ doi:10.1137/1.9780898718027), so that two figures matter:
 
 - `singular`: U is singular to working precision once its columns have length one. L is
   almost always well conditioned.
-- `unstable`: elements grew so much, from two at most to max |U|, that E may be above
+- `unstable`: elements grew so much, from order one to max |U|, that E may be above
   √eps.
 """
 
@@ -87,7 +87,7 @@ class LU(AbstractLinearSolver[_LUState]):
 
 def _verdict(lu: Inexact[Array, "n n"], finite: Bool[Array, ""]) -> RESULTS:
     eps = dense.eps(lu.dtype)
-    columns = dense.largest(jnp.triu(lu), axis=0)
+    columns = dense.largest(jnp.tril(lu.T), axis=1)  # of U; contiguous, from LAPACK
     unstable = 4 * eps * dense.largest(columns) > eps**0.5
     return dense.judge(finite, dense.near_singular(lu, columns), unstable)
 

@@ -133,7 +133,7 @@ class Refined(AbstractLinearSolver[_RefinedState]):
         """x = F†b or (Fᴴ)†b; whether it converged, what to call it otherwise, and the
         number of corrections."""
         F, scales = state.F, state.scales.astype(b.dtype)
-        (m, k), FH = F.shape, F.T.conj()
+        (m, k), FH, eps = F.shape, F.T.conj(), dense.eps(F.dtype)
         forward, backward = self._solves(state, options)
         inputs = state, b, options
         if m != k and adjoint:
@@ -144,7 +144,6 @@ class Refined(AbstractLinearSolver[_RefinedState]):
 
         if m == k:
             A, solve = (FH, backward) if adjoint else (F, forward)
-
             size_A = _norm(A)
 
             def correct(x):
@@ -171,6 +170,8 @@ class Refined(AbstractLinearSolver[_RefinedState]):
             dr = w + (h - jnp.matmul(F, dy, precision=dense.HIGHEST))
             of_r, of_y = dense.largest(r), dense.largest(y)
             small = self._small(f, p, of_r + size_F * of_y)
+            # of an r that is itself a rounding error, Fᴴr is no better known than r
+            of_r = of_r + eps**0.5 * (size_F * of_y + dense.largest(p))
             return (dr, dy), result, small & self._small(g, q, size_FH * of_r)
 
         wanted = 0 if adjoint else 1
@@ -197,8 +198,9 @@ class Refined(AbstractLinearSolver[_RefinedState]):
             return dense.largest(jnp.where(d == 0, d, d / size))
 
         def goes_on(carry):
-            *_, best, stale, count = carry
-            return (best > eps) & (stale < patience) & (count <= self.steps)
+            _, _, small, _, best, stale, count = carry
+            more = (best > eps) | ~small
+            return more & (stale < patience) & (count <= self.steps)
 
         def step(carry):
             x, inner, _, _, best, stale, count = carry

@@ -58,14 +58,9 @@ def test_untagged_is_an_error():
         Eigh().init(MatrixLinearOperator(jnp.eye(2) + 0j, symmetric_tag), {})
 
 
-def test_slogdet(draw, dtype):
+def test_slogdet(draw, slogdet, dtype):
     X = draw(dtype, 5, 5)
-    A = (X + X.conj().T).astype(dtype)
-    state = Eigh().init(MatrixLinearOperator(jnp.asarray(A), hermitian_tag), {})
-    sign, logabs = slogdet_of(state)
-    wanted = np.linalg.slogdet(A)
-    np.testing.assert_allclose(sign, wanted[0], atol=1e-5)
-    np.testing.assert_allclose(logabs, wanted[1], atol=1e3 * np.finfo(dtype).eps)
+    slogdet(Eigh(), (X + X.conj().T).astype(dtype), hermitian_tag)
 
 
 def test_slogdet_of_low_rank(draw):

@@ -84,7 +84,7 @@ def ridge(A, b, damp):
 def test_damping(draw, run, dtype, shape):
     A, b = draw(dtype, *shape), draw(dtype, shape[0])
     for damp in (1e-12, 1e-3, 1.0, 1e6):
-        x, result, _ = run(QR(damp=damp), A, b)
+        x, result, _ = run(QR(damp=jnp.asarray(damp)), A, b)
         wanted = ridge(A, b, damp)
         assert result == "successful"
         scale = abs(wanted).max()
@@ -131,7 +131,7 @@ def test_bad_damping_is_an_error(damp):
         QR(damp=damp)
 
 
-@pytest.mark.parametrize("shape", [(7, 5), (64, 64), (100, 33)], ids=str)
+@pytest.mark.parametrize("shape", [(7, 5), (100, 33)], ids=str)
 def test_blocks_of_reflectors(draw, dtype, shape):
     """Q by blocks, for versions of JAX without `ormqr`."""
     m, k = shape
@@ -141,7 +141,8 @@ def test_blocks_of_reflectors(draw, dtype, shape):
     Q = np.linalg.qr(A, mode="complete")[0]
     eps = np.finfo(dtype).eps
     for adjoint, product in ((False, Q @ C), (True, Q.conj().T @ C)):
-        got = _reflectors.blocked(h.T, taus, jnp.asarray(C), adjoint)
+        blocked = jax.jit(_reflectors.blocked, static_argnums=3)
+        got = blocked(h.T, taus, C, adjoint)
         np.testing.assert_allclose(got, product, rtol=0, atol=100 * m * eps)
 
 
@@ -163,17 +164,9 @@ def test_many_vectors_share_the_reflectors(draw):
     assert max(sizes(jaxpr.jaxpr)) <= 500 * 20
 
 
-def test_slogdet(draw, dtype):
-    for n in (0, 1, 2, 5, 30):
-        A = draw(dtype, n, n)
-        solver = QR()
-        state = solver.init(MatrixLinearOperator(jnp.asarray(A)), {})
-        for matrix, known in ((A, state), (A.conj(), solver.conj(state, {})[0])):
-            sign, logabs = slogdet_of(known)
-            wanted = np.linalg.slogdet(matrix)
-            tolerance = 100 * max(n, 1) * np.finfo(dtype).eps
-            np.testing.assert_allclose(sign, wanted[0], atol=tolerance)
-            np.testing.assert_allclose(logabs, wanted[1], atol=tolerance)
+def test_slogdet(draw, slogdet, dtype):
+    for n in (0, 1, 30):
+        slogdet(QR(), draw(dtype, n, n))
 
 
 def test_slogdet_of_rectangular_is_an_error():
