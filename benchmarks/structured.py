@@ -9,6 +9,7 @@ is measured up to n = 2000 and extrapolated beyond by n³, which the table says 
 import functools
 import time
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
@@ -87,6 +88,37 @@ def low_rank(n):
     return lx.LowRankUpdateLinearOperator(d, normal(n, 10))
 
 
+def banded(n):
+    return lx.BandedLinearOperator(normal(11, n), 5, 5)
+
+
+def block_tridiagonal(n):
+    """Of blocks of size 4."""
+    m = n // 4
+    main = normal(m, 4, 4) + 10 * jnp.eye(4)
+    return lx.BlockTridiagonalLinearOperator(main, *normal(2, m - 1, 4, 4))
+
+
+def definite_blocks(n):
+    """The Laplacian of a strip of m by 4 points, shifted."""
+    m = n // 4
+    strip = 5 * jnp.eye(4) - jnp.eye(4, k=1) - jnp.eye(4, k=-1)
+    main, off = jnp.tile(strip, (m, 1, 1)), jnp.tile(-jnp.eye(4), (m - 1, 1, 1))
+    tags = lx.positive_semidefinite_tag
+    return lx.BlockTridiagonalLinearOperator(main, off, off, tags)
+
+
+def stacked(n):
+    """Blocks of size 10."""
+    blocks = normal(n // 10, 10, 10) + 10 * jnp.eye(10)
+    return lx.StackedLinearOperator(eqx.filter_vmap(lx.MatrixLinearOperator)(blocks))
+
+
+def scipy_banded(operator, b):
+    widths = operator.lower, operator.upper
+    return scipy.linalg.solve_banded(widths, np.asarray(operator.bands), b)
+
+
 def scipy_circulant(operator, b):
     return scipy.linalg.solve_circulant(np.asarray(operator.column), b)
 
@@ -96,6 +128,10 @@ def scipy_toeplitz(operator, b):
 
 
 CASES = [
+    ("banded, 5 below and above", banded, (5000, 10_000, 20_000), scipy_banded),
+    ("block diagonal, 10 by 10", stacked, (5000, 10_000, 20_000), None),
+    ("block tridiagonal, 4 by 4", block_tridiagonal, (50_000, 100_000), None),
+    ("the same, definite", definite_blocks, (50_000, 100_000), None),
     ("Kronecker", kronecker, (2500, 10_000, 40_000), None),
     ("Kronecker + σ²I", kronecker_shifted, (2500, 10_000, 40_000), None),
     ("Kronecker sum, Schur", kronecker_sum, (2500, 10_000), None),

@@ -109,6 +109,13 @@ class TestTridiagonal(DirectLaws):
         return lx.Tridiagonal()
 
 
+class TestBanded(DirectLaws):
+    problems = ("tridiagonal",)
+
+    def make(self, dtype):
+        return lx.Banded()
+
+
 class TestCG(IterativeLaws):
     problems = ("definite", "negative definite", "semidefinite, consistent")
 

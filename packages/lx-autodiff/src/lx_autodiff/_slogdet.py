@@ -21,7 +21,7 @@ from lx_operators import (
     is_lower_triangular,
     is_upper_triangular,
 )
-from lx_operators.internal import common_dtype, ravel, unravel
+from lx_operators.internal import common_dtype, ravel, unravel, vary, varying_axes
 from lx_solvers import AbstractLinearSolver, AutoLinearSolver
 from lx_solvers.internal import has_trace, slogdet_of, trace_of
 
@@ -186,7 +186,8 @@ def _transposed(
     zeros = [jnp.zeros_like(x) for x, yes in zip(arrays, given) if yes]
     out, pull = jax.vjp(lambda dA: trace(*_moved(static, given, arrays, dA)), zeros)
     units = (1, -1j) if jnp.iscomplexobj(out) else (1,)
-    return [pull(jnp.asarray(unit, out.dtype))[0] for unit in units]
+    axes = varying_axes(out)
+    return [pull(vary(jnp.asarray(unit, out.dtype), axes))[0] for unit in units]
 
 
 def _moved(

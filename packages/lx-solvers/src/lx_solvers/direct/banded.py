@@ -13,6 +13,7 @@ there), which cost two more substitutions. F triangular is not eliminated, and l
 """
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Inexact, Int, Real
@@ -21,12 +22,14 @@ from lx_operators.internal import (
     bands,
     bandwidths,
     pack_structures,
+    ravel,
     skewed,
+    unravel,
 )
 
 from .._checks import check_options, check_square, check_state
 from .._loops import scan
-from .._slogdet import slogdet_of
+from .._slogdet import slogdet_of, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _dense as dense
@@ -231,3 +234,24 @@ def _(state: _BandedState):
     odd = jnp.sum(factors.pivots != 0) % 2 == 1
     sign, logabs = dense.slogdet(factors.U[:, 0], state.view, state.rows)
     return jnp.where(odd, -sign, sign), logabs
+
+
+@trace_of.register
+def _(state: _BandedState, solver, tangent):
+    """Σ Zⱼᵢ dAᵢⱼ over the band, Z = A⁻¹. Columns of Z are solved for in batches, and
+    only their parts within the band are kept: O(n²·(l + u)) operations, O(n) memory."""
+    lower, upper = bandwidths(tangent.primal) or (0, 0)
+    n, w = len(state.factors.U), lower + upper + 1
+    outs, dtype = tangent.out_structure(), state.factors.U.dtype
+
+    def column(i: Array) -> Array:
+        unit = (jnp.arange(n) == i).astype(dtype)
+        z, _, _ = solver.compute(state, unravel(unit, outs), {})
+        padded = jnp.pad(ravel(z, dtype), (lower, upper))
+        return jax.lax.dynamic_slice_in_dim(padded, i, w)
+
+    moved = tangent_of(bands, tangent).astype(dtype)
+    by_rows = skewed(moved)[::-1, upper : upper + n].T
+    if n == 0:
+        return jnp.sum(by_rows)
+    return jnp.sum(jax.lax.map(column, jnp.arange(n), batch_size=min(n, 64)) * by_rows)

@@ -5,11 +5,16 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from lx_operators import AbstractLinearOperator, StackedLinearOperator
-from lx_operators.internal import block_diagonal, block_shapes
+from lx_operators import (
+    AbstractLinearOperator,
+    BlockDiagonalLinearOperator,
+    StackedLinearOperator,
+    TangentLinearOperator,
+)
+from lx_operators.internal import bare, block_diagonal, block_shapes
 
 from .._checks import check_options, check_state
-from .._slogdet import slogdet_of
+from .._slogdet import part, slogdet_of, trace_of, trace_of_part
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 
@@ -77,9 +82,7 @@ class BlockDiagonal(AbstractLinearSolver[_State]):
         if isinstance(blocks, StackedLinearOperator):
             state = _vmap(self._init, blocks.size)(blocks.operator)
             return _Stacked(state, blocks.size)
-        parts, tree = jtu.tree_flatten(
-            blocks.blocks, is_leaf=lambda x: isinstance(x, AbstractLinearOperator)
-        )
+        parts, tree = _flatten(blocks)
         return _Listed(tuple(map(self._init, parts)), tree)
 
     def _init(self, block: AbstractLinearOperator) -> Any:
@@ -123,6 +126,12 @@ def full_rank_possible(operator: Any) -> bool:
     return all(m >= n for m, n in shapes) or all(m <= n for m, n in shapes)
 
 
+def _flatten(operator: BlockDiagonalLinearOperator) -> tuple[list[Any], Any]:
+    return jtu.tree_flatten(
+        operator.blocks, is_leaf=lambda x: isinstance(x, AbstractLinearOperator)
+    )
+
+
 def _vmap(fn: Any, size: int) -> Any:
     return eqx.filter_vmap(fn, axis_size=size)
 
@@ -151,3 +160,28 @@ def _(state: _Listed):
 def _(state: _Stacked):
     signs, logs = _vmap(slogdet_of, state.size)(state.state)
     return jnp.prod(signs), jnp.sum(logs)
+
+
+@trace_of.register
+def _(state: _Listed, solver, tangent):
+    if not isinstance(bare(tangent.primal), BlockDiagonalLinearOperator):
+        return None
+    traces = []
+    for i, inner in enumerate(state.states):
+        block = part(lambda op, i=i: _flatten(bare(op))[0][i], tangent)
+        traces.append(trace_of_part(inner, solver.inner_solver, block))
+    return jnp.sum(jnp.asarray(traces))
+
+
+@trace_of.register
+def _(state: _Stacked, solver, tangent):
+    primal, moved = bare(tangent.primal), bare(tangent.tangent)
+    if not isinstance(primal, StackedLinearOperator):
+        return None
+
+    def trace(inner: Any, primal: Any, moved: Any) -> Any:
+        block = TangentLinearOperator(primal, moved)
+        return trace_of_part(inner, solver.inner_solver, block)
+
+    traces = _vmap(trace, state.size)
+    return jnp.sum(traces(state.state, primal.operator, moved.operator))

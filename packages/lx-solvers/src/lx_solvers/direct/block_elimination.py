@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 from lx_operators import (
     AbstractLinearOperator,
+    BlockLinearOperator,
     MatrixLinearOperator,
     TaggedLinearOperator,
     conj,
@@ -34,6 +35,7 @@ from lx_operators import (
 )
 from lx_operators.internal import (
     Grid,
+    bare,
     block_grid,
     common_dtype,
     known,
@@ -46,7 +48,7 @@ from lx_operators.internal import (
 )
 
 from .._checks import check_options, check_state
-from .._slogdet import slogdet_of
+from .._slogdet import part, slogdet_of, trace_of, trace_of_part
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _dense as dense
@@ -308,3 +310,15 @@ def _(state: _Elimination):
 def _product(parts: list[tuple[Array, Array]]) -> tuple[Array, Array]:
     signs, logs = zip(*parts)
     return jnp.prod(jnp.asarray(signs)), jnp.sum(jnp.asarray(logs))
+
+
+@trace_of.register
+def _(state: _Substitution, solver, tangent):
+    """Only the blocks on the diagonal count."""
+    if not isinstance(bare(tangent.primal), BlockLinearOperator):
+        return None
+    traces = []
+    for i, inner in enumerate(state.states):
+        block = part(lambda op, i=i: bare(op).blocks[i][i], tangent)
+        traces.append(trace_of_part(inner, solver.inner_solver, block))
+    return jnp.sum(jnp.asarray(traces))

@@ -20,12 +20,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int, Real
-from lx_operators import BlockTridiagonalLinearOperator
+from lx_operators import AbstractLinearOperator, BlockTridiagonalLinearOperator
 from lx_operators.internal import PackedStructures, block_tridiagonal, pack_structures
 
 from .._checks import check_options, check_state
 from .._loops import scan
-from .._slogdet import slogdet_of
+from .._slogdet import slogdet_of, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _dense as dense
@@ -341,3 +341,43 @@ def _(state: _State):
     pivots = jnp.diagonal(D.lu, axis1=1, axis2=2).ravel()
     sign, logabs = dense.slogdet(pivots, state.view, state.rows.ravel())
     return jnp.where(jnp.sum(D.odd) % 2 == 1, -sign, sign), logabs
+
+
+@trace_of.register
+def _(state: _State, solver, tangent):
+    """From the blocks of Z = A⁻¹ on its three diagonals alone (Takahashi, Fagan and
+    Chen 1973): Zᵢᵢ = Dᵢ⁻¹ + Vᵢ Zᵢ₊₁,ᵢ₊₁ Wᵢ, beside it -Vᵢ Zᵢ₊₁,ᵢ₊₁ and -Zᵢ₊₁,ᵢ₊₁ Wᵢ."""
+    if state.view != dense.View():
+        return None
+    factors = state.factors
+    if isinstance(factors, _Levels):
+        factors = _sequence(state.blocks)
+    rows, dtype = state.rows[:, :, None], state.blocks.main.dtype
+    eye = jnp.broadcast_to(jnp.eye(rows.shape[1], dtype=dtype), state.blocks.main.shape)
+    inverses = jax.vmap(_left)(factors.D, eye)
+
+    def up(Z, row):
+        inverse, V, W = row
+        right, below = -_matmul(V, Z), -_matmul(Z, W)
+        Z = inverse - _matmul(right, W)
+        return Z, (Z, right, below)
+
+    start = jnp.zeros(rows.shape[1:2] * 2, dtype)
+    _, (Z, right, below) = scan(
+        up, start, (inverses, factors.V, factors.W), reverse=True
+    )
+
+    def moved(name: str, rows: Array) -> Array:
+        def take(operator: AbstractLinearOperator) -> Array:
+            return getattr(block_tridiagonal(operator), name)
+
+        return tangent_of(take, tangent).astype(dtype) / rows.astype(dtype)
+
+    def product(Z: Array, dA: Array) -> Array:
+        return jnp.einsum("nij,nji->", Z, dA, precision=dense.HIGHEST)
+
+    return (
+        product(Z, moved("diagonal", rows))
+        + product(right[:-1], moved("lower_diagonal", rows[1:]))
+        + product(below[:-1], moved("upper_diagonal", rows[:-1]))
+    )
