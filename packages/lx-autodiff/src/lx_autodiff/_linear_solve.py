@@ -259,9 +259,11 @@ def _check_axis(operator: AbstractLinearOperator, axis: int) -> None:
 
 def _with_axis(structure: Structure, vector: PyTree, axis: int) -> Structure:
     """The structure of a batch of vectors, along this axis of every leaf."""
-    sizes = {
-        jnp.shape(leaf)[axis] for leaf in jtu.tree_leaves(vector) if _has(leaf, axis)
-    }
+    try:
+        leaves = jtu.tree_leaves(structure_of(vector))
+    except ValueError as error:
+        raise ValueError(f"`vector` is not a pytree of arrays: {error}") from None
+    sizes = {leaf.shape[axis] for leaf in leaves if -leaf.ndim <= axis < leaf.ndim}
     if not jtu.tree_leaves(structure):
         return structure
     if len(sizes) != 1:
@@ -279,10 +281,6 @@ def _with_axis(structure: Structure, vector: PyTree, axis: int) -> Structure:
         return jax.ShapeDtypeStruct(tuple(shape), leaf.dtype)
 
     return jtu.tree_map(insert, structure)
-
-
-def _has(leaf: Any, axis: int) -> bool:
-    return -jnp.ndim(leaf) <= axis < jnp.ndim(leaf)
 
 
 def widened(

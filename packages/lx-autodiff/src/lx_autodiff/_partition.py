@@ -50,7 +50,14 @@ def split(tree: Any) -> tuple[list[Any], Static]:
 
 
 def _array(leaf: Any) -> jax.Array:
-    return leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
+    if isinstance(leaf, jax.Array):
+        return leaf
+    try:
+        return jnp.asarray(leaf)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"an array among the arguments is no array of numbers: {error}"
+        ) from None
 
 
 _ARRAYS = (jax.Array, np.ndarray, np.generic)

@@ -25,6 +25,13 @@ def check_operator(operator: Any, argument: str) -> None:
         )
 
 
+def check_callable(fn: Any) -> None:
+    if not callable(fn):
+        raise ValueError(
+            f"`fn` must be a function, but got a value of type `{type(fn).__name__}`."
+        )
+
+
 def check_claims(operator: AbstractLinearOperator) -> None:
     """An operator that claims to be symmetric, Hermitian or semidefinite maps a space
     to itself."""

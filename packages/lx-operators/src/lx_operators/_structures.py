@@ -29,13 +29,38 @@ class Frozen(NamedTuple):
 
 
 def _strip(leaf: Any) -> jax.ShapeDtypeStruct:
-    if isinstance(leaf, jax.Array):
-        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-    return jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
+    if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
+        shape, dtype = leaf.shape, leaf.dtype
+    elif _is_array(leaf):
+        shape, dtype = jnp.shape(leaf), jnp.result_type(leaf)
+    else:
+        raise ValueError(_no_array(leaf))
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+_ARRAYS = (np.ndarray, np.generic, bool, int, float, complex)
+
+
+def _is_array(x: Any) -> bool:
+    """Whether `x` holds numbers, as far as JAX is concerned."""
+    if isinstance(x, jax.Array | np.ndarray | np.generic):
+        number = jnp.issubdtype(x.dtype, np.number) or x.dtype == bool
+        return number and not isinstance(x, np.ma.MaskedArray)
+    return isinstance(x, _ARRAYS) or hasattr(x, "__jax_array__")
+
+
+def _no_array(x: Any) -> str:
+    of = f", of dtype {x.dtype}" if hasattr(x, "dtype") else ""
+    return (
+        "an array of numbers (or, in a structure, a `jax.ShapeDtypeStruct`) is wanted, "
+        f"but got a value of type `{type(x).__name__}`{of}."
+    )
 
 
 def _strip_inexact(leaf: Any) -> jax.ShapeDtypeStruct:
     leaf = _strip(leaf)
+    if not (jnp.issubdtype(leaf.dtype, np.number) or leaf.dtype == bool):
+        raise ValueError(_no_array(leaf))
     return jax.ShapeDtypeStruct(leaf.shape, inexact(leaf.dtype))
 
 
@@ -109,11 +134,20 @@ def complex_to_real_dtype(dtype: Any) -> np.dtype:
 
 def floating(x: Any) -> Array:
     """An array of floating or complex dtype, not weakly typed; integers are converted
-    to the default floating dtype."""
-    if isinstance(x, jax.Array) and not x.weak_type and x.dtype == inexact(x.dtype):
+    to the default floating dtype.
+
+    Raises:
+        ValueError: not an array of numbers.
+    """
+    if isinstance(x, jax.Array) and x.dtype == inexact(x.dtype) and not x.weak_type:
         return x
     if isinstance(x, list | tuple):
-        x = np.asarray(x)
+        try:
+            x = np.asarray(x)
+        except ValueError as error:
+            raise ValueError(f"the list is no array of numbers: {error}") from None
+    if not _is_array(x):
+        raise ValueError(_no_array(x))
     dtype = inexact(jnp.result_type(x))
     return jax.lax.convert_element_type(jnp.asarray(x), dtype)
 

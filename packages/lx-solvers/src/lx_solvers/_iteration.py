@@ -35,6 +35,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Int, PyTree, Scalar
 from lx_operators import AbstractLinearOperator, conj
 from lx_operators.internal import Frozen, describe, same_shapes, structure_of
@@ -57,6 +58,7 @@ def check_tolerances(
     Tolerances that are being traced cannot be checked.
     """
     for name, value in (("rtol", rtol), ("atol", atol)):
+        _check_kind(name, value, solver, np.floating, "a real number")
         known = _known(value)
         if known is not None and not known >= 0:
             raise ValueError(
@@ -68,10 +70,22 @@ def check_tolerances(
             f"`{solver}` with `rtol=0` and `atol=0` needs `max_steps`: it then runs "
             "exactly that many steps."
         )
+    if max_steps is not None:
+        _check_kind("max_steps", max_steps, solver, np.integer, "an integer, or None")
     known = None if max_steps is None else _known(max_steps)
     if known is not None and known < 0:
         raise ValueError(
             f"`max_steps` of `{solver}` must not be negative, but got {max_steps}."
+        )
+
+
+def _check_kind(name: str, value: Any, solver: str, kind: type, wanted: str) -> None:
+    number = isinstance(value, int | float | np.ndarray | np.generic | jax.Array)
+    dtype = jnp.result_type(value) if number else np.dtype(object)
+    if not any(jnp.issubdtype(dtype, k) for k in (np.integer, kind)):
+        raise ValueError(
+            f"`{name}` of `{solver}` must be {wanted}, but got {value!r} of type "
+            f"`{type(value).__name__}`."
         )
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Inexact, PyTree
 
-from .._checks import check_claims, check_transposable
+from .._checks import check_callable, check_claims, check_transposable
 from .._closure import Closure, close, outcome
 from .._functions import conj, materialise
 from .._operator import AbstractLinearOperator
@@ -56,6 +56,7 @@ class FunctionLinearOperator(AbstractLinearOperator):
         tags: object = (),
         closure_convert: bool = True,
     ):
+        check_callable(fn)
         self.input_structure = freeze(input_structure)
         structure = self.in_structure()
         if closure_convert:

@@ -8,7 +8,7 @@ import jax
 import jax.tree_util as jtu
 from jaxtyping import Array, Inexact, PyTree
 
-from .._checks import check_claims, check_transposable
+from .._checks import check_callable, check_claims, check_transposable
 from .._closure import close
 from .._functions import conj, linearise, materialise
 from .._operator import AbstractLinearOperator
@@ -63,6 +63,7 @@ class JacobianLinearOperator(AbstractLinearOperator):
         jac: Literal["fwd", "bwd"] | None = None,
         closure_convert: bool = True,
     ):
+        check_callable(fn)
         if jac not in (None, "fwd", "bwd"):
             raise ValueError(f"`jac` must be None, 'fwd' or 'bwd', but got {jac!r}.")
         self.x = vary(jtu.tree_map(floating, x), manual_axes())

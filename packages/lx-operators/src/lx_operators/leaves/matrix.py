@@ -36,13 +36,13 @@ class MatrixLinearOperator(AbstractLinearOperator):
     tags: Tags = eqx.field(static=True)
 
     def __init__(self, matrix: ArrayLike, tags: object = ()):
-        if jnp.ndim(matrix) != 2:
+        self.matrix = floating(matrix)
+        if self.matrix.ndim != 2:
             raise ValueError(
                 "`matrix` must be a two-dimensional array, but got shape "
-                f"{jnp.shape(matrix)}; for maps between arrays of other shapes use "
+                f"{self.matrix.shape}; for maps between arrays of other shapes use "
                 "`PyTreeLinearOperator`."
             )
-        self.matrix = floating(matrix)
         self.tags = as_tags(tags)
         check_claims(self)
 
