@@ -1,6 +1,7 @@
 """What every test has: float64 by default, and a fresh compilation cache a module."""
 
 import gc
+import os
 
 import jax
 import pytest
@@ -14,3 +15,7 @@ def _fresh_caches():
     yield
     jax.clear_caches()
     gc.collect()
+
+
+def pytest_report_header():
+    return f"tests/faults: FAULTS_SEED={os.environ.get('FAULTS_SEED', '0')}"
