@@ -169,3 +169,16 @@ def test_repeated_singular_values():
 def test_laws_are_what_the_issue_asks_for():
     orders = ("jvp", "vjp", "jvp of jvp", "vjp of jvp")
     assert {*orders, *(f"vmap of {name}" for name in orders)} <= set(LAWS)
+
+
+def test_no_wrong_gradient_of_a_singular_system():
+    """Of a consistent singular system, whose solution by GMRES is not of least norm."""
+    operator = lxo.MatrixLinearOperator(jnp.array([[1.0, 1.0], [0.0, 0.0]]))
+
+    def first(b):
+        solver = lxs.GMRES(1e-8, 0.0)
+        return lxa.linear_solve(operator, b, solver, throw=False).value[0]
+
+    value, gradient = jax.value_and_grad(first)(jnp.array([1.0, 0.0]))
+    assert value == 1
+    assert jnp.isnan(gradient).all()

@@ -115,16 +115,14 @@ def test_operators_load_no_solver(run):
 
 
 def test_import_is_quick(run):
-    """Importing `lx_operators` takes at most 50 ms more than importing Equinox: what is
-    left of it once Equinox is there. Processor time, the least of a few runs, and in
-    proportion where the machine is so slow or busy that Equinox takes over a second.
-    """
+    """Importing `lx_operators` takes a small part of the time that importing Equinox
+    took before it: processor time, in proportion, the least of a few runs."""
     program = """
 import time
 start = time.process_time()
 import equinox
 below = time.process_time()
 import lx_operators
-print((time.process_time() - below) / max(below - start, 1.0))
+print((time.process_time() - below) / (below - start))
 """
-    assert min(float(run(sys.executable, "-c", program)) for _ in range(4)) < 0.05
+    assert min(float(run(sys.executable, "-c", program)) for _ in range(4)) < 0.2
