@@ -9,6 +9,8 @@ class Goal(NamedTuple):
     cases: str
     column: str
     bound: float
+    limit: str = ""
+    """What stands in the way, as profiled; printed where the goal is missed."""
 
 
 PEER = "lineax 0.1.1"

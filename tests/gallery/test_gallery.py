@@ -16,7 +16,7 @@ from tests.gallery.table import (
     solve,
 )
 
-LUCK = 0.02  # of a count: rounding differs between processors
+LUCK = 0.05  # of a count: at the edge of a precision, rounding decides, by processor
 
 
 def _runs():
