@@ -12,6 +12,31 @@ A = jnp.asarray(np.random.default_rng(4).standard_normal((3, 3)) + 3 * np.eye(3)
 B = jnp.array([1.0, -2.0, 0.5])
 
 
+class Shifting(lxs.AbstractLinearSolver):
+    """A third party's: its options hold Python numbers, and one is an axis."""
+
+    inner: lxs.AbstractLinearSolver = lxs.LU()
+
+    def init(self, operator, options):
+        assert type(options["shift"]) is int
+        return self.inner.init(operator, {})
+
+    def compute(self, state, vector, options):
+        shift, (order, ones) = options["shift"], options["order"]
+        assert (type(shift), type(order)) == (int, float)
+        vector = jnp.roll(vector, shift) * ones if order < 1 else vector
+        return self.inner.compute(state, vector, {})
+
+    def transpose(self, state, options):
+        return self.inner.transpose(state, {})[0], options
+
+    def conj(self, state, options):
+        return self.inner.conj(state, {})[0], options
+
+    def assume_full_rank(self):
+        return True
+
+
 @pytest.mark.parametrize("solver", [lxs.LU(), lxs.QR(), lxs.SVD()], ids=repr)
 def test_is_the_inverse(solver):
     inverse = lxa.invert(lxo.MatrixLinearOperator(A), solver)
@@ -20,6 +45,25 @@ def test_is_the_inverse(solver):
     np.testing.assert_allclose(inverse.as_matrix(), truth, rtol=1e-11)
     np.testing.assert_allclose(inverse.T.mv(B), truth.T @ B, rtol=1e-11)
     np.testing.assert_allclose(jax.jit(lambda op, b: op.mv(b))(inverse, B), truth @ B)
+
+
+@pytest.mark.parametrize(
+    "solver, options",
+    [
+        (lxs.QR(damp=0.5), {}),
+        (lxs.SVD(rcond=1e-6), {}),
+        (lxs.Normal(lxs.CG(rtol=1e-10, atol=1e-12)), {}),
+        (lxs.GMRES(1e-10, 1e-12, restart=2), {"y0": np.ones(3)}),
+        (Shifting(), {"shift": 2, "order": [0.5, np.ones(3)]}),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_python_numbers_of_a_solver_stay_numbers(solver, options):
+    """An inverse is an argument of `jit`, turned within it, and comes out again."""
+    inverse = lxa.invert(lxo.MatrixLinearOperator(A + 0j), solver, options=options)
+    turned, value = jax.jit(lambda op, b: (op.H, op.mv(b)))(inverse, B + 0j)
+    np.testing.assert_allclose(value, inverse.mv(B + 0j), rtol=1e-12)
+    np.testing.assert_allclose(turned.mv(B + 0j), inverse.H.mv(B + 0j), rtol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(4, 2), (2, 4)])

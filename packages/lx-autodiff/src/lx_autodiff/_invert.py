@@ -24,27 +24,49 @@ from lx_solvers import AbstractLinearSolver, AutoLinearSolver
 
 from ._identity import solver_for
 from ._linear_solve import check_solve, linear_solve
-from ._partition import stop_gradient
+from ._partition import Static, split, stop_gradient
 
 
 class Solve(eqx.Module):
-    """b ↦ A†b, with what has been factorised."""
+    """b ↦ A†b, with what has been factorised.
+
+    How it is solved crosses `jit` as its arrays: its Python numbers decide shapes and
+    branches (the damping of `QR`), and stay numbers.
+    """
 
     operator: AbstractLinearOperator
-    solver: AbstractLinearSolver
-    options: dict[str, Any]
-    state: PyTree[Any]
+    arrays: list[Array]  # of (solver, options, state)
+    static: Static = eqx.field(static=True)
     throw: bool = eqx.field(static=True)
 
+    def __init__(
+        self,
+        operator: AbstractLinearOperator,
+        solver: AbstractLinearSolver,
+        options: dict[str, Any],
+        state: PyTree[Any],
+        throw: bool,
+    ):
+        self.operator = operator
+        self.arrays, self.static = split((solver, options, state))
+        self.throw = throw
+
     def __call__(self, vector: PyTree[Array]) -> PyTree[Array]:
+        solver, options, state = self.static.join(self.arrays)
         return linear_solve(
             self.operator,
             vector,
-            self.solver,
-            options=self.options,
-            state=self.state,
+            solver,
+            options=options,
+            state=state,
             throw=self.throw,
         ).value
+
+    def turned(self, how: str, operator: AbstractLinearOperator) -> "Solve":
+        """With the factors of Aᵀ (`how` is "transpose") or Ā ("conj")."""
+        solver, options, state = self.static.join(self.arrays)
+        state, options = getattr(solver, how)(state, options)
+        return Solve(operator, solver, options, state, self.throw)
 
 
 class InverseLinearOperator(FunctionLinearOperator):
@@ -75,20 +97,13 @@ class InverseLinearOperator(FunctionLinearOperator):
 
     def transpose(self) -> "InverseLinearOperator":
         solve: Any = self.fn
-        state, options = solve.solver.transpose(solve.state, solve.options)
-        operator = solve.operator.T
-        return InverseLinearOperator(
-            Solve(operator, solve.solver, options, state, solve.throw)
-        )
+        return InverseLinearOperator(solve.turned("transpose", solve.operator.T))
 
 
 @conj.register
 def _(operator: InverseLinearOperator):
     solve: Any = operator.fn
-    state, options = solve.solver.conj(solve.state, solve.options)
-    return InverseLinearOperator(
-        Solve(conj(solve.operator), solve.solver, options, state, solve.throw)
-    )
+    return InverseLinearOperator(solve.turned("conj", conj(solve.operator)))
 
 
 def invert(
