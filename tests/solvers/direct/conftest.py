@@ -91,16 +91,17 @@ def slogdet():
 
 def factorisations(jaxpr):
     """The factorisations in a jaxpr."""
-    return [name for name in primitives(jaxpr) if name in FACTORISATIONS]
+    names = [equation.primitive.name for equation in equations(jaxpr)]
+    return [name for name in names if name in FACTORISATIONS]
 
 
-def primitives(jaxpr):
-    """All primitives in a jaxpr, as often as they stand there."""
+def equations(jaxpr):
+    """All equations in a jaxpr, and in those inside it."""
     for equation in jaxpr.eqns:
-        yield equation.primitive.name
+        yield equation
         for value in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr):
             if _is_jaxpr(value):
-                yield from primitives(getattr(value, "jaxpr", value))
+                yield from equations(getattr(value, "jaxpr", value))
 
 
 def _is_jaxpr(value):
@@ -169,6 +170,9 @@ def obeys_laws(draw):
         vectors = {k: draw(dtype, len(turn(matrix))) for k, (_, turn) in views.items()}
         traced = then.trace(state, vectors, several)
         assert not factorisations(traced.jaxpr.jaxpr)
+        for equation in equations(traced.jaxpr.jaxpr):  # vectors are columns
+            if equation.primitive.name in ("triangular_solve", "ormqr"):
+                assert equation.invars[0].aval.ndim == 2
         one, many = traced.lower().compile()(state, vectors, several)
         for k, (x, result) in one.items():
             assert result == RESULTS.successful, f"{k}: {RESULTS[result]}"
