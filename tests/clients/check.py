@@ -126,9 +126,9 @@ def _():
 # diffrax: stiff equations
 
 
-def relaxation(root_finder=None, adjoint=None):
+def relaxation(root_finder=None, adjoint=None, rates=(10.0, 1000.0)):
     """y' = -λ (y - cos t), forward, and its derivative with respect to λ, backward."""
-    λ = np.array([10.0, 1000.0])
+    λ = np.array(rates)
 
     def vector_field(t, y, λ):
         return -λ * (y - jnp.cos(t))
@@ -171,8 +171,9 @@ check("diffrax Kvaerno5, GMRES", quick=True)(
 check("diffrax Kvaerno5, BiCGStab")(
     lambda: relaxation(chord(lx.BiCGStab(1e-10, 1e-10)))
 )
+# backwards in time errors grow as exp(λt), with any solver
 check("diffrax Kvaerno5, LU, backsolve")(
-    lambda: relaxation(chord(lx.LU()), diffrax.BacksolveAdjoint())
+    lambda: relaxation(chord(lx.LU()), diffrax.BacksolveAdjoint(), (1.0, 3.0))
 )
 
 

@@ -17,6 +17,12 @@ _STAGES = {
     "transposed": "A linear solve with the transpose, for a derivative, failed",
 }
 
+_FURTHER = {  # ways out beside that in the item's own text
+    "max_steps_reached": (
+        "Or loosen `rtol` and `atol`, or pass a preconditioner in `options`."
+    )
+}
+
 _WAY_OUT = "To have failures in `Solution.result` instead, pass `throw=False`."
 
 
@@ -36,6 +42,7 @@ def _message(name: str, operator: Any, solver: Any, stage: Stage, figures: str) 
     lines = (
         f"{_STAGES[stage]}: {name}.",
         RESULTS[getattr(RESULTS, name)],
+        _FURTHER.get(name, ""),
         f"Operator: {summary(operator)}",
         f"Solver: {solver!r}",
         figures,

@@ -11,9 +11,10 @@ class RESULTS(eqx.Enumeration):
     RESULTS.successful` is a boolean array."""
 
     successful = ""
+    # Diffrax extends this enumeration, and Equinox warns of an item whose text differs
+    # from the one extended: this sentence is Diffrax's.
     max_steps_reached = (
-        "The iterative solver used up its step limit before it converged. Raise "
-        "`max_steps`, loosen `rtol` and `atol`, or pass a preconditioner in `options`."
+        "The maximum number of solver steps was reached. Try increasing `max_steps`."
     )
     singular = (
         "The operator is singular to working precision, or the solution is not finite. "
