@@ -200,6 +200,45 @@ def test_eager_calls_compile_once(build, throw, gradient):
     assert counted.compilations == 0
 
 
+def scaled_sum(a, s):
+    structure = jax.ShapeDtypeStruct((4,), a.dtype)
+    return lxo.IdentityLinearOperator(structure) - s * lxo.MatrixLinearOperator(a)
+
+
+@pytest.mark.parametrize(
+    "build, solver, numbers",
+    [
+        (lambda a, s: s * lxo.MatrixLinearOperator(a), lxs.LU(), (2.5, 0.5, 3)),
+        (lambda a, s: lxo.MatrixLinearOperator(a, PSD) / s, lxs.Cholesky(), (-2, -0.5)),
+        (lambda a, s: s * lxo.MatrixLinearOperator(a, PSD), lxs.CG(**TIGHT), (2.5, 3)),
+        (scaled_sum, lxs.LU(), (0.1j, 2 - 0.2j, 0.3 + 0j)),
+    ],
+)
+def test_numbers_that_scale_are_not_compiled_for(build, solver, numbers):
+    """One program for all numbers of a sign, and no tag less."""
+    vector = jnp.arange(1.0, 5.0)
+
+    def solve(s, b):
+        return lxa.linear_solve(build(DEFINITE, s), b, solver)
+
+    def gradient(s):
+        return jax.grad(lambda b: jnp.sum(jnp.abs(solve(s, b).value)))(vector)
+
+    def again(s):  # with a state that holds the operator
+        operator = build(DEFINITE, s)
+        state = solver.init(operator, {})
+        return lxa.linear_solve(operator, vector, solver, state=state).value
+
+    for call in (lambda s: solve(s, vector).value, gradient, again):
+        call(numbers[0])
+        with Counted() as counted:
+            values = [call(s) for s in numbers]
+        assert counted.compilations == 0
+    for s, x in zip(numbers, values):
+        dense = build(DEFINITE, s).as_matrix()
+        np.testing.assert_allclose(x, np.linalg.solve(dense, vector), rtol=1e-6)
+
+
 def test_functions_that_differ_are_not_taken_for_each_other():
     """By a number (to the last bit), an axis, a branch."""
     structure = jax.ShapeDtypeStruct((4,), A.dtype)

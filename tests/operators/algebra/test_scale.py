@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import lx_operators as lx
 import numpy as np
 import pytest
+from lx_operators.internal import known, signed
 from lx_operators.testing import OperatorLaws
 
 
@@ -89,6 +90,27 @@ def test_unit_diagonal_survives_one_only():
     unit = lx.MatrixLinearOperator(jnp.eye(2), lx.unit_diagonal_tag)
     assert lx.has_unit_diagonal(1 * unit) and lx.has_unit_diagonal(unit / 1.0)
     assert not lx.has_unit_diagonal(2 * unit) and not lx.has_unit_diagonal(-unit)
+
+
+@pytest.mark.parametrize(
+    "scalar", [2.5, -2.5, 0, 1, True, -1, 2j, 1 + 0j, 0j, float("inf"), float("nan")]
+)
+def test_signed_numbers_say_and_do_what_numbers_do(definite, scalar):
+    """What a solve puts for a number, so as not to be compiled anew for each."""
+    unit = lx.TaggedLinearOperator(definite, lx.unit_diagonal_tag)
+    operators = [scalar * unit, -(unit @ (scalar * definite)).H]
+    operators += [unit / scalar + 1j * unit] if scalar else []
+    for operator, image in zip(operators, signed(operators)):
+        assert known(image) == known(operator) and known(image.H) == known(operator.H)
+        assert image.out_structure() == operator.out_structure()
+        for one, other in ((image, operator), (image.H, operator.H)):
+            np.testing.assert_array_equal(one.as_matrix(), other.as_matrix())
+
+
+def test_equal_signs_are_equal_structures(definite):
+    trees = [jax.tree.structure(signed(s * definite)) for s in (2.5, 7, -1.0)]
+    assert trees[0] == trees[1] != trees[2]
+    assert signed(definite) is definite
 
 
 @pytest.mark.parametrize("scalar", ["a", None, jnp.ones(1), np.ones((2, 2)), [2.0]])

@@ -14,11 +14,14 @@ from lx_operators import (
 )
 from lx_operators.internal import (
     PRODUCTS,
+    Reflection,
     Rewrite,
     freeze,
     inverse_tags,
     known,
+    remember,
     same,
+    signed,
 )
 from lx_solvers import AbstractLinearSolver, AutoLinearSolver
 
@@ -145,6 +148,8 @@ def invert(
         if inverse_is_two_sided(inner.operator):
             return inner.operator
     options = {} if options is None else options
+    # the sign of a scaling is known also where the inverse is an argument of `jit`
+    operator = remember(signed(operator), operator, Reflection.IDENTITY)
     solver = solver_for(operator, solver)
     state = solver.init(*stop_gradient((operator, options)))
     return InverseLinearOperator(Solve(operator, solver, options, state, throw))

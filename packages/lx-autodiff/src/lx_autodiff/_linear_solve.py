@@ -17,6 +17,7 @@ from lx_operators.internal import (
     describe,
     is_real,
     promoted,
+    signed,
     structure_of,
     summary,
 )
@@ -111,6 +112,8 @@ def linear_solve(
         adjoint_options,
     )
     arrays, static = split(problem)
+    if _scaled_by_numbers(static):  # no program of their own for `2.5 * A`
+        arrays, static = split(signed(problem))
     # Where values can be looked at, a failure is raised here, without a callback.
     late = throw and not is_traced(arrays)
     on_failure: OnFailure = "raise" if throw and not late else "report"
@@ -135,6 +138,19 @@ class _Problem(NamedTuple):
     state: Any
     adjoint_solver: AbstractLinearSolver | None
     adjoint_options: dict[str, Any] | None
+
+
+def _scaled_by_numbers(static: Static) -> bool:
+    """Whether a `_Problem` has Python numbers beside those of its solvers."""
+    if not static.numbers:
+        return False
+    start, parts = 0, static.treedef.children()
+    for name, part in zip(_Problem._fields, parts):
+        leaves = static.leaves[start : start + part.num_leaves]
+        start += part.num_leaves
+        if "solver" not in name and any(isinstance(x, NUMBERS) for x in leaves):
+            return True
+    return False
 
 
 class _Call(NamedTuple):

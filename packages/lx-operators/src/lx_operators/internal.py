@@ -8,7 +8,7 @@ from ._norms import max_norm, rms_norm, sum_squares, tree_dot, two_norm
 from ._printing import summary
 from ._promotion import conform, strict_promotion
 from ._properties import known
-from ._provenance import same
+from ._provenance import Reflection, remember, same
 from ._skewed import skewed
 from ._structures import (
     Frozen,
@@ -38,6 +38,7 @@ from ._varying import manual_axes, vary, varying_axes
 from .algebra._block_forms import block_shapes
 from .algebra._simplify import PRODUCTS, Rewrite
 from .algebra.promoted import promoted
+from .algebra.scale import scaled, signed
 from .leaves.block import Grid, map_grid, sides, square_diagonal
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "Frozen",
     "Grid",
     "PackedStructures",
+    "Reflection",
     "Structure",
     "bands",
     "bandwidths",
@@ -74,9 +76,12 @@ __all__ = [
     "promoted",
     "ravel",
     "ravel_vector",
+    "remember",
     "rms_norm",
     "same_shapes",
+    "scaled",
     "sides",
+    "signed",
     "size_of",
     "skewed",
     "square_diagonal",

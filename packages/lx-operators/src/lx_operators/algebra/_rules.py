@@ -10,9 +10,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
-
-from .._operator import NUMBERS
 from .._parts import once, operands
 from .._properties import declared, known
 from .._provenance import Reflection
@@ -33,7 +30,13 @@ from .._tags import (
 )
 from .add import AddLinearOperator
 from .compose import ComposedLinearOperator, factors
-from .scale import DivLinearOperator, MulLinearOperator, NegLinearOperator
+from .scale import (
+    DivLinearOperator,
+    MulLinearOperator,
+    NegLinearOperator,
+    is_complex,
+    number,
+)
 
 Rule = Callable[..., bool]  # (operator, *known tags of its operands) -> bool
 
@@ -145,7 +148,7 @@ def _half(op: Any) -> tuple[list[Any], Any]:
 
 
 def _value(op) -> complex | None:
-    return op.scalar if isinstance(op.scalar, NUMBERS) else None
+    return number(op.scalar)
 
 
 def always_kept(tag: Tag) -> Rule:
@@ -164,7 +167,7 @@ def kept_if(condition: Callable[[complex], bool], tag: Tag) -> Rule:
 
 def kept_if_real(tag: Tag) -> Rule:
     def rule(op, a: Tags) -> bool:
-        return tag in a and not jnp.iscomplexobj(op.scalar)
+        return tag in a and not is_complex(op.scalar)
 
     return rule
 

@@ -29,7 +29,13 @@ from .compose import ComposedLinearOperator
 from .kronecker import KroneckerLinearOperator
 from .kronecker_sum import KroneckerSumLinearOperator
 from .low_rank_update import LowRankUpdateLinearOperator
-from .scale import DivLinearOperator, MulLinearOperator, NegLinearOperator, scaled
+from .scale import (
+    DivLinearOperator,
+    MulLinearOperator,
+    NegLinearOperator,
+    is_complex,
+    scaled,
+)
 from .tagged import with_tags
 
 
@@ -291,7 +297,7 @@ def _scaled_toeplitz(a, s):
     if a.row is not None:
         return ToeplitzLinearOperator(column, s.array(a.row))
     scalar = getattr(s.plain, "scalar", 1)
-    row = s.array(a.column.conj()) if jnp.iscomplexobj(scalar) else None
+    row = s.array(a.column.conj()) if is_complex(scalar) else None
     return ToeplitzLinearOperator(column, row)
 
 

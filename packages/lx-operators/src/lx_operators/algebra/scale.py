@@ -1,5 +1,8 @@
 """The scalings s·A, A/s and -A."""
 
+import cmath
+import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -16,7 +19,7 @@ from .._functions import (
     tridiagonal,
 )
 from .._operator import NUMBERS, AbstractLinearOperator, scalar
-from .._parts import map_parts, once
+from .._parts import map_parts, once, with_parts
 from .._printing import PRODUCT, layout, within
 from .._promotion import product, strict_promotion
 from .._structures import Structure, common_dtype, describe, promote_types, spaces
@@ -147,8 +150,64 @@ class NegLinearOperator(AbstractLinearOperator):
 _Scaling = MulLinearOperator | DivLinearOperator | NegLinearOperator
 
 
+@jtu.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Signed:
+    """A Python number as a scalar whose value is an array, so that one program serves
+    all values; `like` is a number of which the tags say the same."""
+
+    value: Array
+    like: complex = dataclasses.field(metadata={"static": True})
+
+
+def signed(tree: PyTree) -> PyTree:
+    """The same operators (in a pytree), their Python scalars `Signed`; the pytree
+    itself, if it holds no Python number.
+
+    Numbers that are not finite stay as they are.
+    """
+    if not any(isinstance(leaf, NUMBERS) for leaf in jtu.tree_leaves(tree)):
+        return tree
+
+    def one(node: Any) -> Any:
+        if not isinstance(node, MulLinearOperator | DivLinearOperator):
+            return node
+        clone = with_parts(node, signed(node.operator))
+        object.__setattr__(clone, "scalar", _signed(node.scalar))
+        return clone
+
+    def is_scaling(node: Any) -> bool:
+        return isinstance(node, MulLinearOperator | DivLinearOperator)
+
+    return jtu.tree_map(one, tree, is_leaf=is_scaling)
+
+
+def _signed(scalar: Any) -> Any:
+    if not isinstance(scalar, NUMBERS) or not cmath.isfinite(scalar):
+        return scalar
+    value = scalar if isinstance(scalar, complex) else float(scalar)
+    like = value
+    if value not in (0, 1):
+        like = 2j if isinstance(value, complex) else math.copysign(2.0, value)
+    return Signed(jnp.asarray(value), like)
+
+
+def number(scalar: Any) -> complex | None:
+    """A Python number that stands for the scalar where tags are decided; None if its
+    sign is not known."""
+    if isinstance(scalar, Signed):
+        return scalar.like
+    return scalar if isinstance(scalar, NUMBERS) else None
+
+
+def is_complex(scalar: Any) -> bool:
+    return jnp.iscomplexobj(scalar.value if isinstance(scalar, Signed) else scalar)
+
+
 def _scalar(value: Any, sign: str, operator: AbstractLinearOperator) -> Any:
     """A scalar as it is; an integer array in the operator's dtype."""
+    if isinstance(value, Signed):
+        return value
     value = scalar(value, sign)
     if isinstance(value, jax.Array) and not jnp.issubdtype(value.dtype, jnp.inexact):
         value = value.astype(common_dtype(operator.out_structure()))
@@ -177,7 +236,7 @@ def _python_kind(scalar: Any) -> type | None:
     one (which a Python number becomes when it crosses `jit`); None of other arrays."""
     if isinstance(scalar, jax.Array) and not scalar.weak_type:
         return None
-    return complex if jnp.iscomplexobj(scalar) else float
+    return complex if is_complex(scalar) else float
 
 
 def _dtype(dtype: Any, scalar: Any) -> Any:
@@ -202,16 +261,15 @@ def scaled(
 ) -> PyTree[Inexact[Array, "..."]]:
     """The operator's scaling, applied to arrays."""
 
+    if isinstance(operator, NegLinearOperator):
+        return jtu.tree_map(jnp.negative, values)
+    s = operator.scalar
+    value = s.value if isinstance(s, Signed) else s
+
     def one(x: Array) -> Array:
-        match operator:
-            case NegLinearOperator():
-                return -x
-            case MulLinearOperator(scalar=s):
-                dtype = _dtype(x.dtype, s)
-                return x.astype(dtype) * jnp.asarray(s, dtype)
-            case DivLinearOperator(scalar=s):
-                dtype = _dtype(x.dtype, s)
-                return x.astype(dtype) / jnp.asarray(s, dtype)
+        dtype = _dtype(x.dtype, s)
+        x, scalar = x.astype(dtype), jnp.asarray(value, dtype)
+        return x * scalar if isinstance(operator, MulLinearOperator) else x / scalar
 
     return jtu.tree_map(one, values)
 
@@ -242,8 +300,11 @@ def _(operator: DivLinearOperator):
 
 
 def _conj(scalar: Any) -> Any:
-    if isinstance(scalar, NUMBERS):
-        return scalar.conjugate()
+    match scalar:
+        case Signed(value=value, like=like):
+            return Signed(jnp.conj(value), like.conjugate())
+        case bool() | int() | float() | complex():
+            return scalar.conjugate()
     return jnp.conj(scalar)
 
 

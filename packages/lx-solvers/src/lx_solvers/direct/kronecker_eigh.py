@@ -31,7 +31,7 @@ from lx_operators.internal import (
     bare,
     common_dtype,
     pack_structures,
-    promote_types,
+    scaled,
 )
 
 from .._checks import check_options, check_state
@@ -197,13 +197,8 @@ def _spectrum(
             return functools.reduce(jnp.add, _open(of_parts(parts)))
         case IdentityLinearOperator() as identity:
             return jnp.ones((), common_dtype(identity.in_structure()))
-        case MulLinearOperator(operator=inner, scalar=s):
-            return _times(again(inner), s)
-        case DivLinearOperator(operator=inner, scalar=s):
-            values = again(inner)
-            return values / _times(jnp.ones_like(values), s)
-        case NegLinearOperator(operator=inner):
-            return -again(inner)
+        case MulLinearOperator() | DivLinearOperator() | NegLinearOperator() as scaling:
+            return scaled(scaling, again(scaling.operator))
         case AddLinearOperator(operator1=a, operator2=b):
             a, b = again(a), again(b)
             dtype = common_dtype([a, b])
@@ -212,13 +207,6 @@ def _spectrum(
                     for x in (a, b))  # fmt: skip
             return a + b
     raise TypeError(type(operator))
-
-
-def _times(values: Array, scalar: Any) -> Array:
-    dtype = values.dtype
-    if jnp.iscomplexobj(scalar):
-        dtype = promote_types(dtype, jnp.complex64)
-    return values.astype(dtype) * jnp.asarray(scalar, dtype)
 
 
 def _open(vectors: list[Array]) -> list[Array]:
