@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import lineax as lx
-from lx_solvers._auto import TABLE
+from lx_solvers._auto import table
 
 SOLVERS: dict[str, dict[str, Any]] = tomllib.loads(
     (Path(__file__).parent / "data" / "solvers.toml").read_text()
 )
+
+PUBLIC = {name: getattr(lx, name) for name in lx.__all__}
 
 # What a solver may ask of an operator, and how the tables say it.
 NEEDS = {
@@ -39,7 +41,7 @@ def make(name: str) -> lx.AbstractLinearSolver:
     """The instance that a solver's row names."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        return eval(SOLVERS[name]["make"], vars(lx) | {"__builtins__": {}})
+        return eval(SOLVERS[name]["make"], PUBLIC | {"__builtins__": {}})
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -81,7 +83,7 @@ def decision_table() -> str:
 
 def dispatch_table(well_posed: bool | None) -> str:
     """What `AutoLinearSolver(well_posed)` takes: the first row that holds."""
-    rows = [[row.because, f"`{row.solver!r}`"] for row in TABLE[well_posed]]
+    rows = [[row.because, f"`{row.solver!r}`"] for row in table()[well_posed]]
     return _table(["the first that holds of the operator", "takes"], rows)
 
 

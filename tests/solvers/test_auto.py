@@ -6,7 +6,7 @@ import lx_operators as lxo
 import lx_solvers as lxs
 import numpy as np
 import pytest
-from lx_solvers._auto import TABLE
+from lx_solvers._auto import table
 
 SQUARE = jnp.array([[4.0, 1.0, 0.0], [1.0, 3.0, 1.0], [0.0, 1.0, 2.0]])
 
@@ -54,7 +54,7 @@ def test_choice(well_posed, operator, solver):
 def test_explanation_names_what_was_asked_before():
     text = lxs.AutoLinearSolver(well_posed=True).explain(matrix())
     rows = [line for line in text.splitlines() if "?" in line]
-    assert len(rows) == len(TABLE[True]) and rows[-1].startswith("->")
+    assert len(rows) == len(table()[True]) and rows[-1].startswith("->")
     assert all("not known" in row for row in rows[:-1])
 
 

@@ -1,7 +1,14 @@
-"""Linear operators between pytrees: what A is, without a solver."""
+"""Linear operators between pytrees: what A is, without a solver.
+
+The common operators, and all that operators are asked, are imported with the package;
+structured operators are when they are first named.
+"""
+
+from typing import TYPE_CHECKING
 
 from . import _fallbacks as _fallbacks
 from ._functions import conj, diagonal, linearise, materialise, tridiagonal
+from ._lazy import attach
 from ._operator import AbstractLinearOperator
 from ._properties import (
     has_unit_diagonal,
@@ -29,35 +36,58 @@ from ._tags import (
     unit_diagonal_tag,
     upper_triangular_tag,
 )
-from ._verify import verify
 from .algebra import _bands as _bands
 from .algebra import _block_forms as _block_forms
 from .algebra import _rules as _rules
-from .algebra import _simplify as _simplify
 from .algebra.add import AddLinearOperator
 from .algebra.compose import ComposedLinearOperator
-from .algebra.kronecker import KroneckerLinearOperator
-from .algebra.kronecker_sum import KroneckerSumLinearOperator
-from .algebra.low_rank_update import LowRankUpdateLinearOperator
 from .algebra.scale import DivLinearOperator, MulLinearOperator, NegLinearOperator
 from .algebra.tagged import TaggedLinearOperator
-from .algebra.tangent import TangentLinearOperator
-from .leaves.banded import BandedLinearOperator
-from .leaves.block import BlockLinearOperator
-from .leaves.block_diagonal import BlockDiagonalLinearOperator
-from .leaves.block_tridiagonal import BlockTridiagonalLinearOperator
-from .leaves.circulant import CirculantLinearOperator
 from .leaves.diagonal import DiagonalLinearOperator
 from .leaves.function import FunctionLinearOperator
 from .leaves.identity import IdentityLinearOperator
-from .leaves.jacobian import JacobianLinearOperator
-from .leaves.matrix import MatrixLinearOperator
-from .leaves.permutation import PermutationLinearOperator
 from .leaves.pytree import PyTreeLinearOperator
-from .leaves.stacked import StackedLinearOperator
-from .leaves.toeplitz import ToeplitzLinearOperator
 from .leaves.tridiagonal import TridiagonalLinearOperator
-from .leaves.zero import ZeroLinearOperator
+
+if TYPE_CHECKING:
+    from ._verify import verify
+    from .algebra.kronecker import KroneckerLinearOperator
+    from .algebra.kronecker_sum import KroneckerSumLinearOperator
+    from .algebra.low_rank_update import LowRankUpdateLinearOperator
+    from .algebra.tangent import TangentLinearOperator
+    from .leaves.banded import BandedLinearOperator
+    from .leaves.block import BlockLinearOperator
+    from .leaves.block_diagonal import BlockDiagonalLinearOperator
+    from .leaves.block_tridiagonal import BlockTridiagonalLinearOperator
+    from .leaves.circulant import CirculantLinearOperator
+    from .leaves.jacobian import JacobianLinearOperator
+    from .leaves.matrix import MatrixLinearOperator
+    from .leaves.permutation import PermutationLinearOperator
+    from .leaves.stacked import StackedLinearOperator
+    from .leaves.toeplitz import ToeplitzLinearOperator
+    from .leaves.zero import ZeroLinearOperator
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "._verify": ["verify"],
+        ".algebra.kronecker": ["KroneckerLinearOperator"],
+        ".algebra.kronecker_sum": ["KroneckerSumLinearOperator"],
+        ".algebra.low_rank_update": ["LowRankUpdateLinearOperator"],
+        ".algebra.tangent": ["TangentLinearOperator"],
+        ".leaves.banded": ["BandedLinearOperator"],
+        ".leaves.block": ["BlockLinearOperator"],
+        ".leaves.block_diagonal": ["BlockDiagonalLinearOperator"],
+        ".leaves.block_tridiagonal": ["BlockTridiagonalLinearOperator"],
+        ".leaves.circulant": ["CirculantLinearOperator"],
+        ".leaves.jacobian": ["JacobianLinearOperator"],
+        ".leaves.matrix": ["MatrixLinearOperator"],
+        ".leaves.permutation": ["PermutationLinearOperator"],
+        ".leaves.stacked": ["StackedLinearOperator"],
+        ".leaves.toeplitz": ["ToeplitzLinearOperator"],
+        ".leaves.zero": ["ZeroLinearOperator"],
+    },
+)
 
 __version__ = "0.1.0"
 

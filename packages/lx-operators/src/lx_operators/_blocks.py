@@ -1,7 +1,7 @@
 """What is known of operators made of blocks."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ._operator import AbstractLinearOperator
@@ -47,6 +47,28 @@ def block_tridiagonal(operator: Any) -> Any:
     """The same map as a `BlockTridiagonalLinearOperator`; None if it is not known to be
     one."""
     return None
+
+
+@functools.singledispatch
+def block_shapes(operator: Any) -> list[tuple[int, int]]:
+    """Rows and columns of each block of what `block_diagonal` returns; of a stack, of
+    one."""
+    raise NotImplementedError
+
+
+@functools.singledispatch
+def blocks_mapped(operator: Any, fn: Callable[[Any], Any]) -> Any:
+    """The same of `fn(block)`, of what `block_diagonal` returns."""
+    raise NotImplementedError
+
+
+Grid = tuple[tuple[AbstractLinearOperator | None, ...], ...]
+
+
+def map_grid(fn: Callable[[Any], Any], grid: Grid) -> Grid:
+    return tuple(
+        tuple(None if block is None else fn(block) for block in row) for row in grid
+    )
 
 
 def square(operator: AbstractLinearOperator) -> bool:

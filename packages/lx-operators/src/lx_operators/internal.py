@@ -1,9 +1,19 @@
 """What the floors above, and third-party solvers, build on beyond the public names:
 pytrees as flat vectors, norms, dtypes, promotion."""
 
+from typing import TYPE_CHECKING
+
 from ._bare import bare
-from ._blocks import block_diagonal, block_grid, block_tridiagonal
+from ._blocks import (
+    Grid,
+    block_diagonal,
+    block_grid,
+    block_shapes,
+    block_tridiagonal,
+    map_grid,
+)
 from ._functions import bands, bandwidths
+from ._lazy import attach
 from ._norms import max_norm, rms_norm, sum_squares, tree_dot, two_norm
 from ._printing import summary
 from ._promotion import conform, strict_promotion
@@ -35,11 +45,20 @@ from ._structures import (
 from ._tags import inverse_tags
 from ._tensor import columns
 from ._varying import manual_axes, vary, varying_axes
-from .algebra._block_forms import block_shapes
-from .algebra._simplify import PRODUCTS, Rewrite
 from .algebra.promoted import promoted
 from .algebra.scale import scaled, signed
-from .leaves.block import Grid, map_grid, sides, square_diagonal
+
+if TYPE_CHECKING:
+    from .algebra._simplify import PRODUCTS, Rewrite
+    from .leaves.block import sides, square_diagonal
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        ".algebra._simplify": ["PRODUCTS", "Rewrite"],
+        ".leaves.block": ["sides", "square_diagonal"],
+    },
+)
 
 __all__ = [
     "PRODUCTS",
@@ -50,6 +69,7 @@ __all__ = [
     "PackedStructures",
     "Reflection",
     "Structure",
+    "attach",
     "bands",
     "bandwidths",
     "block_diagonal",

@@ -1,36 +1,24 @@
 """Block diagonal and tridiagonal operators seen through what wraps them.
 
-All that a tag says of a block diagonal whole, it says of its square blocks.
+All that a tag says of a block diagonal whole, it says of its square blocks. What is
+inside is of a type that is imported with it: nothing here imports one.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from .._blocks import block_diagonal, block_grid, block_tridiagonal
+from .._blocks import (
+    block_diagonal,
+    block_grid,
+    block_shapes,
+    block_tridiagonal,
+    blocks_mapped,
+    map_grid,
+)
 from .._properties import known
-from ..leaves.block import BlockLinearOperator, map_grid
-from ..leaves.block_diagonal import flatten, map_blocks
-from ..leaves.block_tridiagonal import BlockTridiagonalLinearOperator
-from ..leaves.stacked import StackedLinearOperator, map_slices
 from .promoted import PromotedLinearOperator, promoted
 from .scale import DivLinearOperator, MulLinearOperator, NegLinearOperator, scaled
 from .tagged import TaggedLinearOperator, with_tags
-
-
-def blocks_mapped(fn: Callable[[Any], Any], operator: Any) -> Any:
-    """The same of `fn(block)`."""
-    if isinstance(operator, StackedLinearOperator):
-        return map_slices(fn, operator)
-    return map_blocks(fn, operator)
-
-
-def block_shapes(operator: Any) -> list[tuple[int, int]]:
-    """Rows and columns of each block; of a stack, of one."""
-    if isinstance(operator, StackedLinearOperator):
-        sizes = operator.out_size(), operator.in_size()
-        m, n = (size // max(operator.size, 1) for size in sizes)
-        return [(m, n)]
-    return [(block.out_size(), block.in_size()) for block in flatten(operator)[0]]
 
 
 @block_diagonal.register
@@ -38,7 +26,7 @@ def _(operator: TaggedLinearOperator):
     inner = block_diagonal(operator.operator)
     if inner is None or not all(m == n for m, n in block_shapes(inner)):
         return inner
-    return blocks_mapped(lambda block: with_tags(block, operator.tags), inner)
+    return blocks_mapped(inner, lambda block: with_tags(block, operator.tags))
 
 
 @block_diagonal.register
@@ -46,12 +34,7 @@ def _(operator: PromotedLinearOperator):
     inner = block_diagonal(operator.operator)
     if inner is None:
         return None
-    return blocks_mapped(lambda block: promoted(block, operator.dtype), inner)
-
-
-@block_tridiagonal.register
-def _(operator: BlockTridiagonalLinearOperator):
-    return operator
+    return blocks_mapped(inner, lambda block: promoted(block, operator.dtype))
 
 
 @block_tridiagonal.register
@@ -74,7 +57,7 @@ def _of_blocks(operator: Any, fn: Callable[[Any], Any]) -> Any:
     if inner is None:
         return None
     blocks = fn((inner.diagonal, inner.lower_diagonal, inner.upper_diagonal))
-    return BlockTridiagonalLinearOperator(*blocks, tags=known(operator))
+    return type(inner)(*blocks, tags=known(operator))
 
 
 @block_grid.register
@@ -88,4 +71,4 @@ def _(operator: PromotedLinearOperator):
     if inner is None:
         return None
     grid = map_grid(lambda block: promoted(block, operator.dtype), inner.blocks)
-    return BlockLinearOperator(grid, known(operator))
+    return type(inner)(grid, known(operator))

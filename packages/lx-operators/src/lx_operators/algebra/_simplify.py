@@ -343,37 +343,19 @@ def _by_rows(plain: Any, rules: list[Rewrite], a: Any, b: Any) -> Any:
     return plain
 
 
-def _by_scalings(plain: Any) -> Any:
+def simplified_sum(a: Any, b: Any) -> AbstractLinearOperator:
+    return _by_rows(AddLinearOperator(a, b), SUMS, a, b)
+
+
+def simplified_product(a: Any, b: Any) -> AbstractLinearOperator:
+    return _by_rows(ComposedLinearOperator(a, b), PRODUCTS, a, b)
+
+
+def simplified_scaling(plain: Any) -> AbstractLinearOperator:
+    """Of a multiple, a quotient or a negative."""
     for rule in SCALINGS:
         if isinstance(plain.operator, rule.of):
             result = _simplified(plain, rule.result(plain.operator, _Scale(plain)))
             if result is not None:
                 return result
     return plain
-
-
-@add.register
-def _(operator1: AbstractLinearOperator, operator2: AbstractLinearOperator):
-    plain = AddLinearOperator(operator1, operator2)
-    return _by_rows(plain, SUMS, operator1, operator2)
-
-
-@compose.register
-def _(operator1: AbstractLinearOperator, operator2: AbstractLinearOperator):
-    plain = ComposedLinearOperator(operator1, operator2)
-    return _by_rows(plain, PRODUCTS, operator1, operator2)
-
-
-@scale.register
-def _(operator: AbstractLinearOperator, scalar: Any):
-    return _by_scalings(MulLinearOperator(operator, scalar))
-
-
-@divide.register
-def _(operator: AbstractLinearOperator, scalar: Any):
-    return _by_scalings(DivLinearOperator(operator, scalar))
-
-
-@negate.register
-def _(operator: AbstractLinearOperator):
-    return _by_scalings(NegLinearOperator(operator))

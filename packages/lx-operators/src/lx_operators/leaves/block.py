@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from .._blocks import block_diagonal, block_grid
+from .._blocks import Grid, block_diagonal, block_grid, map_grid
 from .._checks import check_claims
 from .._functions import conj, diagonal, divide, linearise, materialise, negate, scale
 from .._operator import AbstractLinearOperator
@@ -42,8 +42,6 @@ from .._tags import (
 from ..algebra.promoted import promoted
 from ..algebra.scale import DivLinearOperator, MulLinearOperator, NegLinearOperator
 from .block_diagonal import BlockDiagonalLinearOperator
-
-Grid = tuple[tuple[AbstractLinearOperator | None, ...], ...]
 
 
 class BlockLinearOperator(AbstractLinearOperator):
@@ -140,12 +138,6 @@ def present(grid: Grid) -> Iterator[tuple[tuple[int, int], AbstractLinearOperato
         for j, block in enumerate(row):
             if block is not None:
                 yield (i, j), block
-
-
-def map_grid(fn: Callable[[Any], Any], grid: Grid) -> Grid:
-    return tuple(
-        tuple(None if block is None else fn(block) for block in row) for row in grid
-    )
 
 
 def _sum(parts: list[Any]) -> Any:

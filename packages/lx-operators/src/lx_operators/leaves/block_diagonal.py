@@ -7,7 +7,14 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import PyTree
 
-from .._blocks import block_diagonal, same_spaces, square, tags_of_blocks
+from .._blocks import (
+    block_diagonal,
+    block_shapes,
+    blocks_mapped,
+    same_spaces,
+    square,
+    tags_of_blocks,
+)
 from .._functions import (
     add,
     bands,
@@ -219,6 +226,16 @@ def _(operator1: BlockDiagonalLinearOperator, operator2: AbstractLinearOperator)
 @block_diagonal.register
 def _(operator: BlockDiagonalLinearOperator):
     return operator
+
+
+@block_shapes.register
+def _(operator: BlockDiagonalLinearOperator):
+    return [(block.out_size(), block.in_size()) for block in flatten(operator)[0]]
+
+
+@blocks_mapped.register
+def _(operator: BlockDiagonalLinearOperator, fn: Callable[[Any], Any]):
+    return map_blocks(fn, operator)
 
 
 @layout.register

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Inexact
 
+from .._blocks import block_tridiagonal
 from .._checks import check_claims
 from .._functions import bands, bandwidths, conj, diagonal, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
@@ -171,3 +172,8 @@ def _(operator: BlockTridiagonalLinearOperator):
         return operator
     main, lower, upper = (block.conj() for block in _blocks(operator))
     return BlockTridiagonalLinearOperator(main, lower, upper, operator.tags)
+
+
+@block_tridiagonal.register
+def _(operator: BlockTridiagonalLinearOperator):
+    return operator

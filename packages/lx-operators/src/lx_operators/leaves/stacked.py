@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array
 
-from .._blocks import PLACES, block_diagonal
+from .._blocks import PLACES, block_diagonal, block_shapes, blocks_mapped
 from .._functions import (
     add,
     bands,
@@ -253,6 +253,18 @@ def _slicewise(fn: Callable, whole: Any) -> AbstractLinearOperator:
 @block_diagonal.register
 def _(operator: StackedLinearOperator):
     return operator
+
+
+@block_shapes.register
+def _(operator: StackedLinearOperator):
+    sizes = operator.out_size(), operator.in_size()
+    m, n = (size // max(operator.size, 1) for size in sizes)
+    return [(m, n)]
+
+
+@blocks_mapped.register
+def _(operator: StackedLinearOperator, fn: Callable[[Any], Any]):
+    return map_slices(fn, operator)
 
 
 @layout.register
