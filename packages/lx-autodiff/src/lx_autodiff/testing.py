@@ -291,6 +291,10 @@ def _vjp_jvp(fn: Callable, x: Any, dx: Any, y: Any) -> Any:
     return _vjp(lambda *x: _jvp(fn, x, dx), x, y)
 
 
+def _jvp_vjp(fn: Callable, x: Any, dx: Any, y: Any) -> Any:
+    return jax.jvp(lambda *x: _vjp(fn, x, y), x, dx)[1]
+
+
 def _stacked(tree: PyTree[Array]) -> PyTree[Array]:
     return jtu.tree_map(lambda leaf: jnp.stack([leaf, 2 * leaf]), tree)
 
@@ -302,6 +306,7 @@ LAWS: dict[str, Callable] = {
     "vjp": lambda fn, x, dx, y: _vjp(fn, x, y),
     "jvp of jvp": _jvp_jvp,
     "vjp of jvp": _vjp_jvp,
+    "jvp of vjp": _jvp_vjp,
 }
 LAWS |= {
     f"vmap of {name}": lambda fn, x, dx, y, law=law: jax.vmap(
@@ -342,7 +347,7 @@ def check_derivatives(
         return ravel(linear_solve(operator, vector, solver, **options).value)
 
     arguments = _arguments(problem, dtype, seed)
-    ours = jax.jit(lambda: _all_laws(laws, solve, arguments))()
+    ours = _compiled(lambda: _all_laws(laws, solve, arguments))()
     theirs = _truth(problem, dtype, seed, laws)
     wrong = {name: _distance(ours[name], theirs[name]) for name in laws}
     wrong = {name: far for name, far in wrong.items() if not far <= rtol}
@@ -364,6 +369,16 @@ def _arguments(problem: ProblemClass, dtype: Any, seed: int) -> tuple[Any, Any, 
     return x, dx, _random(rng, dtype, n)
 
 
+# These programs run once: little is spent on making them fast.
+_compiled = functools.partial(
+    jax.jit,
+    compiler_options={
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+    },
+)
+
+
 def _all_laws(laws: tuple[str, ...], fn: Callable, arguments: tuple) -> dict[str, Any]:
     return {name: LAWS[name](fn, *arguments) for name in laws}
 
@@ -376,7 +391,7 @@ def _truth(
         return problem.pseudoinverse(parameters) @ vector
 
     arguments = _arguments(problem, dtype, seed)
-    return jax.jit(lambda: _all_laws(laws, truth, arguments))()
+    return _compiled(lambda: _all_laws(laws, truth, arguments))()
 
 
 def _distance(ours: PyTree[Array], truth: PyTree[Array]) -> float:
