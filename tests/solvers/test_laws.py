@@ -1,9 +1,11 @@
 """Every solver obeys the laws of solvers on every class of problems that it claims."""
 
+import jax.numpy as jnp
+import lx_operators as lxo
 import lx_solvers as lx
 import numpy as np
 import pytest
-from lx_solvers.testing import SolverLaws
+from lx_solvers.testing import PROBLEMS, SolverLaws
 
 FULL_RANK = ("square", "tall", "wide")
 ANY_RANK = ("square", "deficient", "tall", "deficient tall", "deficient wide")
@@ -109,13 +111,6 @@ class TestTridiagonal(DirectLaws):
         return lx.Tridiagonal()
 
 
-class TestBanded(DirectLaws):
-    problems = ("tridiagonal",)
-
-    def make(self, dtype):
-        return lx.Banded()
-
-
 class TestCG(IterativeLaws):
     problems = ("definite", "negative definite", "semidefinite, consistent")
 
@@ -215,6 +210,184 @@ class TestAutoOfFullRank(DirectLaws):
 
     def make(self, dtype):
         return lx.AutoLinearSolver(well_posed=None)
+
+
+# Operators that store a structure: the first class of problems in all dtypes, others in
+# the narrowest and the widest
+
+
+class TestStoredDiagonals(DirectLaws):
+    problems = (
+        PROBLEMS["diagonal"]._replace(
+            operator=lambda A, _: lxo.DiagonalLinearOperator(jnp.diagonal(A)),
+            pytrees=False,
+        ),
+    )
+
+    def make(self, dtype):
+        return lx.Diagonal()
+
+
+class TestStoredTridiagonals(DirectLaws):
+    problems = (
+        PROBLEMS["tridiagonal"]._replace(
+            operator=lambda A, _: lxo.TridiagonalLinearOperator(
+                *(jnp.diagonal(A, k) for k in (0, -1, 1))
+            ),
+            pytrees=False,
+            empty=False,
+        ),
+    )
+
+    def make(self, dtype):
+        return lx.Tridiagonal()
+
+
+class TestBanded(Laws):
+    problems = ("banded",)
+
+    def make(self, dtype):
+        return lx.Banded()
+
+
+class TestBandedByTag(DirectLaws):
+    problems = ("tridiagonal",)
+
+    def make(self, dtype):
+        return lx.Banded()
+
+
+class TestBlockDiagonal(Laws):
+    problems = ("block diagonal",)
+
+    def make(self, dtype):
+        return lx.BlockDiagonal(lx.AutoLinearSolver(well_posed=True))
+
+
+class TestBlockDiagonalStacked(DirectLaws):
+    problems = ("stacked",)
+
+    def make(self, dtype):
+        return lx.BlockDiagonal(lx.LU())
+
+
+class TestBlockDiagonalOfAnyRank(DirectLaws):
+    problems = ("deficient block diagonal",)
+
+    def make(self, dtype):
+        return lx.BlockDiagonal(lx.PivotedQR())
+
+
+class TestBlockElimination(Laws):
+    problems = ("blocks",)
+
+    def make(self, dtype):
+        return lx.BlockElimination(lx.AutoLinearSolver(well_posed=True))
+
+
+class TestBlockEliminationOfKnown(DirectLaws):
+    problems = ("definite blocks", "block lower triangular")
+
+    def make(self, dtype):
+        return lx.BlockElimination(lx.AutoLinearSolver(well_posed=True))
+
+
+class TestBlockTridiagonal(Laws):
+    problems = ("block tridiagonal",)
+
+    def make(self, dtype):
+        return lx.BlockTridiagonal()
+
+
+class TestCyclicReduction(DirectLaws):
+    problems = ("definite block tridiagonal",)
+
+    def make(self, dtype):
+        return lx.BlockTridiagonal(parallel=True)
+
+
+class TestKronecker(Laws):
+    problems = ("Kronecker",)
+
+    def make(self, dtype):
+        return lx.Kronecker(lx.LU())
+
+
+class TestKroneckerOfFullRank(DirectLaws):
+    problems = ("tall Kronecker", "wide Kronecker")
+
+    def make(self, dtype):
+        return lx.Kronecker(lx.QR())
+
+
+class TestKroneckerOfAnyRank(DirectLaws):
+    problems = ("deficient Kronecker",)
+
+    def make(self, dtype):
+        return lx.Kronecker(lx.PivotedQR())
+
+
+class TestKroneckerEigh(Laws):
+    problems = (
+        "definite Kronecker",
+        "Hermitian Kronecker sum",
+        "deficient Hermitian Kronecker sum",
+    )
+
+    def make(self, dtype):
+        return lx.KroneckerEigh()
+
+
+class TestSylvester(Laws):
+    problems = ("Kronecker sum",)
+
+    def make(self, dtype):
+        return lx.Sylvester()
+
+
+class TestCirculant(Laws):
+    problems = ("circulant", "deficient circulant")
+
+    def make(self, dtype):
+        return lx.Circulant()
+
+
+class TestCirculantWellPosed(DirectLaws):
+    problems = ("circulant",)
+
+    def make(self, dtype):
+        return lx.Circulant(well_posed=True)
+
+
+class TestToeplitz(Laws):
+    problems = ("Toeplitz",)
+
+    def make(self, dtype):
+        return lx.Toeplitz()
+
+
+class TestToeplitzDefinite(DirectLaws):
+    problems = ("definite Toeplitz",)
+
+    def make(self, dtype):
+        return lx.Toeplitz()
+
+
+class TestWoodbury(Laws):
+    problems = ("low-rank update",)
+
+    def make(self, dtype):
+        return lx.Woodbury(lx.Diagonal(well_posed=True))
+
+
+class TestPermutation(Laws):
+    """Its elements are ones: there is no other scale."""
+
+    problems = ("permutation",)
+    any_scale = False
+
+    def make(self, dtype):
+        return lx.Permutation()
 
 
 # with `--dist loadgroup`, one worker runs a class: it compiles each program once

@@ -214,6 +214,24 @@ def test_needs_a_factory():
 
 
 @pytest.mark.parametrize("problem", PROBLEMS.values(), ids=lambda p: p.name)
+def test_an_operator_is_its_matrix(problem):
+    """Read off a dense matrix and formed again, it is the same, also at the edges."""
+    random = np.random.default_rng(0)
+
+    def draw(*shape):
+        return random.standard_normal(shape) + 1j * random.standard_normal(shape)
+
+    matrices = {"member": problem.matrix(draw, *problem.shape)}
+    matrices |= problem.harsh(draw, *problem.shape)
+    matrices |= problem.singular(draw, *problem.shape)
+    formed = jax.jit(lambda A: problem.operator(A, problem.tags).as_matrix())
+    for name, A in matrices.items():
+        got = formed(A.astype("complex128"))
+        scale = np.abs(A).max()
+        np.testing.assert_allclose(got, A, rtol=0, atol=1e-15 * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("problem", PROBLEMS.values(), ids=lambda p: p.name)
 def test_problems_are_what_they_are_called(problem):
     """By NumPy: shape, rank, condition, structure."""
     random = np.random.default_rng(0)

@@ -13,6 +13,7 @@ from ._blocks import (
     map_grid,
 )
 from ._functions import bands, bandwidths
+from ._laws import available_dtypes, run_laws
 from ._lazy import attach
 from ._norms import max_norm, rms_norm, sum_squares, tree_dot, two_norm
 from ._printing import summary
@@ -70,6 +71,7 @@ __all__ = [
     "Reflection",
     "Structure",
     "attach",
+    "available_dtypes",
     "bands",
     "bandwidths",
     "block_diagonal",
@@ -98,6 +100,7 @@ __all__ = [
     "ravel_vector",
     "remember",
     "rms_norm",
+    "run_laws",
     "same_shapes",
     "scaled",
     "sides",

@@ -24,6 +24,7 @@ from jaxtyping import Array, PyTree
 
 from . import _properties as properties
 from ._functions import conj, diagonal, linearise, materialise, tridiagonal
+from ._laws import available_dtypes, run_laws
 from ._operator import AbstractLinearOperator
 from ._printing import summary
 from ._properties import known
@@ -115,15 +116,7 @@ class OperatorLaws:
         Raises:
             AssertionError: naming every law that fails.
         """
-        failures = []
-        for dtype in self._dtypes():
-            for name in sorted(name for name in dir(self) if name.startswith("test_")):
-                try:
-                    getattr(self, name)(dtype)
-                except Exception as error:
-                    failures.append(f"{name.removeprefix('test_')}, {dtype}: {error}")
-        if failures:
-            raise AssertionError("\n".join(failures))
+        run_laws(self, self._dtypes())
 
     def pytest_generate_tests(self, metafunc: Any) -> None:
         """Tells pytest of the dtypes."""
@@ -131,8 +124,7 @@ class OperatorLaws:
             metafunc.parametrize("dtype", self._dtypes())
 
     def _dtypes(self) -> list[str]:
-        x64 = jnp.result_type(float) == jnp.float64
-        return [dtype for dtype in self.dtypes if x64 or dtype in _SINGLE]
+        return available_dtypes(self.dtypes)
 
     def _subject(self, dtype: str) -> "_Subject":
         """The operator under test: made once for each class and dtype."""
@@ -438,7 +430,6 @@ class OperatorLaws:
 
 
 _MADE: dict[tuple[type, str], "_Subject"] = {}
-_SINGLE = ("float16", "bfloat16", "float32", "complex64")
 
 
 class _Subject:

@@ -21,6 +21,7 @@ from lx_operators.internal import (
     cast,
     common_dtype,
     complex_to_real_dtype,
+    is_real,
     promote_types,
     ravel,
     ravel_vector,
@@ -61,13 +62,16 @@ _State = TypeVar("_State", bound=DenseState)
 
 def transpose(state: _State) -> _State:
     """The state for Aᵀ: the conjugate of the adjoint."""
-    view = View(not state.view.adjoint, not state.view.conjugate)
+    state = conj(state)
+    view = state.view._replace(adjoint=not state.view.adjoint)
     packed = transpose_packed_structures(state.packed)
     return _replace(state, packed=packed, view=view)
 
 
 def conj(state: _State) -> _State:
-    """The state for Ā."""
+    """The state for Ā: of a real operator the same, for which all is compiled."""
+    if is_real(state.packed.in_structure.thaw(), state.packed.out_structure.thaw()):
+        return state
     view = state.view._replace(conjugate=not state.view.conjugate)
     return _replace(state, view=view)
 

@@ -18,7 +18,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Inexact
+from jaxtyping import Array, Inexact, Real
 from lx_operators import KroneckerSumLinearOperator
 from lx_operators.internal import (
     PackedStructures,
@@ -38,7 +38,8 @@ from . import _dense as dense
 
 class _SylvesterState(eqx.Module):
     Q: tuple[Inexact[Array, "n n"], ...]
-    T: tuple[Inexact[Array, "n n"], ...]
+    T: tuple[Inexact[Array, "n n"], ...]  # of the operator divided by `scale`
+    scale: Real[Array, ""]
     verdict: RESULTS
     packed: PackedStructures
     real: bool = eqx.field(static=True)
@@ -77,13 +78,16 @@ class Sylvester(AbstractLinearSolver[_SylvesterState]):
         wide = promote_types(dtype, jnp.complex64)
         matrices = [dense.dense_matrix(part).astype(wide) for part in total.operators]
         # LAPACK does not survive what is not finite
-        finite = [jnp.isfinite(dense.largest(A)) for A in matrices]
-        pairs = [_schur(jnp.where(ok, A, 0)) for A, ok in zip(matrices, finite)]
+        sizes = jnp.stack([dense.largest(A) for A in matrices])
+        finite, scale = jnp.isfinite(sizes), dense.power_of_two(jnp.max(sizes))
+        pairs = [
+            _schur(jnp.where(ok, A / scale.astype(wide), 0))
+            for A, ok in zip(matrices, finite)
+        ]
         T, Q = (tuple(each) for each in zip(*pairs))
-        finite = jnp.all(jnp.stack(finite))
-        verdict = dense.judge(finite, _singular(T))
+        verdict = dense.judge(jnp.all(finite), _singular(T))
         real = not jnp.issubdtype(dtype, jnp.complexfloating)
-        return _SylvesterState(Q, T, verdict, packed, real)
+        return _SylvesterState(Q, T, scale, verdict, packed, real)
 
     def compute(self, state, vector, options):
         check_state(state, _SylvesterState, "Sylvester")
@@ -97,6 +101,7 @@ class Sylvester(AbstractLinearSolver[_SylvesterState]):
             x = _substitute(state.T, jnp.zeros((), dtype), x, adjoint)
             for axis, Q in enumerate(state.Q):
                 x = dense.along(Q, x, axis)
+            x = x / state.scale.astype(dtype)
             return (x.real if state.real else x).ravel()
 
         return *dense.solve(state, vector, narrow, solve_with), {}
@@ -125,6 +130,8 @@ def _substitute(
     Ts: tuple[Array, ...], shift: Array, c: Inexact[Array, "..."], adjoint: bool
 ) -> Inexact[Array, "..."]:
     """(T₁ ⊕ … ⊕ Tₖ + shift)⁻¹ c, or that of the adjoint."""
+    if not c.size:
+        return c
     *rest, S = Ts
     if not rest:
         shifted = S + shift * jnp.eye(len(S), dtype=S.dtype)
@@ -165,7 +172,9 @@ def _singular(Ts: tuple[Array, ...]) -> Array:
 
 @slogdet_of.register
 def _(state: _SylvesterState):
-    sign, log = dense.slogdet(_eigenvalues(state.T).ravel(), state.view)
+    values = _eigenvalues(state.T).ravel()
+    scale = jnp.broadcast_to(state.scale, values.shape)
+    sign, log = dense.slogdet(values, state.view, scale)
     return (jnp.sign(sign.real) if state.real else sign), log
 
 
@@ -195,7 +204,7 @@ def _(state: _SylvesterState, solver, tangent):
             return total + inverse, None
 
         total, _ = scan(add, jnp.zeros_like(T), shifts, inputs=T)
-        G = Q @ total @ Q.T.conj()
+        G = Q @ (total / state.scale.astype(T.dtype)) @ Q.T.conj()
         G = G.real if state.real else G
         one = part(lambda op, i=i: bare(op).operators[i], tangent)
         trace += jnp.sum(G.T * one.as_matrix().astype(G.dtype))

@@ -36,9 +36,12 @@ from . import _dense as dense
 
 
 class _ToeplitzState(eqx.Module):
+    """t, f and g are those of T divided by `scale`."""
+
     t: Inexact[Array, " 2n-1"]  # t₁₋ₙ … tₙ₋₁
     f: Inexact[Array, " n"]
     g: Inexact[Array, " n"]
+    scale: Real[Array, ""]
     sign: Inexact[Array, ""]  # of the determinant
     log: Real[Array, ""]
     verdict: RESULTS
@@ -80,10 +83,10 @@ class Toeplitz(AbstractLinearSolver[_ToeplitzState]):
         t = _diagonals(jax.lax.stop_gradient(toeplitz)).astype(dtype)
         largest = dense.largest(t)
         scale = dense.power_of_two(largest)
-        f, g, sign, log = _levinson(t / scale.astype(dtype))
-        f, g = (x / scale.astype(dtype) for x in (f, g))
+        t = t / scale.astype(dtype)
+        f, g, sign, log = _levinson(t)
         log = log + len(f) * jnp.log(scale)
-        state = _ToeplitzState(t, f, g, sign, log, RESULTS.successful, packed)
+        state = _ToeplitzState(t, f, g, scale, sign, log, RESULTS.successful, packed)
         return eqx.tree_at(lambda s: s.verdict, state, _verdict(state, largest))
 
     def compute(self, state, vector, options):
@@ -95,6 +98,7 @@ class Toeplitz(AbstractLinearSolver[_ToeplitzState]):
             x = _inverse(state, b)
             x = x + _inverse(state, b - _product(state.t, x))
             flaws.append(_is_flawed(state, x, b))
+            x = x / state.scale.astype(x.dtype)
             return x[::-1].conj() if adjoint else x
 
         x, result = dense.solve(state, vector, state.t.dtype, solve_with)
@@ -228,7 +232,8 @@ def _(state: _ToeplitzState, solver, tangent):
         below, above = _convolved(left * a, b[::-1]), _convolved(a, (left * b)[::-1])
         return jnp.concatenate((above[: n - 1], below[n - 1 :]))
 
-    S = (sums(f, g[::-1]) - sums(_shifted(g), _shifted(f[::-1]))) / f[0]
+    S = sums(f, g[::-1]) - sums(_shifted(g), _shifted(f[::-1]))
+    S = S / (f[0] * state.scale.astype(f.dtype))
 
     def diagonals(operator: AbstractLinearOperator) -> Array:
         return _diagonals(bare(operator)).astype(f.dtype)
