@@ -12,10 +12,12 @@ doi:10.1137/1.9780898718027), so that two figures matter:
   √eps.
 """
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Inexact, Int, Real
+from jaxtyping import Array, Inexact, Int, Real
 from lx_operators.internal import PackedStructures, pack_structures
 
 from .._checks import check_options, check_square, check_state
@@ -23,6 +25,8 @@ from .._slogdet import slogdet_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _dense as dense
+from . import _tiny as tiny
+from ._batched import batched_primitive, linear_in_last
 
 
 class _LUState(eqx.Module):
@@ -53,23 +57,22 @@ class LU(AbstractLinearSolver[_LUState]):
     def init(self, operator, options):
         check_options(options, (), "LU")
         check_square(operator, "LU")
-        A, rows, finite = dense.equilibrated(dense.dense_matrix(operator))
-        lu, pivots, permutation = jax.lax.linalg.lu(A)
-        verdict, packed = _verdict(lu, finite), pack_structures(operator)
+        A = dense.dense_matrix(operator)
+        factors = tiny_lu_p.bind(A, stacked=False) if _is_tiny(A) else _factorise(A)
+        lu, pivots, permutation, rows, finite, singular, unstable = factors
+        verdict = dense.judge(finite, singular, unstable)
+        packed = pack_structures(operator)
         return _LUState(lu, pivots, permutation, rows, verdict, packed)
 
     def compute(self, state, vector, options):
         check_state(state, _LUState, "LU")
 
         def solve_with(b, adjoint):
-            lu, p, rows = state.lu, state.permutation, state.rows.astype(b.dtype)
-            if not adjoint:  # A = R Pᵀ L U
-                y = (b / rows)[p]
-                y = dense.triangular(lu, y, lower=True, unit_diagonal=True)
-                return dense.triangular(lu, y, lower=False)
-            y = dense.triangular(lu, b, lower=False, adjoint=True)
-            z = dense.triangular(lu, y, lower=True, adjoint=True, unit_diagonal=True)
-            return z[dense.inverse_permutation(p)] / rows
+            factors = state.lu, state.permutation, state.rows
+            if _is_tiny(state.lu):
+                solve = functools.partial(tiny_solve_p.bind, stacked=False)
+                return solve(*factors, b[:, None], adjoint=adjoint)[0][:, 0]
+            return _substitute(*factors, b, adjoint=adjoint)
 
         return *dense.solve(state, vector, state.lu.dtype, solve_with), {}
 
@@ -85,11 +88,54 @@ class LU(AbstractLinearSolver[_LUState]):
         return True
 
 
-def _verdict(lu: Inexact[Array, "n n"], finite: Bool[Array, ""]) -> RESULTS:
+def _factorise(A: Inexact[Array, "n n"]) -> tiny.Factors:
+    A, rows, finite = dense.equilibrated(A)
+    lu, pivots, permutation = jax.lax.linalg.lu(A)
     eps = dense.eps(lu.dtype)
     columns = dense.largest(jnp.tril(lu.T), axis=1)  # of U; contiguous, from LAPACK
     unstable = 4 * eps * dense.largest(columns) > eps**0.5
-    return dense.judge(finite, dense.near_singular(lu, columns), unstable)
+    singular = dense.near_singular(lu, columns)
+    return tiny.Factors(lu, pivots, permutation, rows, finite, singular, unstable)
+
+
+def _substitute(
+    lu: Inexact[Array, "n n"],
+    p: Int[Array, " n"],
+    rows: Real[Array, " n"],
+    b: Inexact[Array, " n"],
+    *,
+    adjoint: bool,
+) -> Inexact[Array, " n"]:
+    rows = rows.astype(b.dtype)
+    if not adjoint:  # A = R Pᵀ L U
+        y = (b / rows)[p]
+        y = dense.triangular(lu, y, lower=True, unit_diagonal=True)
+        return dense.triangular(lu, y, lower=False)
+    y = dense.triangular(lu, b, lower=False, adjoint=True)
+    z = dense.triangular(lu, y, lower=True, adjoint=True, unit_diagonal=True)
+    return z[dense.inverse_permutation(p)] / rows
+
+
+def _is_tiny(A: Array) -> bool:
+    return 0 < A.shape[0] <= tiny.LARGEST
+
+
+def _substitute_columns(*operands: Array, adjoint: bool) -> tuple[Array]:
+    substitute = functools.partial(_substitute, adjoint=adjoint)
+    return (jax.vmap(substitute, (None, None, None, 1), 1)(*operands),)
+
+
+def _transpose(*operands: Array, adjoint: bool, stacked: bool) -> Array:
+    *factors, ct = operands
+    solve = functools.partial(tiny_solve_p.bind, adjoint=not adjoint, stacked=stacked)
+    return solve(*factors, ct.conj())[0].conj()
+
+
+tiny_lu_p = batched_primitive("tiny_lu", _factorise, tiny.eliminate)
+tiny_solve_p = batched_primitive(
+    "tiny_solve", _substitute_columns, tiny.substitute, columns=True
+)
+linear_in_last(tiny_solve_p, _transpose)
 
 
 @slogdet_of.register
