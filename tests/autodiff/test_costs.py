@@ -44,7 +44,7 @@ class Cost(NamedTuple):
 
 SQUARE, FULL, ANY = (1, 2, 2), (1, 3, 3), (1, 4, 4)
 COSTS = [
-    Cost(lxs.LU(), "square", A, (), "lu", SQUARE),
+    Cost(lxs.LU(), "square", A, (), "tiny_lu", SQUARE),
     Cost(lxs.Cholesky(), "definite", DEFINITE, PSD, "cholesky", SQUARE),
     Cost(lxs.Triangular(), "triangular", A, lxo.lower_triangular_tag, "", SQUARE),
     Cost(lxs.Tridiagonal(), "tridiagonal", A, lxo.tridiagonal_tag, "", SQUARE),
@@ -62,7 +62,7 @@ COSTS = [
     Cost(lxs.LSMR(**TIGHT), "any", TALL, (), "", ANY, 1, 2),
     Cost(lxs.LSMR(**TIGHT), "square, nonsingular", A, lxo.nonsingular_tag, "", SQUARE,
          1, 2),
-    Cost(lxs.Refined(lxs.LU()), "square", A, (), "lu", SQUARE, 1, 0),
+    Cost(lxs.Refined(lxs.LU()), "square", A, (), "tiny_lu", SQUARE, 1, 0),
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from lx_operators import MatrixLinearOperator
 from lx_solvers import RESULTS
 from lx_solvers._slogdet import slogdet_of
 
-FACTORISATIONS = {"lu", "cholesky", "geqrf", "geqp3", "qr", "svd", "eigh"}
+FACTORISATIONS = {"lu", "tiny_lu", "cholesky", "geqrf", "geqp3", "qr", "svd", "eigh"}
 
 
 def pytest_generate_tests(metafunc):
