@@ -42,10 +42,16 @@ class Cost(NamedTuple):
         return f"| `{name}` | {self.problem} | {once} | {solves} | {each} |"
 
 
+# The value is one solve. A derivative is one more for each of A†(db − dA x); of A†A†ᴴ
+# dAᴴ r, unless r = 0, or of A†ᴴ x, unless A†A = I; and of both where the rank is not
+# known. In reverse mode the transposes of the same.
 SQUARE, FULL, ANY = (1, 2, 2), (1, 3, 3), (1, 4, 4)
+CG = lxs.CG(**TIGHT)
 COSTS = [
     Cost(lxs.LU(), "square", A, (), "tiny_lu", SQUARE),
     Cost(lxs.Cholesky(), "definite", DEFINITE, PSD, "cholesky", SQUARE),
+    Cost(lxs.Diagonal(), "any diagonal", A, lxo.diagonal_tag, "", ANY),
+    Cost(lxs.Diagonal(well_posed=True), "diagonal", A, lxo.diagonal_tag, "", SQUARE),
     Cost(lxs.Triangular(), "triangular", A, lxo.lower_triangular_tag, "", SQUARE),
     Cost(lxs.Tridiagonal(), "tridiagonal", A, lxo.tridiagonal_tag, "", SQUARE),
     Cost(lxs.QR(), "tall", TALL, (), "geqrf", FULL),
@@ -56,12 +62,24 @@ COSTS = [
     Cost(lxs.SVD(), "square, nonsingular", A, lxo.nonsingular_tag, "svd", SQUARE),
     Cost(lxs.PivotedQR(), "any", TALL, (), "geqrf", ANY),
     Cost(lxs.Eigh(), "Hermitian", DEFINITE, lxo.hermitian_tag, "eigh", ANY),
-    Cost(lxs.CG(**TIGHT), "definite", DEFINITE, PSD, "", SQUARE, 1, 1),
+    # One product a step, with A; two where Aᴴ is needed as well.
+    Cost(CG, "definite", DEFINITE, PSD, "", SQUARE, 1, 1),
+    Cost(lxs.MINRES(**TIGHT), "Hermitian", DEFINITE, lxo.hermitian_tag, "", ANY, 1, 1),
+    Cost(lxs.MINRES(**TIGHT), "Hermitian, nonsingular", DEFINITE,
+         (lxo.hermitian_tag, lxo.nonsingular_tag), "", SQUARE, 1, 1),
     Cost(lxs.BiCGStab(**TIGHT), "square", A, (), "", SQUARE, 1, 1),
     Cost(lxs.GMRES(**TIGHT), "square", A, (), "", SQUARE, 1, 1),
+    Cost(lxs.FGMRES(**TIGHT), "square", A, (), "", SQUARE, 1, 1),
+    Cost(lxs.LSQR(**TIGHT), "any", TALL, (), "", ANY, 1, 2),
     Cost(lxs.LSMR(**TIGHT), "any", TALL, (), "", ANY, 1, 2),
     Cost(lxs.LSMR(**TIGHT), "square, nonsingular", A, lxo.nonsingular_tag, "", SQUARE,
          1, 2),
+    # The outer loop judges b − Ax, and Aᴴ of it: one product with each. CG's, inside,
+    # has those of AᴴA, or of AAᴴ.
+    Cost(lxs.Normal(lxs.Cholesky()), "tall", TALL, (), "cholesky", FULL, 1, 2),
+    Cost(lxs.Normal(CG), "tall", TALL, (), "", FULL, 2, 4),
+    Cost(lxs.Normal(CG), "wide", WIDE, (), "", FULL, 2, 4),
+    Cost(lxs.Normal(CG), "square", A, (), "", SQUARE, 2, 4),
     Cost(lxs.Refined(lxs.LU()), "square", A, (), "tiny_lu", SQUARE, 1, 0),
 ]  # fmt: skip
 
@@ -107,7 +125,8 @@ def evaluate(spec, *arrays):
     "cost", COSTS, ids=lambda cost: f"{cost.solver}-{cost.problem}"
 )
 def test_cost(cost):
-    """Factorisations, solves, loops and products in value, tangent and gradient."""
+    """Factorisations, solves, loops and products in value, tangent and gradient; and
+    no callback."""
 
     def loss(a):
         structure = jax.ShapeDtypeStruct((a.shape[1],), a.dtype)
@@ -124,6 +143,7 @@ def test_cost(cost):
         jax.value_and_grad(loss),
     ]
     counts = [primitives(fn, cost.matrix) for fn in passes]
+    assert not [name for count in counts for name in count if "callback" in name]
     assert tuple(count["linear_solve"] for count in counts) == cost.solves
     if cost.factorises:
         once = counts[0][cost.factorises]

@@ -12,6 +12,8 @@ import pytest
 from lx_autodiff.testing import LAWS
 from lx_operators.internal import ravel, unravel
 
+from tests.autodiff.test_costs import COSTS, primitives
+
 CHECKED = ("value", "jvp", "vjp", "vjp of jvp", "vmap of vjp")
 
 
@@ -114,28 +116,81 @@ def test_banded_gradient_has_no_matrix():
     np.testing.assert_allclose(gradient[:, 2:-2], -1 / 64)
 
 
-@pytest.mark.parametrize(
-    "name", ["banded", "block diagonal", "block tridiagonal", "saddle", "lower"]
-)
+def _lower(p, q):
+    return lxo.BlockLinearOperator([[p, None], [q, q]])
+
+
+def _of_matrices(build):
+    return lambda p: build(*map(lxo.MatrixLinearOperator, p))
+
+
+def _shifted(p):
+    """A Kronecker product of Hermitian factors, and a multiple of the identity."""
+    factors = (lxo.MatrixLinearOperator(a @ a.T, lxo.symmetric_tag) for a in p[:2])
+    kron = lxo.KroneckerLinearOperator(*factors)
+    return kron + (1 + p[2] ** 2) * lxo.IdentityLinearOperator(kron.in_structure())
+
+
+SQUARES = (2, 2), (3, 3)
+DETERMINANTS = {
+    name: case for name, case in CASES.items() if name != "block diagonal, any rank"
+} | {
+    "block triangular": (
+        ((2, 2), (2, 2)),
+        _of_matrices(_lower),
+        lxs.BlockElimination(lxs.LU()),
+    ),
+    "block tridiagonal, parallel": (
+        *CASES["block tridiagonal"][:2],
+        lxs.BlockTridiagonal(parallel=True),
+    ),
+    "Kronecker": (
+        SQUARES,
+        _of_matrices(lxo.KroneckerLinearOperator),
+        lxs.Kronecker(lxs.LU()),
+    ),
+    "Kronecker, shifted": ((*SQUARES, ()), _shifted, lxs.KroneckerEigh()),
+    "Kronecker sum": (
+        SQUARES,
+        _of_matrices(lxo.KroneckerSumLinearOperator),
+        lxs.Sylvester(),
+    ),
+    "circulant": ((5,), lxo.CirculantLinearOperator, lxs.Circulant()),
+    "Toeplitz": (
+        (4,),
+        lambda c: lxo.ToeplitzLinearOperator(c.at[0].add(5)),
+        lxs.Toeplitz(),
+    ),
+    "low-rank update": (
+        ((4,), (4, 2)),
+        lambda p: lxo.LowRankUpdateLinearOperator(
+            lxo.DiagonalLinearOperator(p[0]), p[1]
+        ),
+        lxs.Woodbury(AUTO),
+    ),
+    "permutation": (
+        (3,),
+        lambda _: lxo.PermutationLinearOperator([2, 0, 1]),
+        lxs.Permutation(),
+    ),
+    "block diagonal, by its solver": (
+        *CASES["block diagonal"][:2],
+        lxs.BlockDiagonal(lxs.LU()),
+    ),
+    "refined": ((3, 3), lxo.MatrixLinearOperator, lxs.Refined(lxs.LU())),
+}
+
+
+@pytest.mark.parametrize("name", DETERMINANTS)
 def test_determinants(name):
     """Gradients of log |det A|, and of a gradient, against those of dense LU."""
-    lower = (
-        ((2, 2), (2, 2)),
-        lambda p: lxo.BlockLinearOperator(
-            [
-                [lxo.MatrixLinearOperator(p[0]), None],
-                [lxo.MatrixLinearOperator(p[1]), lxo.MatrixLinearOperator(p[1])],
-            ]
-        ),
-        lxs.BlockElimination(lxs.LU()),
-    )
-    shapes, build, solver = CASES.get(name, lower)
+    shapes, build, solver = DETERMINANTS[name]
     rng = np.random.default_rng(1)
 
     def draw(shape):
         return jnp.asarray(rng.standard_normal(shape))
 
-    is_shape = lambda s: isinstance(s[0], int)  # noqa: E731
+    is_shape = lambda s: s == () or isinstance(s[0], int)  # noqa: E731
     p, dp = (jtu.tree_map(draw, shapes, is_leaf=is_shape) for _ in range(2))
 
     def ours(p):
@@ -150,6 +205,38 @@ def test_determinants(name):
     got, wanted = jax.jit(lambda: second(ours))(), jax.jit(lambda: second(truth))()
     for a, b in zip(*map(jtu.tree_leaves, (got, wanted))):
         np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", DETERMINANTS)
+def test_no_callback(name):
+    """Unless a failure is to be raised, the host is not asked anything."""
+    shapes, build, solver = DETERMINANTS[name]
+    is_shape = lambda s: s == () or isinstance(s[0], int)  # noqa: E731
+    p = jtu.tree_map(jnp.ones, shapes, is_leaf=is_shape)
+
+    def callbacks(throw):
+        def loss(p):
+            operator = build(p)
+            size = sum(jnp.sum(x) for x in jtu.tree_leaves(p))
+            structure = operator.out_structure()
+            b = jtu.tree_map(lambda s: jnp.full(s.shape, size), structure)
+            solution = lxa.linear_solve(operator, b, solver, throw=throw)
+            return jnp.sum(ravel(solution.value))
+
+        counts = primitives(jax.value_and_grad(loss), p)
+        return [name for name in counts if "callback" in name]
+
+    assert not callbacks(throw=False) and callbacks(throw=True)
+
+
+def test_every_solver_is_asked_for_callbacks():
+    """Here, or where costs are counted."""
+    solvers = [solver for _, _, solver in DETERMINANTS.values()]
+    asked = {type(solver) for solver in (*solvers, *(cost.solver for cost in COSTS))}
+    public = [getattr(lxs, name) for name in lxs.__all__]
+    classes = {x for x in public if isinstance(x, type)}
+    solvers = {x for x in classes if issubclass(x, lxs.AbstractLinearSolver)}
+    assert asked == solvers - {lxs.AbstractLinearSolver}
 
 
 def test_inside_shard_map():
