@@ -13,6 +13,7 @@ import lx_operators as lxo
 import lx_solvers as lxs
 import numpy as np
 import pytest
+from lx_autodiff import _primitive
 from lx_autodiff._primitive import _evaluate_batched
 
 A = jnp.asarray(np.random.default_rng(3).standard_normal((4, 4)) + 4 * np.eye(4))
@@ -166,6 +167,25 @@ def test_vector_alone_costs_one_solve_more():
 
     tangent = primitives(lambda b: jax.jvp(solve, (b,), (b,)), jnp.ones(4))
     assert tangent["linear_solve"] == 2
+
+
+@pytest.mark.parametrize("solver", [lxs.LU(), lxs.CG(**TIGHT)], ids=repr)
+def test_traced_once(monkeypatch, solver):
+    """Abstract evaluation and lowering share the trace of a solve."""
+    traced, evaluated = [], _primitive._evaluate
+
+    def counting(*args):
+        traced.append(args)
+        return evaluated(*args)
+
+    def solve(a):
+        operator = lxo.MatrixLinearOperator(a, PSD)
+        return lxa.linear_solve(operator, jnp.ones(4), solver, throw=False).value
+
+    jax.clear_caches()
+    monkeypatch.setattr(_primitive, "_evaluate", counting)
+    jax.jit(solve).lower(DEFINITE)
+    assert len(traced) == 1
 
 
 class Counted:

@@ -17,7 +17,7 @@ import jax.tree_util as jtu
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 from jaxtyping import Array, PyTree
-from lx_operators.internal import manual_axes, vary, varying_axes
+from lx_operators.internal import as_when_lowered, manual_axes, vary, varying_axes
 from lx_solvers import RESULTS
 
 from ._failure import Stage, raise_on_failure
@@ -136,8 +136,12 @@ def _flat(spec: Spec, *arrays: Array) -> list[Array]:
 
 
 def _out_tree(spec: Spec, arrays: Sequence[Array]) -> Any:
-    out = jax.eval_shape(functools.partial(_evaluate_batched, spec), *arrays)
-    return jtu.tree_structure(out)
+    return jtu.tree_structure(_shapes(spec, *arrays))
+
+
+def _shapes(spec: Spec, *arrays: Any) -> PyTree[jax.ShapeDtypeStruct]:
+    with as_when_lowered():
+        return jax.eval_shape(functools.partial(_evaluate_batched, spec), *arrays)
 
 
 @linear_solve_p.def_impl
@@ -147,8 +151,7 @@ def _impl(*arrays: Array, spec: Spec) -> list[Array]:
 
 @linear_solve_p.def_abstract_eval
 def _abstract_eval(*avals: Any, spec: Spec) -> list[Any]:
-    out = jax.eval_shape(functools.partial(_evaluate_batched, spec), *avals)
-    out = jtu.tree_leaves(out)
+    out = jtu.tree_leaves(_shapes(spec, *avals))
     if not manual_axes():
         return [jax.core.ShapedArray(x.shape, x.dtype) for x in out]
 

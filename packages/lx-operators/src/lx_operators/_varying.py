@@ -6,6 +6,7 @@ manual axes, and cast to that when called. Outside `shard_map` nothing here does
 anything.
 """
 
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import jax
@@ -19,6 +20,13 @@ _T = TypeVar("_T")
 def manual_axes() -> frozenset[str]:
     """The mesh axes that a surrounding `shard_map` maps over."""
     return frozenset(jax.sharding.get_abstract_mesh().manual_axes)
+
+
+def as_when_lowered() -> AbstractContextManager[None]:
+    """In what abstract evaluation calls a jitted function, for lowering to find the
+    trace: JAX lowers where a mesh is set, be it the empty one, and traces where it need
+    not be, and does not take the one for the other."""
+    return jax.sharding.use_abstract_mesh(jax.sharding.get_abstract_mesh())
 
 
 def varying_axes(tree: PyTree) -> frozenset[str]:

@@ -45,7 +45,7 @@ from ._structures import (
 )
 from ._tags import inverse_tags
 from ._tensor import columns
-from ._varying import manual_axes, vary, varying_axes
+from ._varying import as_when_lowered, manual_axes, vary, varying_axes
 from .algebra.promoted import promoted
 from .algebra.scale import scaled, signed
 
@@ -64,6 +64,7 @@ __getattr__, __dir__ = attach(
 __all__ = [
     "PRODUCTS",
     "Rewrite",
+    "as_when_lowered",
     "same",
     "Frozen",
     "Grid",

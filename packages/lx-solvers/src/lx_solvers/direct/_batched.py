@@ -17,6 +17,7 @@ import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
+from lx_operators.internal import as_when_lowered
 
 from .._loops import scan
 
@@ -84,7 +85,9 @@ def batched_primitive(
         return out, [0 for _ in out]
 
     def abstract(*avals: Any, **params: Any) -> list[Any]:
-        return jax.make_jaxpr(functools.partial(evaluated, **params))(*avals).out_avals
+        with as_when_lowered():
+            shapes = jax.make_jaxpr(functools.partial(evaluated, **params))(*avals)
+        return shapes.out_avals
 
     primitive.def_impl(evaluated)
     primitive.def_abstract_eval(abstract)
