@@ -8,7 +8,7 @@ import pytest
 from lx_operators.internal import max_norm, two_norm
 from lx_solvers import RESULTS
 from lx_solvers._iteration import (
-    _RESULTS,
+    Course,
     Exit,
     advance,
     begin,
@@ -182,7 +182,9 @@ def course(check=True):
 
 def move(state, goal, ratio, **given):
     usual = dict(settled=True, broken=False, finite=True, limit=100, due=False)
-    return advance(state, goal, jnp.asarray(ratio), **{**usual, **given})
+    given = {**usual, **given}
+    given["finite"] = jnp.asarray(given["finite"])
+    return advance(state, goal, jnp.asarray(ratio), **given)
 
 
 def test_success_only_of_a_true_residual():
@@ -248,21 +250,31 @@ def test_beginning():
         return int(begin(given, limit, check=check).exit)
 
     assert first([1.0, 2.0]) == Exit.running
-    assert first([0.0, 0.0]) == Exit.converged
-    assert first([0.0, 0.0], rtol=0.0) == Exit.running
+    assert first([0.0, 0.0], limit=0) == first([0.0, 0.0], rtol=0.0) == Exit.running
+    zero = scaled(jnp.zeros(2), space, 1e-3, 0.0, max_norm)
+    assert begin(zero, 5, check=False).check  # it shows whether A is finite
     assert first([np.nan, 0.0]) == first([np.inf, 0.0]) == Exit.nonfinite
     assert first([1.0, 2.0], limit=0) == Exit.tired
 
 
 def test_results():
-    """Every exit that is no success has its result; the first condition decides."""
-    assert set(_RESULTS) == set(Exit) - {Exit.running, Exit.converged}
+    """Every exit has its result; the first condition decides."""
     goal, state = course()
-    for code in set(Exit) - {Exit.running}:
-        ended = state._replace(counts=state.counts.at[1].set(int(code)))
-        wanted = _RESULTS.get(code, RESULTS.successful)
-        assert bool(outcome(ended, goal) == wanted)
-    assert first_of((False, Exit.tired), (True, Exit.singular), (True, Exit.tired)) == 6
+    wanted = {
+        Exit.converged: RESULTS.successful,
+        Exit.tired: RESULTS.max_steps_reached,
+        Exit.breakdown: RESULTS.breakdown,
+        Exit.stagnated: RESULTS.stagnation,
+        Exit.nonfinite: RESULTS.nonfinite_input,
+        Exit.singular: RESULTS.singular,
+        Exit.ill_conditioned: RESULTS.conlim,
+    }
+    assert set(wanted) == set(Exit) - {Exit.running}
+    for exit, result in wanted.items():
+        ended = Course(state.counts.at[1].set(int(exit)))
+        assert bool(outcome(ended, goal) == result)
+    exits = (False, Exit.tired), (True, Exit.singular), (True, Exit.tired)
+    assert first_of(*exits) == Exit.singular
     assert first_of((False, Exit.tired)) == Exit.running
 
 

@@ -48,6 +48,8 @@ def max_norm(x: PyTree[Array]) -> Scalar:
 
 def _abs(x: Array) -> Array:
     """|x|, with derivative 0 at 0 (JAX's is 1)."""
+    if not jnp.iscomplexobj(x):
+        return x * jax.lax.sign(x)
     zero = x == 0
     return jnp.where(zero, 0, jnp.abs(jnp.where(zero, jnp.ones_like(x), x)))
 

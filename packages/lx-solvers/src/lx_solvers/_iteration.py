@@ -26,6 +26,7 @@ and products by one near the operator's norm, once that is seen. So nothing over
 underflows that need not, and a solve takes the same steps at every scale.
 """
 
+import dataclasses
 import enum
 import functools
 from collections.abc import Callable
@@ -42,7 +43,7 @@ from lx_operators.internal import Frozen, describe, same_shapes, structure_of
 
 from ._solution import RESULTS
 from ._solver import Options
-from ._vectors import Space, binade, largest, once, power_of_two, where
+from ._vectors import Space, binade, largest, once, power_of_two, scalar_at, stacked, where
 
 Norm = Callable[[PyTree[Array]], Scalar]
 
@@ -110,8 +111,20 @@ class Goal(NamedTuple):
     rtol: Array
     atol: Array
     norm: Norm
-    fixed: Bool[Array, ""]
+    fixed: Bool[Array, ""] | bool
     """Both tolerances are zero: run to the step limit, and call that success."""
+
+    def unless_fixed(self, condition: Array) -> Array:
+        """`condition`, where a loop may end before the step limit."""
+        if isinstance(self.fixed, bool):
+            return jnp.zeros_like(condition) if self.fixed else condition
+        return condition & ~self.fixed
+
+    def floor(self, space: Space) -> Array:
+        """The smallest `floor` of the test. It does not change in a loop."""
+        rtol = where(self.rtol == 0, 1, self.rtol)
+        strict, loose = np.asarray([STRICT, 1], rtol.dtype)
+        return jax.lax.clamp(strict, 32 * space.eps / rtol, loose)
 
     def scale(
         self, reference: Array, peaks: list[Array], floor: Array, space: Space
@@ -135,13 +148,14 @@ class Goal(NamedTuple):
                 where(leaf == 0, 0, jnp.abs(leaf) / unit)
                 for leaf, unit in zip(space.leaves(array), scale, strict=True)
             ]
-            so_far = worst.get(space.structure, relative)
-            worst[space.structure] = list(map(jnp.maximum, so_far, relative))
+            if (so_far := worst.get(space.structure)) is not None:
+                relative = list(map(jax.lax.max, so_far, relative))
+            worst[space.structure] = relative
         norms = [
             self.norm(jtu.tree_unflatten(structure.treedef, relative))
             for structure, relative in worst.items()
         ]
-        return once(functools.reduce(jnp.maximum, norms))
+        return once(functools.reduce(jax.lax.max, norms))
 
 
 def expected(goal: Goal, scale: list[Array], space: Space) -> Scalar:
@@ -156,8 +170,12 @@ def peaks(space: Space, array: Array) -> list[Array]:
     each = [largest(leaf) for leaf in space.leaves(array)]
     if len(each) == 1:
         return each
-    every = functools.reduce(jnp.maximum, each, jnp.zeros((), space.real_dtype))
+    every = _peak(each, space)
     return [where(peak == 0, every, peak) for peak in each]
+
+
+def _peak(each: list[Array], space: Space) -> Array:
+    return functools.reduce(jax.lax.max, each) if each else space.zero()
 
 
 class Scaled(NamedTuple):
@@ -189,39 +207,34 @@ def scaled(
         )
     b = space.ravel(vector)
     each = peaks(space, b)
-    peak = functools.reduce(jnp.maximum, each, jnp.zeros((), space.real_dtype))
+    peak = _peak(each, space)
     unit = power_of_two(peak)
-    rtol, atol = (jnp.asarray(tol).astype(space.real_dtype) for tol in (rtol, atol))
-    goal = Goal(rtol, atol / unit, norm, (rtol == 0) & (atol == 0))
-    return Scaled(
-        b / unit, unit, [p / unit for p in each], goal, jnp.isfinite(peak), peak == 0
-    )
+    known = [_known(tol) for tol in (rtol, atol)]
+    fixed = (rtol == 0) & (atol == 0) if None in known else known == [0, 0]
+    rtol, atol = (jnp.asarray(tol, space.real_dtype) for tol in (rtol, atol))
+    goal = Goal(rtol, atol / unit, norm, fixed)
+    each = [p / unit for p in each]
+    return Scaled(b / unit, unit, each, goal, jax.lax.is_finite(peak), peak == 0)
 
 
 # Ends
 
 
+def _code(result: RESULTS) -> int:
+    return int(jtu.tree_leaves(result)[0])
+
+
 class Exit(enum.IntEnum):
-    """How a loop ended; `running` while it has not."""
+    """How a loop ended: the number of that result; `running` while it has not."""
 
-    running = 0
-    converged = 1
-    tired = 2
-    breakdown = 3
-    stagnated = 4
-    nonfinite = 5
-    singular = 6
-    ill_conditioned = 7
-
-
-_RESULTS = {
-    Exit.tired: RESULTS.max_steps_reached,
-    Exit.breakdown: RESULTS.breakdown,
-    Exit.stagnated: RESULTS.stagnation,
-    Exit.nonfinite: RESULTS.nonfinite_input,
-    Exit.singular: RESULTS.singular,
-    Exit.ill_conditioned: RESULTS.conlim,
-}
+    running = -1
+    converged = _code(RESULTS.successful)
+    tired = _code(RESULTS.max_steps_reached)
+    breakdown = _code(RESULTS.breakdown)
+    stagnated = _code(RESULTS.stagnation)
+    nonfinite = _code(RESULTS.nonfinite_input)
+    singular = _code(RESULTS.singular)
+    ill_conditioned = _code(RESULTS.conlim)
 
 
 def first_of(*exits: tuple[Any, Exit]) -> Array:
@@ -234,56 +247,66 @@ def first_of(*exits: tuple[Any, Exit]) -> Array:
 
 def outcome(course: "Course", goal: Goal) -> RESULTS:
     """The result that an exit stands for."""
-    result = RESULTS.successful
     exit = course.exit
-    tired = exit == Exit.tired
-    exit = where(tired & goal.fixed, jnp.int32(Exit.converged), exit)
-    for code, item in _RESULTS.items():
-        result = RESULTS.where(exit == code, item, result)
-    return result
+    if goal.fixed is not False:
+        tired = (exit == Exit.tired) & goal.fixed
+        exit = where(tired, jnp.int32(Exit.converged), exit)
+    (number,), kind = jtu.tree_flatten(RESULTS.successful)
+    return jtu.tree_unflatten(kind, [exit.astype(number.dtype)])
 
 
 # The course of a solve
 
 
-class Course(NamedTuple):
+@jtu.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Course:
     """Where a solve stands: one small array, as each array of a loop's state costs time
-    to compile."""
+    to compile. What is read from it is read once in each pass of the loop."""
 
     counts: Int[Array, "7"]
 
-    @property
+    @functools.cached_property
     def num_steps(self) -> Array:
-        return self.counts[0]
+        return scalar_at(self.counts, 0)
 
-    @property
+    @functools.cached_property
     def exit(self) -> Array:
-        return self.counts[1]
+        return scalar_at(self.counts, 1)
 
-    @property
+    @functools.cached_property
     def running(self) -> Array:
         return self.exit == Exit.running
 
-    @property
+    @functools.cached_property
     def check(self) -> Array:
         """The next pass makes no step, but computes r = b - A x."""
-        return self.counts[2] != 0
+        return scalar_at(self.counts, 2) != 0
 
-    @property
+    @functools.cached_property
     def claimed(self) -> Array:
         """The recurred residual and the last update passed: to be checked."""
-        return self.counts[3] != 0
+        return scalar_at(self.counts, 3) != 0
 
-    @property
+    @functools.cached_property
     def relaxed(self) -> Array:
         """The test is normwise."""
-        return self.counts[4] != 0
+        return scalar_at(self.counts, 4) != 0
+
+    @functools.cached_property
+    def best(self) -> Array:
+        """The binade of the least true residual beside its tolerance."""
+        return scalar_at(self.counts, 5)
+
+    @functools.cached_property
+    def misses(self) -> Array:
+        """True residuals in a row that were no better."""
+        return scalar_at(self.counts, 6)
 
     def floor(self, goal: Goal, space: Space) -> Array:
         """See above. An element's tolerance below the rounding errors of the whole
         cannot be met."""
-        rtol = where(goal.rtol == 0, 1, goal.rtol)
-        return where(self.relaxed, 1, jnp.clip(32 * space.eps / rtol, STRICT, 1))
+        return where(self.relaxed, 1, goal.floor(space))
 
 
 STRICT = 1e-3
@@ -291,17 +314,18 @@ _FAR = 1 << 20
 
 
 def begin(b: Scaled, limit: ArrayLike, *, check: bool) -> Course:
-    """Before the first pass; b = 0 ends there.
+    """Before the first pass. Of b = 0 it computes the residual, which shows whether the
+    operator is finite, and is then the only one.
 
     Args:
-        check: whether the first pass is to compute the residual.
+        check: whether the first pass is to compute the residual, whatever b.
     """
+    first = True if check else b.goal.unless_fixed(b.zero)
     exit = first_of(
         (~b.finite, Exit.nonfinite),
-        (b.zero & ~b.goal.fixed, Exit.converged),
-        (False if check else jnp.asarray(limit) <= 0, Exit.tired),
+        (False if check else ~first & (jnp.asarray(limit) <= 0), Exit.tired),
     )
-    return Course(_stack(0, exit, check, check, False, _FAR, 0))
+    return Course(_stack(0, exit, first, first, False, _FAR, 0))
 
 
 def advance(
@@ -333,43 +357,46 @@ def advance(
         due: after this step a check is due, whatever the residual.
         stagnant: a check that found no progress for too long.
     """
-    steps, _, _, _, _, best, misses = last.counts
     check, claimed, relaxed = last.check, last.claimed, last.relaxed
-    steps = steps + (~check).astype(jnp.int32)
-    close = (ratio <= 1) & ~goal.fixed
+    stepped = ~check
+    steps = last.num_steps + stepped.astype(jnp.int32)
+    close = goal.unless_fixed(ratio <= 1)
 
     size = binade(ratio)
-    missed = where((size >= best) & (claimed | (ratio <= 1 / STRICT)), misses + 1, 0)
+    no_better = (size >= last.best) & (claimed | (ratio <= 1 / STRICT))
+    missed = where(no_better, last.misses + 1, 0)
     stalled = check & (missed >= 2)
     relax = stalled & ~relaxed
-    check_next = ~check & (close | due)
+    check_next = stepped & (close | due)
+    spent = (steps >= limit) & ~check_next
+    stuck = stalled & relaxed & claimed
+    stuck = stuck if stagnant is False else check & (stagnant | stuck)
+    lost = ~finite
 
     exit = first_of(
-        (check & settled & close, Exit.converged),
-        (~finite & (steps <= 1), Exit.nonfinite),
-        (~finite & ~goal.fixed, Exit.breakdown),
-        (broken & ~goal.fixed, failure),
-        (
-            check & ~goal.fixed & (stagnant | (stalled & relaxed & claimed)),
-            Exit.stagnated,
-        ),
-        ((steps >= limit) & ~check_next, Exit.tired),
+        (check & close if settled is True else check & settled & close, Exit.converged),
+        (lost & (steps <= 1), Exit.nonfinite),
+        (goal.unless_fixed(lost), Exit.breakdown),
+        (goal.unless_fixed(broken), failure),
+        (spent, Exit.tired),
+        (goal.unless_fixed(stuck), Exit.stagnated),
     )
+    best = where(check, jax.lax.min(last.best, size), last.best)
     return Course(
         _stack(
             steps,
             exit,
             check_next,
-            ~check & close,
+            stepped & close,
             relaxed | relax,
-            where(relax, _FAR, where(check, jnp.minimum(best, size), best)),
-            where(relax, 0, where(check, missed, misses)),
+            where(relax, _FAR, best),
+            where(relax, 0, where(check, missed, last.misses)),
         )
     )
 
 
 def _stack(*counts: Any) -> Array:
-    return once(jnp.stack([jnp.asarray(count).astype(jnp.int32) for count in counts]))
+    return once(stacked([jax.lax.convert_element_type(c, jnp.int32) for c in counts]))
 
 
 # Options

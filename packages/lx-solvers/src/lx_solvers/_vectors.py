@@ -9,6 +9,7 @@ complex leaf counts as two real ones: the map is then linear over the reals only
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +65,9 @@ class Space:
 
     def zeros(self) -> Array:
         return jnp.zeros(self.shape, self.dtype)
+
+    def zero(self) -> Array:
+        return jnp.zeros((), self.real_dtype)
 
     def ravel(self, tree: PyTree[Array]) -> Array:
         """An element as an array."""
@@ -165,16 +169,35 @@ def once(x: Array) -> Array:
     return jax.lax.optimization_barrier(x)
 
 
-def where(condition: ArrayLike, x: ArrayLike, y: ArrayLike) -> Array:
+def where(condition: Any, x: Any, y: Any) -> Array:
     """`jnp.where` for two of which one has the shape and the dtype of the result, and
-    the other may be a Python scalar: it takes less time to trace."""
-    shape = jnp.broadcast_shapes(jnp.shape(condition), jnp.shape(x), jnp.shape(y))
-    dtype = jnp.result_type(x, y)
-    x, y = (jnp.broadcast_to(jnp.asarray(z, dtype), shape) for z in (x, y))
-    condition = jnp.asarray(condition)
-    if condition.ndim:
+    the other may be a scalar: it takes less time to trace."""
+    arrays = [z for z in (x, y) if hasattr(z, "dtype")]
+    types = {z.dtype for z in arrays}
+    dtype = types.pop() if len(types) == 1 else jnp.result_type(x, y)
+    shape = jnp.broadcast_shapes(*(z.shape for z in arrays), jnp.shape(condition))
+    x, y = (_filled(z, shape, dtype) for z in (x, y))
+    if jnp.shape(condition) not in ((), shape):
         condition = jnp.broadcast_to(condition, shape)
-    return jax.lax.select(condition, x, y)
+    return jax.lax.select(jnp.asarray(condition, bool), x, y)
+
+
+def _filled(x: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+    if not hasattr(x, "dtype"):
+        return jax.lax.full(shape, x, dtype) if shape else np.asarray(x, dtype)
+    x = x if x.dtype == dtype else x.astype(dtype)
+    return x if x.shape == shape else jnp.broadcast_to(x, shape)
+
+
+def stacked(scalars: list[Array]) -> Array:
+    """`jnp.stack`, of scalars of one dtype."""
+    ones = [jax.lax.broadcast(x, (1,)) for x in scalars]
+    return jax.lax.concatenate(ones, 0)
+
+
+def scalar_at(x: Array, i: int) -> Array:
+    """`x[i]`."""
+    return jax.lax.squeeze(jax.lax.slice_in_dim(x, i, i + 1), (0,))
 
 
 def signed(A: Product, sign: int) -> Product:
@@ -216,13 +239,20 @@ def quotient(x: Array, y: Array) -> Array:
 
 def largest(x: Array) -> Real[Array, ""]:
     """max |xᵢ|: 0 of nothing, NaN if any element is NaN."""
-    return jnp.max(jnp.abs(x), initial=0)
+    if x.size == 0:
+        return jnp.zeros((), complex_to_real_dtype(x.dtype))
+    return jax.lax.reduce_max(jax.lax.abs(x), range(x.ndim))
 
 
 def norm2(x: Array) -> Real[Array, ""]:
     """√Σ |xᵢ|², without overflow or underflow of the squares."""
     scale = power_of_two(largest(x))
     return scale * jnp.sqrt(real_dot(x / scale, x / scale))
+
+
+def plain_norm2(x: Array) -> Real[Array, ""]:
+    """`norm2` of what is of the size of one, where squares may underflow."""
+    return jax.lax.sqrt(real_dot(x, x))
 
 
 def binade(x: Real[Array, ""]) -> Int[Array, ""]:
@@ -242,5 +272,6 @@ def power_of_two(x: Real[Array, ""]) -> Real[Array, ""]:
     bits = jax.lax.bitcast_convert_type(x, integer) & jnp.asarray(exponent, integer)
     power = jax.lax.bitcast_convert_type(bits, x.dtype)
     least = 2.0 ** (info.minexp + 1)
-    power = jnp.clip(power, jnp.asarray(least, x.dtype), 1 / least)
-    return jnp.where((x > 0) & jnp.isfinite(x), power, jnp.ones_like(power))
+    low, high = np.asarray([least, 1 / least], x.dtype)
+    power = jax.lax.clamp(low, power, high)
+    return where((x > 0) & jax.lax.is_finite(x), power, 1)

@@ -275,7 +275,7 @@ def least_squares(
     stats = observer.stats(
         end,
         limit,
-        istop=where(given.zero, 0, istop).astype(jnp.int32),
+        istop=where(given.zero & (exit == Exit.converged), 0, istop).astype(jnp.int32),
         norm_r=norm2(undamp(end.r)) * unit,
         norm_Ar=kind(*end.numbers).normal * end.σ * unit,
         norm_A=norms.A,

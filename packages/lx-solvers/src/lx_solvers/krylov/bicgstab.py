@@ -28,7 +28,7 @@ from .._iteration import (
 )
 from .._loops import while_loop
 from .._solver import AbstractLinearSolver
-from .._vectors import dot, norm2, once, product, quotient, real_dot, spaces, where
+from .._vectors import dot, norm2, once, plain_norm2, product, quotient, spaces, where
 
 
 class BiCGStabState(eqx.Module):
@@ -124,12 +124,11 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
             size = once(norm2(w))
             d = where(second, w / where(size > 0, size, 1), s.r_hat)
             dr, dw = once(dot(d, s.r)), once(dot(d, w))
-            ν = once(jnp.sqrt(real_dot(s.r, s.r)))
-            lost = ~(jnp.abs(dr) > 4 * X.eps * ν) | ~(jnp.abs(dw) > 4 * X.eps * size)
+            lost = ~(jnp.abs(dr) > 4 * X.eps * s.ν) | ~(jnp.abs(dw) > 4 * X.eps * size)
             a = once(where(check | lost, 0, quotient(dr, dw)))
             x = s.x + a * y
             r = where(check, b, s.r) - where(check, 1, a) * w
-            broken = lost & (ν > 0) & ~check & ~goal.fixed
+            broken = goal.unless_fixed(lost & (s.ν > 0) & ~check)
 
             floor = s.course.floor(goal, X)
             residual = Y, r, goal.scale(b, given.peaks, floor, Y)
@@ -140,18 +139,19 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
                 goal.ratio(residual, update),
                 settled=claimed,
                 broken=broken & s.fresh,
-                finite=jnp.isfinite(size) & jnp.isfinite(ν),
+                finite=jnp.isfinite(size) & jnp.isfinite(s.ν),
                 limit=limit,
                 due=broken,
             )
-            length = norm2(r)
+            ν = once(plain_norm2(r))
             first = ~check & ~second
             return _Loop(
                 x=x,
                 r=r,
-                r_hat=where(check, r / where(length > 0, length, 1), s.r_hat),
+                r_hat=where(check, r / where(ν > 0, ν, 1), s.r_hat),
                 p=where(first, c, s.p),
                 v=where(first, w, s.v),
+                ν=ν,
                 ρ=where(first, where(ρ == 0, 1, ρ), s.ρ),
                 # α after the first half, α / ω after the second; 0 starts afresh
                 χ=where(
@@ -161,26 +161,27 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
                 second=first,
                 fresh=check,
                 course=course,
-                history=observer.record(s.history, course, lambda: length * unit),
+                history=observer.record(s.history, course, lambda: ν * unit),
             )
 
         x = X.zeros() if y0 is None else where(given.zero, 0, y0 / unit)
         course = begin(given, limit, check=y0 is not None)
-        length = norm2(b)
+        ν = plain_norm2(b)
         zero = jnp.zeros((), X.dtype)
         start = _Loop(
             x=x,
             r=b,
-            r_hat=b / where(length > 0, length, 1),
+            r_hat=b / where(ν > 0, ν, 1),
             p=X.zeros(),
             v=X.zeros(),
+            ν=ν,
             ρ=jnp.ones((), X.dtype),
             χ=zero,
             ω=zero,
             second=jnp.array(False),
             fresh=jnp.array(True),
             course=course,
-            history=observer.start(course, lambda: length * unit, X),
+            history=observer.start(course, lambda: ν * unit, X),
         )
         inputs = self, state, vector, options
         end = while_loop(lambda s: s.course.running, step, start, inputs)
@@ -206,6 +207,8 @@ class _Loop(NamedTuple):
     r_hat: Array
     p: Array
     v: Array
+    ν: Array
+    """‖r‖."""
     ρ: Array
     χ: Array
     ω: Array

@@ -35,8 +35,8 @@ from .._solver import AbstractLinearSolver
 from .._vectors import (
     Product,
     largest,
-    norm2,
     once,
+    plain_norm2,
     power_of_two,
     product,
     spaces,
@@ -234,7 +234,7 @@ def arnoldi(
         h2 = where(seen, _coordinates(s.V, w), 0)
         w = w - _combine(h2, s.V)
         t = where(check, r, w)
-        size = once(norm2(t))
+        size = once(plain_norm2(t))
 
         # Givens' rotation of rows j and j + 1
         h = h1 + h2 + where(row == s.j + 1, size.astype(X.dtype), 0)
@@ -305,7 +305,7 @@ def arnoldi(
         )
 
     start = b if y0 is None else jnp.zeros_like(b)
-    β = norm2(start)
+    β = plain_norm2(start)
     V = jnp.zeros((m + 1, *X.shape), X.dtype)
     course = begin(given, limit, check=y0 is not None)
     scale = goal.scale(b, given.peaks, course.floor(goal, X), Y)
@@ -323,7 +323,7 @@ def arnoldi(
         stuck=jnp.array(False),
         stalls=jnp.int32(0),
         course=course,
-        history=observer.start(course, lambda: norm2(b) * unit, X),
+        history=observer.start(course, lambda: plain_norm2(b) * unit, X),
     )
     inputs = solver, operator, vector, options
     end = while_loop(lambda s: s.course.running, step, first, inputs)
