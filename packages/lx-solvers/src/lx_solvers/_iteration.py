@@ -43,7 +43,16 @@ from lx_operators.internal import Frozen, describe, same_shapes, structure_of
 
 from ._solution import RESULTS
 from ._solver import Options
-from ._vectors import Space, binade, largest, once, power_of_two, scalar_at, stacked, where
+from ._vectors import (
+    Space,
+    binade,
+    largest,
+    once,
+    power_of_two,
+    scalar_at,
+    stacked,
+    where,
+)
 
 Norm = Callable[[PyTree[Array]], Scalar]
 

@@ -181,7 +181,8 @@ class CG(AbstractLinearSolver[CGState]):
                 broken=~(curved & (ρ > 0)) & (ν > 0) & ~check,
                 finite=jnp.isfinite(ρ + pAp),
                 limit=limit,
-                due=(jax.lax.rem(num_steps, jnp.int32(every)) == 0) & (num_steps < limit),
+                due=(jax.lax.rem(num_steps, jnp.int32(every)) == 0)
+                & (num_steps < limit),
             )
             # a claim that did not pass its check: the recurrence is off, start afresh
             ρ = where(check, where(claimed, jnp.inf, s.ρ), ρ)
