@@ -123,7 +123,7 @@ class Goal(NamedTuple):
     fixed: Bool[Array, ""] | bool
     """Both tolerances are zero: run to the step limit, and call that success."""
 
-    def unless_fixed(self, condition: Array) -> Array:
+    def unless_fixed(self, condition: Any) -> Array:
         """`condition`, where a loop may end before the step limit."""
         if isinstance(self.fixed, bool):
             return jnp.zeros_like(condition) if self.fixed else condition

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, ArrayLike, Inexact, Int, PyTree, Real
+from jaxtyping import Array, Inexact, Int, PyTree, Real
 from lx_operators import AbstractLinearOperator
 from lx_operators.internal import (
     Frozen,
@@ -182,7 +182,7 @@ def where(condition: Any, x: Any, y: Any) -> Array:
     return jax.lax.select(jnp.asarray(condition, bool), x, y)
 
 
-def _filled(x: Any, shape: tuple[int, ...], dtype: Any) -> Any:
+def _filled(x: Any, shape: Any, dtype: Any) -> Any:
     if not hasattr(x, "dtype"):
         return jax.lax.full(shape, x, dtype) if shape else np.asarray(x, dtype)
     x = x if x.dtype == dtype else x.astype(dtype)
