@@ -54,7 +54,7 @@ def batched_primitive(
         whole = jax.jit(functools.partial(many, **dict(params)))
 
         def pieces(*arrays: Array) -> tuple[Array, ...]:
-            return _in_pieces(whole, arrays, turn_first=columns)
+            return _in_pieces(whole, arrays, turn_first=len(arrays) - 1)
 
         return jax.lax.platform_dependent(*arrays, cpu=pieces, default=jax.vmap(single))
 
@@ -134,7 +134,7 @@ def _all_batched(arrays: Sequence[Array], axes: Sequence[int | None]) -> list[Ar
 
 
 def _in_pieces(
-    many: Function, arrays: tuple[Array, ...], turn_first: bool
+    many: Function, arrays: tuple[Array, ...], turn_first: int
 ) -> tuple[Array, ...]:
     """`many` of pieces of arrays whose first axis is the batch.
 
@@ -144,8 +144,8 @@ def _in_pieces(
 
     Args:
         many, arrays: as in `batched_primitive`.
-        turn_first: whether to turn all of the arrays first, which costs nothing if they
-            come from here, or each piece by itself.
+        turn_first: how many of the arrays to turn as a whole, which costs nothing if
+            they come from here; of the others each piece is turned by itself.
     """
     batch = arrays[0].shape[0]
     groups = math.gcd(batch, jax.device_count())
@@ -157,16 +157,17 @@ def _in_pieces(
         return jnp.moveaxis(x, (0, 1), (-2, -1))
 
     arrays = tuple(x.reshape(groups, members, *x.shape[1:]) for x in arrays)
-    arrays = tuple(map(turn, arrays)) if turn_first else arrays
+    whole = tuple(map(turn, arrays[:turn_first]))
+    others = arrays[turn_first:]
 
     def piece(start: Any) -> Any:
-        def part(x: Array) -> Array:
-            axis = x.ndim - 1 if turn_first else 1
-            x = jax.lax.dynamic_slice_in_dim(x, start, share, axis)
-            x = x if turn_first else turn(x)
-            return x.reshape(*x.shape[:-2], groups * share)
+        def part(x: Array, axis: int) -> Array:
+            return jax.lax.dynamic_slice_in_dim(x, start, share, axis)
 
-        out = many(*map(part, arrays))
+        parts = [part(x, x.ndim - 1) for x in whole] + [
+            turn(part(x, 1)) for x in others
+        ]
+        out = many(*(x.reshape(*x.shape[:-2], groups * share) for x in parts))
         return jtu.tree_map(lambda x: x.reshape(*x.shape[:-1], groups, share), out)
 
     def step(out: Any, start: Array) -> tuple[Any, None]:
