@@ -82,6 +82,7 @@ def poisson(solver):
 
 
 FIXED = lx.CG(0.0, 0.0, max_steps=measure.STEPS)
+TESTED = lx.CG(1e-12, 0.0, max_steps=measure.STEPS)  # which is not reached
 
 
 def arrays(problem, *args):
@@ -151,6 +152,10 @@ def cases() -> Iterator[Case]:
             running(poisson(FIXED), jnp.asarray(measure.load()), seconds=2)
             / measure.STEPS
         ),
+    )
+    yield (
+        f"poisson CG {measure.GRID**2} unknowns, a step and its test",
+        lambda: running(poisson(TESTED), jnp.asarray(measure.load())) / measure.STEPS,
     )
     yield "memory poisson CG value", lambda: in_a_process("value")
     yield "memory poisson CG gradient", lambda: in_a_process("gradient")

@@ -73,7 +73,9 @@ def cases() -> Iterator[Case]:
             lambda n=n, k=count: batch(n, k),
         )
     yield "eager LU n=4", lambda: calling(np.linalg.solve, *measure.definite(4))
+    # SciPy's always tests
     yield f"poisson CG {measure.GRID**2} unknowns, a step", poisson
+    yield f"poisson CG {measure.GRID**2} unknowns, a step and its test", poisson
 
 
 def batch(n: int, count: int) -> float:

@@ -71,6 +71,14 @@ def test_trivial(name, dtype, method, suited, draw, run):
         np.testing.assert_allclose(x, b / c, rtol=20 * np.finfo(dtype).eps)
 
 
+def test_beyond_the_largest_number(name, dtype, method, run):
+    """A solution that overflows is no success, though its residual was small."""
+    tiny = np.finfo(dtype).tiny
+    a, b = (8 * tiny * np.eye(N)).astype(dtype), np.full(N, 100, dtype)
+    _, result, _, _ = run(method.make(tolerance(dtype), 0.0), a, b, method.tags)
+    assert result != "successful"
+
+
 def test_fixed_number_of_steps(name, dtype, method, suited, draw, run):
     """Both tolerances zero: exactly so many steps, also long after convergence."""
     a, b = suited(name, dtype), draw(dtype, N)
@@ -106,6 +114,8 @@ def test_not_finite(name, dtype, method, suited, draw, run):
         assert result == "nonfinite_input"
         assert not np.isfinite(x).any()
         assert steps <= 1
+        _, result, _, _ = run(solver, broken, np.zeros_like(b), method.tags)
+        assert result == "nonfinite_input"
 
 
 # Tolerances and limits

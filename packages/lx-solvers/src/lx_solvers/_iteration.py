@@ -41,6 +41,7 @@ from jaxtyping import Array, ArrayLike, Bool, Int, PyTree, Scalar
 from lx_operators import AbstractLinearOperator, conj
 from lx_operators.internal import Frozen, describe, same_shapes, structure_of
 
+from ._results import judged
 from ._solution import RESULTS
 from ._solver import Options
 from ._vectors import (
@@ -474,10 +475,18 @@ def _mapped(fn: Callable, options: Options) -> Options:
 # Reports
 
 
-def solution(x: Array, unit: Array, course: Course, space: Space) -> PyTree[Array]:
-    """x, in its own units; NaN where the input was not finite."""
-    x = x * unit
-    return space.solution(where(course.exit == Exit.nonfinite, jnp.nan, x))
+def solution(
+    x: Array, b: Scaled, course: Course, space: Space, vector: PyTree[Array]
+) -> tuple[PyTree[Array], RESULTS]:
+    """x, in its own units (NaN where the input was not finite), and how the solve
+    ended: with no success where that overflows.
+
+    Args:
+        b: `vector`, scaled, whose solution is x.
+    """
+    x = x * b.unit
+    value = space.solution(where(course.exit == Exit.nonfinite, jnp.nan, x))
+    return value, judged(outcome(course, b.goal), vector, value)
 
 
 class Monitor:

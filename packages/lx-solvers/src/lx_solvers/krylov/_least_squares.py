@@ -30,7 +30,6 @@ from .._iteration import (
     begin,
     expected,
     first_guess,
-    outcome,
     peaks,
     preconditioner,
     scaled,
@@ -282,8 +281,8 @@ def least_squares(
         cond_A=where(norms.most > 0, norms.most / norms.least, 1),
         norm_x=norm2(end.x) * unit,
     )
-    x = solution(end.x, unit, end.course, X)
-    return x, outcome(end.course, goal), stats
+    x, result = solution(end.x, given, end.course, X, vector)
+    return x, result, stats
 
 
 _ISTOP = {

@@ -18,7 +18,6 @@ from .._iteration import (
     check_tolerances,
     conjugated,
     first_guess,
-    outcome,
     peaks,
     preconditioner,
     scaled,
@@ -186,8 +185,8 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
         inputs = self, state, vector, options
         end = while_loop(lambda s: s.course.running, step, start, inputs)
         stats = observer.stats(end, limit)
-        x = solution(end.x, unit, end.course, X)
-        return x, outcome(end.course, goal), stats
+        x, result = solution(end.x, given, end.course, X, vector)
+        return x, result, stats
 
     def transpose(self, state, options):
         return BiCGStabState(state.operator.T), transposed(options)

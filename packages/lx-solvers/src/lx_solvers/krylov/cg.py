@@ -25,7 +25,6 @@ from .._iteration import (
     check_tolerances,
     conjugated,
     first_guess,
-    outcome,
     peaks,
     preconditioner,
     scaled,
@@ -197,8 +196,8 @@ class CG(AbstractLinearSolver[CGState]):
         inputs = self, state, vector, options
         end = while_loop(lambda s: s.course.running, step, start, inputs)
         stats = observer.stats(end, limit)
-        x = solution(end.x, unit, end.course, X)
-        return x, outcome(end.course, goal), stats
+        x, result = solution(end.x, given, end.course, X, vector)
+        return x, result, stats
 
     def transpose(self, state, options):
         return CGState(state.operator.T, state.sign), transposed(options)

@@ -21,7 +21,6 @@ from .._iteration import (
     conjugated,
     expected,
     first_guess,
-    outcome,
     peaks,
     preconditioner,
     scaled,
@@ -328,8 +327,8 @@ def arnoldi(
     inputs = solver, operator, vector, options
     end = while_loop(lambda s: s.course.running, step, first, inputs)
     stats = observer.stats(end, limit)
-    x = solution(end.x, unit, end.course, X)
-    return x, outcome(end.course, goal), stats
+    x, result = solution(end.x, given, end.course, X, vector)
+    return x, result, stats
 
 
 def _coordinates(V: Array, w: Array) -> Array:

@@ -14,6 +14,7 @@ from lx_operators.internal import describe, same_shapes
 from .._checks import check_state
 from .._iteration import conjugated, first_guess, step_limit, transposed
 from .._loops import while_loop
+from .._results import judged
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver, Options
 from .._vectors import (
@@ -178,7 +179,8 @@ class Normal(AbstractLinearSolver[NormalState]):
         if "num_steps" in stats:
             stats["num_steps"] = end.num_steps
         x = where(end.result == RESULTS.nonfinite_input, jnp.nan, end.x * unit)
-        return X.solution(x), end.result, stats
+        value = X.solution(x)
+        return value, judged(end.result, vector, value), stats
 
     def transpose(self, state, options):
         # (AᵀᴴAᵀ, or AᵀAᵀᴴ) is the conjugate of (A Aᴴ, or AᴴA)
