@@ -53,7 +53,7 @@ def _views(operator, b):
     "n, lower, upper",
     [(7, 2, 1), (7, 1, 2), (6, 3, 0), (3, 4, 4)],
 )
-def test_views(draw, dtype, n, lower, upper):
+def test_views(draw, n, lower, upper, dtype="complex128"):
     """Against dense solves in double precision; zeros on the diagonal ask for
     pivots."""
     diagonals = draw(dtype, lower + upper + 1, n)

@@ -49,7 +49,7 @@ def _views(solver, operator, b):
     return [(ravel(x), result) for x, result in solved], slogdet_of(states[2])
 
 
-def test_views(draw, dtype):
+def test_views(draw, dtype="complex128"):
     operator = listed(draw, dtype)
     A, b = np.asarray(operator.as_matrix()), draw(dtype, operator.in_size())
     limit = 1000 * np.finfo(dtype).eps

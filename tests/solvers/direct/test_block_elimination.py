@@ -72,7 +72,7 @@ def _views(solver, operator, b):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_views(draw, dtype, name):
+def test_views(draw, name, dtype="complex128"):
     operator = CASES[name](draw, dtype)
     A, b = np.asarray(operator.as_matrix()), draw(dtype, operator.in_size())
     solutions, determinant = _views(SOLVER, operator, jnp.asarray(b))

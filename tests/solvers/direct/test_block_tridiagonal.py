@@ -23,27 +23,22 @@ def operator_of(draw, dtype, n, b):
 
 
 @eqx.filter_jit
-def _views(solver, operator, b):
-    state = solver.init(operator, {})
-    transposed = solver.transpose(state, {})[0]
-    states = (state, transposed, *(solver.conj(s, {})[0] for s in (state, transposed)))
-    many = jax.vmap(lambda b: solver.compute(state, b, {})[0])(jnp.stack([b, -b]))
-    return [solver.compute(s, b, {})[:2] for s in states], many, slogdet_of(states[2])
+def _conjugated(solver, operator, b):
+    state = solver.conj(solver.init(operator, {}), {})[0]
+    many = jax.vmap(lambda b: solver.compute(state, b, {})[:2])(jnp.stack([b, -b]))
+    return many, slogdet_of(state)
 
 
 @both
-@pytest.mark.parametrize("n, b", [(5, 3), (2, 1)])
-def test_views(draw, dtype, parallel, n, b):
+def test_odd_number_of_blocks(draw, dtype, parallel, n=5, b=3):
     operator, rhs = operator_of(draw, dtype, n, b), draw(dtype, n, b)
     solver = BlockTridiagonal(parallel)
-    solutions, many, determinant = _views(solver, operator, jnp.asarray(rhs))
+    (x, result), determinant = _conjugated(solver, operator, jnp.asarray(rhs))
     A = np.asarray(operator.as_matrix()).astype(np.result_type(dtype, np.float64))
     limit = 1000 * np.finfo(dtype).eps
-    for (x, result), M in zip(solutions, (A, A.T, A.conj(), A.conj().T)):
-        assert result == RESULTS.successful and x.dtype == dtype
-        wanted = np.linalg.solve(M, rhs.ravel()).reshape(n, b)
-        np.testing.assert_allclose(x, wanted, rtol=limit, atol=limit)
-    np.testing.assert_allclose(many[1], -solutions[0][0], rtol=limit, atol=limit)
+    assert (result == RESULTS.successful).all() and x.dtype == dtype
+    wanted = np.linalg.solve(A.conj(), rhs.ravel()).reshape(n, b)
+    np.testing.assert_allclose(x, [wanted, -wanted], rtol=limit, atol=limit)
     wanted = np.linalg.slogdet(A.conj())
     np.testing.assert_allclose(determinant, wanted, rtol=limit, atol=limit)
 

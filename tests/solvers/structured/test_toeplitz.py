@@ -23,11 +23,6 @@ def ar1(n, rho=0.9):
     return lxo.ToeplitzLinearOperator(rho ** jnp.arange(n, dtype=float), tags=PSD)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "complex128"])
-def test_laws(obeys_laws, draw, dtype):
-    obeys_laws(lxs.Toeplitz(), decaying(draw, dtype, 6))
-
-
 @pytest.mark.parametrize("n", [1, 2, 200])
 def test_against_scipy(solve, draw, n):
     """With the matrix given whole, and by its default row."""

@@ -36,10 +36,9 @@ def definite(draw, dtype):
     return lxo.LowRankUpdateLinearOperator(a, U, C)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "complex128"])
 @pytest.mark.parametrize("make", [general, definite])
-def test_laws(obeys_laws, draw, make, dtype):
-    operator = make(draw, np.dtype(dtype))
+def test_laws(obeys_laws, draw, make):
+    operator = make(draw, np.dtype("complex128"))
     assert AUTO.select_solver(operator) == WOODBURY
     obeys_laws(WOODBURY, operator)
 
