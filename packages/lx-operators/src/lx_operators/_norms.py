@@ -42,7 +42,10 @@ def max_norm(x: PyTree[Array]) -> Scalar:
     dtype = complex_to_real_dtype(common_dtype(leaves))
     norm = jnp.zeros((), dtype)
     for leaf in leaves:
-        norm = jnp.maximum(norm, jnp.max(_abs(leaf), initial=0).astype(dtype))
+        # XLA's maximum of many elements drops a NaN on some processors
+        size = jnp.max(_abs(leaf), initial=0)
+        size = jnp.where(jnp.any(jnp.isnan(leaf)), jnp.nan, size)
+        norm = jnp.maximum(norm, size.astype(dtype))
     return norm
 
 

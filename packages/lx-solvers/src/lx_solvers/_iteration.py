@@ -11,7 +11,8 @@ zero: they are judged beside the largest of their leaf. It starts at 10⁻³, so
 test is elementwise for all but the smallest elements; where rounding keeps these from
 it, that is, where the true residual stops decreasing, it rises to 1, and the test is
 normwise (`review`). The same test, with the solution instead of b, is asked of the last
-update. A NaN passes no test.
+update. A NaN passes no test: every pass of a loop has inner products, which show it
+(a maximum need not: XLA drops NaNs from long ones on some processors).
 
 **The claim.** `converged` is said only of a residual that was computed as b - A x.
 Every loop has a pass for that, which shares the one product in the loop's body.
@@ -39,7 +40,13 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Int, PyTree, Scalar
 from lx_operators import AbstractLinearOperator, conj
-from lx_operators.internal import Frozen, describe, same_shapes, structure_of
+from lx_operators.internal import (
+    Frozen,
+    describe,
+    max_norm,
+    same_shapes,
+    structure_of,
+)
 
 from ._results import judged
 from ._solution import RESULTS
@@ -162,7 +169,9 @@ class Goal(NamedTuple):
                 relative = list(map(jax.lax.max, so_far, relative))
             worst[space.structure] = relative
         norms = [
-            self.norm(jtu.tree_unflatten(structure.treedef, relative))
+            functools.reduce(jax.lax.max, map(largest, relative))
+            if self.norm is max_norm and relative
+            else self.norm(jtu.tree_unflatten(structure.treedef, relative))
             for structure, relative in worst.items()
         ]
         return once(functools.reduce(jax.lax.max, norms))

@@ -218,6 +218,8 @@ class Refined(AbstractLinearSolver[_RefinedState]):
         carry = start, RESULTS.successful, never, infinity, infinity, zero, zero
         x, inner, small, last, *_, count = while_loop(goes_on, step, carry, inputs)
         converged: Bool[Array, ""] = small & (last <= eps**0.5 / 2 * norm(x))
+        # with such factors nothing contracts: of a null vector no residual tells
+        converged &= inner != RESULTS.singular
         fine = inner == RESULTS.successful
         failure = RESULTS.where(fine, RESULTS.unstable, inner)
         return x, converged, failure, jnp.maximum(count - 1, 0)  # the first is x itself
