@@ -49,12 +49,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jax.interpreters import ad
 from jaxtyping import Array, PyTree
 from lx_operators import AbstractLinearOperator, TangentLinearOperator
 from lx_solvers import RESULTS
-from lx_solvers.internal import annihilated
+from lx_solvers.internal import annihilated, code
 
 from ._method import (
     Problem,
@@ -68,10 +69,8 @@ from ._partition import split
 from ._primitive import (
     DERIVATIVE_FAILURE,
     Batch,
-    OnFailure,
     Spec,
     linear_solve_p,
-    nan,
     solve,
 )
 
@@ -82,7 +81,7 @@ def solution_tangent(
     solution: PyTree[Array],
     operator_tangent: AbstractLinearOperator,
     vector_tangent: PyTree[Array] | None,
-    on_failure: OnFailure,
+    spec: Spec,
 ) -> PyTree[Array]:
     """dx, by the formula above.
 
@@ -92,23 +91,19 @@ def solution_tangent(
         solution: x.
         operator_tangent: dA, with None for leaves that do not move.
         vector_tangent: db; None for zero.
-        on_failure: as in `solve`, of the solves needed here.
+        spec: of the solve that is differentiated.
     """
     problem = without_first_guess(problem)
     operator = problem.operator
     if not jtu.tree_leaves(operator_tangent):
-        dx, _, _ = solve(problem, vector_tangent, on_failure, "tangent")
-        return dx
+        return _solved(spec, problem, vector_tangent)
     operator_tangent = TangentLinearOperator(operator, operator_tangent)
     m, n = operator.out_size(), operator.in_size()
     damp = damping(problem)
     damped = not (isinstance(damp, float | int) and damp == 0)
     full_rank = has_full_rank(problem) and not damped
     rows_independent, columns_independent = full_rank and m <= n, full_rank and m >= n
-
-    def solved(problem: Problem, vector: PyTree[Array]) -> PyTree[Array]:
-        return solve(problem, vector, on_failure, "tangent")[0]
-
+    solved = functools.partial(_solved, spec)
     rhs = _neg(operator_tangent.mv(solution))
     if vector_tangent is not None:
         rhs = _add(rhs, vector_tangent)
@@ -135,6 +130,12 @@ def solution_tangent(
     z = tangent_adjoint.mv(solved(adjoint, solution))
     dx = solved(problem, _sub(rhs, operator.mv(z)))
     return _add(dx, z)
+
+
+def _solved(spec: Spec, problem: Problem, vector: PyTree[Array]) -> PyTree[Array]:
+    """A solve that the derivative of another needs."""
+    on_failure = DERIVATIVE_FAILURE[spec.on_failure]
+    return solve(problem, vector, on_failure, "tangent", like=spec)[0]
 
 
 def _residual(
@@ -216,7 +217,7 @@ def _jvp(
             jtu.tree_unflatten(spec.solution, solution),
             problem_tangent.operator,
             _instantiated(vector_tangent, vector),
-            DERIVATIVE_FAILURE[spec.on_failure],
+            spec,
         )
         if spec.on_failure != "raise":
             dx = _nan_if_failed(dx, result)
@@ -235,10 +236,13 @@ def _jvp(
 
 def _nan_if_failed(dx: PyTree[Array], result: Array) -> PyTree[Array]:
     """dx, or NaN: as a product, whose transpose is NaN as well."""
-    successful = result == jtu.tree_leaves(RESULTS.successful)[0]
-    return jtu.tree_map(
-        lambda x: x * jnp.where(successful, jnp.ones((), x.dtype), nan(x.dtype)), dx
-    )
+    successful = jax.lax.eq(result, code(RESULTS.successful))
+
+    def times_one_or_nan(x: Array) -> Array:
+        one, nan = (np.asarray(value, x.dtype) for value in (1.0, np.nan))
+        return x * jax.lax.select(successful, one, nan)
+
+    return jtu.tree_map(times_one_or_nan, dx)
 
 
 def _instantiated(tangent: PyTree, primal: PyTree[Array]) -> PyTree[Array] | None:

@@ -11,14 +11,16 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 from jaxtyping import Array, PyTree
 from lx_operators.internal import as_when_lowered, manual_axes, vary, varying_axes
 from lx_solvers import RESULTS
+from lx_solvers.internal import all_finite, choose, succeeded
 
 from ._failure import Stage, raise_on_failure
 from ._method import Problem
@@ -35,6 +37,13 @@ DERIVATIVE_FAILURE: dict[OnFailure, OnFailure] = {
     "nan": "nan",
     "raise": "raise",
 }
+
+
+class Type(NamedTuple):
+    """What is known of an array without its values."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
 
 
 class Batch(NamedTuple):
@@ -57,6 +66,9 @@ class Spec:
     on_failure: OnFailure
     stage: Stage
     solution: Any  # the tree of the solution, whose leaves come first in the outputs
+    operands: tuple[Type, ...]  # without batch axes, like the outputs
+    outputs: tuple[Type, ...]
+    tree: Any  # of the outputs
     batches: tuple[Batch, ...] = ()  # innermost first
 
     def batched(self, fn: Callable, axes: Callable[[Batch], Any]) -> Callable:
@@ -72,6 +84,7 @@ def solve(
     vector: PyTree[Array],
     on_failure: OnFailure = "report",
     stage: Stage = "forward",
+    like: Spec | None = None,
 ) -> tuple[PyTree[Array], RESULTS, dict[str, Any]]:
     """A†b through the primitive: the solution, how the solve ended, statistics.
 
@@ -81,67 +94,82 @@ def solve(
         on_failure: what becomes of the value of a failed solve: it is returned as it is
             (`"report"`), is NaN, or raises at run time.
         stage: which solve this is, for the text of the error.
+        like: a solve that may be of the same problem: it need not be traced again to
+            know the types of what comes out.
     """
     # Inside `shard_map`, a vector that all devices share meets what differs between
     # them: its cotangent is the sum.
     vector = vary(vector, varying_axes((problem, vector)))
     arrays, static = split((problem, vector))
+    operands = _types(arrays)
+    if like is not None and (like.static, like.operands) == (static, operands):
+        outputs, tree = like.outputs, like.tree
+    else:
+        with as_when_lowered():
+            out, tree = jtu.tree_flatten(_evaluate.eval_shape(static, (), *arrays))
+        outputs = _types(out)
     solution = jtu.tree_structure(problem.operator.in_structure())
-    spec = Spec(static, on_failure, stage, solution)
-    out = linear_solve_p.bind(*arrays, spec=spec)
-    return jtu.tree_unflatten(_out_tree(spec, arrays), out)
+    spec = Spec(static, on_failure, stage, solution, operands, outputs, tree)
+    return jtu.tree_unflatten(tree, linear_solve_p.bind(*arrays, spec=spec))
 
 
-def _evaluate(spec: Spec, *arrays: Array) -> tuple[PyTree[Array], RESULTS, Any]:
+def _types(arrays: Sequence[Any]) -> tuple[Type, ...]:
+    return tuple(Type(x.shape, x.dtype) for x in arrays)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _evaluate(
+    static: Static, batches: tuple[Batch, ...], *arrays: Array
+) -> tuple[PyTree[Array], RESULTS, Any]:
+    """The solve under its `vmap`s. Traced once for equal arguments, whatever becomes of
+    a failure."""
+    fn = functools.partial(_evaluate_one, static)
+    for batch in batches:
+        fn = batch.map(fn, batch.axes)
+    return fn(*arrays)
+
+
+def _evaluate_one(static: Static, *arrays: Array) -> tuple[PyTree[Array], RESULTS, Any]:
     """The solve itself, of unbatched arrays."""
-    problem, vector = spec.static.join(arrays)
+    problem, vector = static.join(arrays)
     method = problem.forward
-    solver = method.solver
-    value, result, stats = solver.compute(method.state, vector, method.options)
+    value, result, stats = method.solver.compute(method.state, vector, method.options)
     result = _judged(value, vector, result)
-    failed = result != RESULTS.successful
-    if spec.on_failure == "nan":
-        value = jtu.tree_map(lambda x: jnp.where(failed, nan(x.dtype), x), value)
-    if spec.on_failure == "raise":
-        value = raise_on_failure(value, result, problem.operator, solver, spec.stage)
     return value, result, jtu.tree_map(jnp.asarray, stats)
-
-
-def nan(dtype: Any) -> Array:
-    return jnp.asarray(jnp.nan, dtype)
 
 
 def _judged(value: PyTree[Array], vector: PyTree[Array], result: RESULTS) -> RESULTS:
     """No success without a finite solution of a finite vector."""
-    overflown = (result == RESULTS.successful) & ~_is_finite(value)
-    result = RESULTS.where(overflown, RESULTS.singular, result)
-    return RESULTS.where(_is_finite(vector), result, RESULTS.nonfinite_input)
-
-
-def _is_finite(tree: PyTree[Array]) -> Array:
-    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jtu.tree_leaves(tree)]
-    return functools.reduce(jnp.logical_and, finite, jnp.asarray(True))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _evaluate_batched(spec: Spec, *arrays: Array) -> PyTree[Array]:
-    """The solve under its `vmap`s. Compiled and traced once for equal specs: abstract
-    evaluation and lowering share the trace."""
-    evaluate = functools.partial(_evaluate, dataclasses.replace(spec, batches=()))
-    return spec.batched(evaluate, lambda batch: batch.axes)(*arrays)
+    overflown = jax.lax.bitwise_and(succeeded(result), ~all_finite(value))
+    result = choose(overflown, RESULTS.singular, result)
+    return choose(all_finite(vector), result, RESULTS.nonfinite_input)
 
 
 def _flat(spec: Spec, *arrays: Array) -> list[Array]:
-    return jtu.tree_leaves(_evaluate_batched(spec, *arrays))
+    """The solve's outputs, and what is to become of its failure."""
+    value, result, stats = _evaluate(spec.static, spec.batches, *arrays)
+    if spec.on_failure != "report":
+
+        def axes(batch: Batch) -> Any:
+            return (0, 0, list(batch.axes))
+
+        heed = spec.batched(functools.partial(_heed, spec), axes)
+        value = heed(value, result, list(arrays))
+    return jtu.tree_leaves((value, result, stats))
 
 
-def _out_tree(spec: Spec, arrays: Sequence[Array]) -> Any:
-    return jtu.tree_structure(_shapes(spec, *arrays))
-
-
-def _shapes(spec: Spec, *arrays: Any) -> PyTree[jax.ShapeDtypeStruct]:
-    with as_when_lowered():
-        return jax.eval_shape(functools.partial(_evaluate_batched, spec), *arrays)
+def _heed(
+    spec: Spec, value: PyTree[Array], result: RESULTS, arrays: Sequence[Array]
+) -> PyTree[Array]:
+    """`value`, which is NaN, or raises, if the solve failed."""
+    if spec.on_failure == "raise":
+        problem, _ = spec.static.join(arrays)
+        solver = problem.forward.solver
+        return raise_on_failure(value, result, problem.operator, solver, spec.stage)
+    successful = succeeded(result)
+    return jtu.tree_map(
+        lambda x: jax.lax.select(successful, x, jax.lax.full_like(x, jnp.nan)), value
+    )
 
 
 @linear_solve_p.def_impl
@@ -151,9 +179,10 @@ def _impl(*arrays: Array, spec: Spec) -> list[Array]:
 
 @linear_solve_p.def_abstract_eval
 def _abstract_eval(*avals: Any, spec: Spec) -> list[Any]:
-    out = jtu.tree_leaves(_shapes(spec, *avals))
+    batch_shape = tuple(batch.size for batch in reversed(spec.batches))
+    out = [ShapedArray((*batch_shape, *x.shape), x.dtype) for x in spec.outputs]
     if not manual_axes():
-        return [jax.core.ShapedArray(x.shape, x.dtype) for x in out]
+        return out
 
     # Inside `shard_map` what comes out varies over the mesh axes that any operand
     # varies over. JAX's own rules say so, of a computation of these shapes.
