@@ -68,3 +68,14 @@ def test_slogdet_of_low_rank(draw):
     operator = MatrixLinearOperator(jnp.asarray(X @ X.T), positive_semidefinite_tag)
     sign, logabs = slogdet_of(Eigh().init(operator, {}))
     assert sign == 0 and logabs == -np.inf
+
+
+def test_at_the_end_of_the_range(draw, run, dtype):
+    """1/λ is no normal number, or λ itself is infinite."""
+    huge = 2.0 ** (np.finfo(dtype).maxexp - 3)
+    X, x = np.clip(draw(dtype, 4, 4).real, -2, 2), draw(dtype, 4)
+    A = (X + X.T).astype(dtype)
+    got, result, _ = run(Eigh(), huge * A, (huge / 64) * (A @ x), hermitian_tag)
+    assert result == "successful"
+    limit = 1e3 * np.finfo(dtype).eps * np.linalg.cond(A) * abs(x).max()
+    np.testing.assert_allclose(64 * got, x, rtol=0, atol=limit)

@@ -133,3 +133,16 @@ def test_ends_on_nonfinite(draw, run, dtype, bad):
         A = draw(dtype, *shape)
         A[0, 0] = bad
         assert run(SVD(), A, draw(dtype, len(A)))[1] == "nonfinite_input"
+
+
+@pytest.mark.parametrize("damp", [0.0, 0.5], ids=["plain", "damped"])
+def test_at_the_end_of_the_range(draw, run, dtype, damp):
+    """1/σ is no normal number, or σ itself is infinite."""
+    huge = 2.0 ** (np.finfo(dtype).maxexp - 3)
+    A, x = np.clip(draw(dtype, 6, 4).real, -4, 4).astype(dtype), draw(dtype, 4)
+    b = A @ x
+    wanted, _, _ = run(SVD(damp=damp), A, b)
+    got, result, stats = run(SVD(damp=huge * damp), huge * A, (huge / 64) * b)
+    assert result == "successful" and stats["rank"] == 4
+    limit = 1e3 * np.finfo(dtype).eps * abs(wanted).max()
+    np.testing.assert_allclose(64 * got, wanted, rtol=0, atol=limit)

@@ -65,6 +65,18 @@ def test_nonfinite(draw, run, dtype, bad):
     assert run(Triangular(), A, b, LOWER)[1] == "nonfinite_input"
 
 
+def test_reciprocals_out_of_range_are_unstable(run, dtype):
+    """LAPACK multiplies by them: 0 would come out, silently."""
+    largest = np.finfo(dtype).max
+    for d, wanted in [(largest / 8, "successful"), (largest / 2, "unstable")]:
+        x, result, _ = run(
+            Triangular(), np.diag(np.array([1, d], dtype)), np.ones(2, dtype), LOWER
+        )
+        assert result == wanted
+    huge = np.array([[1, 0], [largest / 2, 1]], dtype)
+    assert run(Triangular(), huge, np.ones(2, dtype), LOWER)[1] == "successful"
+
+
 def test_diagonal_operator(draw):
     d, b = draw(np.float64, 4), draw(np.float64, 4)
     solver = Triangular()

@@ -8,6 +8,7 @@ all else is the static `Spec`. What differentiation does to it stands in
 import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import field
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -20,7 +21,7 @@ from jax.interpreters import batching, mlir
 from jaxtyping import Array, PyTree
 from lx_operators.internal import as_when_lowered, manual_axes, vary, varying_axes
 from lx_solvers import RESULTS
-from lx_solvers.internal import all_finite, choose, succeeded
+from lx_solvers.internal import judged, succeeded
 
 from ._failure import Stage, raise_on_failure
 from ._method import Problem
@@ -66,9 +67,9 @@ class Spec:
     on_failure: OnFailure
     stage: Stage
     solution: Any  # the tree of the solution, whose leaves come first in the outputs
-    operands: tuple[Type, ...]  # without batch axes, like the outputs
-    outputs: tuple[Type, ...]
-    tree: Any  # of the outputs
+    operands: tuple[Type, ...] = field(repr=False)  # without batch axes
+    outputs: tuple[Type, ...] = field(repr=False)  # likewise
+    tree: Any = field(repr=False)  # of the outputs
     batches: tuple[Batch, ...] = ()  # innermost first
 
     def batched(self, fn: Callable, axes: Callable[[Batch], Any]) -> Callable:
@@ -134,15 +135,8 @@ def _evaluate_one(static: Static, *arrays: Array) -> tuple[PyTree[Array], RESULT
     problem, vector = static.join(arrays)
     method = problem.forward
     value, result, stats = method.solver.compute(method.state, vector, method.options)
-    result = _judged(value, vector, result)
+    result = judged(result, vector, value)
     return value, result, jtu.tree_map(jnp.asarray, stats)
-
-
-def _judged(value: PyTree[Array], vector: PyTree[Array], result: RESULTS) -> RESULTS:
-    """No success without a finite solution of a finite vector."""
-    overflown = jax.lax.bitwise_and(succeeded(result), ~all_finite(value))
-    result = choose(overflown, RESULTS.singular, result)
-    return choose(all_finite(vector), result, RESULTS.nonfinite_input)
 
 
 def _flat(spec: Spec, *arrays: Array) -> list[Array]:

@@ -166,7 +166,7 @@ def ravel(tree: PyTree[Array], dtype: Any = None) -> Array:
     """
     leaves = jtu.tree_leaves(tree)
     dtype = common_dtype(leaves) if dtype is None else dtype
-    flat = [jnp.ravel(leaf).astype(dtype) for leaf in leaves]
+    flat = [cast(leaf.reshape(-1), dtype) for leaf in leaves]
     match flat:
         case []:
             return jnp.zeros(0, dtype)

@@ -4,9 +4,13 @@ A, Aᵀ, Ā, Aᴴ from the factors of one, and the verdict.
 A dense solver keeps the factors of one matrix F and says how it solves with F and with
 Fᴴ. As A is F, Fᴴ or a conjugate of these, transposing and conjugating a state
 only turns two static switches: nothing is factorised or copied again.
+
+What every solve goes through is written in JAX's primitives: to trace and to compile
+`jax.numpy`'s own checks and casts would take longer than the factorisation's call.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -30,6 +34,7 @@ from lx_operators.internal import (
     unravel_solution,
 )
 
+from .._results import all_finite, choose, judged
 from .._solution import RESULTS
 
 HIGHEST = jax.lax.Precision.HIGHEST
@@ -92,16 +97,22 @@ def dense_matrix(operator: AbstractLinearOperator) -> Inexact[Array, "m n"]:
     factorisations can be), derivatives of solutions come from `linear_solve`.
     """
     matrix = jax.lax.stop_gradient(operator.as_matrix())
-    return matrix.astype(working_dtype(matrix.dtype))
+    return cast(matrix, working_dtype(matrix.dtype))
 
 
-def finite_or_zero(
-    A: Inexact[Array, "m n"],
-) -> tuple[Inexact[Array, "m n"], Bool[Array, ""]]:
-    """A, or zeros if it is not finite, and whether it is: LAPACK's iterations for
-    singular values need not end on infinities."""
-    finite = jnp.isfinite(largest(A))
-    return jnp.where(finite, A, jnp.zeros_like(A)), finite
+def scaled_or_zero(
+    A: Inexact[Array, "m n"], damp: Any = 0.0
+) -> tuple[Inexact[Array, "m n"], Real[Array, ""], Bool[Array, ""]]:
+    """A divided by a power of two, so that singular values and their reciprocals are
+    in range; the power; and whether A is finite. It is zero if not: LAPACK's
+    iterations for singular values need not end on infinities."""
+    size = largest(A)
+    finite = jax.lax.is_finite(size)
+    if not is_zero(damp):
+        size = jnp.maximum(size, jnp.asarray(damp, size.dtype))
+    scale = power_of_two(size)
+    A = jax.lax.mul(A, jax.lax.full_like(A, cast(_reciprocal(scale), A.dtype)))
+    return jax.lax.select(finite, A, jax.lax.full_like(A, 0)), scale, finite
 
 
 def equilibrated(
@@ -111,7 +122,8 @@ def equilibrated(
     of order one; these powers; and whether A is finite."""
     sizes = largest(A, axis=1)
     scales = power_of_two(sizes)
-    return A / scales[:, None].astype(A.dtype), scales, all_finite(sizes)
+    by = jax.lax.broadcast_in_dim(cast(_reciprocal(scales), A.dtype), A.shape, (0,))
+    return jax.lax.mul(A, by), scales, all_finite(sizes)
 
 
 class Tall(NamedTuple):
@@ -179,10 +191,10 @@ def solve(
             f"the vector has dtype {b.dtype}, which the operator's {dtype} cannot "
             "hold; cast the vector, or use `linear_solve`, which promotes the operator."
         )
-    b = b.astype(dtype)
+    b = cast(b, dtype)
     x = _conj_if(state.view.conjugate, b)
     x = _conj_if(state.view.conjugate, solve_with(x, state.view.adjoint))
-    result = outcome(state.verdict, b, x)
+    result = judged(state.verdict, b, x)
     narrow = common_dtype(state.packed.in_structure.thaw())
     if narrow != x.dtype and working_dtype(narrow) == x.dtype:  # half precision
         x = cast(x, narrow)
@@ -217,13 +229,6 @@ def outside(
     return v - jnp.matmul(basis, c, precision=HIGHEST)
 
 
-def outcome(verdict: RESULTS, b: Array, x: Array) -> RESULTS:
-    """The verdict on the factors, unless b or x is not finite."""
-    bad = (verdict == RESULTS.successful) & ~all_finite(x)
-    result = RESULTS.where(bad, RESULTS.singular, verdict)
-    return RESULTS.where(all_finite(b), result, RESULTS.nonfinite_input)
-
-
 def judge(
     finite: Bool[Array, ""],
     singular: Bool[Array, ""] | bool = False,
@@ -233,17 +238,13 @@ def judge(
     result = RESULTS.successful
     for failed, item in ((singular, RESULTS.singular), (unstable, RESULTS.unstable)):
         # `where` of constants alone fails inside `shard_map`
-        result = result if failed is False else RESULTS.where(failed, item, result)
-    return RESULTS.where(finite, result, RESULTS.nonfinite_input)
+        result = result if failed is False else choose(failed, item, result)
+    return choose(finite, result, RESULTS.nonfinite_input)
 
 
 def eps(dtype: Any) -> float:
     """The distance from one to the next number."""
     return float(jnp.finfo(dtype).eps)
-
-
-def all_finite(x: Array) -> Bool[Array, ""]:
-    return jnp.all(jnp.isfinite(x))
 
 
 def largest(x: Inexact[Array, "..."], axis: int | None = None) -> Real[Array, "..."]:
@@ -252,11 +253,11 @@ def largest(x: Inexact[Array, "..."], axis: int | None = None) -> Real[Array, ".
     The modulus of a complex number, which is slow, is replaced by its norm
     max(|re|, |im|).
     """
-    if jnp.iscomplexobj(x):
-        sizes = jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag))
-    else:
-        sizes = jnp.abs(x)
-    return jnp.max(sizes, axis=axis, initial=0)
+    parts = (jax.lax.real(x), jax.lax.imag(x)) if jnp.iscomplexobj(x) else (x,)
+    sizes = functools.reduce(jax.lax.max, [jax.lax.abs(part) for part in parts])
+    if 0 in x.shape:
+        return jnp.max(sizes, axis=axis, initial=0)
+    return jax.lax.reduce_max(sizes, range(x.ndim) if axis is None else (axis,))
 
 
 def rcond_or_default(rcond: Any, size: int, dtype: Any) -> Array:
@@ -312,10 +313,23 @@ def power_of_two(x: Real[Array, "..."]) -> Real[Array, "..."]:
     Scaling by it is exact: it only guards against overflow and underflow.
     """
     info = jnp.finfo(x.dtype)
-    usable = (x > 0) & jnp.isfinite(x)
-    x = jnp.where(usable, x, jnp.ones_like(x))
-    x = jnp.clip(x, 2.0 ** (info.minexp + 2), 2.0 ** (info.maxexp - 2))
+    positive = jax.lax.gt(x, jax.lax.full_like(x, 0))
+    usable = jax.lax.bitwise_and(positive, jax.lax.is_finite(x))
+    x = jax.lax.select(usable, x, jax.lax.full_like(x, 1))
+    least, most = 2.0 ** (info.minexp + 2), 2.0 ** (info.maxexp - 2)
+    x = jax.lax.clamp(np.asarray(least, x.dtype), x, np.asarray(most, x.dtype))
     return jax.lax.reduce_precision(x, info.nexp, 0)  # no bit of the mantissa
+
+
+def _reciprocal(power: Real[Array, "..."]) -> Real[Array, "..."]:
+    """1/x of `power_of_two`, by its exponent: without a division, XLA computes it in
+    the loop over the elements that it scales."""
+    info = jnp.finfo(power.dtype)
+    integer = jnp.dtype(f"int{info.bits}")
+    of_square = np.asarray((2 * info.maxexp - 2) << info.nmant, integer)  # of 1 · 1
+    bits = jax.lax.bitcast_convert_type(power, integer)
+    bits = jax.lax.sub(jax.lax.full_like(bits, of_square), bits)
+    return jax.lax.bitcast_convert_type(bits, power.dtype)
 
 
 def near_singular(
@@ -330,7 +344,8 @@ def near_singular(
     One step of inverse iteration on TᴴT, for upper T with columns scaled to length one
     (on TTᴴ, for lower T with rows so scaled): ‖T⁻¹‖ ≥ ‖T⁻¹T⁻ᴴz‖/‖T⁻ᴴz‖, and where T is
     near singular the two are close for all but hardly any z. Singular means: the bound,
-    to the given power, is at least 1/(4 eps).
+    to the given power, is at least 1/(4 eps), or 1/(8 eps) of complex numbers, whose
+    products have errors about twice as large (Higham, lemma 3.5).
 
     Args:
         T: the factor; only its triangle is read.
@@ -341,13 +356,21 @@ def near_singular(
     n = lengths.size
     if n == 0:
         return jnp.zeros((), bool)
-    z = np.random.default_rng(0).standard_normal(n)
-    y = triangular(T, jnp.asarray(z, T.dtype) * lengths.astype(T.dtype),
-                   lower=lower, adjoint=not lower)  # fmt: skip
-    x = triangular(T, y, lower=lower, adjoint=lower) * lengths.astype(T.dtype)
+    z = np.random.default_rng(0).standard_normal(n).astype(T.dtype)
+    lengths = cast(lengths, T.dtype)
+    y = triangular(T, jax.lax.mul(z, lengths), lower=lower, adjoint=not lower)
+    x = triangular(T, y, lower=lower, adjoint=lower)
     # a zero pivot makes these infinite or NaN, for which the comparison is false
-    small = (4 * eps(T.dtype)) ** (1 / power)
-    return ~(small * jnp.linalg.norm(x) < jnp.linalg.norm(y))
+    X, Y = _square(jax.lax.mul(x, lengths)), _square(y)
+    rounding = (8 if jnp.iscomplexobj(T) else 4) * eps(T.dtype)
+    small = np.asarray(rounding ** (2 / power), X.dtype)
+    return jax.lax.bitwise_not(jax.lax.lt(jax.lax.mul(small, X), Y))
+
+
+def _square(x: Inexact[Array, " n"]) -> Real[Array, ""]:
+    """‖x‖²."""
+    size = jax.lax.abs(x)
+    return jax.lax.reduce_sum(jax.lax.mul(size, size), (0,))
 
 
 def triangular(
@@ -359,15 +382,30 @@ def triangular(
     unit_diagonal: bool = False,
 ) -> Inexact[Array, " n"]:
     """T⁻¹ b or T⁻ᴴ b; of `matrix` only that triangle is read."""
-    return jax.lax.linalg.triangular_solve(
+    x = jax.lax.linalg.triangular_solve(
         matrix,
-        b[:, None],
+        jax.lax.expand_dims(b, (1,)),
         left_side=True,
         lower=lower,
         transpose_a=adjoint,
         conjugate_a=adjoint,
         unit_diagonal=unit_diagonal,
-    )[:, 0]
+    )
+    return jax.lax.squeeze(x, (1,))
+
+
+def lower_triangle(matrix: Inexact[Array, "m n"]) -> Inexact[Array, "m n"]:
+    """The matrix with zeros above its diagonal."""
+    i, j = (jax.lax.broadcasted_iota(jnp.int32, matrix.shape, k) for k in (0, 1))
+    return jax.lax.select(jax.lax.ge(i, j), matrix, jax.lax.full_like(matrix, 0))
+
+
+def diagonal(matrix: Inexact[Array, "n n"]) -> Inexact[Array, " n"]:
+    """The diagonal, as a slice of the elements: no gather."""
+    n = len(matrix)
+    if n == 0:
+        return jnp.diagonal(matrix)
+    return jax.lax.slice(matrix.reshape(n * n), (0,), (n * n,), (n + 1,))
 
 
 def along(
@@ -392,9 +430,23 @@ def householder(
     return h.T, taus
 
 
+def permuted(x: Array, p: Int[Array, " n"]) -> Array:
+    """x[p] of a permutation, whose bounds need no check."""
+    along_others = tuple(range(1, x.ndim))
+    return jax.lax.gather(
+        x,
+        jax.lax.expand_dims(p, (1,)),
+        jax.lax.GatherDimensionNumbers(along_others, (0,), (0,)),
+        slice_sizes=(1, *x.shape[1:]),
+        mode=jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS,
+    )
+
+
 def inverse_permutation(p: Int[Array, " n"]) -> Int[Array, " n"]:
-    """x[p] = z is x = z[inverse]: gathering is faster than scattering."""
-    return jnp.zeros_like(p).at[p].set(jnp.arange(p.size, dtype=p.dtype))
+    """x[p] = z is x = z[inverse]: gathering is faster than scattering, and a sort
+    compiles faster than the scatter that would make the inverse."""
+    _, inverse = jax.lax.sort((p, jax.lax.iota(p.dtype, p.size)), num_keys=1)
+    return inverse
 
 
 def check_determinant(m: int, n: int, solver: str) -> None:

@@ -86,9 +86,9 @@ class Cholesky(AbstractLinearSolver[_CholeskyState]):
 
 
 def _verdict(A: Inexact[Array, "n n"], L: Inexact[Array, "n n"]) -> RESULTS:
-    finite = jnp.isfinite(dense.largest(jnp.tril(A)))
+    finite = jnp.isfinite(dense.largest(dense.lower_triangle(A)))
     # `cholesky` returns NaN where a pivot is not positive
-    rows = jnp.sqrt(jnp.diagonal(A).real)
+    rows = jax.lax.sqrt(dense.diagonal(A).real)
     return dense.judge(finite, dense.near_singular(L, rows, lower=True, power=2))
 
 

@@ -23,8 +23,9 @@ from . import _dense as dense
 
 class _EighState(eqx.Module):
     W: Inexact[Array, "n n"]
-    eigenvalues: Real[Array, " n"]
-    inverse: Real[Array, " n"]  # the diagonal of Λ†
+    eigenvalues: Real[Array, " n"]  # of A / scale
+    inverse: Real[Array, " n"]  # the diagonal of scale · Λ†
+    scale: Real[Array, ""]
     rank: Int[Array, ""]
     verdict: RESULTS
     packed: PackedStructures
@@ -61,11 +62,14 @@ class Eigh(AbstractLinearSolver[_EighState]):
                 f"to be Hermitian: {operator!r}. Tag it with `hermitian_tag` (or "
                 "`symmetric_tag`, if it is real), or use `SVD`."
             )
-        A, finite = dense.finite_or_zero(jnp.tril(dense.dense_matrix(operator)))
+        A = dense.lower_triangle(dense.dense_matrix(operator))
+        A, scale, finite = dense.scaled_or_zero(A)
         W, eigenvalues = jax.lax.linalg.eigh(A, symmetrize_input=False)
         inverse, rank = dense.pseudoinverse(eigenvalues, self.rcond, len(A), A.dtype)
-        packed = pack_structures(operator)
-        return _EighState(W, eigenvalues, inverse, rank, dense.judge(finite), packed)
+        return _EighState(
+            W, eigenvalues, inverse, scale, rank, dense.judge(finite),
+            pack_structures(operator),
+        )  # fmt: skip
 
     def compute(self, state, vector, options):
         check_state(state, _EighState, "Eigh")
@@ -73,7 +77,7 @@ class Eigh(AbstractLinearSolver[_EighState]):
         def solve_with(b, adjoint):  # F is Hermitian: Fᴴ = F
             W = state.W
             c = jnp.matmul(W.T.conj(), b, precision=dense.HIGHEST)
-            c = state.inverse.astype(c.dtype) * c
+            c = state.inverse * (c / state.scale)
             return jnp.matmul(W, c, precision=dense.HIGHEST)
 
         x, result = dense.solve(state, vector, state.W.dtype, solve_with)
@@ -93,8 +97,8 @@ class Eigh(AbstractLinearSolver[_EighState]):
 
 @slogdet_of.register
 def _(state: _EighState):
-    counts = state.inverse != 0
-    return dense.slogdet(jnp.where(counts, state.eigenvalues, 0))
+    values = jnp.where(state.inverse != 0, state.eigenvalues, 0)
+    return dense.slogdet(values, rows=jnp.full_like(values, state.scale))
 
 
 @annihilated.register

@@ -14,10 +14,10 @@ from lx_operators import KroneckerLinearOperator
 from lx_operators.internal import bare, columns, common_dtype, promoted
 
 from .._checks import check_options, check_state
+from .._results import judged
 from .._slogdet import part, slogdet_of, trace_of, trace_of_part
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from . import _dense as dense
 from ._many import both, many
 
 
@@ -88,7 +88,7 @@ class Kronecker(AbstractLinearSolver[_KroneckerState]):
             b, back = columns(x, start, start + rows)
             y, ended = many(self.inner_solver, inner, b)
             x, result, start = back(y), both(result, ended), start + ins
-        return x, both(result, dense.outcome(result, vector, x)), {}
+        return x, both(result, judged(result, vector, x)), {}
 
     def transpose(self, state, options):
         check_state(state, _KroneckerState, "Kronecker")

@@ -18,7 +18,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int, Real
-from lx_operators.internal import PackedStructures, pack_structures
+from lx_operators.internal import PackedStructures, cast, pack_structures
 
 from .._checks import check_options, check_square, check_state
 from .._slogdet import slogdet_of
@@ -92,8 +92,9 @@ def _factorise(A: Inexact[Array, "n n"]) -> tiny.Factors:
     A, rows, finite = dense.equilibrated(A)
     lu, pivots, permutation = jax.lax.linalg.lu(A)
     eps = dense.eps(lu.dtype)
-    columns = dense.largest(jnp.tril(lu.T), axis=1)  # of U; contiguous, from LAPACK
-    unstable = 4 * eps * dense.largest(columns) > eps**0.5
+    # of U; contiguous, from LAPACK
+    columns = dense.largest(dense.lower_triangle(lu.T), axis=1)
+    unstable = dense.largest(columns) > eps**0.5 / (4 * eps)
     singular = dense.near_singular(lu, columns)
     return tiny.Factors(lu, pivots, permutation, rows, finite, singular, unstable)
 
@@ -106,14 +107,15 @@ def _substitute(
     *,
     adjoint: bool,
 ) -> Inexact[Array, " n"]:
-    rows = rows.astype(b.dtype)
+    rows = cast(rows, b.dtype)
     if not adjoint:  # A = R Pᵀ L U
-        y = (b / rows)[p]
+        y = dense.permuted(jax.lax.div(b, rows), p)
         y = dense.triangular(lu, y, lower=True, unit_diagonal=True)
         return dense.triangular(lu, y, lower=False)
     y = dense.triangular(lu, b, lower=False, adjoint=True)
     z = dense.triangular(lu, y, lower=True, adjoint=True, unit_diagonal=True)
-    return z[dense.inverse_permutation(p)] / rows
+    z = dense.permuted(z, dense.inverse_permutation(p))
+    return jax.lax.div(z, rows)
 
 
 def _is_tiny(A: Array) -> bool:

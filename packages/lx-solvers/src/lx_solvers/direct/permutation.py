@@ -15,6 +15,7 @@ from lx_operators.internal import (
 )
 
 from .._checks import check_options, check_state
+from .._results import judged
 from .._slogdet import slogdet_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
@@ -55,7 +56,7 @@ class Permutation(AbstractLinearSolver[_PermutationState]):
         check_state(state, _PermutationState, "Permutation")
         b = ravel_vector(vector, state.packed)
         x = b[state.order]
-        result = dense.outcome(RESULTS.successful, b, x)
+        result = judged(RESULTS.successful, b, x)
         return unravel_solution(x, state.packed), result, {}
 
     def transpose(self, state, options):

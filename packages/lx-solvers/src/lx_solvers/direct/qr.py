@@ -96,7 +96,8 @@ class QR(AbstractLinearSolver[_QRState]):
 
 def _verdict(h: Inexact[Array, "m k"], finite: Bool[Array, ""]) -> RESULTS:
     R = h[: h.shape[1]]
-    columns = dense.largest(jnp.tril(R.T), axis=1)  # of R; contiguous, from LAPACK
+    # of R; contiguous, from LAPACK
+    columns = dense.largest(dense.lower_triangle(R.T), axis=1)
     return dense.judge(finite, dense.near_singular(R, columns))
 
 

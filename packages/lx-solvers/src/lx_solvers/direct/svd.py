@@ -7,6 +7,7 @@ zero. With damping, x minimises ‖Ax - b‖² + damp²‖x‖², and Σ† hold
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int, Real
 from lx_operators.internal import PackedStructures, pack_structures
@@ -20,8 +21,9 @@ from . import _dense as dense
 
 class _SVDState(eqx.Module):
     U: Inexact[Array, "m k"]
-    inverse: Real[Array, " k"]  # the diagonal of Σ†
+    inverse: Real[Array, " k"]  # the diagonal of scale · Σ†
     VH: Inexact[Array, "k n"]
+    scale: Real[Array, ""]
     rank: Int[Array, ""]
     verdict: RESULTS
     packed: PackedStructures
@@ -59,13 +61,13 @@ class SVD(AbstractLinearSolver[_SVDState]):
 
     def init(self, operator, options):
         check_options(options, (), "SVD")
-        A, finite = dense.finite_or_zero(dense.dense_matrix(operator))
-        U, s, VH = jnp.linalg.svd(A, full_matrices=False)
-        inverse, rank = dense.pseudoinverse(
-            s, self.rcond, max(A.shape), A.dtype, self.damp
-        )
+        A = dense.dense_matrix(operator)
+        A, scale, finite = dense.scaled_or_zero(A, self.damp)
+        U, s, VH = jax.lax.linalg.svd(A, full_matrices=False)
+        damp = self.damp if dense.is_zero(self.damp) else self.damp / scale
+        inverse, rank = dense.pseudoinverse(s, self.rcond, max(A.shape), A.dtype, damp)
         packed = pack_structures(operator)
-        return _SVDState(U, inverse, VH, rank, dense.judge(finite), packed)
+        return _SVDState(U, inverse, VH, scale, rank, dense.judge(finite), packed)
 
     def compute(self, state, vector, options):
         check_state(state, _SVDState, "SVD")
@@ -74,7 +76,7 @@ class SVD(AbstractLinearSolver[_SVDState]):
             U, VH = state.U, state.VH
             left, right = (VH.T.conj(), U.T.conj()) if not adjoint else (U, VH)
             c = jnp.matmul(right, b, precision=dense.HIGHEST)
-            c = state.inverse.astype(c.dtype) * c
+            c = state.inverse * (c / state.scale)
             return jnp.matmul(left, c, precision=dense.HIGHEST)
 
         x, result = dense.solve(state, vector, state.U.dtype, solve_with)

@@ -3,12 +3,14 @@
 Solves lower and upper triangular nonsingular systems. Substitution is the exact
 solution for T + E with |E| ≤ γₙ |T| elementwise (Higham, "Accuracy and Stability of
 Numerical Algorithms", 2nd ed., 2002, theorem 8.5, doi:10.1137/1.9780898718027): no such
-E makes a diagonal element zero that was not, so only an exact zero is `singular`.
+E makes a diagonal element zero that was not, so only an exact zero is `singular`. It is
+`unstable` if the reciprocal of a diagonal element, by which LAPACK multiplies, is no
+normal number.
 """
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Inexact
+from jaxtyping import Array, Bool, Inexact
 from lx_operators import (
     diagonal,
     has_unit_diagonal,
@@ -38,7 +40,8 @@ class Triangular(AbstractLinearSolver[_TriangularState]):
     """Substitution, for operators tagged lower or upper triangular.
 
     Reads that triangle of the matrix, and of an operator with a unit diagonal no
-    diagonal. Reports `singular` when a diagonal element is zero.
+    diagonal. Reports `singular` when a diagonal element is zero, and `unstable` when
+    one is so near the largest number that its reciprocal is no normal number.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 3.1.
 
@@ -68,8 +71,7 @@ class Triangular(AbstractLinearSolver[_TriangularState]):
         offset = -1 if unit else 0
         read = jnp.tril(T, offset) if lower else jnp.triu(T, -offset)
         finite = jnp.isfinite(dense.largest(read))
-        zero = jnp.zeros_like(finite) if unit else jnp.any(jnp.diagonal(T) == 0)
-        verdict = dense.judge(finite, zero)
+        verdict = dense.judge(finite) if unit else _verdict(dense.diagonal(T), finite)
         return _TriangularState(T, lower, unit, verdict, pack_structures(operator))
 
     def compute(self, state, vector, options):
@@ -96,6 +98,11 @@ class Triangular(AbstractLinearSolver[_TriangularState]):
 
     def assume_full_rank(self):
         return True
+
+
+def _verdict(d: Inexact[Array, " n"], finite: Bool[Array, ""]) -> RESULTS:
+    zero = jnp.any(d == 0)
+    return dense.judge(finite, zero, dense.largest(d) > 1 / jnp.finfo(d.dtype).tiny)
 
 
 @slogdet_of.register
