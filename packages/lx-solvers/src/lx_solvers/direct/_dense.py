@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -231,14 +231,14 @@ def outside(
 
 def judge(
     finite: Bool[Array, ""],
-    singular: Bool[Array, ""] | bool = False,
-    unstable: Bool[Array, ""] | bool = False,
+    singular: Bool[Array, ""] | Literal[False] = False,
+    unstable: Bool[Array, ""] | Literal[False] = False,
 ) -> RESULTS:
     """The verdict; what comes first counts."""
     result = RESULTS.successful
     for failed, item in ((singular, RESULTS.singular), (unstable, RESULTS.unstable)):
-        # `where` of constants alone fails inside `shard_map`
-        result = result if failed is False else choose(failed, item, result)
+        if not isinstance(failed, bool):
+            result = choose(failed, item, result)
     return choose(finite, result, RESULTS.nonfinite_input)
 
 

@@ -29,6 +29,7 @@ from lx_operators.internal import (
 
 from .._checks import check_options, check_square, check_state
 from .._loops import scan
+from .._results import all_finite
 from .._slogdet import slogdet_of, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
@@ -93,7 +94,7 @@ class Banded(AbstractLinearSolver[_BandedState]):
         sizes = dense.largest(F, axis=1)
         rows = dense.power_of_two(sizes)
         factors = _factorise(F / rows[:, None].astype(F.dtype), lower)
-        verdict = _verdict(factors, dense.all_finite(sizes))
+        verdict = _verdict(factors, all_finite(sizes))
         return _BandedState(factors, rows, verdict, pack_structures(operator), view)
 
     def compute(self, state, vector, options):

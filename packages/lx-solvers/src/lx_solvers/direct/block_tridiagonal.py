@@ -25,6 +25,7 @@ from lx_operators.internal import PackedStructures, block_tridiagonal, pack_stru
 
 from .._checks import check_options, check_state
 from .._loops import scan
+from .._results import all_finite
 from .._slogdet import slogdet_of, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
@@ -107,7 +108,7 @@ class BlockTridiagonal(AbstractLinearSolver[_State]):
             )
         blocks, rows, finite = _equilibrated(A)
         eliminate = _levels if self.parallel else _sequence
-        verdict = dense.judge(dense.all_finite(finite))
+        verdict = dense.judge(all_finite(finite))
         return _State(blocks, eliminate(blocks), rows, verdict, pack_structures(A))
 
     def compute(self, state, vector, options):
