@@ -257,7 +257,18 @@ def largest(x: Inexact[Array, "..."], axis: int | None = None) -> Real[Array, ".
     sizes = functools.reduce(jax.lax.max, [jax.lax.abs(part) for part in parts])
     if 0 in x.shape:
         return jnp.max(sizes, axis=axis, initial=0)
-    return jax.lax.reduce_max(sizes, range(x.ndim) if axis is None else (axis,))
+    axes = range(x.ndim) if axis is None else (axis,)
+    if x.size < _MANY:
+        return jax.lax.reduce_max(sizes, axes)
+    # of floats ≥ 0 the bits have the same order, NaN last
+    bits = jnp.dtype(f"int{jnp.finfo(sizes.dtype).bits}")
+    most = jax.lax.reduce_max(jax.lax.bitcast_convert_type(sizes, bits), axes)
+    return jax.lax.bitcast_convert_type(most, sizes.dtype)
+
+
+# From some thousand elements on XLA's maximum of floats drops NaNs (JAX 0.10, on
+# processors with AVX-512).
+_MANY = 512
 
 
 def rcond_or_default(rcond: Any, size: int, dtype: Any) -> Array:
