@@ -184,7 +184,7 @@ GROUPS = {
     "Compile": "^(import|compile)",
     "Run": "^run",
     "Batches and many right-hand sides": "^(batch|many|deficient|eager)",
-    "A large matrix-free problem": "^(poisson|memory)",
+    "Large matrix-free problem": "^(poisson|memory)",
 }
 
 
