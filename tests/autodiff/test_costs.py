@@ -14,7 +14,6 @@ import lx_solvers as lxs
 import numpy as np
 import pytest
 from lx_autodiff import _primitive
-from lx_autodiff._primitive import _evaluate_batched
 
 A = jnp.asarray(np.random.default_rng(3).standard_normal((4, 4)) + 4 * np.eye(4))
 TALL, WIDE, DEFINITE = A[:, :2], A[:2], A @ A.T
@@ -104,7 +103,7 @@ def primitives(fn, *args):
                 names = [eqn.primitive.name for eqn in inner]
                 counts["products in loops"] += names.count("dot_general")
             if name == "linear_solve":  # its program is made when it is compiled
-                run = functools.partial(evaluate, eqn.params["spec"])
+                run = functools.partial(_primitive._flat, eqn.params["spec"])
                 avals = [var.aval for var in eqn.invars]
                 visit(jax.make_jaxpr(run)(*avals).jaxpr, in_loop)
             for param in jax.tree.leaves(
@@ -116,10 +115,6 @@ def primitives(fn, *args):
 
     visit(jax.make_jaxpr(fn)(*args).jaxpr, False)
     return counts
-
-
-def evaluate(spec, *arrays):
-    return _evaluate_batched(spec, *arrays)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +167,7 @@ def test_vector_alone_costs_one_solve_more():
 @pytest.mark.parametrize("solver", [lxs.LU(), lxs.CG(**TIGHT)], ids=repr)
 def test_traced_once(monkeypatch, solver):
     """Abstract evaluation and lowering share the trace of a solve."""
-    traced, evaluated = [], _primitive._evaluate
+    traced, evaluated = [], _primitive._evaluate_one
 
     def counting(*args):
         traced.append(args)
@@ -183,9 +178,15 @@ def test_traced_once(monkeypatch, solver):
         return lxa.linear_solve(operator, jnp.ones(4), solver, throw=False).value
 
     jax.clear_caches()
-    monkeypatch.setattr(_primitive, "_evaluate", counting)
+    monkeypatch.setattr(_primitive, "_evaluate_one", counting)
     jax.jit(solve).lower(DEFINITE)
     assert len(traced) == 1
+
+    # and once more for the transposed solve
+    traced.clear()
+    jax.clear_caches()
+    jax.jit(jax.grad(lambda a: jnp.sum(solve(a)))).lower(DEFINITE)
+    assert len(traced) == 2
 
 
 class Counted:
