@@ -42,9 +42,10 @@ _LEAST_SQUARES_COMPILE = """\
 again where that does not pass. The gradient of a solver that does not know the rank has
 four solves: value, transposed solve, and one for each projection."""
 _SMALL = """\
-*Runs.* At n = 4 a call takes some 10 µs, nearly all of it JAX's own dispatch; at n = 50
-what the checks add (two triangular solves with a vector for LU and QR, each as long as
-one of the solve) is seen beside the factorisation, at n ≥ 500 no longer."""
+*Runs.* At n = 4 a call takes some 10 µs, nearly all of it JAX's own dispatch; of loops
+that the small kernels of their tests are the most. At n = 50 to 500 what the checks add
+(two triangular solves with a vector for LU and QR, each as long as one of the solve) is
+seen beside the factorisation: the tables of the direct solvers below say how much."""
 _EAGER = """\
 *Eager calls.* What is left is Python: operator, solver, vector and solution are
 flattened and compared with those of the last call, and the result of the solve is

@@ -5,7 +5,7 @@ runs every participant once, in turn. A ratio is taken within a round, so that w
 slows the machine slows both; the table shows the median over the rounds, and the
 spread. A ratio below one says that ours is faster.
 
-    hatch run bench                        all cases, three rounds: about an hour
+    hatch run bench                        all cases, three rounds: half an hour
     hatch run bench --only "^compile CG"   the cases that match
     hatch run bench --write                also the page `docs/evidence/speed.md`
 """
