@@ -10,9 +10,9 @@ The `floor` is what makes zeros, or very small elements, of b harmless when `ato
 zero: they are judged beside the largest of their leaf. It starts at 10⁻³, so that the
 test is elementwise for all but the smallest elements; where rounding keeps these from
 it, that is, where the true residual stops decreasing, it rises to 1, and the test is
-normwise (`review`). The same test, with the solution instead of b, is asked of the last
-update. A NaN passes no test: every pass of a loop has inner products, which show it
-(a maximum need not: XLA drops NaNs from long ones on some processors).
+normwise (`advance`). The same test, with the solution instead of b, is asked of the
+last update. A NaN passes no test: every pass of a loop has inner products, which show
+it (a maximum need not: XLA drops NaNs from long ones on some processors).
 
 **The claim.** `converged` is said only of a residual that was computed as b - A x.
 Every loop has a pass for that, which shares the one product in the loop's body.
@@ -48,7 +48,7 @@ from lx_operators.internal import (
     structure_of,
 )
 
-from ._results import judged
+from ._results import code, judged
 from ._solution import RESULTS
 from ._solver import Options
 from ._vectors import (
@@ -239,29 +239,25 @@ def scaled(
 # Ends
 
 
-def _code(result: RESULTS) -> int:
-    return int(jtu.tree_leaves(result)[0])
-
-
 class Exit(enum.IntEnum):
     """How a loop ended: the number of that result; `running` while it has not."""
 
     running = -1
-    converged = _code(RESULTS.successful)
-    tired = _code(RESULTS.max_steps_reached)
-    breakdown = _code(RESULTS.breakdown)
-    stagnated = _code(RESULTS.stagnation)
-    nonfinite = _code(RESULTS.nonfinite_input)
-    singular = _code(RESULTS.singular)
-    ill_conditioned = _code(RESULTS.conlim)
+    converged = int(code(RESULTS.successful))
+    tired = int(code(RESULTS.max_steps_reached))
+    breakdown = int(code(RESULTS.breakdown))
+    stagnated = int(code(RESULTS.stagnation))
+    nonfinite = int(code(RESULTS.nonfinite_input))
+    singular = int(code(RESULTS.singular))
+    ill_conditioned = int(code(RESULTS.conlim))
 
 
 def first_of(*exits: tuple[Any, Exit]) -> Array:
     """The exit of the first condition that holds; `running` if none does."""
-    code = jnp.int32(Exit.running)
+    first = jnp.int32(Exit.running)
     for condition, exit in reversed(exits):
-        code = where(condition, jnp.int32(exit), code)
-    return code
+        first = where(condition, jnp.int32(exit), first)
+    return first
 
 
 def outcome(course: "Course", goal: Goal) -> RESULTS:
