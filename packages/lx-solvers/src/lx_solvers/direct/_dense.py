@@ -373,9 +373,13 @@ def near_singular(
     x = triangular(T, y, lower=lower, adjoint=lower)
     # a zero pivot makes these infinite or NaN, for which the comparison is false
     X, Y = _square(jax.lax.mul(x, lengths)), _square(y)
-    rounding = (8 if jnp.iscomplexobj(T) else 4) * eps(T.dtype)
-    small = np.asarray(rounding ** (2 / power), X.dtype)
+    small = np.asarray(singular_below(T.dtype) ** (2 / power), X.dtype)
     return jax.lax.bitwise_not(jax.lax.lt(jax.lax.mul(small, X), Y))
+
+
+def singular_below(dtype: Any) -> float:
+    """The reciprocal of the condition number from which on a factor is singular."""
+    return (8 if jnp.issubdtype(dtype, jnp.complexfloating) else 4) * eps(dtype)
 
 
 def _square(x: Inexact[Array, " n"]) -> Real[Array, ""]:

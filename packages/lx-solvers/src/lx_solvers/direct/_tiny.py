@@ -139,7 +139,7 @@ def _near_singular(
     y = _triangular(U, b, lower=False, adjoint=True)
     x = _triangular(U, y, lower=False) * lengths
     x, y = (jnp.linalg.norm(v[:, 0], axis=0) for v in (x, y))
-    return ~(4 * dense.eps(U.dtype) * x < y)
+    return ~(dense.singular_below(U.dtype) * x < y)
 
 
 def _size(x: Inexact[Array, "..."]) -> Real[Array, "..."]:
