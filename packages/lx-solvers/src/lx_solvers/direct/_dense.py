@@ -34,8 +34,9 @@ from lx_operators.internal import (
     unravel_solution,
 )
 
-from .._results import all_finite, choose, judged
+from .._results import all_finite, choose, code, judged
 from .._solution import RESULTS
+from ._order import after
 
 HIGHEST = jax.lax.Precision.HIGHEST
 
@@ -191,7 +192,7 @@ def solve(
             f"the vector has dtype {b.dtype}, which the operator's {dtype} cannot "
             "hold; cast the vector, or use `linear_solve`, which promotes the operator."
         )
-    b = cast(b, dtype)
+    b = after(cast(b, dtype), code(state.verdict))  # the verdict's calls of LAPACK
     x = _conj_if(state.view.conjugate, b)
     x = _conj_if(state.view.conjugate, solve_with(x, state.view.adjoint))
     result = judged(state.verdict, b, x)

@@ -20,6 +20,7 @@ from .._checks import check_options, check_state
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _dense as dense
+from ._order import after
 from ._pivoting import pivoted_qr
 from ._reflectors import times_q
 
@@ -72,7 +73,9 @@ class PivotedQR(AbstractLinearSolver[_PivotedQRState]):
         Q, R, permutation = pivoted_qr(F)
         rank = _rank(R, self.rcond, max(A.shape))
         counts = jnp.arange(len(R), dtype=jnp.int32) < rank
-        T, taus = dense.householder(jnp.where(counts[None], R.T.conj(), 0))
+        R = after(jnp.where(counts[None], R.T.conj(), 0), Q)
+        T, taus = dense.householder(R)
+        finite = after(finite, taus)  # and what comes after the verdict
         T = T + jnp.diag(jnp.where(counts, 0, 1).astype(T.dtype))
         return _PivotedQRState(
             Q, T, taus, permutation, rows, rank, dense.judge(finite),
