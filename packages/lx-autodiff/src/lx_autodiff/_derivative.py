@@ -55,9 +55,10 @@ from jax.interpreters import ad
 from jaxtyping import Array, PyTree
 from lx_operators import AbstractLinearOperator, TangentLinearOperator
 from lx_solvers import RESULTS
-from lx_solvers.internal import annihilated, code
+from lx_solvers.internal import after, annihilated, code
 
 from ._method import (
+    Method,
     Problem,
     conjugated,
     damping,
@@ -93,7 +94,7 @@ def solution_tangent(
         vector_tangent: db; None for zero.
         spec: of the solve that is differentiated.
     """
-    problem = without_first_guess(problem)
+    problem = _once(without_first_guess(problem), solution)
     operator = problem.operator
     if not jtu.tree_leaves(operator_tangent):
         return _solved(spec, problem, vector_tangent)
@@ -122,12 +123,18 @@ def solution_tangent(
             z = jtu.tree_map(lambda x, y: jnp.where(damp == 0, y, x), z, undamped)
         dx = solved(problem, _add(rhs, _sub(back, operator.mv(z))))
         return _add(dx, z)
+    residual = back = None  # known before any tangent is
     if not rows_independent:
         residual = _residual(problem, adjoint, vector, solution)
+        problem, adjoint = _once(problem, residual), _once(adjoint, residual)
+    if not columns_independent:
+        back = solved(adjoint, solution)
+        problem, adjoint = _once(problem, back), _once(adjoint, back)
+    if not rows_independent:
         rhs = _add(rhs, solved(adjoint, tangent_adjoint.mv(residual)))
     if columns_independent:
         return solved(problem, rhs)
-    z = tangent_adjoint.mv(solved(adjoint, solution))
+    z = tangent_adjoint.mv(back)
     dx = solved(problem, _sub(rhs, operator.mv(z)))
     return _add(dx, z)
 
@@ -136,6 +143,25 @@ def _solved(spec: Spec, problem: Problem, vector: PyTree[Array]) -> PyTree[Array
     """A solve that the derivative of another needs."""
     on_failure = DERIVATIVE_FAILURE[spec.on_failure]
     return solve(problem, vector, on_failure, "tangent", like=spec)[0]
+
+
+def _once(problem: Problem, known: PyTree[Array]) -> Problem:
+    """`problem`, with which, in a batch, nothing is solved before `known` is there; see
+    `after`. A dense solver does nothing before it has the verdict of its state."""
+    leaves = jtu.tree_leaves(known)
+
+    def tied(leaf: Any) -> Any:
+        scalar = isinstance(leaf, jax.Array) and leaf.ndim == 0
+        if not scalar or not jnp.issubdtype(leaf.dtype, jnp.integer):
+            return leaf
+        return after(leaf, leaves[0])
+
+    if not leaves:
+        return problem
+    forward = problem.forward
+    state = jtu.tree_map(tied, forward.state)
+    forward = Method(forward.solver, state, forward.options)
+    return Problem(problem.operator, forward, problem.backward)
 
 
 def _residual(
@@ -150,7 +176,9 @@ def _residual(
 
     @jax.custom_jvp
     def residual(arrays: Sequence[Array]) -> PyTree[Array]:
-        _, state, vector, _ = static.join(arrays)
+        _, state, vector, solution = static.join(arrays)
+        first = jtu.tree_leaves(solution)[:1]
+        vector = jtu.tree_map(lambda x: after(x, *first) if first else x, vector)
         told = annihilated(state, vector)
         return formula(arrays) if told is None else told
 

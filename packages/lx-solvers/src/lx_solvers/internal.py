@@ -4,9 +4,11 @@ from ._annihilated import annihilated
 from ._auto import chosen, has_trace
 from ._results import code, judged, succeeded
 from ._slogdet import slogdet_of, trace_of
+from .direct._order import after
 from .wrappers._doubled import residual
 
 __all__ = [
+    "after",
     "annihilated",
     "chosen",
     "code",

@@ -61,11 +61,24 @@ def test_value_and_verdict(batch, solver):
     assert unordered(f, *batch) == []
 
 
-@pytest.mark.parametrize("solver", SOLVERS[:-1], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("solver", SOLVERS, ids=lambda s: type(s).__name__)
 def test_gradient(batch, solver):
     """Also where the cotangent does not depend on the solution."""
     f = jax.vmap(jax.grad(lambda A, b: jnp.sum(solve(A, b, solver)[0]), (0, 1)))
     assert unordered(f, *batch) == []
+
+
+@pytest.mark.parametrize("solver", [QR(), PivotedQR()], ids=["QR", "PivotedQR"])
+@pytest.mark.parametrize("wide", [False, True], ids=["tall", "wide"])
+def test_gradient_of_rectangular(solver, wide):
+    A = jnp.asarray(np.random.default_rng(4).normal(size=(BATCH, N + 2, N)))
+    A = jnp.swapaxes(A, 1, 2) if wide else A
+
+    def total(A, b):
+        solution = linear_solve(MatrixLinearOperator(A), b, solver, throw=False)
+        return jnp.sum(solution.value)
+
+    assert unordered(jax.vmap(jax.grad(total, (0, 1))), A, A[:, :, 0]) == []
 
 
 def test_the_check_sees_what_is_not_ordered(batch):
