@@ -56,9 +56,9 @@ from ._vectors import (
     binade,
     largest,
     once,
+    packed,
     power_of_two,
     scalar_at,
-    stacked,
     where,
 )
 
@@ -126,10 +126,24 @@ class Goal(NamedTuple):
     """Tolerances, in the units in which b is near 1."""
 
     rtol: Array
-    atol: Array
+    numbers: Array
+    """The unit, `atol`, and of each leaf of b the largest magnitude. One array, which
+    is taken apart where it is used, as each array costs time to compile."""
     norm: Norm
     fixed: Bool[Array, ""] | bool
     """Both tolerances are zero: run to the step limit, and call that success."""
+
+    @property
+    def unit(self) -> Array:
+        return scalar_at(self.numbers, 0)
+
+    @property
+    def atol(self) -> Array:
+        return scalar_at(self.numbers, 1)
+
+    @property
+    def peaks(self) -> list[Array]:
+        return [scalar_at(self.numbers, i) for i in range(2, self.numbers.size)]
 
     def unless_fixed(self, condition: Any) -> Array:
         """`condition`, where a loop may end before the step limit."""
@@ -148,7 +162,7 @@ class Goal(NamedTuple):
     ) -> list[Array]:
         """atol + rtol · max(|refᵢ|, floor · peak), for each leaf."""
         return [
-            self.atol + self.rtol * jnp.maximum(jnp.abs(leaf), floor * peak)
+            self.atol + self.rtol * _at_least(floor * peak, leaf)
             for leaf, peak in zip(space.leaves(reference), peaks, strict=True)
         ]
 
@@ -184,6 +198,14 @@ def expected(goal: Goal, scale: list[Array], space: Space) -> Scalar:
     return jnp.sqrt(squares) / (2 * goal.norm(even))
 
 
+def _at_least(least: Array, x: Array) -> Array:
+    """max(|xᵢ|, least). Of real x not by way of |x| or -x: where x does not change in a
+    loop, XLA would keep that as one more vector."""
+    if jnp.iscomplexobj(x):
+        return jnp.maximum(jax.lax.abs(x), least)
+    return jax.lax.max(jnp.maximum(x, least), -jnp.minimum(x, -least))
+
+
 def peaks(space: Space, array: Array) -> list[Array]:
     """Of each leaf the largest magnitude; of a zero leaf that of all."""
     each = [largest(leaf) for leaf in space.leaves(array)]
@@ -201,11 +223,17 @@ class Scaled(NamedTuple):
     """A right-hand side whose largest element is between 1 and 2, and its goal."""
 
     b: Array
-    unit: Scalar
-    peaks: list[Array]
     goal: Goal
     finite: Bool[Array, ""]
     zero: Bool[Array, ""]
+
+    @property
+    def unit(self) -> Array:
+        return self.goal.unit
+
+    @property
+    def peaks(self) -> list[Array]:
+        return self.goal.peaks
 
 
 def scaled(
@@ -231,9 +259,9 @@ def scaled(
     known = [_known(tol) for tol in (rtol, atol)]
     fixed = (rtol == 0) & (atol == 0) if None in known else known == [0, 0]
     rtol, atol = (jnp.asarray(tol, space.real_dtype) for tol in (rtol, atol))
-    goal = Goal(rtol, atol / unit, norm, fixed)
-    each = [p / unit for p in each]
-    return Scaled(b / unit, unit, each, goal, jax.lax.is_finite(peak), peak == 0)
+    numbers = packed(unit, atol / unit, *(p / unit for p in each))
+    goal = Goal(rtol, numbers, norm, fixed)
+    return Scaled(b / unit, goal, jax.lax.is_finite(peak), peak == 0)
 
 
 # Ends
@@ -413,7 +441,7 @@ def advance(
 
 
 def _stack(*counts: Any) -> Array:
-    return once(stacked([jax.lax.convert_element_type(c, jnp.int32) for c in counts]))
+    return packed(*(jax.lax.convert_element_type(c, jnp.int32) for c in counts))
 
 
 # Options

@@ -200,6 +200,17 @@ def scalar_at(x: Array, i: int) -> Array:
     return jax.lax.squeeze(jax.lax.slice_in_dim(x, i, i + 1), (0,))
 
 
+def packed(*scalars: Array) -> Array:
+    """Scalars of one dtype as an array, computed once, in one kernel: XLA makes one of
+    each scalar that is used more than once, and each takes some 5 ms to compile."""
+    return once(stacked(list(scalars)))
+
+
+def unpacked(array: Array) -> tuple[Array, ...]:
+    """The scalars of such an array."""
+    return tuple(scalar_at(array, i) for i in range(array.shape[0]))
+
+
 def signed(A: Product, sign: int) -> Product:
     """A or -A."""
     return A if sign == 1 else lambda x: -A(x)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike
 from lx_operators import (
     AbstractLinearOperator,
@@ -34,7 +35,17 @@ from .._iteration import (
 )
 from .._loops import while_loop
 from .._solver import AbstractLinearSolver
-from .._vectors import norm2, once, product, real_dot, signed, spaces, where
+from .._vectors import (
+    norm2,
+    once,
+    packed,
+    product,
+    real_dot,
+    signed,
+    spaces,
+    unpacked,
+    where,
+)
 
 
 class _Loop(NamedTuple):
@@ -43,7 +54,8 @@ class _Loop(NamedTuple):
     x: Array
     r: Array
     p: Array
-    ρ: Array
+    numbers: Array
+    """What scales z, β, and the ρ that the next β is relative to."""
     course: Course
     history: Array | None
 
@@ -152,24 +164,34 @@ class CG(AbstractLinearSolver[CGState]):
 
         def step(s: _Loop) -> _Loop:
             check, claimed = s.course.check, s.course.claimed
+            *_, last = unpacked(s.numbers)
             # The direction. Scaled by ν it has M's size, whatever r's. A checking pass
             # has z = 0 and β = 1, and leaves it as it is.
             ν = once(jnp.sqrt(real_dot(s.r, s.r)))
-            z = where(check | (ν == 0), 0, 1 / ν) * s.r
-            z, ρ = (z, ν) if M is None else (Mz := M(z), once(real_dot(s.r, Mz)))
-            p = z + where(check, 1, ρ / s.ρ) * s.p
+            z, ρ, scale = s.r, ν, where(check | (ν == 0), 0, 1 / ν)
+            if M is not None:
+                z = M(once(scale) * s.r)
+                ρ, scale = once(real_dot(s.r, z)), jnp.ones_like(ν)
+            # a claim that did not pass its check: the recurrence is off, start afresh
+            kept = where(check, where(claimed, jnp.inf, last), ρ)
+            numbers = packed(scale, where(check, 1, ρ / last), kept)
+            scale, β, _ = unpacked(numbers)
+            p = scale * z + β * s.p
 
             # the one product: A p, or A x to replace the residual
             Aq = A(where(check, s.x, p))
-            pAp = once(real_dot(p, Aq))
-            curved = (pAp > 0) & ~check
-            α = where(curved, ρ / pAp, 0)
-            x = s.x + α * p
-            r = where(check, b, s.r) - where(check, 1, α) * Aq
+            pAp = real_dot(p, Aq)
+            # 0 without curvature, -1 where it is not finite
+            finite, curved = jnp.isfinite(ρ + pAp), pAp > 0
+            divisor = where(finite & curved, pAp, 1)
+            α = where(finite, where(curved, ρ, 0), -1) / divisor
+            taken = where(check, 0, jnp.maximum(α, 0))
+            x = s.x + taken * p
+            r = where(check, b, s.r) - where(check, 1, taken) * Aq
 
             floor = s.course.floor(goal, X)
             residual = Y, r, goal.scale(b, given.peaks, floor, Y)
-            update = X, α * p, goal.scale(x, peaks(X, x), floor, X)
+            update = X, taken * p, goal.scale(x, peaks(X, x), floor, X)
             ratio = goal.ratio(residual, update)
             num_steps = s.course.num_steps + 1
             course = advance(
@@ -177,22 +199,20 @@ class CG(AbstractLinearSolver[CGState]):
                 goal,
                 ratio,
                 settled=claimed,
-                broken=~(curved & (ρ > 0)) & (ν > 0) & ~check,
-                finite=jnp.isfinite(ρ + pAp),
+                broken=~((α > 0) & (ρ > 0)) & (ν > 0) & ~check,
+                finite=α >= 0,
                 limit=limit,
                 due=(jax.lax.rem(num_steps, jnp.int32(every)) == 0)
                 & (num_steps < limit),
             )
-            # a claim that did not pass its check: the recurrence is off, start afresh
-            ρ = where(check, where(claimed, jnp.inf, s.ρ), ρ)
             history = observer.record(s.history, course, lambda: norm2(r) * unit)
-            return _Loop(x, r, p, ρ, course, history)
+            return _Loop(x, r, p, numbers, course, history)
 
         x = X.zeros() if y0 is None else where(given.zero, 0, y0 / unit)
         course = begin(given, limit, check=y0 is not None)
         history = observer.start(course, lambda: norm2(b) * unit, X)
-        one = jnp.ones((), X.real_dtype)
-        start = _Loop(x, b, X.zeros(), one, course, history)
+        numbers = jnp.asarray(np.array([0, 1, 1], X.real_dtype))
+        start = _Loop(x, b, X.zeros(), numbers, course, history)
         inputs = self, state, vector, options
         end = while_loop(lambda s: s.course.running, step, start, inputs)
         stats = observer.stats(end, limit)
