@@ -257,8 +257,8 @@ def largest(x: Array) -> Real[Array, ""]:
 
 def norm2(x: Array) -> Real[Array, ""]:
     """√Σ |xᵢ|², without overflow or underflow of the squares."""
-    scale = power_of_two(largest(x))
-    return scale * jnp.sqrt(real_dot(x / scale, x / scale))
+    scale = reciprocal_scale(largest(x))
+    return jax.lax.sqrt(real_dot(x * scale, x * scale)) / scale
 
 
 def plain_norm2(x: Array) -> Real[Array, ""]:
@@ -286,3 +286,15 @@ def power_of_two(x: Real[Array, ""]) -> Real[Array, ""]:
     low, high = np.asarray([least, 1 / least], x.dtype)
     power = jax.lax.clamp(low, power, high)
     return where((x > 0) & jax.lax.is_finite(x), power, 1)
+
+
+def reciprocal_scale(x: Real[Array, ""]) -> Real[Array, ""]:
+    """A power of two near 1 / x, for x ≥ 0, in so few operations on its bits that they
+    can be repeated wherever it is used. Its reciprocal is normal; of 0 or of what is
+    not finite, it is one that leaves these as they are."""
+    info = jnp.finfo(x.dtype)
+    twice = 2 * (info.maxexp - 1)  # of the bias: stored exponents of x and 1 / x add up
+    exponent = np.int32(twice) - binade(x)
+    exponent = jax.lax.clamp(np.int32(1), exponent, np.int32(twice - 1))
+    bits = exponent.astype(f"int{info.bits}") << info.nmant
+    return jax.lax.bitcast_convert_type(bits, x.dtype)

@@ -1,9 +1,10 @@
 """Stabilised biconjugate gradients."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike
 from lx_operators import AbstractLinearOperator, conj, linearise
 from lx_operators.internal import max_norm
@@ -27,7 +28,20 @@ from .._iteration import (
 )
 from .._loops import while_loop
 from .._solver import AbstractLinearSolver
-from .._vectors import dot, norm2, once, plain_norm2, product, quotient, spaces, where
+from .._vectors import (
+    dot,
+    largest,
+    once,
+    packed,
+    plain_norm2,
+    product,
+    quotient,
+    real_dot,
+    reciprocal_scale,
+    spaces,
+    unpacked,
+    where,
+)
 
 
 class BiCGStabState(eqx.Module):
@@ -44,8 +58,8 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
 
         w = A M c,   a = ⟨d, r⟩ / ⟨d, w⟩,   x += a M c,   r -= a w,
 
-    with d = r̂ and c = r + β (p - ω v) in the first (then p = c, v = w, α = a), and
-    with d = w and c = r in the second (then ω = a). So the iteration may end after
+    with d = r̂ and c = r + β p in the first (then p = c, v = w, α = a), and with d = w
+    and c = r in the second (then p -= a v, as ω = a). So the iteration may end after
     either. Where an inner product is lost in rounding, it starts afresh from the true
     residual; if that happens at once again, it has broken down. Before success is
     claimed, the true residual is computed; if it does not pass, the iteration starts
@@ -111,20 +125,50 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
         y0 = first_guess(options, X, "BiCGStab")
 
         def step(s: _Loop) -> _Loop:
-            check, claimed, second = s.course.check, s.course.claimed, s.second
+            check, claimed = s.course.check, s.course.claimed
+            old = _Numbers(*unpacked(s.numbers))
+            second, fresh = old.second.real > 0, old.fresh.real > 0
             # the direction, and its product; or A x to replace the residual
             ρ = once(dot(s.r_hat, s.r))
-            β = once(where(second, 0, quotient(ρ, s.ρ) * s.χ))
-            c = s.r + β * (s.p - s.ω * s.v)
+            c = s.r + where(second, 0, quotient(ρ, old.ρ) * old.χ) * s.p
             y = M(c)
             w = A(where(check, s.x, y))
 
-            # the projection; d is a unit vector
-            size = once(norm2(w))
-            d = where(second, w / where(size > 0, size, 1), s.r_hat)
-            dr, dw = once(dot(d, s.r)), once(dot(d, w))
-            lost = ~(jnp.abs(dr) > 4 * X.eps * s.ν) | ~(jnp.abs(dw) > 4 * X.eps * size)
-            a = once(where(check | lost, 0, quotient(dr, dw)))
+            # the projection, of w in units of its size
+            shrink = reciprocal_scale(largest(w))
+            ŵ = shrink * w
+            square = once(real_dot(ŵ, ŵ))
+            size = jnp.sqrt(square)
+            q = once(dot(where(second, s.r, s.r_hat), ŵ))
+            r_hat_size = where(fresh, s.ν, old.r_hat_size.real)
+            tiny = 4 * X.eps
+            lost = ~(jnp.abs(q) > tiny * size * where(second, s.ν, r_hat_size)) | ~(
+                where(second, size, jnp.abs(ρ))
+                > where(second, 0, tiny * s.ν * r_hat_size)
+            )
+            a = quotient(
+                where(second, q.conj(), ρ),
+                where(lost, 1, where(second, square.astype(X.dtype), q)),
+            )
+            a = where(check | lost, 0, a * shrink)
+            first = ~check & ~second
+            numbers = _Numbers(
+                a=a,
+                ρ=where(first, where(ρ == 0, 1, ρ), old.ρ),
+                # α after the first half, α / ω after the second; 0 starts afresh
+                χ=where(
+                    check | lost,
+                    0,
+                    where(second, quotient(old.χ, where(a == 0, 1, a)), a),
+                ),
+                r_hat_size=r_hat_size,
+                second=first,
+                fresh=check,
+                lost=lost,
+            )
+            numbers = packed(*(jnp.asarray(z, X.dtype) for z in numbers))
+            new = _Numbers(*unpacked(numbers))
+            a, lost = new.a, new.lost.real > 0
             x = s.x + a * y
             r = where(check, b, s.r) - where(check, 1, a) * w
             broken = goal.unless_fixed(lost & (s.ν > 0) & ~check)
@@ -137,28 +181,20 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
                 goal,
                 goal.ratio(residual, update),
                 settled=claimed,
-                broken=broken & s.fresh,
-                finite=jnp.isfinite(size) & jnp.isfinite(s.ν),
+                broken=broken & fresh,
+                finite=jnp.isfinite(square) & jnp.isfinite(s.ν),
                 limit=limit,
                 due=broken,
             )
             ν = once(plain_norm2(r))
-            first = ~check & ~second
             return _Loop(
                 x=x,
                 r=r,
-                r_hat=where(check, r / where(ν > 0, ν, 1), s.r_hat),
-                p=where(first, c, s.p),
-                v=where(first, w, s.v),
+                r_hat=where(check, r, s.r_hat),
+                p=where(first, c, s.p - a * s.v),
+                v=w,
                 ν=ν,
-                ρ=where(first, where(ρ == 0, 1, ρ), s.ρ),
-                # α after the first half, α / ω after the second; 0 starts afresh
-                χ=where(
-                    check | lost, 0, where(second, quotient(s.χ, where(lost, 1, a)), a)
-                ),
-                ω=where(second, a, s.ω),
-                second=first,
-                fresh=check,
+                numbers=numbers,
                 course=course,
                 history=observer.record(s.history, course, lambda: ν * unit),
             )
@@ -166,19 +202,15 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
         x = X.zeros() if y0 is None else where(given.zero, 0, y0 / unit)
         course = begin(given, limit, check=y0 is not None)
         ν = plain_norm2(b)
-        zero = jnp.zeros((), X.dtype)
+        numbers = _Numbers(a=0, ρ=1, χ=0, r_hat_size=1, second=0, fresh=1, lost=0)
         start = _Loop(
             x=x,
             r=b,
-            r_hat=b / where(ν > 0, ν, 1),
+            r_hat=b,
             p=X.zeros(),
             v=X.zeros(),
             ν=ν,
-            ρ=jnp.ones((), X.dtype),
-            χ=zero,
-            ω=zero,
-            second=jnp.array(False),
-            fresh=jnp.array(True),
+            numbers=jnp.asarray(np.array(numbers, X.dtype)),
             course=course,
             history=observer.start(course, lambda: ν * unit, X),
         )
@@ -198,6 +230,22 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
         return True
 
 
+class _Numbers(NamedTuple):
+    """The scalars of a pass."""
+
+    a: Any
+    ρ: Any
+    χ: Any
+    r_hat_size: Any
+    """‖r̂‖, of the pass before the last start also."""
+    second: Any
+    """The next step is a second half."""
+    fresh: Any
+    """The last pass was a start."""
+    lost: Any
+    """An inner product was lost in rounding."""
+
+
 class _Loop(NamedTuple):
     """The letters of van der Vorst; b, x and r in units of `unit`."""
 
@@ -205,15 +253,10 @@ class _Loop(NamedTuple):
     r: Array
     r_hat: Array
     p: Array
+    """p after a first half, p - ω v after a second."""
     v: Array
     ν: Array
     """‖r‖."""
-    ρ: Array
-    χ: Array
-    ω: Array
-    second: Array
-    """The next step is a second half."""
-    fresh: Array
-    """The last pass was a start."""
+    numbers: Array
     course: Course
     history: Array | None

@@ -180,12 +180,9 @@ class CG(AbstractLinearSolver[CGState]):
 
             # the one product: A p, or A x to replace the residual
             Aq = A(where(check, s.x, p))
-            pAp = real_dot(p, Aq)
-            # 0 without curvature, -1 where it is not finite
-            finite, curved = jnp.isfinite(ρ + pAp), pAp > 0
-            divisor = where(finite & curved, pAp, 1)
-            α = where(finite, where(curved, ρ, 0), -1) / divisor
-            taken = where(check, 0, jnp.maximum(α, 0))
+            α = once(ρ / real_dot(p, Aq))  # 0 if the product overflowed
+            curved = (α > 0) & (α < jnp.inf)
+            taken = where(curved & ~check, α, 0)
             x = s.x + taken * p
             r = where(check, b, s.r) - where(check, 1, taken) * Aq
 
@@ -199,8 +196,8 @@ class CG(AbstractLinearSolver[CGState]):
                 goal,
                 ratio,
                 settled=claimed,
-                broken=~((α > 0) & (ρ > 0)) & (ν > 0) & ~check,
-                finite=α >= 0,
+                broken=~curved & (ν > 0) & ~check,
+                finite=jnp.isfinite(ρ) & ((ρ == 0) | (jnp.abs(α) > 0)),
                 limit=limit,
                 due=(jax.lax.rem(num_steps, jnp.int32(every)) == 0)
                 & (num_steps < limit),
