@@ -215,11 +215,12 @@ def test_nested_in_any_order(order):
     same(whole(lu)(PSD, B), whole(truth)(PSD, B), rtol=1e-7)
 
 
+@pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_collectives_in_an_operator(transposed):
-    """Two operators that see each other's vectors, by the name of the `vmap`: one
-    system of both is solved where the steps are the same for both, as CG's are here."""
-    a = jnp.array([[2.0, 3.0], [2.0, 3.0]])
+def test_collectives_in_an_operator(size, transposed):
+    """Operators that see each other's vectors, by the name of the `vmap`: one system of
+    all is solved where the steps are the same for each, as CG's are here."""
+    a = jnp.array([[2.0, 3.0]] * size)
 
     def solve(weights, b):
         def fn(x):
@@ -230,13 +231,32 @@ def test_collectives_in_an_operator(transposed):
         )
         return lxa.linear_solve(operator, b, lxs.CG(1e-12, 1e-12)).value
 
-    b = jnp.array([[1.0, 2.0], [1.0, 2.0]])
+    b = jnp.array([[1.0, 2.0]] * size)
     mapped = jax.vmap(solve, axis_name="i")
     if transposed:
         out = jax.vjp(lambda b: mapped(a, b), b)[1](b)[0]
     else:
         out = mapped(a, b)
     same(out, b / (a + 0.5))
+
+
+@pytest.mark.parametrize("in_axes", [(0, 0), (0, None), (None, 1), (2, 0)])
+def test_a_batch_of_one(solve, in_axes):
+    """It is solved like no batch: with a loop, if any, that tests no batch."""
+    a, b = (
+        x if axis is None else jnp.expand_dims(x, axis)
+        for x, axis in zip((PSD, B), in_axes)
+    )
+    mapped = jax.vmap(solve, in_axes)
+    same(mapped(a, b), truth(PSD, B)[None])
+    same(jax.jacfwd(mapped, 1)(a, b), jax.jacfwd(jax.vmap(truth, in_axes), 1)(a, b))
+    # the loop of a batch chooses for each system whether it goes on
+    texts = (
+        jax.jit(mapped).lower(a, b).as_text(),
+        jax.jit(solve).lower(PSD, B).as_text(),
+    )
+    chosen, alone = (text.count("stablehlo.select") for text in texts)
+    assert chosen == alone
 
 
 def test_deep_nesting(solve):

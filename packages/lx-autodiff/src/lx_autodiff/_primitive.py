@@ -202,10 +202,25 @@ def _batch(
     if all(operand_axis is None for operand_axis in axes):
         out = linear_solve_p.bind(*arrays, spec=spec)
         return out, [None] * len(out)
+    if axis.size == 1 and _is_plain(axis):
+        # `jacrev` of a loss, for one: the solve is the same for all of a batch of one
+        arrays = [
+            x if operand_axis is None else jax.lax.squeeze(x, (operand_axis,))
+            for x, operand_axis in zip(arrays, axes, strict=True)
+        ]
+        out = linear_solve_p.bind(*arrays, spec=spec)
+        return out, [None] * len(out)
     batch = Batch(axis.size, tuple(axes), axis.name)
     spec = dataclasses.replace(spec, batches=(*spec.batches, batch))
     out = linear_solve_p.bind(*arrays, spec=spec)
     return out, [0 for _ in out]
+
+
+def _is_plain(axis: Any) -> bool:
+    """Whether the axis of a `vmap` has no name, which functions in operators may use,
+    and no mesh: JAX's name for no name is a bare object."""
+    meshes = axis.spmd_name, getattr(axis, "explicit_mesh_axis", None)
+    return meshes == (None, None) and type(axis.name) in (object, type(None))
 
 
 batching.fancy_primitive_batchers[linear_solve_p] = _batch
