@@ -74,6 +74,11 @@ def test_false_tag(spectral, draw, run):
             assert np.abs(a @ x - b).max() <= 1e-8 * np.abs(b).max()
     a = np.diag(np.resize([1.0, -1.0], N))
     assert run(CG(1e-8, 0.0), a, np.ones(N), PSD).result == "breakdown"
+    # nor do two wrongs make a right
+    m = lo.MatrixLinearOperator(-jnp.eye(N), PSD)
+    negative = -spectral(np.float64, np.linspace(1, 4, N))
+    out = run(CG(1e-8, 0.0), negative, np.ones(N), PSD, preconditioner=m)
+    assert out.result == "breakdown"
 
 
 def test_singular_consistent(spectral, draw, run):

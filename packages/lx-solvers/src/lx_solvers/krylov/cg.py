@@ -181,7 +181,7 @@ class CG(AbstractLinearSolver[CGState]):
             # the one product: A p, or A x to replace the residual
             Aq = A(where(check, s.x, p))
             α = once(ρ / real_dot(p, Aq))  # 0 if the product overflowed
-            curved = (α > 0) & (α < jnp.inf)
+            curved = (ρ > 0) & (α > 0) & (α < jnp.inf)
             taken = where(curved & ~check, α, 0)
             x = s.x + taken * p
             r = where(check, b, s.r) - where(check, 1, taken) * Aq
