@@ -199,15 +199,13 @@ mlir.register_lowering(linear_solve_p, _lower)
 def _batch(
     axis: Any, arrays: Sequence[Array], axes: Sequence[int | None], *, spec: Spec
 ) -> tuple[list[Array], list[int | None]]:
-    if all(operand_axis is None for operand_axis in axes):
-        out = linear_solve_p.bind(*arrays, spec=spec)
-        return out, [None] * len(out)
-    if axis.size == 1 and _is_plain(axis):
-        # `jacrev` of a loss, for one: the solve is the same for all of a batch of one
+    if axis.size == 1 and _is_plain(axis):  # as `jacrev` of a loss makes: no batch
         arrays = [
             x if operand_axis is None else jax.lax.squeeze(x, (operand_axis,))
             for x, operand_axis in zip(arrays, axes, strict=True)
         ]
+        axes = [None] * len(arrays)
+    if all(operand_axis is None for operand_axis in axes):
         out = linear_solve_p.bind(*arrays, spec=spec)
         return out, [None] * len(out)
     batch = Batch(axis.size, tuple(axes), axis.name)

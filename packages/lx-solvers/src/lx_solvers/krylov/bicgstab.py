@@ -237,7 +237,7 @@ class _Numbers(NamedTuple):
     ρ: Any
     χ: Any
     r_hat_size: Any
-    """‖r̂‖, of the pass before the last start also."""
+    """‖r̂‖ as of the last step: after a start it is ν that counts."""
     second: Any
     """The next step is a second half."""
     fresh: Any
