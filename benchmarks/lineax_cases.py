@@ -13,7 +13,7 @@ import equinox  # noqa: F401
 import jax
 import jax.numpy as jnp
 import measure
-from measure import Case, calling, compiling, running
+from measure import Case, calling, running
 
 _start = time.perf_counter()
 import lineax as lx  # noqa: E402
@@ -91,17 +91,15 @@ def arrays(problem, *args):
 
 def cases() -> Iterator[Case]:
     yield "import", lambda: IMPORT
-    for name in SOLVERS:
-        for kind, build in KINDS.items():
-            yield (
-                f"compile {name} {kind}",
-                lambda b=build, s=name: compiling(b(s), *arrays(measure.definite, 10)),
-            )
-    for name in HESSIANS:
-        yield (
-            f"compile {name} hessian",
-            lambda s=name: compiling(hessian(s), *arrays(measure.definite, 10)),
-        )
+    for part, figure in measure.COMPILES.items():
+        for kind, build in {**KINDS, "hessian": hessian}.items():
+            for name in HESSIANS if kind == "hessian" else SOLVERS:
+                yield (
+                    f"{part} {name} {kind}",
+                    lambda f=figure, b=build, s=name: f(
+                        b(s), *arrays(measure.definite, 10)
+                    ),
+                )
     for n in measure.SIZES:
         for name in SOLVERS:
             for kind, build in KINDS.items():

@@ -2,7 +2,8 @@
 
 A participant is a script that prints JSON, `{column: {case: figure}}`, for the cases
 whose names match a pattern. Names agree between participants, so that `run.py` can put
-figures beside each other. Figures are seconds; of cases that begin with "memory", MiB.
+figures beside each other. Figures are seconds; of cases that begin with "memory", MiB;
+of those that begin with "kernels", numbers of them.
 """
 
 import functools
@@ -12,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +49,15 @@ def clear() -> None:
 
 def compiling(fn: Callable, *args) -> float:
     """Seconds to trace, lower and compile: the less of two from cold caches."""
+    return _cold(lambda: jitted(fn).lower(*args).compile())
+
+
+def tracing(fn: Callable, *args) -> float:
+    """Those of them that are spent before XLA."""
+    return _cold(lambda: jitted(fn).lower(*args))
+
+
+def _cold(fn: Callable) -> float:
     import jax
 
     jax.jit(lambda x: x + 1).lower(1.0).compile()  # set-up is no part of it
@@ -54,16 +65,30 @@ def compiling(fn: Callable, *args) -> float:
     for _ in range(2):
         jax.clear_caches()
         start = time.perf_counter()
-        jax.jit(fn).lower(*args).compile()
+        fn()
         times.append(time.perf_counter() - start)
     return min(times)
 
 
-def running(fn: Callable, *args, seconds: float = 0.5) -> float:
-    """The median time of `fn(*args)`, compiled."""
+def kernels(fn: Callable, *args) -> float:
+    """How many kernels the compiled program has beside library calls: XLA's fusions.
+    To these the rest of the compile time is nearly proportional."""
+    return jitted(fn).lower(*args).compile().as_text().count(" fusion(")
+
+
+def jitted(fn: Callable) -> Any:
     import jax
 
-    return calling(jax.jit(fn).lower(*args).compile(), *args, seconds=seconds)
+    return jax.jit(fn)
+
+
+# of a compile: all of it, the part before XLA, and what that of XLA goes with
+COMPILES = {"compile": compiling, "trace": tracing, "kernels": kernels}
+
+
+def running(fn: Callable, *args, seconds: float = 0.5) -> float:
+    """The median time of `fn(*args)`, compiled."""
+    return calling(jitted(fn).lower(*args).compile(), *args, seconds=seconds)
 
 
 def calling(fn: Callable, *args, seconds: float = 0.5, least: int = 3) -> float:

@@ -13,7 +13,7 @@ import jax.scipy.linalg as jsl
 import jax.scipy.sparse.linalg as jssl
 import measure
 from jax.lax import Precision
-from measure import Case, calling, compiling, running
+from measure import Case, calling, running
 
 jax.config.update("jax_enable_x64", True)
 
@@ -186,10 +186,11 @@ def each(methods) -> Iterator[Case]:
     """Compile and run times."""
     for name, solve in methods.items():
         for kind, fn in (("value", solve), ("gradient", gradient(solve))):
-            yield (
-                f"compile {name} {kind}",
-                lambda fn=fn: compiling(fn, *arrays(measure.definite, 10)),
-            )
+            for part, figure in measure.COMPILES.items():
+                yield (
+                    f"{part} {name} {kind}",
+                    lambda f=figure, fn=fn: f(fn, *arrays(measure.definite, 10)),
+                )
             for n in measure.SIZES:
                 yield (
                     f"run {name} {kind} n={n}",

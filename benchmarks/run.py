@@ -89,6 +89,8 @@ def ratios(rounds: list[Figures], case: str, column: str) -> list[float]:
 def shown(case: str, figure: float) -> str:
     if case.startswith("memory"):
         return f"{figure:.0f} MiB"
+    if case.startswith("kernels"):
+        return f"{figure:.0f}"
     units = {"s": 1, "ms": 1e-3, "µs": 1e-6}
     unit = next((name for name, size in units.items() if figure >= size), "µs")
     return f"{figure / units[unit]:.3g} {unit}"
@@ -182,6 +184,7 @@ def machine(rounds: int) -> str:
 
 GROUPS = {
     "Compile": "^(import|compile)",
+    "Profile of a compile": "^(trace|kernels)",
     "Run": "^run",
     "Batches and many right-hand sides": "^(batch|many|deficient|eager)",
     "Large matrix-free problem": "^(poisson|memory)",
