@@ -30,6 +30,7 @@ underflows that need not, and a solve takes the same steps at every scale.
 import dataclasses
 import enum
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -46,6 +47,7 @@ from lx_operators.internal import (
     max_norm,
     same_shapes,
     structure_of,
+    two_norm,
 )
 
 from ._results import code, judged
@@ -183,19 +185,36 @@ class Goal(NamedTuple):
                 relative = list(map(jax.lax.max, so_far, relative))
             worst[space.structure] = relative
         norms = [
-            functools.reduce(jax.lax.max, map(largest, relative))
-            if self.norm is max_norm and relative
-            else self.norm(jtu.tree_unflatten(structure.treedef, relative))
+            self._norm(jtu.tree_unflatten(structure.treedef, relative))
             for structure, relative in worst.items()
         ]
         return once(functools.reduce(jax.lax.max, norms))
 
+    def even(self, scale: list[Array], space: Space) -> Any:
+        """The `norm` of ones."""
+        if self.norm is max_norm:
+            return 1.0
+        if self.norm is two_norm:
+            return math.sqrt(sum(leaf.size for leaf in scale))
+        return self.norm(
+            jtu.tree_unflatten(space.structure.treedef, map(jnp.ones_like, scale))
+        )
+
+    def _norm(self, relative: PyTree[Array]) -> Scalar:
+        """The `norm` of what is compared with 1, so that squares may overflow and
+        underflow."""
+        leaves = jtu.tree_leaves(relative)
+        if self.norm is max_norm and leaves:
+            return functools.reduce(jax.lax.max, map(largest, leaves))
+        if self.norm is two_norm and leaves:
+            return jax.lax.sqrt(sum(jnp.sum(leaf * leaf) for leaf in leaves))
+        return self.norm(relative)
+
 
 def expected(goal: Goal, scale: list[Array], space: Space) -> Scalar:
     """The 2-norm of a residual that, evenly spread, passes by half."""
-    even = jtu.tree_unflatten(space.structure.treedef, map(jnp.ones_like, scale))
     squares = sum((jnp.sum(leaf**2) for leaf in scale), jnp.zeros((), space.real_dtype))
-    return jnp.sqrt(squares) / (2 * goal.norm(even))
+    return jnp.sqrt(squares) / (2 * goal.even(scale, space))
 
 
 def _at_least(least: Array, x: Array) -> Array:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, PyTree
 from lx_operators import AbstractLinearOperator
 
@@ -44,10 +45,12 @@ from .._vectors import (
     Product,
     norm2,
     once,
-    power_of_two,
+    packed,
     product,
     real_dot,
+    reciprocal_scale,
     spaces,
+    unpacked,
     where,
 )
 
@@ -55,34 +58,43 @@ from .._vectors import (
 class Numbers(Protocol):
     """The scalar recurrences of a method, as a `NamedTuple` of scalars."""
 
-    t: Array
+    t: Any
     """The next direction is h = M v - t h."""
-    normal: Array
-    """‖Aᴴ r‖."""
-    most: Array
-    least: Array
-    """The extremes of the numbers that stand for singular values."""
+    f: Any
+    """The step is along h̄ = h - f h̄; for a method that has no h̄, along h."""
+
+    @property
+    def normal(self) -> Array:
+        """‖Aᴴ r‖."""
+        ...
 
     @classmethod
-    def start(cls, β: Array, α: Array) -> "Numbers":
+    def start(cls, β: Any, α: Any) -> "Numbers":
         """With β₁ and α₁."""
         ...
 
     def step(self, β: Array, α: Array) -> tuple["Numbers", Array, Array]:
-        """With βₖ₊₁ and αₖ₊₁: what comes next; f of h̄ = h - f h̄; and the length φ of
-        the step along h̄ (along h, for a method that has no h̄)."""
+        """With βₖ₊₁ and αₖ₊₁: what comes next; the length φ of the step; and a number
+        that stands for a singular value."""
         ...
 
 
-class Norms(NamedTuple):
-    """What is known of A, in its own units, and of the residual."""
+class _Shared(NamedTuple):
+    """The other scalars of a pass."""
 
-    A: Array
+    φ: Any
+    α: Any
+    shrink: Any
+    """1 / σ, where σ is a power of two near ‖A‖."""
+    A: Any
     """The largest ‖A v‖ or ‖Aᴴ u‖ seen."""
-    most: Array
-    least: Array
-    solved: Array
-    """1 if the residual itself passes the test."""
+    most: Any
+    least: Any
+    """The extremes of what stands for singular values."""
+    cond: Any
+    """Their ratio."""
+    normal: Any
+    """‖Aᴴ r‖ / ‖A‖."""
 
 
 class LeastSquaresState(eqx.Module):
@@ -114,7 +126,7 @@ def transposed_problem(
 
 
 class _Loop(NamedTuple):
-    """b, x and r in units of `unit`; the numbers in units of σ, which is near ‖A‖."""
+    """b, x and r in units of `unit`."""
 
     x: Array
     r: Array
@@ -124,10 +136,10 @@ class _Loop(NamedTuple):
     Ah: Array
     h_bar: Any  # None without bars
     Ah_bar: Any
-    numbers: Array
-    norms: Array
-    α: Array
-    σ: Array
+    scalars: tuple[Array, Array]
+    """The method's, in units of σ, and the shared ones."""
+    left: Array
+    """The residual beside its tolerance."""
     course: Course
     history: Array | None
 
@@ -169,34 +181,53 @@ def least_squares(
 
     # what a vector of the bidiagonalisation is worth, when there is no more than
     # rounding
-    least = 8 * X.eps
+    rounding = 8 * X.eps
+
+    def split(scalars: tuple[Array, Array]) -> tuple[Any, _Shared]:
+        numbers, shared = map(unpacked, scalars)
+        return kind(*numbers), _Shared(*shared)
 
     def step(s: _Loop) -> _Loop:
         check, claimed = s.course.check, s.course.claimed
-        norms = Norms(*s.norms)
+        old, last = split(s.scalars)
 
         # one product and one adjoint product: a step, or a start from x
         q = where(check, s.x, M(s.v))
         x, Aq = s.x, A(q)
         if not undamped(solver.damp):
             x, Aq = _better_than_none(x, Aq, b, check)
-        û = where(check, b, Aq) - where(check, Aq, s.α * s.u)
-        β = norm2(û)
-        β = once(where(check | (β > least * norms.A), β, 0))
-        u = û * where(β > 0, 1 / β, 0)
+        û = where(check, b, Aq) - where(check, Aq, last.α * s.u)
+        β, normed, β_σ = _unless(~check, norm2(û), rounding * last.A, last.shrink)
+        u = û * normed
         v̂ = MH(AH(u)) - where(check, 0, β) * s.v
-        α = norm2(v̂)
-        α = once(where(α > least * norms.A, α, 0))
-        v = v̂ * where(α > 0, 1 / α, 0)
+        α, normed, α_σ = _unless(True, norm2(v̂), rounding * last.A, last.shrink)
+        v = v̂ * normed
 
-        # the numbers
-        largest = jnp.maximum(jnp.maximum(norms.A, α), λ)
-        σ = once(where(check, power_of_two(largest), s.σ))
-        old = kind(*s.numbers)
-        new, f, φ = old.step(β / σ, α / σ)
-        numbers = [where(check, *pair) for pair in zip(kind.start(β, α / σ), new)]
-        f, φ = (once(where(check, 0, z)) for z in (f, φ / σ))
-        column = σ * jnp.sqrt((s.α / σ) ** 2 + (β / σ) ** 2)
+        # the numbers, in units of σ
+        new, φ, ρ = old.step(β_σ, α_σ)
+        size_A = jnp.maximum(jnp.maximum(last.A, α), λ)
+        shrink = where(check, reciprocal_scale(size_A), last.shrink)
+        start = kind.start(β, α * shrink)
+        numbers = packed(*(where(check, *pair) for pair in zip(start, new)))
+        new, σ = kind(*unpacked(numbers)), reciprocal_scale(shrink)
+        column = σ * jnp.sqrt((last.α * last.shrink) ** 2 + β_σ**2)
+        norm_A = jnp.maximum(last.A, where(check, α, column))
+        most = jnp.maximum(last.most, where(check, 0, ρ * σ))
+        least = jnp.minimum(last.least, where(check, jnp.inf, ρ * σ))
+        shared = packed(
+            *_Shared(
+                φ=where(check, 0, φ * shrink),
+                α=α,
+                shrink=shrink,
+                A=norm_A,
+                most=most,
+                least=least,
+                cond=most / least,
+                normal=new.normal * σ / where(norm_A > 0, norm_A, 1),
+            )
+        )
+        new, now = split(scalars := (numbers, shared))
+        f, φ, cond, normal = new.f, now.φ, now.cond, now.normal
 
         # the directions
         h, Ah = q - old.t * s.h, Aq - old.t * s.Ah
@@ -210,27 +241,18 @@ def least_squares(
         floor = s.course.floor(goal, X)
         scale = goal.scale(given.b, given.peaks, floor, Y)
         size = once(jnp.sqrt(real_dot(r, r)))
-        new = kind(*numbers)
-        norms = Norms(
-            A=jnp.maximum(norms.A, where(check, α, column)),
-            most=jnp.maximum(norms.most, where(check, 0, new.most * σ)),
-            least=jnp.minimum(norms.least, where(check, jnp.inf, new.least * σ)),
-            solved=norms.solved,
-        )
-        cond = norms.most / norms.least
-        normal = new.normal * σ / where(norms.A > 0, norms.A, 1)
         allowed = expected(goal, scale, Y)
         reducible = jnp.maximum(cond, 1) * normal / allowed
-        small = normal / (where(size > 0, size, 1) * (goal.rtol + goal.atol))
-        exact = normal <= least * size
+        nonzero = where(size > 0, size, 1)
+        small = normal / (nonzero * goal.rtol + nonzero * goal.atol)
+        exact = normal <= rounding * size
         reducible = where(exact, 0, jnp.maximum(reducible, small))
         if undamped(solver.damp):
-            ratio = goal.ratio((Y, undamp(r), scale))
+            left = goal.ratio((Y, undamp(r), scale))
         else:
-            ratio = size / allowed
-        norms = norms._replace(solved=(ratio <= 1).astype(X.real_dtype))
+            left = size / allowed
         update = goal.ratio((X, φ * Δ, goal.scale(x, peaks(X, x), floor, X)))
-        ratio = once(jnp.maximum(jnp.minimum(ratio, reducible), update))
+        ratio = once(jnp.maximum(jnp.minimum(left, reducible), update))
         course = advance(
             s.course,
             goal,
@@ -243,12 +265,16 @@ def least_squares(
             failure=Exit.ill_conditioned,
         )
         history = observer.record(s.history, course, lambda: norm2(undamp(r)) * unit)
-        packed = jnp.stack(numbers), jnp.stack(norms)
-        return _Loop(x, r, u, v, h, Ah, h_bar, Ah_bar, *packed, α, σ, course, history)
+        directions = u, v, h, Ah, h_bar, Ah_bar
+        return _Loop(x, r, *directions, scalars, left, course, history)
 
-    zero, none = jnp.zeros((), X.real_dtype), X.zeros()
+    none = X.zeros()
     x = none if y0 is None else where(given.zero, 0, y0 / unit)
     course = begin(given, limit, check=True)
+    shared = _Shared(φ=0, α=0, shrink=1, A=0, most=0, least=np.inf, cond=0, normal=0)
+    numbers, shared = (
+        jnp.asarray(np.array(z, X.real_dtype)) for z in (kind.start(0, 0), shared)
+    )
     start = _Loop(
         x=x,
         r=b,
@@ -258,17 +284,15 @@ def least_squares(
         Ah=jnp.zeros_like(b),
         h_bar=none if barred else None,
         Ah_bar=jnp.zeros_like(b) if barred else None,
-        numbers=jnp.stack(kind.start(zero, zero)),
-        norms=jnp.stack(Norms(zero, zero, zero + jnp.inf, zero)),
-        α=zero,
-        σ=zero + 1,
+        scalars=(numbers, shared),
+        left=X.zero(),
         course=course,
         history=observer.start(course, lambda: norm2(given.b) * unit, X),
     )
     inputs = solver, operator, vector, options
     end = while_loop(lambda s: s.course.running, step, start, inputs)
-    norms, exit = Norms(*end.norms), end.course.exit
-    istop = where(norms.solved > 0, 1, 2)
+    (numbers, shared), exit = split(end.scalars), end.course.exit
+    istop = where(end.left <= 1, 1, 2)
     for code, number in _ISTOP.items():
         istop = where(exit == code, number, istop)
     stats = observer.stats(
@@ -276,9 +300,9 @@ def least_squares(
         limit,
         istop=where(given.zero & (exit == Exit.converged), 0, istop).astype(jnp.int32),
         norm_r=norm2(undamp(end.r)) * unit,
-        norm_Ar=kind(*end.numbers).normal * end.σ * unit,
-        norm_A=norms.A,
-        cond_A=where(norms.most > 0, norms.most / norms.least, 1),
+        norm_Ar=numbers.normal / shared.shrink * unit,
+        norm_A=shared.A,
+        cond_A=where(shared.most > 0, shared.cond, 1),
         norm_x=norm2(end.x) * unit,
     )
     x, result = solution(end.x, given, end.course, X, vector)
@@ -353,4 +377,12 @@ def rotation(a: Array, b: Array) -> tuple[Array, Array, Array]:
     """c, s and ρ of Givens' rotation that takes (a, b) to (ρ, 0); ρ = 1 for (0, 0)."""
     ρ = jnp.sqrt(a * a + b * b)
     ρ = where(ρ == 0, 1, ρ)
-    return a / ρ, b / ρ, ρ
+    c, s, ρ = unpacked(packed(a / ρ, b / ρ, ρ))
+    return c, s, ρ
+
+
+def _unless(condition: Any, size: Array, least: Array, shrink: Array) -> tuple:
+    """A norm, its reciprocal, and the norm times `shrink`: all 0 if it is no more than
+    `least`, where that is asked."""
+    size = where(condition & ~(size > least), 0, size)
+    return unpacked(packed(size, where(size > 0, 1 / size, 0), size * shrink))

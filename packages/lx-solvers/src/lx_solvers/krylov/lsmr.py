@@ -1,6 +1,6 @@
 """LSMR: least squares with monotone ‖Aᴴ r‖."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -114,32 +114,22 @@ class LSMR(AbstractLinearSolver[LeastSquaresState]):
 class _Numbers(NamedTuple):
     """The letters of Fong and Saunders."""
 
-    t: Array
-    normal: Array
-    most: Array
-    least: Array
-    α_bar: Array
-    ζ_bar: Array
-    ρ: Array
-    ρ_bar: Array
-    c_bar: Array
-    s_bar: Array
+    t: Any
+    f: Any
+    α_bar: Any
+    ζ_bar: Any
+    ρ: Any
+    ρ_bar: Any
+    c_bar: Any
+    s_bar: Any
+
+    @property
+    def normal(self) -> Array:
+        return jnp.abs(self.ζ_bar)
 
     @classmethod
-    def start(cls, β: Array, α: Array) -> "_Numbers":
-        zero, one = jnp.zeros_like(α), jnp.ones_like(α)
-        return cls(
-            t=zero,
-            normal=α * β,
-            most=zero,
-            least=one * jnp.inf,
-            α_bar=α,
-            ζ_bar=α * β,
-            ρ=one,
-            ρ_bar=one,
-            c_bar=one,
-            s_bar=zero,
-        )
+    def start(cls, β: Any, α: Any) -> "_Numbers":
+        return cls(t=0, f=0, α_bar=α, ζ_bar=α * β, ρ=1, ρ_bar=1, c_bar=1, s_bar=0)
 
     def step(self, β: Array, α: Array) -> tuple["_Numbers", Array, Array]:
         c, s, ρ = rotation(self.α_bar, β)  # P: R's column
@@ -148,16 +138,5 @@ class _Numbers(NamedTuple):
         c_bar, s_bar, ρ_bar = rotation(self.c_bar * ρ, θ)  # P̄: R̄'s column
         ζ, ζ_bar = c_bar * self.ζ_bar, -s_bar * self.ζ_bar
         f = θ_bar * ρ / (self.ρ * self.ρ_bar)
-        new = _Numbers(
-            t=θ / ρ,
-            normal=jnp.abs(ζ_bar),
-            most=jnp.maximum(self.most, ρ_bar),
-            least=jnp.minimum(self.least, ρ_bar),
-            α_bar=α_bar,
-            ζ_bar=ζ_bar,
-            ρ=ρ,
-            ρ_bar=ρ_bar,
-            c_bar=c_bar,
-            s_bar=s_bar,
-        )
-        return new, f, ζ / (ρ * ρ_bar)
+        new = _Numbers(θ / ρ, f, α_bar, ζ_bar, ρ, ρ_bar, c_bar, s_bar)
+        return new, ζ / (ρ * ρ_bar), ρ_bar

@@ -1,6 +1,6 @@
 """LSQR: least squares with monotone ‖r‖."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -115,30 +115,21 @@ class LSQR(AbstractLinearSolver[LeastSquaresState]):
 class _Numbers(NamedTuple):
     """The letters of Paige and Saunders."""
 
-    t: Array
-    normal: Array
-    most: Array
-    least: Array
-    ρ_bar: Array
-    φ_bar: Array
+    t: Any
+    f: Any
+    ρ_bar: Any
+    φ_bar: Any
+
+    @property
+    def normal(self) -> Array:
+        return jnp.abs(self.φ_bar * self.ρ_bar)  # eq. 5.3
 
     @classmethod
-    def start(cls, β: Array, α: Array) -> "_Numbers":
-        zero = jnp.zeros_like(α)
-        return cls(
-            t=zero, normal=α * β, most=zero, least=zero + jnp.inf, ρ_bar=α, φ_bar=β
-        )
+    def start(cls, β: Any, α: Any) -> "_Numbers":
+        return cls(t=0, f=0, ρ_bar=α, φ_bar=β)
 
     def step(self, β: Array, α: Array) -> tuple["_Numbers", Array, Array]:
         c, s, ρ = rotation(self.ρ_bar, β)
         θ, ρ_bar = s * α, -c * α
         φ, φ_bar = c * self.φ_bar, s * self.φ_bar
-        new = _Numbers(
-            t=θ / ρ,
-            normal=jnp.abs(φ_bar * ρ_bar),  # eq. 5.3
-            most=jnp.maximum(self.most, ρ),
-            least=jnp.minimum(self.least, ρ),
-            ρ_bar=ρ_bar,
-            φ_bar=φ_bar,
-        )
-        return new, jnp.zeros_like(φ), φ / ρ
+        return _Numbers(θ / ρ, jnp.zeros_like(φ), ρ_bar, φ_bar), φ / ρ, ρ
