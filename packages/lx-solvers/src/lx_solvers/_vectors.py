@@ -7,6 +7,7 @@ complex leaf counts as two real ones: the map is then linear over the reals only
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -232,10 +233,10 @@ def real_dot(x: Array, y: Array) -> Real[Array, ""]:
     return dot(x, y).real
 
 
-def hypot(a: Array, b: Array) -> Array:
-    """√(a² + b²) of real scalars, without overflow or underflow of the squares."""
-    scale = power_of_two(jnp.maximum(jnp.abs(a), jnp.abs(b)))
-    return scale * jnp.sqrt((a / scale) ** 2 + (b / scale) ** 2)
+def hypot(*sides: Array) -> Array:
+    """√Σ aᵢ² of real scalars, without overflow or underflow of the squares."""
+    scale = reciprocal_scale(functools.reduce(jnp.maximum, map(jnp.abs, sides)))
+    return jnp.sqrt(sum((a * scale) ** 2 for a in sides)) / scale
 
 
 def quotient(x: Array, y: Array) -> Array:

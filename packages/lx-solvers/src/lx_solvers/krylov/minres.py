@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike
 from lx_operators import (
     AbstractLinearOperator,
@@ -39,10 +40,12 @@ from .._vectors import (
     largest,
     norm2,
     once,
-    power_of_two,
+    packed,
     product,
     real_dot,
+    reciprocal_scale,
     spaces,
+    unpacked,
     where,
 )
 
@@ -139,45 +142,68 @@ class MINRES(AbstractLinearSolver[MINRESState]):
 
         def step(s: _Loop) -> _Loop:
             check, claimed = s.course.check, s.course.claimed
-            old = _Numbers(*s.numbers)
+            last, old = _Lanczos(*unpacked(s.lanczos)), _Numbers(*unpacked(s.numbers))
 
             # Lanczos' step, or a start from x
             u = s.v if plain else s.u
             Aq = A(where(check, s.x, u))
-            α = once(real_dot(u, Aq))
-            α = where(check, 0, α)
-            w = where(check, b, Aq) - where(check, Aq, α * s.v + old.β * s.v_old)
-            scale = once(power_of_two(largest(w)))
-            w = w / scale
+            α = where(check, 0, once(real_dot(u, Aq)))
+            w = where(check, b, Aq) - where(check, Aq, α * s.v + last.β * s.v_old)
+            shrink = reciprocal_scale(largest(w))
+            # divided, not multiplied: XLA would repeat all this wherever w is used
+            w = w / reciprocal_scale(shrink)
             Mw = w if plain else M(w)
             square = once(real_dot(w, Mw))
-            β = jnp.sqrt(jnp.maximum(square, 0))
-            A_norm = jnp.maximum(old.A_norm, hypot(old.β, hypot(α, scale * β)))
-            A_norm = where(check, old.A_norm, A_norm)
-            β = where(check | (scale * β > least * A_norm), β, 0)
-            inverse = once(where(β > 0, 1 / β, 0))
+            size = jnp.sqrt(jnp.maximum(square, 0))
+            β = size / shrink
+            A_norm = jnp.maximum(last.A_norm, hypot(last.β, α, β))
+            A_norm = where(check, last.A_norm, A_norm)
+            some = where(check, size > 0, β > least * A_norm)
+            lanczos = packed(
+                *_Lanczos(
+                    β=where(some & ~check, β, 0),
+                    A_norm=A_norm,
+                    size=where(some, β, 0),
+                    inverse=where(some, 1 / size, 0),
+                )
+            )
+            _, A_norm, β, inverse = unpacked(lanczos)
             v, u = w * inverse, None if plain else Mw * inverse
-            β = once(scale * β)
 
             # the rotations; ψ is ‖A r‖ of the residual so far
             δ, γ = old.c * old.δ + old.s * α, old.s * old.δ - old.c * α
             ψ = old.φ * hypot(γ, old.c * β)
-            c, s_, γ = _rotation(γ, β)
+            c, s_, inverse = _rotation(γ, β)
             τ, φ = c * old.φ, s_ * old.φ
 
             # A r = 0, but not r: b is not in the range
             slope = ψ / where(A_norm > 0, A_norm, 1)
             flat = ~check & (old.φ > 0) & (slope <= 8 * least * old.φ)
+            new = _Numbers(
+                c=c,
+                s=s_,
+                δ=-old.c * β,
+                ε=old.s * β,
+                φ=φ,
+                τ=where(flat, 0, τ),
+                inverse=inverse,
+                flat=flat.astype(β.dtype),
+            )
+            begun = _Numbers.start(β)
+            numbers = packed(*(where(check, *pair) for pair in zip(begun, new)))
+            new = _Numbers(*unpacked(numbers))
+            flat = new.flat > 0
 
-            d = ((s.v if plain else s.u) - δ * s.d - old.ε * s.d_old) / γ
-            τ = once(where(check | flat, 0, τ))
-            x = s.x + τ * d
-            r = where(flat, s.r, s_ * s_ * s.r - (φ * c) * v)
-            r = where(check, scale * w, r)
+            # after a start the recurrences have nothing to look back on
+            d = (s.v if plain else s.u) - δ * s.d - old.ε * s.d_old
+            d = d * new.inverse
+            x = s.x + new.τ * d
+            r = where(flat, s.r, new.s * new.s * s.r - (new.φ * new.c) * v)
+            r = where(check, w / shrink, r)
 
             floor = s.course.floor(goal, X)
             residual = Y, r, goal.scale(b, given.peaks, floor, Y)
-            update = X, τ * d, goal.scale(x, peaks(X, x), floor, X)
+            update = X, new.τ * d, goal.scale(x, peaks(X, x), floor, X)
             ratio = goal.ratio(residual, update)
             course = advance(
                 s.course,
@@ -191,32 +217,21 @@ class MINRES(AbstractLinearSolver[MINRESState]):
                 failure=Exit.singular,
             )
             history = observer.record(s.history, course, lambda: norm2(r) * unit)
-            begun = _Numbers.start(β, old)
-            new = _Numbers(
-                β=β,
-                c=c,
-                s=s_,
-                δ=-old.c * β,
-                ε=old.s * β,
-                φ=φ,
-                A_norm=A_norm,
-            )
-            numbers = jnp.stack([where(check, *pair) for pair in zip(begun, new)])
-            # after a start the recurrences have nothing to look back on
             return _Loop(
                 x=x,
                 r=r,
-                v_old=where(check, 0, s.v),
+                v_old=s.v,
                 v=v,
                 u=u,
-                d_old=where(check, 0, s.d),
-                d=where(check, 0, d),
+                d_old=s.d,
+                d=d,
+                lanczos=lanczos,
                 numbers=numbers,
                 course=course,
                 history=history,
             )
 
-        zero, none = jnp.zeros((), X.real_dtype), X.zeros()
+        none = X.zeros()
         x = none if y0 is None else where(given.zero, 0, y0 / unit)
         course = begin(given, limit, check=True)
         start = _Loop(
@@ -227,7 +242,8 @@ class MINRES(AbstractLinearSolver[MINRESState]):
             u=None if plain else none,
             d_old=none,
             d=none,
-            numbers=jnp.stack(_Numbers(*[zero] * 7)),
+            lanczos=jnp.asarray(np.array(_Lanczos(0, 0, 0, 0), X.real_dtype)),
+            numbers=jnp.asarray(np.array(_Numbers.start(0), X.real_dtype)),
             course=course,
             history=observer.start(course, lambda: norm2(b) * unit, X),
         )
@@ -247,21 +263,33 @@ class MINRES(AbstractLinearSolver[MINRESState]):
         return False
 
 
+class _Lanczos(NamedTuple):
+    β: Any
+    """0 after a start."""
+    A_norm: Any
+    size: Any
+    """Of what becomes the next vector of the basis; and its inverse, in other units."""
+    inverse: Any
+
+
 class _Numbers(NamedTuple):
-    β: Array
-    c: Array
-    s: Array
-    δ: Array
-    ε: Array
-    φ: Array
+    """What the rotations leave."""
+
+    c: Any
+    s: Any
+    δ: Any
+    ε: Any
+    φ: Any
     """‖r‖, in the norm of the preconditioner."""
-    A_norm: Array
+    τ: Any
+    inverse: Any
+    """1 / γ."""
+    flat: Any
 
     @classmethod
-    def start(cls, β: Array, old: "_Numbers") -> "_Numbers":
-        """Of a residual of size β; what is known of A stays known."""
-        zero = jnp.zeros_like(β)
-        return old._replace(β=zero, c=zero - 1, s=zero, δ=zero, ε=zero, φ=β)
+    def start(cls, β: Any) -> "_Numbers":
+        """Of a residual of size β. There is no direction yet."""
+        return cls(c=-1, s=0, δ=0, ε=0, φ=β, τ=0, inverse=0, flat=0)
 
 
 class _Loop(NamedTuple):
@@ -275,13 +303,15 @@ class _Loop(NamedTuple):
     """M v, with a preconditioner."""
     d_old: Array
     d: Array
+    lanczos: Array
     numbers: Array
     course: Course
     history: Array | None
 
 
-def _rotation(a: Array, b: Array) -> tuple[Array, Array, Array]:
-    """c, s and ρ of Givens' rotation that takes (a, b) to (ρ, 0); ρ = 1 for (0, 0)."""
+def _rotation(a: Array, b: Array) -> tuple[Array, ...]:
+    """c, s and 1 / ρ of Givens' rotation that takes (a, b) to (ρ, 0); ρ = 1 for
+    (0, 0)."""
     ρ = hypot(a, b)
     ρ = where(ρ == 0, 1, ρ)
-    return a / ρ, b / ρ, ρ
+    return unpacked(packed(a / ρ, b / ρ, 1 / ρ))
