@@ -50,7 +50,7 @@ from lx_operators.internal import (
     two_norm,
 )
 
-from ._results import code, judged
+from ._results import code, judged, named
 from ._solution import RESULTS
 from ._solver import Options
 from ._vectors import (
@@ -313,8 +313,7 @@ def outcome(course: "Course", goal: Goal) -> RESULTS:
     if goal.fixed is not False:
         tired = (exit == Exit.tired) & goal.fixed
         exit = where(tired, jnp.int32(Exit.converged), exit)
-    (number,), kind = jtu.tree_flatten(RESULTS.successful)
-    return jtu.tree_unflatten(kind, [exit.astype(number.dtype)])
+    return named(exit)
 
 
 # The course of a solve

@@ -21,6 +21,12 @@ def code(result: RESULTS) -> Int[Array, "..."]:
     return jtu.tree_leaves(result)[0]
 
 
+def named(number: Int[Array, "..."]) -> RESULTS:
+    """The item that a number stands for."""
+    (like,), kind = jtu.tree_flatten(RESULTS.successful)
+    return jtu.tree_unflatten(kind, [number.astype(like.dtype)])
+
+
 def succeeded(result: RESULTS) -> Bool[Array, "..."]:
     """`result == RESULTS.successful`."""
     return jax.lax.eq(code(result), code(RESULTS.successful))

@@ -7,25 +7,35 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 from jaxtyping import Array
 from lx_operators import AbstractLinearOperator, conj, linearise
 from lx_operators.internal import describe, same_shapes
 
 from .._checks import check_state
-from .._iteration import conjugated, first_guess, step_limit, transposed
+from .._iteration import (
+    Exit,
+    conjugated,
+    first_guess,
+    first_of,
+    step_limit,
+    transposed,
+)
 from .._loops import while_loop
-from .._results import judged
-from .._solution import RESULTS
+from .._results import code, judged, named
 from .._solver import AbstractLinearSolver, Options
 from .._vectors import (
     Product,
     Space,
     largest,
     norm2,
-    once,
-    power_of_two,
+    packed,
+    plain_norm2,
     product,
+    reciprocal_scale,
+    scalar_at,
     spaces,
+    unpacked,
     where,
 )
 from ..krylov.cg import CG
@@ -98,89 +108,120 @@ class Normal(AbstractLinearSolver[NormalState]):
         x = _first_guess(options, AH, X, Y, tall)
         guessed = options.get("y0") is not None
         options = _inner_options(operator, tall, options)
+        limit = step_limit(getattr(solver, "max_steps", None), W)
 
         b = Y.ravel(vector)
-        unit = power_of_two(largest(b))
-        b = b / unit
+        peak = largest(b)
+        shrink = reciprocal_scale(where(peak == 0, 1, peak))
         rtol = getattr(solver, "rtol", X.eps**0.5)
         atol = getattr(solver, "atol", 0.0)
-        rtol, atol = (jnp.asarray(tol).astype(X.real_dtype) for tol in (rtol, atol))
+        rtol, atol = (jnp.asarray(tol, X.real_dtype) for tol in (rtol, atol))
         fixed = (rtol == 0) & (atol == 0)
-        allowed = rtol * norm2(b) + atol / unit * Y.size**0.5
 
-        def inner(rhs: Array) -> tuple[Array, RESULTS, dict[str, Any]]:
+        def tolerance(b_norm: Array, shrink: Array) -> Array:
+            return rtol * b_norm + atol * shrink * Y.size**0.5
+
+        told = []
+
+        @jax.jit  # for its cache: it is traced once, for its shapes and to run
+        def inner(rhs: Array) -> tuple[Array, Array, Array, dict[str, Any]]:
             w, result, stats = solver.compute(state.inner, W.solution(rhs), options)
-            return W.ravel(w), result, stats
+            num_steps = jnp.asarray(stats.get("num_steps", 0), jnp.int32)
+            stats = {k: None if k == "num_steps" else v for k, v in stats.items()}
+            arrays, rest = eqx.partition(stats, eqx.is_array)
+            told.append(rest)
+            return W.ravel(w), code(result).astype(jnp.int32), num_steps, arrays
 
         def step(s: _Loop) -> _Loop:
+            last = _Numbers(*unpacked(s.numbers))
+            num_steps, result, _ = unpacked(s.counts)
+            first, solved = result == Exit.running, result == Exit.converged
+
             # what x leaves of the problem
             Ax = A(s.x)
-            r = b - Ax
+            r = last.shrink * b - Ax
             g = AH(r) if tall else r
-            left, slope = once(norm2(r)), once(norm2(g))
+            left, focus = _norm2(r), reciprocal_scale(largest(g))
+            allowed = last.allowed
+            if not guessed:  # what is left of b at first is b
+                allowed = where(first, tolerance(left, last.shrink), allowed)
             excess = where(left == 0, 0, left / allowed)
-            A_norm = where(s.passes == 0, slope / left, s.A_norm)
+            A_norm = last.A_norm
             if X.size < Y.size:
+                slope = _norm2(g)
+                A_norm = where(first, slope / left, A_norm)
                 if guessed:
                     stretch = norm2(Ax) / norm2(s.x)
                     A_norm = jnp.maximum(A_norm, where(stretch > 0, stretch, 0))
                 reducible = slope / (A_norm * left * rtol)
                 excess = jnp.minimum(excess, where(slope == 0, 0, reducible))
-            first, passed = s.passes == 0, (excess <= 1) & ~fixed
-            solved = s.result == RESULTS.successful
-            better = (excess < s.excess / 2) & ~fixed & (s.num_steps < limit)
-            more = ~passed & (first | (solved & better)) & jnp.isfinite(left)
+            finite = jax.lax.is_finite(left)
+            passed = (excess <= 1) & ~fixed
+            spent = num_steps >= limit
+            better = (excess < last.excess / 2) & ~fixed & ~spent
+            more = ~passed & (first | (solved & better)) & finite
+            # the inner solver's right-hand sides are all of the size of the first, to
+            # keep the meaning of `atol`
+            g_unit = where(atol == 0, 1, last.unit)
+            size = where(first, g_unit * reciprocal_scale(focus), last.size)
+            zoom = jnp.maximum(size * focus, jnp.finfo(X.real_dtype).tiny)
+            numbers = packed(
+                *_Numbers(
+                    unit=last.unit,
+                    shrink=last.shrink,
+                    allowed=allowed,
+                    excess=where(finite, excess, jnp.nan),
+                    A_norm=A_norm,
+                    size=size,
+                    zoom=where(more, zoom, 0),
+                )
+            )
+            now = _Numbers(*unpacked(numbers))
+            more = now.zoom > 0
+            w, inner_result, steps, stats = inner(where(more, now.zoom * g, 0))
+            x = s.x + reciprocal_scale(now.zoom) * (w if tall else AH(w))
 
-            # the inner solver; what is left is scaled up, to keep the meaning of `atol`
-            size = power_of_two(largest(g))
-            zoom = once(where(first, where(atol == 0, 1, unit), s.size / size))
-            w, result, stats = inner(where(more, g * zoom, 0))
-            x = s.x + (w if tall else AH(w)) / zoom
-
-            ended = RESULTS.where(solved & ~fixed, RESULTS.stagnation, s.result)
-            spent = solved & ~fixed & (s.num_steps >= limit)
-            ended = RESULTS.where(spent, RESULTS.max_steps_reached, ended)
-            ended = RESULTS.where(passed, RESULTS.successful, ended)
-            lost = RESULTS.where(first, RESULTS.nonfinite_input, RESULTS.breakdown)
-            ended = RESULTS.where(jnp.isfinite(left), ended, lost)
-            num_steps = jnp.asarray(stats.get("num_steps", 0), jnp.int32)
+            finite, passed = ~jnp.isnan(now.excess), (now.excess <= 1) & ~fixed
+            exit = first_of(
+                (~finite & first, Exit.nonfinite),
+                (~finite, Exit.breakdown),
+                (passed, Exit.converged),
+                (solved & ~fixed & spent, Exit.tired),
+                (solved & ~fixed, Exit.stagnated),
+            )
+            ended = where(exit == Exit.running, result, exit)
             return _Loop(
                 x=where(more, x, s.x),
-                A_norm=A_norm,
-                excess=excess,
-                size=where(first, size * zoom, s.size),
-                result=RESULTS.where(more, result, ended),
-                num_steps=s.num_steps + where(more, num_steps, 0),
-                stats=_keep(more, eqx.filter(stats, eqx.is_array), s.stats),
-                passes=s.passes + 1,
-                more=more,
+                numbers=numbers,
+                counts=packed(
+                    num_steps + where(more, steps, 0),
+                    where(more, inner_result, ended),
+                    more.astype(jnp.int32),
+                ),
+                stats=_keep(more, stats, s.stats),
             )
 
-        limit = step_limit(getattr(solver, "max_steps", None), W)
-        shapes = eqx.filter_eval_shape(inner, W.zeros())[2]
-        arrays, rest = eqx.partition(
-            shapes, lambda z: isinstance(z, jax.ShapeDtypeStruct)
-        )
-        zero = jnp.zeros((), X.real_dtype)
+        shapes = jax.eval_shape(inner, W.zeros())[-1]
+        unit, zero = reciprocal_scale(shrink), X.zero()
+        allowed = zero
+        if guessed:
+            x, allowed = shrink * x, tolerance(norm2(shrink * b), shrink)
+        numbers = _Numbers(unit, shrink, allowed, zero, zero, zero, zero)
         start = _Loop(
-            x=x / unit,
-            A_norm=zero,
-            excess=zero,
-            size=zero,
-            result=RESULTS.successful,
-            num_steps=jnp.int32(0),
-            stats=jtu.tree_map(lambda z: jnp.zeros(z.shape, z.dtype), arrays),
-            passes=jnp.int32(0),
-            more=jnp.array(True),
+            x=x,
+            numbers=packed(*numbers),
+            counts=jnp.asarray(np.array([0, Exit.running, 1], np.int32)),
+            stats=jtu.tree_map(lambda z: jnp.zeros(z.shape, z.dtype), shapes),
         )
         inputs = self, state, vector, options
-        end = while_loop(lambda s: s.more, step, start, inputs)
-        stats = eqx.combine(end.stats, rest)
+        end = while_loop(lambda s: scalar_at(s.counts, 2) != 0, step, start, inputs)
+        stats = eqx.combine(end.stats, told[0])
+        num_steps, result, _ = unpacked(end.counts)
         if "num_steps" in stats:
-            stats["num_steps"] = end.num_steps
-        x = where(end.result == RESULTS.nonfinite_input, jnp.nan, end.x * unit)
-        value = X.solution(x)
-        return value, judged(end.result, vector, value), stats
+            stats["num_steps"] = num_steps
+        x = end.x * _Numbers(*unpacked(end.numbers)).unit
+        value = X.solution(where(result == Exit.nonfinite, jnp.nan, x))
+        return value, judged(named(result), vector, value), stats
 
     def transpose(self, state, options):
         # (AᵀᴴAᵀ, or AᵀAᵀᴴ) is the conjugate of (A Aᴴ, or AᴴA)
@@ -197,20 +238,36 @@ class Normal(AbstractLinearSolver[NormalState]):
         return True
 
 
-class _Loop(NamedTuple):
-    """b, x and r in units of `unit`."""
+class _Numbers(NamedTuple):
+    """The scalars of a pass."""
 
+    unit: Any
+    """Of x and r."""
+    shrink: Any
+    """1 / unit."""
+    allowed: Any
+    """Of ‖r‖."""
+    excess: Any
+    """What is left, beside what is allowed; NaN if it is not finite."""
+    A_norm: Any
+    size: Any
+    """Of the inner solver's right-hand sides."""
+    zoom: Any
+    """What they are scaled by; 0 if it is not applied."""
+
+
+class _Loop(NamedTuple):
     x: Array
-    A_norm: Array
-    excess: Array
-    """What is left, beside what is allowed."""
-    size: Array
-    """Of the first right-hand side."""
-    result: RESULTS
-    num_steps: Array
+    numbers: Array
+    counts: Array
+    """Steps, the last result (`running` before the first), and whether to go on."""
     stats: Any
-    passes: Array
-    more: Array
+
+
+def _norm2(x: Array) -> Array:
+    """`norm2`, with no quotient at its end, of which XLA would make a kernel."""
+    scale = reciprocal_scale(largest(x))
+    return plain_norm2(scale * x) * reciprocal_scale(scale)
 
 
 def _keep(condition: Array, new: Any, old: Any) -> Any:
