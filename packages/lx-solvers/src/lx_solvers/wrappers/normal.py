@@ -30,7 +30,6 @@ from .._vectors import (
     largest,
     norm2,
     packed,
-    plain_norm2,
     product,
     reciprocal_scale,
     scalar_at,
@@ -141,14 +140,14 @@ class Normal(AbstractLinearSolver[NormalState]):
             Ax = A(s.x)
             r = last.shrink * b - Ax
             g = AH(r) if tall else r
-            left, focus = _norm2(r), reciprocal_scale(largest(g))
+            left, focus = norm2(r), reciprocal_scale(largest(g))
             allowed = last.allowed
             if not guessed:  # what is left of b at first is b
                 allowed = where(first, tolerance(left, last.shrink), allowed)
             excess = where(left == 0, 0, left / allowed)
             A_norm = last.A_norm
             if X.size < Y.size:
-                slope = _norm2(g)
+                slope = norm2(g)
                 A_norm = where(first, slope / left, A_norm)
                 if guessed:
                     stretch = norm2(Ax) / norm2(s.x)
@@ -262,12 +261,6 @@ class _Loop(NamedTuple):
     counts: Array
     """Steps, the last result (`running` before the first), and whether to go on."""
     stats: Any
-
-
-def _norm2(x: Array) -> Array:
-    """`norm2`, with no quotient at its end, of which XLA would make a kernel."""
-    scale = reciprocal_scale(largest(x))
-    return plain_norm2(scale * x) * reciprocal_scale(scale)
 
 
 def _keep(condition: Array, new: Any, old: Any) -> Any:
