@@ -1,5 +1,5 @@
 """What every iterative solver shares: tolerances and the convergence test, step limits,
-how a loop ends, first guesses, preconditioners, statistics.
+how a loop ends, first guesses, preconditioners, results.
 
 **The test.** A residual r passes if, in the solver's `norm`,
 
@@ -79,20 +79,20 @@ def check_tolerances(
     """
     for name, value in (("rtol", rtol), ("atol", atol)):
         _check_kind(name, value, solver, np.floating, "a real number")
-        known = _known(value)
+        known = concrete(value)
         if known is not None and not known >= 0:
             raise ValueError(
                 f"`{name}` of `{solver}` must not be negative, but got {value}; use 0 "
                 "to leave this tolerance out."
             )
-    if max_steps is None and _known(rtol) == 0 and _known(atol) == 0:
+    if max_steps is None and concrete(rtol) == 0 and concrete(atol) == 0:
         raise ValueError(
             f"`{solver}` with `rtol=0` and `atol=0` needs `max_steps`: it then runs "
             "exactly that many steps."
         )
     if max_steps is not None:
         _check_kind("max_steps", max_steps, solver, np.integer, "an integer, or None")
-    known = None if max_steps is None else _known(max_steps)
+    known = None if max_steps is None else concrete(max_steps)
     if known is not None and known < 0:
         raise ValueError(
             f"`max_steps` of `{solver}` must not be negative, but got {max_steps}."
@@ -109,7 +109,8 @@ def _check_kind(name: str, value: Any, solver: str, kind: type, wanted: str) -> 
         )
 
 
-def _known(value: Any) -> float | None:
+def concrete(value: Any) -> float | None:
+    """A number, unless it is being traced."""
     if isinstance(value, jax.core.Tracer) or jnp.ndim(value) != 0:
         return None
     return float(value)
@@ -275,7 +276,7 @@ def scaled(
     each = peaks(space, b)
     peak = _peak(each, space)
     unit = power_of_two(peak)
-    known = [_known(tol) for tol in (rtol, atol)]
+    known = [concrete(tol) for tol in (rtol, atol)]
     fixed = (rtol == 0) & (atol == 0) if None in known else known == [0, 0]
     rtol, atol = (jnp.asarray(tol, space.real_dtype) for tol in (rtol, atol))
     numbers = packed(unit, atol / unit, *(p / unit for p in each))
@@ -538,76 +539,3 @@ def solution(
     x = x * b.unit
     value = space.solution(where(course.exit == Exit.nonfinite, jnp.nan, x))
     return value, judged(outcome(course, b.goal), vector, value)
-
-
-class Monitor:
-    """Residual history and progress; of no cost when neither is asked for."""
-
-    def __init__(self, history: int | bool, progress: bool, limit: int, name: str):
-        # `history=True` is room for every step
-        if history is True and _known(limit) is None:
-            raise ValueError(
-                f"`history=True` of `{name}` needs a `max_steps` that is not traced; "
-                "give the number of entries instead."
-            )
-        self.length = limit + 1 if history is True else int(history)
-        self.bar = _Bar(name, limit) if progress else None
-
-    def start(
-        self, course: Course, residual: Callable[[], Array], space: Space
-    ) -> Array | None:
-        """The history at step 0, and NaN where no step has been made yet."""
-        if not self.length:
-            return None
-        history = jnp.full(self.length, jnp.nan, space.real_dtype)
-        return history.at[course.num_steps].set(residual(), mode="drop")
-
-    def record(
-        self, history: Array | None, course: Course, residual: Callable[[], Array]
-    ) -> Array | None:
-        """The history with the residual after the steps so far."""
-        if history is None and self.bar is None:
-            return None
-        value = residual()
-        if self.bar is not None:
-            # in the loop only: beside it, a call would have no place in time
-            jax.debug.callback(self.bar.show, course.num_steps, value)
-        if history is None:
-            return None
-        return history.at[course.num_steps].set(value, mode="drop")
-
-    def stats(self, end: Any, max_steps: int, **more: Any) -> dict[str, Any]:
-        """The statistics of a loop that ended so."""
-        if self.bar is not None:
-            jax.debug.callback(self.bar.close, end.course.num_steps)
-        stats = {"num_steps": end.course.num_steps, "max_steps": max_steps, **more}
-        if end.history is not None:
-            stats["residuals"] = end.history
-        return stats
-
-
-class _Bar:
-    """A progress bar on the host, made anew for each run of a compiled solve."""
-
-    def __init__(self, name: str, total: int):
-        try:
-            from tqdm.auto import tqdm
-        except ImportError:
-            raise ImportError(
-                "`progress=True` needs tqdm, which comes with the extra `progress`: "
-                "`pip install 'lx-solvers[progress]'`."
-            ) from None
-        self.make = lambda: tqdm(desc=name, total=int(total), unit="step")
-        self.bar = None
-
-    def show(self, num_steps: Any, residual: Any) -> None:
-        """Called after each pass."""
-        self.bar = self.make() if self.bar is None else self.bar
-        self.bar.set_postfix_str(f"residual {float(residual):.2e}", refresh=False)
-        self.bar.update(max(int(num_steps) - self.bar.n, 0))
-
-    def close(self, num_steps: Any) -> None:
-        """Called at the end."""
-        if self.bar is not None:
-            self.bar.close()
-        self.bar = None

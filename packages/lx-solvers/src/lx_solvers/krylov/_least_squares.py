@@ -26,7 +26,6 @@ from lx_operators import AbstractLinearOperator
 from .._iteration import (
     Course,
     Exit,
-    Monitor,
     advance,
     begin,
     expected,
@@ -39,6 +38,7 @@ from .._iteration import (
     transposed,
 )
 from .._loops import while_loop
+from .._monitor import Monitor
 from .._solution import RESULTS
 from .._solver import Options
 from .._vectors import (

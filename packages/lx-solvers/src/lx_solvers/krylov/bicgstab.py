@@ -12,7 +12,6 @@ from lx_operators.internal import max_norm
 from .._checks import check_options, check_square, check_state
 from .._iteration import (
     Course,
-    Monitor,
     Norm,
     advance,
     begin,
@@ -27,6 +26,7 @@ from .._iteration import (
     transposed,
 )
 from .._loops import while_loop
+from .._monitor import Monitor
 from .._solver import AbstractLinearSolver
 from .._vectors import (
     dot,

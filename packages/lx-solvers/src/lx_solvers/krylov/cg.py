@@ -19,7 +19,6 @@ from lx_operators.internal import max_norm
 from .._checks import check_options, check_square, check_state
 from .._iteration import (
     Course,
-    Monitor,
     Norm,
     advance,
     begin,
@@ -34,6 +33,7 @@ from .._iteration import (
     transposed,
 )
 from .._loops import while_loop
+from .._monitor import Monitor
 from .._solver import AbstractLinearSolver
 from .._vectors import (
     norm2,

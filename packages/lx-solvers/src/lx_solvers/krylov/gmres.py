@@ -13,7 +13,6 @@ from .._checks import check_options, check_square, check_state
 from .._iteration import (
     Course,
     Exit,
-    Monitor,
     Norm,
     advance,
     begin,
@@ -29,6 +28,7 @@ from .._iteration import (
     transposed,
 )
 from .._loops import cond, while_loop
+from .._monitor import Monitor
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from .._vectors import (
