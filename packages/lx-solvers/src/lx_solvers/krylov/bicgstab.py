@@ -31,6 +31,7 @@ from .._solver import AbstractLinearSolver
 from .._vectors import (
     dot,
     largest,
+    norm2,
     once,
     packed,
     plain_norm2,
@@ -129,7 +130,7 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
             old = _Numbers(*unpacked(s.numbers))
             second, fresh = old.second.real > 0, old.fresh.real > 0
             # the direction, and its product; or A x to replace the residual
-            ρ = once(dot(s.r_hat, s.r))
+            ν, ρ = once(plain_norm2(s.r)), once(dot(s.r_hat, s.r))
             c = s.r + where(second, 0, quotient(ρ, old.ρ) * old.χ) * s.p
             y = M(c)
             w = A(where(check, s.x, y))
@@ -140,11 +141,11 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
             square = once(real_dot(ŵ, ŵ))
             size = jnp.sqrt(square)
             q = once(dot(where(second, s.r, s.r_hat), ŵ))
-            r_hat_size = where(fresh, s.ν, old.r_hat_size.real)
+            r_hat_size = where(fresh, ν, old.r_hat_size.real)
             tiny = 4 * X.eps
-            lost = ~(jnp.abs(q) > tiny * size * where(second, s.ν, r_hat_size)) | ~(
+            lost = ~(jnp.abs(q) > tiny * size * where(second, ν, r_hat_size)) | ~(
                 where(second, size, jnp.abs(ρ))
-                > where(second, 0, tiny * s.ν * r_hat_size)
+                > where(second, 0, tiny * ν * r_hat_size)
             )
             a = quotient(
                 where(second, q.conj(), ρ),
@@ -171,7 +172,7 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
             a, lost = new.a, new.lost.real > 0
             x = s.x + a * y
             r = where(check, b, s.r) - where(check, 1, a) * w
-            broken = goal.unless_fixed(lost & (s.ν > 0) & ~check)
+            broken = goal.unless_fixed(lost & (ν > 0) & ~check)
 
             floor = s.course.floor(goal, X)
             residual = Y, r, goal.scale(b, given.peaks, floor, Y)
@@ -182,26 +183,24 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
                 goal.ratio(residual, update),
                 settled=claimed,
                 broken=broken & fresh,
-                finite=jnp.isfinite(square) & jnp.isfinite(s.ν),
+                finite=jnp.isfinite(square) & jnp.isfinite(ν),
                 limit=limit,
                 due=broken,
             )
-            ν = once(plain_norm2(r))
+            history = observer.record(s.history, course, lambda: norm2(r) * unit)
             return _Loop(
                 x=x,
                 r=r,
                 r_hat=where(check, r, s.r_hat),
                 p=where(first, c, s.p - a * s.v),
                 v=w,
-                ν=ν,
                 numbers=numbers,
                 course=course,
-                history=observer.record(s.history, course, lambda: ν * unit),
+                history=history,
             )
 
         x = X.zeros() if y0 is None else where(given.zero, 0, y0 / unit)
         course = begin(given, limit, check=y0 is not None)
-        ν = plain_norm2(b)
         numbers = _Numbers(a=0, ρ=1, χ=0, r_hat_size=1, second=0, fresh=1, lost=0)
         start = _Loop(
             x=x,
@@ -209,10 +208,9 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
             r_hat=b,
             p=X.zeros(),
             v=X.zeros(),
-            ν=ν,
             numbers=jnp.asarray(np.array(numbers, X.dtype)),
             course=course,
-            history=observer.start(course, lambda: ν * unit, X),
+            history=observer.start(course, lambda: norm2(b) * unit, X),
         )
         inputs = self, state, vector, options
         end = while_loop(lambda s: s.course.running, step, start, inputs)
@@ -255,8 +253,6 @@ class _Loop(NamedTuple):
     p: Array
     """p after a first half, p - ω v after a second."""
     v: Array
-    ν: Array
-    """‖r‖."""
     numbers: Array
     course: Course
     history: Array | None
