@@ -203,7 +203,8 @@ def scalar_at(x: Array, i: int) -> Array:
 
 def packed(*scalars: Array) -> Array:
     """Scalars of one dtype as an array, computed once, in one kernel: XLA makes one of
-    each scalar that is used more than once, and each takes some 5 ms to compile."""
+    each scalar that is used more than once, and each takes some 5 ms to compile. Of
+    more than eight, which it does not fuse into one, it makes one each."""
     return once(stacked(list(scalars)))
 
 
