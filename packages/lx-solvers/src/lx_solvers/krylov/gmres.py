@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, PyTree
 from lx_operators import AbstractLinearOperator, conj, linearise
 from lx_operators.internal import max_norm
@@ -35,10 +36,13 @@ from .._vectors import (
     Product,
     largest,
     once,
+    packed,
     plain_norm2,
-    power_of_two,
     product,
+    real_dot,
+    reciprocal_scale,
     spaces,
+    unpacked,
     where,
 )
 
@@ -144,31 +148,42 @@ def check_cycle(restart: int, stagnation_iters: int, solver: str) -> None:
             )
 
 
+class _Numbers(NamedTuple):
+    """The scalars that one pass leaves to the next; m steps in a cycle."""
+
+    β: Any
+    """The residual's 2-norm at the start of the cycle."""
+    left: Any
+    """The recurred residual's 2-norm."""
+    aim: Any
+    """The 2-norm of a residual that is expected to pass."""
+    j: Any
+    """The steps made in this cycle."""
+    stuck: Any
+    """H is singular: the last product brought nothing new."""
+    stalls: Any
+    """Cycles in a row without progress."""
+    row: Any
+    """Of V, the row that this pass wrote: 0 if it began a cycle."""
+    scale: Any
+    """And what normalised it."""
+
+
 class _Loop(NamedTuple):
-    """b, x and r in units of `unit`; m steps in a cycle, of which j are made. The last
-    row of each array is scratch, but of Q.
+    """b, x and r in units of `unit`. The last row of V and of Z is scratch.
 
     With H the Hessenberg matrix of the cycle and D a diagonal of powers of two, Q is
     the product of the rotations that make it triangular, Q H = R D. So the
     least-squares problem min ‖β e₁ - H y‖ is solved by R D y = β Q e₁, and its residual
-    is the next element of that right-hand side.
+    is the next element of that right-hand side. Of all these only what belongs to the
+    steps of this cycle is read: a restart leaves them as they are.
     """
 
     x: Array
     V: Array  # [m + 1, ...]: an orthonormal basis
     Z: Array | None  # [m + 1, ...]: M V, if M changes
-    Q: Array  # [m + 1, m + 1]
-    R: Array  # [m + 1, m + 1]
-    D: Array  # [m + 1]
-    β: Array
-    """The residual's 2-norm at the start of the cycle."""
-    aim: Array
-    """The 2-norm of a residual that is expected to pass."""
-    j: Array
-    stuck: Array
-    """H is singular: the last product brought nothing new."""
-    stalls: Array
-    """Cycles in a row without progress."""
+    T: Array  # [2 (m + 1), m + 1]: Q, Rᵀ, and the diagonal of D as the last row
+    numbers: Array
     course: Course
     history: Array | None
 
@@ -192,82 +207,86 @@ def arnoldi(
     A: Product = product(operator)
     y0 = first_guess(options, X, name)
     m = max(min(solver.restart, X.size), 1)
-    row = jnp.arange(m + 1, dtype=jnp.int32)
-    identity = jnp.eye(m + 1, dtype=X.dtype)
+    index = np.arange(m + 1, dtype=np.int32)
+    row = np.arange(2 * (m + 1), dtype=np.int32)[:, None]  # of T
 
     def correction(s: _Loop) -> tuple[Array, Array]:
-        """V y (or Z y), and which part of it the last step changed."""
-        g = where(row < s.j, s.β.astype(X.dtype) * s.Q[:, 0], 0)
-        last = where(row == s.j - 1, g, 0)
-        y = jax.lax.linalg.triangular_solve(
-            s.R, jnp.stack([g, last], 1), left_side=True
-        )
-        y = y / s.D[:, None]
-        size = jnp.sqrt(jnp.sum(jnp.abs(y * s.D[0]) ** 2, 0))
-        basis = s.V if s.Z is None else s.Z
-        return _combine(y[:, 0], basis), size[1] / where(size[0] > 0, size[0], 1)
+        """V y (or Z y), and y / D for the whole and for what the last step changed."""
+        old = _Numbers(*unpacked(s.numbers))
+        j = old.j.astype(jnp.int32)
+        i = index[:, None]
+        R = where(i < j, s.T[m + 1 :], jnp.eye(m + 1, dtype=X.dtype)).T
+        last = (i >= j - 1) | np.array([[True, False]])
+        g = where((i < j) & last, old.β.astype(X.dtype) * s.T[: m + 1, :1], 0)
+        y = jax.lax.linalg.triangular_solve(R, g, left_side=True)
+        return _combine(y[:, 0] * s.T[-1], s.V if s.Z is None else s.Z), y
 
     def direction(s: _Loop) -> tuple[Array, Array]:
         """The next basis vector."""
-        return s.V[s.j], jnp.zeros((), X.real_dtype)
+        j = _Numbers(*unpacked(s.numbers)).j.astype(jnp.int32)
+        return s.V[j], jnp.asarray(np.eye(m + 1, 2, dtype=X.dtype))
 
     def step(s: _Loop) -> _Loop:
         check, claimed = s.course.check, s.course.claimed
-        v, moved = cond(check, correction, direction, s)
-        if M is None:
-            z = v
-        else:
-            z = M(v, s.course.num_steps)
-            z = where(check, v, z) if flexible else z
+        old = _Numbers(*unpacked(s.numbers))
+        k = old.j.astype(jnp.int32)
+        z, y = cond(check, correction, direction, s)
+        if M is not None:
+            Mz = M(z, s.course.num_steps)
+            z = where(check, z, Mz) if flexible else Mz
 
-        # the one product: with the direction, or to compute the residual
-        w = A(where(check, s.x + z, z))
+        # the one product: with the direction, or with the new x for its residual
+        u = where(check, s.x + z, z)
+        w = A(u)
         r = b - w
 
-        # Arnoldi's step, in units d of the product's size
-        d = power_of_two(largest(w))
-        w = w / d
-        seen = row <= s.j
-        h1 = where(seen, _coordinates(s.V, w), 0)
-        w = w - _combine(h1, s.V)
-        h2 = where(seen, _coordinates(s.V, w), 0)
-        w = w - _combine(h2, s.V)
+        # Arnoldi's step, in units of the product's size
+        reference = where(check, u, w)
+        shrink = reciprocal_scale(largest(reference))
+        w = shrink.astype(X.dtype) * w
+        seen = index <= k
+        c1 = _coordinates(s.V, w)
+        w = w - _combine(where(seen, c1, 0), s.V)
+        c2 = _coordinates(s.V, w)
+        w = w - _combine(where(seen, c2, 0), s.V)
         t = where(check, r, w)
-        size = once(plain_norm2(t))
 
-        # Givens' rotation of rows j and j + 1
-        h = h1 + h2 + where(row == s.j + 1, size.astype(X.dtype), 0)
-        length = jnp.sqrt(jnp.sum(jnp.abs(h) ** 2))
-        h = jnp.matmul(s.Q, h, precision=_HIGHEST)
-        p, q = h[s.j], h[s.j + 1]
-        ρ = once(jnp.sqrt(jnp.abs(p) ** 2 + jnp.abs(q) ** 2))
+        # Givens' rotation of rows j and j + 1: of the latter Q has the unit vector yet
+        h = where(seen, c1 + c2, 0)
+        Qh = once(jnp.sum(s.T[: m + 1] * h[None], 1))
+        square = once(real_dot(t, t))
+        size = jnp.sqrt(square)
+        length = jnp.sqrt(jnp.sum(jnp.abs(h) ** 2) + square)
+        p = Qh[k]
+        ρ = jnp.sqrt(jnp.abs(p) ** 2 + square)
+        y = y * s.T[-1, :, None] * reciprocal_scale(s.T[-1, 0].real).astype(X.dtype)
+        whole, last = (jnp.sum(jnp.abs(y[:, k]) ** 2) for k in (0, 1))
+        moved = jnp.sqrt(last / jnp.maximum(whole, jnp.finfo(X.dtype).tiny))
+        moved = where(old.left <= 1e-3 * old.aim, 0, moved)
+        estimate = size * (old.left / old.aim) / ρ
+        rotation = p / ρ, size / ρ, ρ, length, size, moved, estimate
+        p, *rest = unpacked(packed(*(x.astype(X.dtype) for x in rotation)))
+        q, ρ, length, size, moved, estimate = (x.real for x in rest)
         stuck = ~check & ~(ρ > 4 * X.eps * length)
         made = ~check & ~stuck
-        Qj, Qk = s.Q[s.j] / ρ, s.Q[s.j + 1] / ρ
-        Q = where(row[:, None] == s.j, p.conj() * Qj + q.conj() * Qk, s.Q)
-        Q = where(row[:, None] == s.j + 1, p * Qk - q * Qj, Q)
-        Q = where(made, Q, s.Q)
-        h = where(row == s.j, ρ.astype(X.dtype), h)
-        new = made & (row == s.j)
-        R = where(new, h[:, None], s.R)
-        D = where(new, d, s.D)
-        j = s.j + made.astype(jnp.int32)
-        left = s.β * jnp.abs(Q[j, 0])  # the recurred residual
+        j = k + made.astype(jnp.int32)
+        left = old.left * where(made, q, 1)
 
         # the test
         floor = s.course.floor(goal, X)
-        moved = where(left <= 1e-3 * aim, 0, moved)
         residual = Y, r, goal.scale(b, given.peaks, floor, Y)
-        update = X, moved * z, goal.scale(s.x + z, peaks(X, s.x + z), floor, X)
-        ratio = where(check, goal.ratio(residual, update), left / s.aim)
-        stalls = where((size > 0.999 * s.β) & (s.j > 0), s.stalls + 1, 0)
+        update = X, moved * z, goal.scale(u, peaks(X, reference), floor, X)
+        ratio = where(
+            check, goal.ratio(residual, update), where(stuck, jnp.inf, estimate)
+        )
+        stalls = where((size > 0.999 * old.β) & (old.j > 0), old.stalls + 1, 0)
         num_steps = s.course.num_steps + 1
         course = advance(
             s.course,
             goal,
             ratio,
             settled=True,
-            broken=check & s.stuck & (size > s.β / 2),
+            broken=check & (old.stuck > 0) & (size > old.β / 2),
             finite=jnp.isfinite(size),
             limit=limit,
             due=stuck | (j == m) | (num_steps >= limit),
@@ -276,51 +295,72 @@ def arnoldi(
         )
 
         # a claim that did not pass: go on with the cycle, unless its residual is off
-        resume = claimed & (s.j < m) & ~s.stuck & (size <= 2 * left) & course.running
-        restart = check & ~resume
-        scratch = jnp.int32(m)
-        target = where((check & ~restart) | stuck, scratch, where(check, 0, j))
-        t = t / where(size > 4 * X.eps * where(check, 0, length), size, jnp.inf)
+        resume = claimed & (old.j < m) & (old.stuck == 0) & (size <= 2 * left)
+        restart = check & ~(resume & course.running)
+        scratch = (check & ~restart) | stuck
+        numbers = _Numbers(
+            β=where(restart, size, old.β),
+            left=where(restart, size, left),
+            aim=where(check & claimed, size * 0.7 / ratio, old.aim),
+            j=where(restart, 0, j),
+            stuck=stuck,
+            stalls=where(restart, stalls, old.stalls),
+            row=where(scratch, m, where(check, 0, j)),
+            scale=where(size > 4 * X.eps * where(check, 0, length), 1 / size, 0),
+        )
+        numbers = packed(*(jnp.asarray(x, X.real_dtype) for x in numbers))
+        new = _Numbers(*unpacked(numbers))
+
+        q, ρ, shrink = (x.astype(X.dtype) for x in (q, ρ, shrink))
+        Qk, e = s.T[k], where(index == k + 1, jnp.ones((), X.dtype), 0)
+        T = where(row == k, p.conj() * Qk + q * e, s.T)
+        T = where(row == k + 1, p * e - q * Qk, T)
+        T = where(row == m + 1 + k, where(index == k, ρ, Qh), T)
+        T = where((row == 2 * m + 1) & (index == k)[None], shrink, T)
+        e = where(index == 0, jnp.ones((), X.dtype), 0)
+        T = where(made, T, where((row == 0) & (new.row == 0), e, s.T))
         Z = s.Z
         if Z is not None:
-            Z = jax.lax.dynamic_update_index_in_dim(Z, z, where(check, m, s.j), 0)
+            at = where(check, m, k)
+            Z = jax.lax.dynamic_update_index_in_dim(Z, z, at, 0)
+        t = t * new.scale.astype(X.dtype)
         history = observer.record(
             s.history, course, lambda: where(check, size, left) * unit
         )
         return _Loop(
-            x=where(restart, s.x + z, s.x),
-            V=jax.lax.dynamic_update_index_in_dim(s.V, t, target, 0),
+            x=where(new.row == 0, u, s.x),
+            V=jax.lax.dynamic_update_index_in_dim(s.V, t, new.row.astype(jnp.int32), 0),
             Z=Z,
-            Q=where(restart, identity, Q),
-            R=where(restart, identity, R),
-            D=D,
-            β=where(restart, size, s.β),
-            aim=where(check & claimed, size * 0.7 / ratio, s.aim),
-            j=where(restart, 0, j),
-            stuck=stuck,
-            stalls=where(restart, stalls, s.stalls),
+            T=T,
+            numbers=numbers,
             course=course,
             history=history,
         )
 
     start = b if y0 is None else jnp.zeros_like(b)
     β = plain_norm2(start)
-    V = jnp.zeros((m + 1, *X.shape), X.dtype)
     course = begin(given, limit, check=y0 is not None)
-    scale = goal.scale(b, given.peaks, course.floor(goal, X), Y)
-    aim = expected(goal, scale, Y)
+    floor = goal.scale(b, given.peaks, course.floor(goal, X), Y)
+    numbers = _Numbers(
+        β=β,
+        left=β,
+        aim=expected(goal, floor, Y),
+        j=0,
+        stuck=0,
+        stalls=0,
+        row=0,
+        scale=where(β > 0, 1 / β, 0),
+    )
+    numbers = packed(*(jnp.asarray(x, X.real_dtype) for x in numbers))
+    scale = _Numbers(*unpacked(numbers)).scale.astype(X.dtype)
+    padding = [(0, m, 0)] + [(0, 0, 0)] * b.ndim
+    V = jax.lax.pad((start * scale)[None], jnp.zeros((), X.dtype), padding)
     first = _Loop(
         x=X.zeros() if y0 is None else where(given.zero, 0, y0 / unit),
-        V=V.at[0].set(start / where(β > 0, β, 1)),
+        V=V,
         Z=V if flexible else None,
-        Q=identity,
-        R=identity,
-        D=jnp.ones(m + 1, X.real_dtype),
-        β=β,
-        aim=aim,
-        j=jnp.int32(0),
-        stuck=jnp.array(False),
-        stalls=jnp.int32(0),
+        T=jnp.eye(2 * (m + 1), m + 1, dtype=X.dtype),
+        numbers=numbers,
         course=course,
         history=observer.start(course, lambda: plain_norm2(b) * unit, X),
     )
