@@ -208,18 +208,17 @@ def arnoldi(
     y0 = first_guess(options, X, name)
     m = max(min(solver.restart, X.size), 1)
     index = np.arange(m + 1, dtype=np.int32)
-    row = np.arange(2 * (m + 1), dtype=np.int32)[:, None]  # of T
 
     def correction(s: _Loop) -> tuple[Array, Array]:
         """V y (or Z y), and y / D for the whole and for what the last step changed."""
         old = _Numbers(*unpacked(s.numbers))
         j = old.j.astype(jnp.int32)
-        i = index[:, None]
-        R = where(i < j, s.T[m + 1 :], jnp.eye(m + 1, dtype=X.dtype)).T
-        last = (i >= j - 1) | np.array([[True, False]])
-        g = where((i < j) & last, old.β.astype(X.dtype) * s.T[: m + 1, :1], 0)
+        Q, R = s.T[:-1:2], s.T[1::2].T
+        i, last = index[:, None], np.array([[False, True]])
+        kept = (i < j) & ((i == j - 1) | ~last)
+        g = where(kept, old.β.astype(X.dtype) * Q[:, :1], 0)
         y = jax.lax.linalg.triangular_solve(R, g, left_side=True)
-        return _combine(y[:, 0] * s.T[-1], s.V if s.Z is None else s.Z), y
+        return _combine(y[:, 0] * s.T[1::2, -1], s.V if s.Z is None else s.Z), y
 
     def direction(s: _Loop) -> tuple[Array, Array]:
         """The next basis vector."""
@@ -253,13 +252,13 @@ def arnoldi(
 
         # Givens' rotation of rows j and j + 1: of the latter Q has the unit vector yet
         h = where(seen, c1 + c2, 0)
-        Qh = once(jnp.sum(s.T[: m + 1] * h[None], 1))
+        Qh = once(jnp.sum(s.T[:-1:2] * h[None], 1))
         square = once(real_dot(t, t))
         size = jnp.sqrt(square)
         length = jnp.sqrt(jnp.sum(jnp.abs(h) ** 2) + square)
         p = Qh[k]
         ρ = jnp.sqrt(jnp.abs(p) ** 2 + square)
-        y = y * s.T[-1, :, None] * reciprocal_scale(s.T[-1, 0].real).astype(X.dtype)
+        y = y * s.T[1::2, -1:] * reciprocal_scale(s.T[1, -1].real).astype(X.dtype)
         whole, last = (jnp.sum(jnp.abs(y[:, k]) ** 2) for k in (0, 1))
         moved = jnp.sqrt(last / jnp.maximum(whole, jnp.finfo(X.dtype).tiny))
         moved = where(old.left <= 1e-3 * old.aim, 0, moved)
@@ -312,13 +311,12 @@ def arnoldi(
         new = _Numbers(*unpacked(numbers))
 
         q, ρ, shrink = (x.astype(X.dtype) for x in (q, ρ, shrink))
-        Qk, e = s.T[k], where(index == k + 1, jnp.ones((), X.dtype), 0)
-        T = where(row == k, p.conj() * Qk + q * e, s.T)
-        T = where(row == k + 1, p * e - q * Qk, T)
-        T = where(row == m + 1 + k, where(index == k, ρ, Qh), T)
-        T = where((row == 2 * m + 1) & (index == k)[None], shrink, T)
-        e = where(index == 0, jnp.ones((), X.dtype), 0)
-        T = where(made, T, where((row == 0) & (new.row == 0), e, s.T))
+        e = where(index == k + 1, jnp.ones((), X.dtype), 0)
+        Qk = where(seen, s.T[2 * k], 0)
+        Rk = where(index == m, shrink, where(index == k, ρ, Qh))
+        rows = jnp.stack([p.conj() * Qk + q * e, Rk, p * e - q * Qk])
+        at = where(made, 2 * k, where(new.row == 0, 0, jnp.int32(2 * m)))
+        T = jax.lax.dynamic_update_slice_in_dim(s.T, where(made, rows, 1), at, 0)
         Z = s.Z
         if Z is not None:
             at = where(check, m, k)
@@ -359,7 +357,7 @@ def arnoldi(
         x=X.zeros() if y0 is None else where(given.zero, 0, y0 / unit),
         V=V,
         Z=V if flexible else None,
-        T=jnp.eye(2 * (m + 1), m + 1, dtype=X.dtype),
+        T=jnp.ones((2 * m + 3, m + 1), X.dtype),
         numbers=numbers,
         course=course,
         history=observer.start(course, lambda: plain_norm2(b) * unit, X),
