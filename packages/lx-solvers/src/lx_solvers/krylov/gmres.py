@@ -149,40 +149,43 @@ def check_cycle(restart: int, stagnation_iters: int, solver: str) -> None:
 
 
 class _Numbers(NamedTuple):
-    """The scalars that one pass leaves to the next; m steps in a cycle."""
+    """The scalars that a pass leaves to the next; at most eight, of more XLA makes no
+    single kernel."""
 
     β: Any
     """The residual's 2-norm at the start of the cycle."""
     left: Any
-    """The recurred residual's 2-norm."""
+    """That of the recurred residual."""
     aim: Any
-    """The 2-norm of a residual that is expected to pass."""
+    """That of a residual that is expected to pass."""
     j: Any
-    """The steps made in this cycle."""
-    stuck: Any
-    """H is singular: the last product brought nothing new."""
+    """How many steps of the cycle are made."""
     stalls: Any
     """Cycles in a row without progress."""
     row: Any
-    """Of V, the row that this pass wrote: 0 if it began a cycle."""
+    """The row of V that the pass wrote: 0 at the start of a cycle."""
     scale: Any
-    """And what normalised it."""
+    """What normalised that row."""
+    at: Any
+    """The first of the three rows of T that it wrote."""
 
 
 class _Loop(NamedTuple):
-    """b, x and r in units of `unit`. The last row of V and of Z is scratch.
+    """b, x and r in units of `unit`; m steps in a cycle. The last row of V and of Z,
+    and the last three of T, are scratch.
 
     With H the Hessenberg matrix of the cycle and D a diagonal of powers of two, Q is
     the product of the rotations that make it triangular, Q H = R D. So the
     least-squares problem min ‖β e₁ - H y‖ is solved by R D y = β Q e₁, and its residual
-    is the next element of that right-hand side. Of all these only what belongs to the
-    steps of this cycle is read: a restart leaves them as they are.
+    is the next element of that right-hand side. Of all this, what earlier cycles left
+    behind the first j steps is not read, or is finite and meets zeros.
     """
 
     x: Array
     V: Array  # [m + 1, ...]: an orthonormal basis
     Z: Array | None  # [m + 1, ...]: M V, if M changes
-    T: Array  # [2 (m + 1), m + 1]: Q, Rᵀ, and the diagonal of D as the last row
+    T: Array
+    """[2 m + 3, m + 1]: in turn a row of Q and one of Rᵀ, which ends with 1 / D."""
     numbers: Array
     course: Course
     history: Array | None
@@ -208,17 +211,18 @@ def arnoldi(
     y0 = first_guess(options, X, name)
     m = max(min(solver.restart, X.size), 1)
     index = np.arange(m + 1, dtype=np.int32)
+    rows = np.arange(2 * m + 3, dtype=np.int32)[:, None]
 
     def correction(s: _Loop) -> tuple[Array, Array]:
-        """V y (or Z y), and y / D for the whole and for what the last step changed."""
+        """V y (or Z y), and D y, as a whole and of what the last step changed."""
         old = _Numbers(*unpacked(s.numbers))
-        j = old.j.astype(jnp.int32)
-        Q, R = s.T[:-1:2], s.T[1::2].T
-        i, last = index[:, None], np.array([[False, True]])
-        kept = (i < j) & ((i == j - 1) | ~last)
-        g = where(kept, old.β.astype(X.dtype) * Q[:, :1], 0)
+        j, i = old.j.astype(jnp.int32), index[:, None]
+        Q, R, inverse_D = s.T[:-1:2], s.T[1::2].T, s.T[1::2, m]
+        whole = np.array([[True, False]])
+        g = old.β.astype(X.dtype) * Q[:, :1]
+        g = where((i < j) & (whole | (i == j - 1)), g, 0)
         y = jax.lax.linalg.triangular_solve(R, g, left_side=True)
-        return _combine(y[:, 0] * s.T[1::2, -1], s.V if s.Z is None else s.Z), y
+        return _combine(y[:, 0] * inverse_D, s.V if s.Z is None else s.Z), y
 
     def direction(s: _Loop) -> tuple[Array, Array]:
         """The next basis vector."""
@@ -229,6 +233,7 @@ def arnoldi(
         check, claimed = s.course.check, s.course.claimed
         old = _Numbers(*unpacked(s.numbers))
         k = old.j.astype(jnp.int32)
+        was_stuck = (old.row == m) & (k < m)
         z, y = cond(check, correction, direction, s)
         if M is not None:
             Mz = M(z, s.course.num_steps)
@@ -240,33 +245,29 @@ def arnoldi(
         r = b - w
 
         # Arnoldi's step, in units of the product's size
-        reference = where(check, u, w)
-        shrink = reciprocal_scale(largest(reference))
+        sized = where(check, u, w)
+        shrink = reciprocal_scale(largest(sized))
         w = shrink.astype(X.dtype) * w
         seen = index <= k
         c1 = _coordinates(s.V, w)
         w = w - _combine(where(seen, c1, 0), s.V)
         c2 = _coordinates(s.V, w)
         w = w - _combine(where(seen, c2, 0), s.V)
-        t = where(check, r, w)
-
-        # Givens' rotation of rows j and j + 1: of the latter Q has the unit vector yet
         h = where(seen, c1 + c2, 0)
-        Qh = once(jnp.sum(s.T[:-1:2] * h[None], 1))
+        t = where(check, r, w)
         square = once(real_dot(t, t))
         size = jnp.sqrt(square)
         length = jnp.sqrt(jnp.sum(jnp.abs(h) ** 2) + square)
-        p = Qh[k]
-        ρ = jnp.sqrt(jnp.abs(p) ** 2 + square)
-        y = y * s.T[1::2, -1:] * reciprocal_scale(s.T[1, -1].real).astype(X.dtype)
-        whole, last = (jnp.sum(jnp.abs(y[:, k]) ** 2) for k in (0, 1))
-        moved = jnp.sqrt(last / jnp.maximum(whole, jnp.finfo(X.dtype).tiny))
-        moved = where(old.left <= 1e-3 * old.aim, 0, moved)
-        estimate = size * (old.left / old.aim) / ρ
-        rotation = p / ρ, size / ρ, ρ, length, size, moved, estimate
-        p, *rest = unpacked(packed(*(x.astype(X.dtype) for x in rotation)))
-        q, ρ, length, size, moved, estimate = (x.real for x in rest)
-        stuck = ~check & ~(ρ > 4 * X.eps * length)
+
+        # Givens' rotation of row k and the next, which is a unit vector's as yet
+        Qh = once(jnp.sum(s.T[:-1:2] * h[None], 1))
+        ρ = jnp.sqrt(jnp.abs(Qh[k]) ** 2 + square)
+        recurred = size * (old.left / old.aim) / ρ
+        moved = where(old.left <= 1e-3 * old.aim, 0, _moved(y, s.T[1::2, m]))
+        numbers = Qh[k] / ρ, size / ρ, ρ, length, size, shrink, moved, recurred
+        p, *real = unpacked(packed(*(x.astype(X.dtype) for x in numbers)))
+        q, ρ, length, size, shrink, moved, recurred = (x.real for x in real)
+        stuck = ~check & ~(ρ > 4 * X.eps * length)  # H is singular: w brought nothing
         made = ~check & ~stuck
         j = k + made.astype(jnp.int32)
         left = old.left * where(made, q, 1)
@@ -274,18 +275,17 @@ def arnoldi(
         # the test
         floor = s.course.floor(goal, X)
         residual = Y, r, goal.scale(b, given.peaks, floor, Y)
-        update = X, moved * z, goal.scale(u, peaks(X, reference), floor, X)
-        ratio = where(
-            check, goal.ratio(residual, update), where(stuck, jnp.inf, estimate)
-        )
-        stalls = where((size > 0.999 * old.β) & (old.j > 0), old.stalls + 1, 0)
+        update = X, moved * z, goal.scale(u, peaks(X, sized), floor, X)
+        ratio = goal.ratio(residual, update)
+        ratio = where(check, ratio, where(stuck, jnp.inf, recurred))
+        stalls = where((size > 0.999 * old.β) & (k > 0), old.stalls + 1, 0)
         num_steps = s.course.num_steps + 1
         course = advance(
             s.course,
             goal,
             ratio,
             settled=True,
-            broken=check & (old.stuck > 0) & (size > old.β / 2),
+            broken=check & was_stuck & (size > old.β / 2),
             finite=jnp.isfinite(size),
             limit=limit,
             due=stuck | (j == m) | (num_steps >= limit),
@@ -294,65 +294,52 @@ def arnoldi(
         )
 
         # a claim that did not pass: go on with the cycle, unless its residual is off
-        resume = claimed & (old.j < m) & (old.stuck == 0) & (size <= 2 * left)
-        restart = check & ~(resume & course.running)
+        resume = claimed & (k < m) & ~was_stuck & (size <= 2 * left) & course.running
+        restart = check & ~resume
         scratch = (check & ~restart) | stuck
+        small = ~(size > 4 * X.eps * where(check, 0, length))
         numbers = _Numbers(
             β=where(restart, size, old.β),
             left=where(restart, size, left),
             aim=where(check & claimed, size * 0.7 / ratio, old.aim),
             j=where(restart, 0, j),
-            stuck=stuck,
             stalls=where(restart, stalls, old.stalls),
             row=where(scratch, m, where(check, 0, j)),
-            scale=where(size > 4 * X.eps * where(check, 0, length), 1 / size, 0),
+            scale=where(small, 0, 1 / size),
+            at=where(scratch, 2 * m, 2 * where(check, 0, k)),
         )
         numbers = packed(*(jnp.asarray(x, X.real_dtype) for x in numbers))
         new = _Numbers(*unpacked(numbers))
+        V = _with_row(s.V, t * new.scale.astype(X.dtype), new.row)
+        Z = None if s.Z is None else _with_row(s.Z, z, where(check, m, k))
 
         q, ρ, shrink = (x.astype(X.dtype) for x in (q, ρ, shrink))
-        e = where(index == k + 1, jnp.ones((), X.dtype), 0)
-        Qk = where(seen, s.T[2 * k], 0)
-        Rk = where(index == m, shrink, where(index == k, ρ, Qh))
-        rows = jnp.stack([p.conj() * Qk + q * e, Rk, p * e - q * Qk])
-        at = where(made, 2 * k, where(new.row == 0, 0, jnp.int32(2 * m)))
-        T = jax.lax.dynamic_update_slice_in_dim(s.T, where(made, rows, 1), at, 0)
-        Z = s.Z
-        if Z is not None:
-            at = where(check, m, k)
-            Z = jax.lax.dynamic_update_index_in_dim(Z, z, at, 0)
-        t = t * new.scale.astype(X.dtype)
+        made = new.j > old.j
+        i = rows - new.at.astype(jnp.int32)
+        e = (index == k + 1).astype(X.dtype)[None]
+        Qk = where(seen, s.T[2 * k], 0)[None]
+        Rk = where(index == m, shrink, where(index == k, ρ, Qh))[None]
+        T = where(i == 0, p.conj(), -q) * Qk + where(i == 0, q, p) * e
+        # ones to start from: Q's first column counts, and R has to be regular
+        T = where(made, where(i == 1, Rk, T), 1)
+        T = where((i >= 0) & (i <= 2), T, s.T)
+
         history = observer.record(
             s.history, course, lambda: where(check, size, left) * unit
         )
-        return _Loop(
-            x=where(new.row == 0, u, s.x),
-            V=jax.lax.dynamic_update_index_in_dim(s.V, t, new.row.astype(jnp.int32), 0),
-            Z=Z,
-            T=T,
-            numbers=numbers,
-            course=course,
-            history=history,
-        )
+        x = where(new.row == 0, u, s.x)
+        return _Loop(x, V, Z, T, numbers, course, history)
 
     start = b if y0 is None else jnp.zeros_like(b)
     β = plain_norm2(start)
     course = begin(given, limit, check=y0 is not None)
-    floor = goal.scale(b, given.peaks, course.floor(goal, X), Y)
-    numbers = _Numbers(
-        β=β,
-        left=β,
-        aim=expected(goal, floor, Y),
-        j=0,
-        stuck=0,
-        stalls=0,
-        row=0,
-        scale=where(β > 0, 1 / β, 0),
-    )
+    scale = where(β > 0, 1 / β, 0)
+    aim = expected(goal, goal.scale(b, given.peaks, course.floor(goal, X), Y), Y)
+    numbers = _Numbers(β, left=β, aim=aim, j=0, stalls=0, row=0, scale=scale, at=0)
     numbers = packed(*(jnp.asarray(x, X.real_dtype) for x in numbers))
     scale = _Numbers(*unpacked(numbers)).scale.astype(X.dtype)
-    padding = [(0, m, 0)] + [(0, 0, 0)] * b.ndim
-    V = jax.lax.pad((start * scale)[None], jnp.zeros((), X.dtype), padding)
+    rest = [(0, m, 0)] + [(0, 0, 0)] * b.ndim
+    V = jax.lax.pad((start * scale)[None], jnp.zeros((), X.dtype), rest)
     first = _Loop(
         x=X.zeros() if y0 is None else where(given.zero, 0, y0 / unit),
         V=V,
@@ -381,3 +368,15 @@ def _coordinates(V: Array, w: Array) -> Array:
 def _combine(y: Array, V: Array) -> Array:
     """Σ yᵢ Vᵢ."""
     return jax.lax.dot_general(y, V, (((0,), (0,)), ((), ())), precision=_HIGHEST)
+
+
+def _with_row(V: Array, v: Array, i: Array) -> Array:
+    return jax.lax.dynamic_update_index_in_dim(V, v, i.astype(jnp.int32), 0)
+
+
+def _moved(y: Array, inverse_D: Array) -> Array:
+    """The norm of what the last step changed beside that of the whole, of D y."""
+    unit = reciprocal_scale(inverse_D[0].real).astype(y.dtype)
+    y = y * inverse_D[:, None] * unit
+    whole, last = (jnp.sum(jnp.abs(y[:, i]) ** 2) for i in (0, 1))
+    return jnp.sqrt(last / jnp.maximum(whole, jnp.finfo(y.dtype).tiny))
