@@ -88,6 +88,7 @@ def test_sharded(run_program):
         """
         import jax, jax.numpy as jnp, numpy as np, lx_operators as lx
         from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+        from lx_operators.internal import adjoint_product
 
         assert jax.device_count() == 8
         n = 16
@@ -135,6 +136,8 @@ def test_sharded(run_program):
                         close(operator.mv(v), dense[name] @ x, what)
                         if not (explicit and "f" in name):  # `fn` says how it is summed
                             close(operator.T.mv(v), dense[name].T @ x, what + ".T")
+                            adjoint = adjoint_product(operator)
+                            close(adjoint(v), dense[name].T @ x, what + ".H")
                         if not (explicit and ("f" in name or spec)):
                             close(operator.as_matrix(), dense[name], what)
                         for space in operator.in_structure(), operator.out_structure():

@@ -8,6 +8,7 @@ import jax.tree_util as jtu
 from ._checks import check_square
 from ._functions import (
     add,
+    adjoint_product,
     bands,
     bandwidths,
     compose,
@@ -104,6 +105,11 @@ def _(operator: AbstractLinearOperator):
 
 # The arithmetic. Its tables name every structured operator, so that they are imported
 # when something is first computed with operators.
+
+
+@adjoint_product.register
+def _(operator: AbstractLinearOperator):
+    return operator.H.mv
 
 
 @add.register

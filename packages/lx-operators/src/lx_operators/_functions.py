@@ -5,9 +5,10 @@ Only their names and meanings stand here. Each operator's file registers how it 
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NoReturn
 
-from jaxtyping import Array, Inexact
+from jaxtyping import Array, Inexact, PyTree
 
 
 def reject(what: Any, where: str) -> NoReturn:
@@ -159,6 +160,22 @@ def bands(operator: Any) -> Inexact[Array, "w n"]:
         An array `[lower + upper + 1, n]`, zero where there is no row i.
     """
     reject(operator, "`bands`")
+
+
+# Products.
+
+
+@functools.singledispatch
+def adjoint_product(operator: Any) -> Callable[[PyTree[Array]], PyTree[Array]]:
+    """`operator.H.mv`, without the arrays of `operator.H` where these would be copies.
+
+    Args:
+        operator: an `AbstractLinearOperator`.
+
+    Returns:
+        A function from the operator's output structure to its input structure.
+    """
+    reject(operator, "`adjoint_product`")
 
 
 # The arithmetic of operators. `+ - @ * /` call these, so that a type may register a

@@ -231,7 +231,8 @@ def cast(x: Array, dtype: Any) -> Array:
 
 
 def matmul(a: Array, b: Array) -> Array:
-    """A matrix times a vector or a matrix of its dtype, at the highest precision.
+    """The product of matrices, or of one and a vector on either side, of one dtype, at
+    the highest precision.
 
     Where the mesh is explicit and the summed axis is sharded, the result has the rows'
     and columns' sharding, which JAX does not choose by itself.
@@ -239,13 +240,14 @@ def matmul(a: Array, b: Array) -> Array:
     a_spec, b_spec = (jax.typeof(x).sharding.spec for x in (a, b))
     sharding = None
     if a_spec[-1] is not None or b_spec[0] is not None:
-        kept = [a_spec[0], *(s for s in b_spec[1:] if s != a_spec[0])]
-        kept += [None] * (b.ndim - len(kept))
+        rows = a_spec[:-1]
+        kept = [*rows, *(s for s in b_spec[1:] if s not in rows)]
+        kept += [None] * (a.ndim + b.ndim - 2 - len(kept))
         sharding = jax.sharding.PartitionSpec(*kept)
     return jax.lax.dot_general(
         a,
         b,
-        (((1,), (0,)), ((), ())),
+        (((a.ndim - 1,), (0,)), ((), ())),
         precision=jax.lax.Precision.HIGHEST,
         out_sharding=sharding,
     )

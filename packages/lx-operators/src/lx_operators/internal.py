@@ -12,7 +12,7 @@ from ._blocks import (
     block_tridiagonal,
     map_grid,
 )
-from ._functions import bands, bandwidths
+from ._functions import adjoint_product, bands, bandwidths
 from ._laws import available_dtypes, run_laws
 from ._lazy import attach
 from ._norms import max_norm, rms_norm, sum_squares, tree_dot, two_norm
@@ -71,6 +71,7 @@ __all__ = [
     "PackedStructures",
     "Reflection",
     "Structure",
+    "adjoint_product",
     "attach",
     "available_dtypes",
     "bands",

@@ -23,7 +23,14 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from . import _properties as properties
-from ._functions import conj, diagonal, linearise, materialise, tridiagonal
+from ._functions import (
+    adjoint_product,
+    conj,
+    diagonal,
+    linearise,
+    materialise,
+    tridiagonal,
+)
 from ._laws import available_dtypes, run_laws
 from ._operator import AbstractLinearOperator
 from ._printing import summary
@@ -199,6 +206,8 @@ class OperatorLaws:
         left = np.vdot(y, subject.times(x))
         right = np.vdot(_times(operator.H, y), x)
         subject.close(left, right, "⟨y, Ax⟩", scale=_norm(x) * _norm(y))
+        product = _wide(_ravel(adjoint_product(operator)(_vector(y, outs))))
+        subject.close(product, subject.dense.conj().T @ y, "Aᴴy", scale=_norm(y))
 
     def test_conj(self, dtype):
         """`conj` has the conjugate matrix; twice is nothing."""

@@ -20,6 +20,7 @@ from jaxtyping import Array, Inexact, Int, PyTree, Real
 from lx_operators import AbstractLinearOperator
 from lx_operators.internal import (
     Frozen,
+    adjoint_product,
     cast,
     common_dtype,
     complex_to_real_dtype,
@@ -163,6 +164,12 @@ def product(operator: AbstractLinearOperator, space: Space | None = None) -> Pro
     """
     X, Y = (space, space) if space is not None else spaces(operator)
     return lambda x: Y.ravel(operator.mv(X.unravel(x)))
+
+
+def products(operator: AbstractLinearOperator) -> tuple[Product, Product]:
+    """The operator and its adjoint, as maps between arrays."""
+    (X, Y), AH = spaces(operator), adjoint_product(operator)
+    return product(operator), lambda y: X.ravel(AH(Y.unravel(y)))
 
 
 def once(x: Array) -> Array:

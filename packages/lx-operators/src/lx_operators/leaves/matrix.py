@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Inexact
 
 from .._checks import check_claims, check_square
-from .._functions import conj, diagonal, materialise, tridiagonal
+from .._functions import adjoint_product, conj, diagonal, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared, is_own_transpose
@@ -71,6 +71,18 @@ class MatrixLinearOperator(AbstractLinearOperator):
 @declared.register
 def _(operator: MatrixLinearOperator):
     return operator.tags
+
+
+@adjoint_product.register
+def _(operator: MatrixLinearOperator):
+    if tagged_diagonal(operator.tags) or operator.H is operator:
+        return operator.H.mv
+
+    def product(vector):
+        vector = conform(vector, operator.out_structure(), "the vector")
+        return matmul(vector.conj(), operator.matrix.astype(vector.dtype)).conj()
+
+    return product
 
 
 @materialise.register

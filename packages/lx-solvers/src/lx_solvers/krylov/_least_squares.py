@@ -47,6 +47,7 @@ from .._vectors import (
     once,
     packed,
     product,
+    products,
     real_dot,
     reciprocal_scale,
     spaces,
@@ -166,7 +167,7 @@ def least_squares(
     goal, unit = given.goal, given.unit
     limit = step_limit(solver.max_steps, X)
     observer = Monitor(solver.history, solver.progress, limit, name)
-    A, AH = product(operator), product(operator.H)
+    A, AH = products(operator)
     undamp = _same
     b, λ = given.b, jnp.asarray(solver.damp).astype(X.real_dtype)
     if not undamped(solver.damp):
