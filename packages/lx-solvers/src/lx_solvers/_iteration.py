@@ -326,7 +326,7 @@ class Course:
     """Where a solve stands: one small array, as each array of a loop's state costs time
     to compile. What is read from it is read once in each pass of the loop."""
 
-    counts: Int[Array, "7"]
+    counts: Int[Array, "5"]
 
     @functools.cached_property
     def num_steps(self) -> Array:
@@ -341,29 +341,35 @@ class Course:
         return self.exit == Exit.running
 
     @functools.cached_property
+    def phase(self) -> Array:
+        """What the next pass does."""
+        return scalar_at(self.counts, 2)
+
+    @functools.cached_property
     def check(self) -> Array:
-        """The next pass makes no step, but computes r = b - A x."""
-        return scalar_at(self.counts, 2) != 0
+        """It makes no step, but computes r = b - A x."""
+        return self.phase != STEP
 
     @functools.cached_property
     def claimed(self) -> Array:
-        """The recurred residual and the last update passed: to be checked."""
-        return scalar_at(self.counts, 3) != 0
-
-    @functools.cached_property
-    def relaxed(self) -> Array:
-        """The test is normwise."""
-        return scalar_at(self.counts, 4) != 0
+        """It does so as the recurred residual and the last update passed."""
+        return self.phase == CLAIM
 
     @functools.cached_property
     def best(self) -> Array:
         """The binade of the least true residual beside its tolerance."""
-        return scalar_at(self.counts, 5)
+        return scalar_at(self.counts, 3)
 
     @functools.cached_property
     def misses(self) -> Array:
-        """True residuals in a row that were no better."""
-        return scalar_at(self.counts, 6)
+        """True residuals in a row that were no better: 0 or 1, and once the test is
+        normwise, two more."""
+        return scalar_at(self.counts, 4)
+
+    @functools.cached_property
+    def relaxed(self) -> Array:
+        """The test is normwise."""
+        return self.misses >= 2
 
     def floor(self, goal: Goal, space: Space) -> Array:
         """See above. An element's tolerance below the rounding errors of the whole
@@ -372,6 +378,7 @@ class Course:
 
 
 STRICT = 1e-3
+STEP, CHECK, CLAIM = range(3)
 _FAR = 1 << 20
 
 
@@ -387,7 +394,7 @@ def begin(b: Scaled, limit: ArrayLike, *, check: bool) -> Course:
         (~b.finite, Exit.nonfinite),
         (False if check else ~first & (jnp.asarray(limit) <= 0), Exit.tired),
     )
-    return Course(_stack(0, exit, first, first, False, _FAR, 0))
+    return Course(_stack(0, exit, where(first, jnp.int32(CLAIM), STEP), _FAR, 0))
 
 
 def advance(
@@ -425,15 +432,14 @@ def advance(
     stepped = ~check
     steps = last.num_steps + stepped.astype(jnp.int32)
     close = goal.unless_fixed(ratio <= 1)
+    phase = where(due, jnp.int32(CHECK), STEP)
+    phase = where(check, STEP, where(close, CLAIM, phase))
 
     size = binade(ratio)
     no_better = (size >= last.best) & (claimed | (ratio <= 1 / STRICT))
-    missed = where(no_better, last.misses + 1, 0)
-    stalled = check & (missed >= 2)
-    relax = stalled & ~relaxed
-    check_next = stepped & (close | due)
-    spent = (steps >= limit) & ~check_next
-    stuck = stalled & relaxed & claimed
+    missed = where(no_better, last.misses + 1, where(relaxed, jnp.int32(2), 0))
+    relax = check & ~relaxed & (missed == 2)
+    stuck = claimed & no_better & (last.misses >= 3)
     stuck = stuck if stagnant is False else check & (stagnant | stuck)
     lost = ~finite
 
@@ -442,21 +448,12 @@ def advance(
         (lost & (steps <= 1), Exit.nonfinite),
         (goal.unless_fixed(lost), Exit.breakdown),
         (goal.unless_fixed(broken), failure),
-        (spent, Exit.tired),
+        ((steps >= limit) & (phase == STEP), Exit.tired),
         (goal.unless_fixed(stuck), Exit.stagnated),
     )
-    best = where(check, jax.lax.min(last.best, size), last.best)
-    return Course(
-        _stack(
-            steps,
-            exit,
-            check_next,
-            stepped & close,
-            relaxed | relax,
-            where(relax, _FAR, best),
-            where(relax, 0, where(check, missed, last.misses)),
-        )
-    )
+    best = where(check, where(relax, _FAR, jax.lax.min(last.best, size)), last.best)
+    misses = where(check, missed, last.misses)
+    return Course(_stack(steps, exit, phase, best, misses))
 
 
 def _stack(*counts: Any) -> Array:
