@@ -30,7 +30,7 @@ from .._vectors import (
     largest,
     norm2,
     packed,
-    products,
+    product,
     reciprocal_scale,
     scalar_at,
     spaces,
@@ -103,7 +103,8 @@ class Normal(AbstractLinearSolver[NormalState]):
         operator, tall, solver = state.operator, state.tall, self.inner_solver
         X, Y = spaces(operator)
         W = X if tall else Y  # where the normal equations live
-        A, AH = products(operator)
+        # the very products of the normal equations, rounding included
+        A, AH = product(operator), product(operator.H)
         x = _first_guess(options, AH, X, Y, tall)
         guessed = options.get("y0") is not None
         options = _inner_options(operator, tall, options)
