@@ -123,7 +123,8 @@ def table(rounds: list[Figures], cases: list[str]) -> str:
             if not found:
                 cells.append("")
                 continue
-            spread = f" ({min(found):.2f}–{max(found):.2f})" if len(found) > 1 else ""
+            low, high = min(found), max(found)
+            spread = f" ({low:.2f}–{high:.2f})" if low < high else ""
             cells.append(f"{statistics.median(found):.2f}{spread}")
         lines.append(f"| {case} | {' | '.join(cells)} |")
     return "\n".join(lines)
