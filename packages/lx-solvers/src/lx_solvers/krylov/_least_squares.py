@@ -198,10 +198,10 @@ def least_squares(
         if not undamped(solver.damp):
             x, Aq = _better_than_none(x, Aq, b, check)
         û = where(check, b, Aq) - where(check, Aq, last.α * s.u)
-        β, normed, β_σ = _unless(~check, norm2(û), rounding * last.A, last.shrink)
+        β, normed, β_σ = _significant(~check, norm2(û), rounding * last.A, last.shrink)
         u = û * normed
         v̂ = MH(AH(u)) - where(check, 0, β) * s.v
-        α, normed, α_σ = _unless(True, norm2(v̂), rounding * last.A, last.shrink)
+        α, normed, α_σ = _significant(True, norm2(v̂), rounding * last.A, last.shrink)
         v = v̂ * normed
 
         # the numbers, in units of σ
@@ -382,7 +382,7 @@ def rotation(a: Array, b: Array) -> tuple[Array, Array, Array]:
     return c, s, ρ
 
 
-def _unless(condition: Any, size: Array, least: Array, shrink: Array) -> tuple:
+def _significant(condition: Any, size: Array, least: Array, shrink: Array) -> tuple:
     """A norm, its reciprocal, and the norm times `shrink`: all 0 if it is no more than
     `least`, where that is asked."""
     size = where(condition & ~(size > least), 0, size)

@@ -225,7 +225,7 @@ def arnoldi(
         return _combine(y[:, 0] * inverse_D, s.V if s.Z is None else s.Z), y
 
     def direction(s: _Loop) -> tuple[Array, Array]:
-        """The next basis vector."""
+        """The next basis vector; and a D y of no meaning, but not 0."""
         j = _Numbers(*unpacked(s.numbers)).j.astype(jnp.int32)
         return s.V[j], jnp.asarray(np.eye(m + 1, 2, dtype=X.dtype))
 

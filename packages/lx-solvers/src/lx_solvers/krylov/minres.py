@@ -173,7 +173,7 @@ class MINRES(AbstractLinearSolver[MINRESState]):
             # the rotations; ψ is ‖A r‖ of the residual so far
             δ, γ = old.c * old.δ + old.s * α, old.s * old.δ - old.c * α
             ψ = old.φ * hypot(γ, old.c * β)
-            c, s_, inverse = _rotation(γ, β)
+            c, s_, inverse_γ = _rotation(γ, β)
             τ, φ = c * old.φ, s_ * old.φ
 
             # A r = 0, but not r: b is not in the range
@@ -186,7 +186,7 @@ class MINRES(AbstractLinearSolver[MINRESState]):
                 ε=old.s * β,
                 φ=φ,
                 τ=where(flat, 0, τ),
-                inverse=inverse,
+                inverse_γ=inverse_γ,
                 flat=flat.astype(β.dtype),
             )
             begun = _Numbers.start(β)
@@ -196,7 +196,7 @@ class MINRES(AbstractLinearSolver[MINRESState]):
 
             # after a start the recurrences have nothing to look back on
             d = (s.v if plain else s.u) - δ * s.d - old.ε * s.d_old
-            d = d * new.inverse
+            d = d * new.inverse_γ
             x = s.x + new.τ * d
             r = where(flat, s.r, new.s * new.s * s.r - (new.φ * new.c) * v)
             r = where(check, w / shrink, r)
@@ -282,14 +282,13 @@ class _Numbers(NamedTuple):
     φ: Any
     """‖r‖, in the norm of the preconditioner."""
     τ: Any
-    inverse: Any
-    """1 / γ."""
+    inverse_γ: Any
     flat: Any
 
     @classmethod
     def start(cls, β: Any) -> "_Numbers":
         """Of a residual of size β. There is no direction yet."""
-        return cls(c=-1, s=0, δ=0, ε=0, φ=β, τ=0, inverse=0, flat=0)
+        return cls(c=-1, s=0, δ=0, ε=0, φ=β, τ=0, inverse_γ=0, flat=0)
 
 
 class _Loop(NamedTuple):

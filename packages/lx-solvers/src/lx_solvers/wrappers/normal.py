@@ -121,7 +121,7 @@ class Normal(AbstractLinearSolver[NormalState]):
         def tolerance(b_norm: Array, shrink: Array) -> Array:
             return rtol * b_norm + atol * shrink * Y.size**0.5
 
-        told = []
+        no_arrays = []  # what else the statistics are, once they are traced
 
         @jax.jit  # for its cache: it is traced once, for its shapes and to run
         def inner(rhs: Array) -> tuple[Array, Array, Array, dict[str, Any]]:
@@ -129,7 +129,7 @@ class Normal(AbstractLinearSolver[NormalState]):
             num_steps = jnp.asarray(stats.get("num_steps", 0), jnp.int32)
             stats = {k: None if k == "num_steps" else v for k, v in stats.items()}
             arrays, rest = eqx.partition(stats, eqx.is_array)
-            told.append(rest)
+            no_arrays.append(rest)
             return W.ravel(w), code(result).astype(jnp.int32), num_steps, arrays
 
         def step(s: _Loop) -> _Loop:
@@ -162,12 +162,11 @@ class Normal(AbstractLinearSolver[NormalState]):
             more = ~passed & (first | (solved & better)) & finite
             # the inner solver's right-hand sides are all of the size of the first, to
             # keep the meaning of `atol`
-            g_unit = where(atol == 0, 1, last.unit)
-            size = where(first, g_unit * reciprocal_scale(focus), last.size)
+            unit = where(atol == 0, 1, reciprocal_scale(last.shrink))
+            size = where(first, unit * reciprocal_scale(focus), last.size)
             zoom = jnp.maximum(size * focus, jnp.finfo(X.real_dtype).tiny)
             numbers = packed(
                 *_Numbers(
-                    unit=last.unit,
                     shrink=last.shrink,
                     allowed=allowed,
                     excess=where(finite, excess, jnp.nan),
@@ -181,6 +180,7 @@ class Normal(AbstractLinearSolver[NormalState]):
             w, inner_result, steps, stats = inner(where(more, now.zoom * g, 0))
             x = s.x + reciprocal_scale(now.zoom) * (w if tall else AH(w))
 
+            # as above, but read from the array: XLA would compute it all once more
             finite, passed = ~jnp.isnan(now.excess), (now.excess <= 1) & ~fixed
             exit = first_of(
                 (~finite & first, Exit.nonfinite),
@@ -202,11 +202,10 @@ class Normal(AbstractLinearSolver[NormalState]):
             )
 
         shapes = jax.eval_shape(inner, W.zeros())[-1]
-        unit, zero = reciprocal_scale(shrink), X.zero()
-        allowed = zero
+        zero = allowed = X.zero()
         if guessed:
             x, allowed = shrink * x, tolerance(norm2(shrink * b), shrink)
-        numbers = _Numbers(unit, shrink, allowed, zero, zero, zero, zero)
+        numbers = _Numbers(shrink, allowed, zero, zero, zero, zero)
         start = _Loop(
             x=x,
             numbers=packed(*numbers),
@@ -215,11 +214,11 @@ class Normal(AbstractLinearSolver[NormalState]):
         )
         inputs = self, state, vector, options
         end = while_loop(lambda s: scalar_at(s.counts, 2) != 0, step, start, inputs)
-        stats = eqx.combine(end.stats, told[0])
+        stats = eqx.combine(end.stats, no_arrays[0])
         num_steps, result, _ = unpacked(end.counts)
         if "num_steps" in stats:
             stats["num_steps"] = num_steps
-        x = end.x * _Numbers(*unpacked(end.numbers)).unit
+        x = end.x * reciprocal_scale(_Numbers(*unpacked(end.numbers)).shrink)
         value = X.solution(where(result == Exit.nonfinite, jnp.nan, x))
         return value, judged(named(result), vector, value), stats
 
@@ -241,10 +240,8 @@ class Normal(AbstractLinearSolver[NormalState]):
 class _Numbers(NamedTuple):
     """The scalars of a pass."""
 
-    unit: Any
-    """Of x and r."""
     shrink: Any
-    """1 / unit."""
+    """1 / unit, in which x and r are."""
     allowed: Any
     """Of ‖r‖."""
     excess: Any
