@@ -21,30 +21,28 @@ SCIPY = "SciPy"
 _DIRECT = "(LU|QR|SVD|Cholesky)"
 _LOOPS = "(CG|BiCGStab|GMRES)"
 
-# What stands in the way, by profile (JAX 0.10.2, CPU). The kernels named here, the
-# fusions in the compiled program of n = 10, are counted by the benchmark itself.
+# What stands in the way, by profile (JAX 0.10.2, CPU). How many kernels each program
+# has, the benchmark counts.
 _DIRECT_COMPILE = """\
 *Direct solvers, compiled.* Four fifths of the time is XLA's, and a fifth of that of LU
-goes into a loop of JAX's own, from pivots to a permutation. LU's value has 13 kernels,
-in the published library and with JAX alone 12; the gradients of LU, QR and Cholesky
-have 22, 12 and 11, in the published library 17, 8 and 8, and two more triangular
-solves: they are what tells whether the matrix is finite, singular or its factors
-unstable. Tracing and lowering take two thirds of the published time for the value and a
-third for the gradient."""
+goes into a loop of JAX's own, from pivots to a permutation. The kernels that ours has
+beyond the published ones (see the profile below), and two more triangular solves in a
+gradient, are what tells whether the matrix is finite, singular or its factors unstable.
+Tracing and lowering take half of the published time for the value and a third for the
+gradient."""
 _LOOP_COMPILE = """\
 *Krylov loops, compiled.* XLA takes four fifths of the time, some 4 ms for each kernel
-and 0.1 ms for each operation in it. As a textbook loop, in the published library and in
-ours CG has 11, 18 and 17 kernels, BiCGStab 13, 17 and 23, GMRES 52, 42 and 32. What
-ours has beyond is the true residual before success is claimed, the test of each element
+(see the profile below) and 0.1 ms for each operation in it. What ours has beyond a
+textbook loop is the true residual before success is claimed, the test of each element
 and of the last update, scales at which nothing overflows, and named exits: of CG's
 loop, the two longest kernels. A gradient is two such loops; to trace and lower it takes
 half of the published time."""
 _LEAST_SQUARES_COMPILE = """\
-*LSMR and Normal(CG), compiled.* LSMR has 35 kernels, the published one 97, most of them
-a single number; `Normal` 31 and 22, as it computes the residual of the problem itself
-and starts the inner solver again where that does not pass: of its time, a half is CG's.
-The gradient of a solver that does not know the rank has four solves: value, transposed
-solve, and one for each projection."""
+*LSMR and Normal(CG), compiled.* LSMR has a third of the published kernels, most of
+which are a single number. `Normal` has more, as it computes the residual of the problem
+itself and starts the inner solver again where that does not pass; half of its time is
+CG's. The gradient of a solver that does not know the rank has four solves: value,
+transposed solve, and one for each projection."""
 _SMALL = """\
 *Runs.* At n = 4 a call takes some 10 µs, nearly all of it JAX's own dispatch; of loops
 that the small kernels of their tests are the most. At n = 50 to 500 what the checks add
