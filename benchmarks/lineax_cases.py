@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import equinox  # noqa: F401
 import jax
@@ -15,12 +15,14 @@ import jax.numpy as jnp
 import measure
 from measure import Case, calling, running
 
+ASYNCHRONOUS = "--asynchronous" in sys.argv
+measure.configure(ASYNCHRONOUS)
+
 _start = time.perf_counter()
 import lineax as lx  # noqa: E402
 
 IMPORT = time.perf_counter() - _start
 
-jax.config.update("jax_enable_x64", True)
 warnings.simplefilter("ignore")
 
 PSD = lx.positive_semidefinite_tag
@@ -100,15 +102,7 @@ def cases() -> Iterator[Case]:
                         b(s), *arrays(measure.definite, 10)
                     ),
                 )
-    for n in measure.SIZES:
-        for name in SOLVERS:
-            for kind, build in KINDS.items():
-                yield (
-                    f"run {name} {kind} n={n}",
-                    lambda b=build, s=name, n=n: running(
-                        b(s), *arrays(measure.definite, n)
-                    ),
-                )
+    yield from runs("run", measure.SIZES)
     for name in HESSIANS:
         yield (
             f"run {name} hessian n=10",
@@ -159,6 +153,23 @@ def cases() -> Iterator[Case]:
     yield "memory poisson CG gradient", lambda: in_a_process("gradient")
 
 
+def runs(verb: str, sizes: Iterable[int]) -> Iterator[Case]:
+    for n in sizes:
+        for name in SOLVERS:
+            for kind, build in KINDS.items():
+                yield (
+                    f"{verb} {name} {kind} n={n}",
+                    lambda b=build, s=name, n=n: running(
+                        b(s), *arrays(measure.definite, n)
+                    ),
+                )
+
+
+def asynchronous() -> Iterator[Case]:
+    """The small ones of them, as JAX dispatches them by default."""
+    yield from runs("asynchronous", measure.SIZES[:2])
+
+
 def eager(name):
     solver, tags = SOLVERS[name]
     matrix, vector = arrays(measure.definite, 4)
@@ -184,4 +195,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--memory"]:
         memory(sys.argv[2])
     else:
-        measure.main(lambda: {"lineax": cases()})
+        measure.main(lambda: {"lineax": asynchronous() if ASYNCHRONOUS else cases()})

@@ -20,6 +20,20 @@ import numpy as np
 Case = tuple[str, Callable[[], float]]
 
 
+def configure(asynchronous: bool = False) -> None:
+    """JAX in float64, and what is timed in the caller's thread; to be called first.
+
+    By default JAX hands a program to another thread, and waits for it, where XLA counts
+    a thousand operations or more in it, library calls left out (`overheads.py`). For a
+    small solve that takes longer than the solve, and is a matter of the program that it
+    is a part of.
+    """
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_cpu_enable_async_dispatch", asynchronous)
+
+
 def main(columns: Callable[[], dict[str, Iterator[Case]]]) -> None:
     """Run the cases that match the pattern given on the command line."""
     pattern = re.compile(sys.argv[1] if len(sys.argv) > 1 else "")

@@ -15,7 +15,7 @@ import measure
 from jax.lax import Precision
 from measure import Case, calling, running
 
-jax.config.update("jax_enable_x64", True)
+measure.configure()
 
 TOL = 1e-8
 

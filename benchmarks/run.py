@@ -29,6 +29,7 @@ HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "evidence" / "speed.md"
 
 OURS = "ours"
+LINEAX = "lineax==0.1.1"
 COLUMNS = {"jax": JAX, "textbook": LOOP, "scipy": SCIPY, "solvax": "solvax"}
 
 Figures = dict[str, dict[str, float]]  # column → case → figure
@@ -38,11 +39,14 @@ class Participant(NamedTuple):
     script: str
     installs: tuple[str, ...] = ()  # into an environment of its own; ours, if none
     column: str | None = None  # in place of what the script says
+    arguments: tuple[str, ...] = ()
 
 
 PARTICIPANTS = (
     Participant("lineax_cases.py", column=OURS),
-    Participant("lineax_cases.py", ("lineax==0.1.1",), PEER),
+    Participant("lineax_cases.py", (LINEAX,), PEER),
+    Participant("lineax_cases.py", (), OURS, ("--asynchronous",)),
+    Participant("lineax_cases.py", (LINEAX,), PEER, ("--asynchronous",)),
     Participant("raw_cases.py"),
     Participant("scipy_cases.py"),
     Participant("solvax_cases.py", ("solvax",)),
@@ -50,8 +54,11 @@ PARTICIPANTS = (
 
 
 def environment(folder: Path, installs: tuple[str, ...]) -> str:
-    """The Python of a new environment, with our version of JAX."""
+    """The Python of an environment, with our version of JAX."""
     import jax
+
+    if not installs:
+        return sys.executable
 
     subprocess.run(["uv", "venv", "-q", "-p", sys.executable, str(folder)], check=True)
     scripts = "Scripts" if os.name == "nt" else "bin"
@@ -64,7 +71,8 @@ def environment(folder: Path, installs: tuple[str, ...]) -> str:
 def one_round(pythons: list[str], only: str) -> Figures:
     figures: Figures = {}
     for participant, python in zip(PARTICIPANTS, pythons):
-        command = [python, str(HERE / participant.script), only]
+        script = str(HERE / participant.script)
+        command = [python, script, only, *participant.arguments]
         # nothing of ours shines through into the peers' environments
         env = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPIL")}
         if participant.installs:
@@ -73,7 +81,8 @@ def one_round(pythons: list[str], only: str) -> Figures:
             command, check=True, stdout=subprocess.PIPE, text=True, env=env
         )
         for column, cases in json.loads(done.stdout).items():
-            figures[participant.column or COLUMNS[column]] = cases
+            column = participant.column or COLUMNS[column]
+            figures.setdefault(column, {}).update(cases)
     return figures
 
 
@@ -100,6 +109,7 @@ def shown(case: str, figure: float) -> str:
 SCRIPTS = {
     "Direct solvers and what their checks cost": ("direct.py", "rank", "checks"),
     "Structured solvers": ("structured.py",),
+    "What running costs beside the work": ("overheads.py",),
 }
 
 
@@ -187,6 +197,7 @@ GROUPS = {
     "Compile": "^(import|compile)",
     "Profile of a compile": "^(trace|kernels)",
     "Run": "^run",
+    "Dispatched by default": "^asynchronous",
     "Batches and many right-hand sides": "^(batch|many|deficient|eager)",
     "Large matrix-free problem": "^(poisson|memory)",
 }
@@ -242,7 +253,8 @@ Made by `hatch run bench --write`. Every participant runs in a process of its ow
 published library and others in an environment of their own, in alternation; a ratio is
 taken within a round, below one where ours is faster. *JAX*: the call of `jax.numpy` or
 `jax.scipy` that does the same job; *textbook loop*: the bare method without a check (of
-the Poisson problem: the time to stream a step's vectors).
+the Poisson problem: the time to stream a step's vectors). All programs run in the
+caller's thread; those that JAX would hand to another are also shown as it does.
 
 """
 
@@ -257,12 +269,10 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="a file for the raw figures")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        pythons = [
-            environment(Path(folder) / str(i), p.installs)
-            if p.installs
-            else sys.executable
-            for i, p in enumerate(PARTICIPANTS)
-        ]
+        installs = list(dict.fromkeys(p.installs for p in PARTICIPANTS))
+        paths = (Path(folder) / str(i) for i in range(len(installs)))
+        made = dict(zip(installs, map(environment, paths, installs)))
+        pythons = [made[p.installs] for p in PARTICIPANTS]
         rounds: list[Figures] = []
         for i in range(args.rounds):
             print(f"round {i + 1} of {args.rounds}", file=sys.stderr)

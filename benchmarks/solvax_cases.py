@@ -8,7 +8,7 @@ import measure
 import solvax  # pyright: ignore[reportMissingImports]
 from measure import Case, compiling, running
 
-jax.config.update("jax_enable_x64", True)
+measure.configure()
 
 TOL = 1e-8
 
