@@ -7,19 +7,9 @@ import numpy as np
 import pytest
 from lx_operators.internal import max_norm, two_norm
 from lx_solvers import RESULTS
-from lx_solvers._iteration import (
-    Course,
-    Exit,
-    advance,
-    begin,
-    check_tolerances,
-    conjugated,
-    first_of,
-    outcome,
-    peaks,
-    scaled,
-    transposed,
-)
+from lx_solvers._course import Course, Exit, advance, begin, first_of, outcome
+from lx_solvers._goal import check_tolerances, peaks, scaled
+from lx_solvers._iteration import conjugated, transposed
 from lx_solvers._vectors import (
     Space,
     binade,

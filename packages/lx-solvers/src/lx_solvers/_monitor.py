@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ._iteration import Course, concrete
+from ._course import Course
+from ._goal import concrete
 from ._vectors import Space
 
 

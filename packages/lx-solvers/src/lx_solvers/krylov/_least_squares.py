@@ -23,20 +23,9 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, PyTree
 from lx_operators import AbstractLinearOperator
 
-from .._iteration import (
-    Course,
-    Exit,
-    advance,
-    begin,
-    expected,
-    first_guess,
-    peaks,
-    preconditioner,
-    scaled,
-    solution,
-    step_limit,
-    transposed,
-)
+from .._course import Course, Exit, advance, begin
+from .._goal import expected, peaks, scaled
+from .._iteration import first_guess, preconditioner, solution, step_limit, transposed
 from .._loops import while_loop
 from .._monitor import Monitor
 from .._solution import RESULTS

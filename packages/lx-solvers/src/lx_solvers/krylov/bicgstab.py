@@ -10,17 +10,12 @@ from lx_operators import AbstractLinearOperator, conj, linearise
 from lx_operators.internal import max_norm
 
 from .._checks import check_options, check_square, check_state
+from .._course import Course, advance, begin
+from .._goal import Norm, check_tolerances, peaks, scaled
 from .._iteration import (
-    Course,
-    Norm,
-    advance,
-    begin,
-    check_tolerances,
     conjugated,
     first_guess,
-    peaks,
     preconditioner,
-    scaled,
     solution,
     step_limit,
     transposed,

@@ -9,13 +9,8 @@ from lx_operators import AbstractLinearOperator, conj, linearise
 from lx_operators.internal import max_norm
 
 from .._checks import check_options, check_square, check_state
-from .._iteration import (
-    Norm,
-    check_tolerances,
-    conjugated,
-    preconditioner,
-    transposed,
-)
+from .._goal import Norm, check_tolerances
+from .._iteration import conjugated, preconditioner, transposed
 from .._solver import AbstractLinearSolver
 from .._vectors import product, spaces
 from .gmres import arnoldi, check_cycle

@@ -11,19 +11,12 @@ from lx_operators import AbstractLinearOperator, conj, linearise
 from lx_operators.internal import max_norm
 
 from .._checks import check_options, check_square, check_state
+from .._course import Course, Exit, advance, begin
+from .._goal import Norm, check_tolerances, expected, peaks, scaled
 from .._iteration import (
-    Course,
-    Exit,
-    Norm,
-    advance,
-    begin,
-    check_tolerances,
     conjugated,
-    expected,
     first_guess,
-    peaks,
     preconditioner,
-    scaled,
     solution,
     step_limit,
     transposed,

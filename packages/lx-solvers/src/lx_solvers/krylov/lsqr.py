@@ -9,7 +9,8 @@ from lx_operators import conj, linearise
 from lx_operators.internal import two_norm
 
 from .._checks import check_options, check_state
-from .._iteration import Norm, check_tolerances, conjugated, preconditioner
+from .._goal import Norm, check_tolerances
+from .._iteration import conjugated, preconditioner
 from .._solver import AbstractLinearSolver
 from ._least_squares import (
     LeastSquaresState,

@@ -16,18 +16,12 @@ from lx_operators import (
 from lx_operators.internal import max_norm
 
 from .._checks import check_options, check_square, check_state
+from .._course import Course, Exit, advance, begin
+from .._goal import Norm, check_tolerances, peaks, scaled
 from .._iteration import (
-    Course,
-    Exit,
-    Norm,
-    advance,
-    begin,
-    check_tolerances,
     conjugated,
     first_guess,
-    peaks,
     preconditioner,
-    scaled,
     solution,
     step_limit,
     transposed,

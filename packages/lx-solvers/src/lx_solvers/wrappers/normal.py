@@ -13,14 +13,8 @@ from lx_operators import AbstractLinearOperator, conj, linearise
 from lx_operators.internal import describe, same_shapes
 
 from .._checks import check_state
-from .._iteration import (
-    Exit,
-    conjugated,
-    first_guess,
-    first_of,
-    step_limit,
-    transposed,
-)
+from .._course import Exit, first_of
+from .._iteration import conjugated, first_guess, step_limit, transposed
 from .._loops import while_loop
 from .._results import code, judged, named
 from .._solver import AbstractLinearSolver, Options
