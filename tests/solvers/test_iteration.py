@@ -77,6 +77,33 @@ def test_nothing_left_passes():
     assert ratio([0.0, 0.0], [0.0, 0.0], rtol=0.0) == 0
 
 
+@pytest.mark.parametrize("norm", [max_norm, two_norm])
+@pytest.mark.parametrize("rtol, atol", [(1e-3, 0.0), (0.0, 1e-3), (1e-6, 1e-3)])
+@pytest.mark.parametrize("scale", [1e-300, 1e-30, 1.0, 1e300])
+def test_what_passes_is_in_reach(scale, rtol, atol, norm):
+    """Also with one element in the place of all, which is the largest 2-norm."""
+    rng = np.random.default_rng(0)
+    real, imaginary = rng.normal(size=(2, 50))
+    for b in (real, np.ones(50), real + 1j * imaginary, (real, 9 * real[:3] + 1j)):
+        b = jax.tree.map(lambda x: jnp.asarray(x * scale), b)
+        space = space_of(b)
+        given = scaled(b, space, rtol, atol * scale, norm)
+        goal = given.goal
+        for floor in (1e-3, 1.0):
+            scales = goal.scale(given.b, given.peaks, jnp.asarray(floor), space)
+            size = np.sqrt(sum(float(jnp.sum(x**2)) for x in scales))  # of r = scales
+            assert goal.in_reach(jnp.asarray(size))
+        assert goal.in_reach(jnp.nan)
+        most = max(float(jnp.max(x)) for x in scales)
+        assert not goal.in_reach(jnp.asarray(10 * np.sqrt(space.size) * most))
+
+
+def test_any_norm_is_in_reach():
+    """Of a norm that is not known, nothing is known beforehand."""
+    given = scaled(jnp.ones(3), space_of(jnp.ones(3)), 1e-6, 0.0, lambda r: max_norm(r))
+    assert given.goal.in_reach(jnp.asarray(1e300))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_power_of_two(dtype):
     info = np.finfo(dtype)

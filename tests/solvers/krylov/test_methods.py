@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from lx_operators.internal import max_norm
 from lx_solvers import RESULTS
+from lx_solvers._goal import Goal
 from lx_solvers._vectors import spaces
 
 from .conftest import PSD, N, compute, each_loop, outcome, tolerance
@@ -329,6 +330,25 @@ def test_bad_arguments(name, method):
 
 
 # Structures
+
+
+@each_loop
+def test_elements_are_tested_near_the_end(name, method, suited, draw, run, monkeypatch):
+    """A pass of the loop over all elements, which not every step makes."""
+    tests = []
+
+    def counted(goal, relative):
+        jax.debug.callback(tests.append, goal.rtol)
+        return norm(goal, relative)
+
+    norm = Goal._norm
+    monkeypatch.setattr(Goal, "_norm", counted)
+    dtype = np.dtype(np.float64)
+    a, b = suited(name, dtype, 23), draw(dtype, 23)  # which is compiled nowhere else
+    _, result, steps, _ = run(method.make(1e-9, 0.0), a, b, method.tags)
+    jax.effects_barrier()
+    assert result == "successful"
+    assert 1 <= len(tests) <= 3 + steps / 2, (len(tests), steps)
 
 
 @each_loop

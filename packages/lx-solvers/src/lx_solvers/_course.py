@@ -12,17 +12,19 @@ by default to ten times the size.
 import dataclasses
 import enum
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, ArrayLike, Int
+from jaxtyping import Array, ArrayLike, Int, Scalar
 
 from ._goal import STRICT, Goal, Scaled
+from ._loops import cond
 from ._results import code, named
 from ._solution import RESULTS
-from ._vectors import Space, binade, packed, scalar_at, where
+from ._vectors import Space, binade, once, packed, scalar_at, where
 
 
 class Exit(enum.IntEnum):
@@ -105,6 +107,28 @@ class Course:
         """Of the test (`_goal.py`). An element's tolerance below the rounding errors
         of the whole cannot be met."""
         return where(self.relaxed, 1, goal.floor(space))
+
+    def ratios(
+        self,
+        goal: Goal,
+        wanted: Array,
+        of: Callable[["Course"], tuple[Scalar, ...]],
+        count: int = 1,
+    ) -> tuple[Scalar, ...]:
+        """What is made of `Goal.ratio`s, where that may be at most 1, or is to be known
+        anyway; else ∞. In a loop over long vectors it takes as long as the rest of a
+        step.
+
+        Args:
+            wanted: whether it is asked for.
+            of: from this course to the ratios; nothing is to be kept on the way.
+            count: how many they are.
+        """
+        never = (jnp.full((), jnp.inf, goal.rtol.dtype),) * count
+        if goal.fixed is True:
+            return never
+        some = cond(wanted, lambda n: of(Course(n)), lambda _: never, self.counts)
+        return tuple(map(once, some))
 
 
 def begin(b: Scaled, limit: ArrayLike, *, check: bool) -> Course:

@@ -38,9 +38,18 @@ from lx_operators.internal import (
     two_norm,
 )
 
-from ._vectors import Space, largest, once, packed, power_of_two, scalar_at, where
+from ._vectors import (
+    Space,
+    largest,
+    packed,
+    power_of_two,
+    reciprocal_scale,
+    scalar_at,
+    where,
+)
 
 Norm = Callable[[PyTree[Array]], Scalar]
+Part = tuple[Space, Array, list[Array]]
 STRICT = 1e-3  # the least `floor`
 
 
@@ -95,8 +104,9 @@ class Goal(NamedTuple):
 
     rtol: Array
     numbers: Array
-    """The unit, `atol`, and of each leaf of b the largest magnitude. One array, which
-    is taken apart where it is used, as each array costs time to compile."""
+    """The unit, `atol`, `reach`, and of each leaf of b the largest magnitude. One
+    array, which is taken apart where it is used, as each array costs time to compile.
+    """
     norm: Norm
     fixed: Bool[Array, ""] | bool
     """Both tolerances are zero: run to the step limit, and call that success."""
@@ -110,8 +120,13 @@ class Goal(NamedTuple):
         return scalar_at(self.numbers, 1)
 
     @property
+    def reach(self) -> Array:
+        """No residual whose 2-norm is larger passes."""
+        return scalar_at(self.numbers, 2)
+
+    @property
     def peaks(self) -> list[Array]:
-        return [scalar_at(self.numbers, i) for i in range(2, self.numbers.size)]
+        return [scalar_at(self.numbers, i) for i in range(3, self.numbers.size)]
 
     def unless_fixed(self, condition: Any) -> Array:
         """`condition`, where a loop may end before the step limit."""
@@ -134,7 +149,11 @@ class Goal(NamedTuple):
             for leaf, peak in zip(space.leaves(reference), peaks, strict=True)
         ]
 
-    def ratio(self, *parts: tuple[Space, Array, list[Array]]) -> Scalar:
+    def in_reach(self, size: Array) -> Bool[Array, ""]:
+        """Whether a residual of this 2-norm may pass: false only if it cannot."""
+        return ~(size > self.reach)  # of NaN it is to be seen
+
+    def ratio(self, *parts: Part) -> Scalar:
         """The `norm` of arrays beside their scales, at most 1 if all pass: of the worst
         of them, element by element, where their structures are alike.
 
@@ -154,7 +173,7 @@ class Goal(NamedTuple):
             self._norm(jtu.tree_unflatten(structure.treedef, relative))
             for structure, relative in worst.items()
         ]
-        return once(functools.reduce(jax.lax.max, norms))
+        return functools.reduce(jax.lax.max, norms)
 
     def even(self, scale: list[Array], space: Space) -> Any:
         """The `norm` of ones."""
@@ -244,6 +263,11 @@ def scaled(
     known = [concrete(tol) for tol in (rtol, atol)]
     fixed = (rtol == 0) & (atol == 0) if None in known else known == [0, 0]
     rtol, atol = (jnp.asarray(tol, space.real_dtype) for tol in (rtol, atol))
-    numbers = packed(unit, atol / unit, *(p / unit for p in each))
+    shrink = reciprocal_scale(unit)  # exactly 1 / unit, without a quotient
+    reach = jnp.full((), jnp.inf, space.real_dtype)
+    if norm in (max_norm, two_norm):  # no tolerance is above atol + rtol · |b|∞
+        twice = 2 * math.sqrt(space.size)  # so that rounding is no matter
+        reach = twice * (atol * shrink + rtol * (peak * shrink))
+    numbers = packed(unit, atol * shrink, reach, *(p * shrink for p in each))
     goal = Goal(rtol, numbers, norm, fixed)
     return Scaled(b / unit, goal, jax.lax.is_finite(peak), peak == 0)

@@ -217,7 +217,7 @@ def least_squares(
             )
         )
         new, now = split(scalars := (numbers, shared))
-        f, φ, cond, normal = new.f, now.φ, now.cond, now.normal
+        f, φ = new.f, now.φ
 
         # the directions
         h, Ah = q - old.t * s.h, Aq - old.t * s.Ah
@@ -227,28 +227,37 @@ def least_squares(
         x = x + φ * Δ
         r = where(check, û, s.r - φ * AΔ)
 
-        # the test
-        floor = s.course.floor(goal, X)
-        scale = goal.scale(given.b, given.peaks, floor, Y)
+        # the test: of the residual, or of the part of it that can be reduced; what
+        # tells where it may pass is at least as lenient
         size = once(jnp.sqrt(real_dot(r, r)))
-        allowed = expected(goal, scale, Y)
-        reducible = jnp.maximum(cond, 1) * normal / allowed
-        nonzero = where(size > 0, size, 1)
-        small = normal / (nonzero * goal.rtol + nonzero * goal.atol)
-        exact = normal <= rounding * size
-        reducible = where(exact, 0, jnp.maximum(reducible, small))
-        if undamped(solver.damp):
-            left = goal.ratio((Y, undamp(r), scale))
-        else:
-            left = size / allowed
-        update = goal.ratio((X, φ * Δ, goal.scale(x, peaks(X, x), floor, X)))
-        ratio = once(jnp.maximum(jnp.minimum(left, reducible), update))
+
+        def test(course: Course):
+            now, floor = _Shared(*unpacked(shared)), course.floor(goal, X)
+            scale = goal.scale(given.b, given.peaks, floor, Y)
+            allowed = expected(goal, scale, Y)
+            reducible = jnp.maximum(now.cond, 1) * now.normal / allowed
+            nonzero = where(size > 0, size, 1)
+            small = now.normal / (nonzero * goal.rtol + nonzero * goal.atol)
+            exact = now.normal <= rounding * size
+            reducible = where(exact, 0, jnp.maximum(reducible, small))
+            if undamped(solver.damp):
+                left = goal.ratio((Y, undamp(r), scale))
+            else:
+                left = size / allowed
+            update = X, now.φ * Δ, goal.scale(x, peaks(X, x), floor, X)
+            ratio = jnp.maximum(jnp.minimum(left, reducible), goal.ratio(update))
+            return left, ratio
+
+        smaller = jnp.minimum(size, jnp.maximum(now.cond, 1) * now.normal)
+        exact = now.normal <= rounding * size
+        wanted = check | exact | goal.in_reach(smaller)
+        left, ratio = s.course.ratios(goal, wanted, test, count=2)
         course = advance(
             s.course,
             goal,
             ratio,
             settled=claimed,
-            broken=(cond > conlim) & (ratio > 1) & ~check,
+            broken=(now.cond > conlim) & (ratio > 1) & ~check,
             finite=jnp.isfinite(α) & jnp.isfinite(β),
             limit=limit,
             due=False,

@@ -125,7 +125,7 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
             old = _Numbers(*unpacked(s.numbers))
             second, fresh = old.second.real > 0, old.fresh.real > 0
             # the direction, and its product; or A x to replace the residual
-            ν, ρ = once(plain_norm2(s.r)), once(dot(s.r_hat, s.r))
+            ν, ρ = s.ν, once(dot(s.r_hat, s.r))
             c = s.r + where(second, 0, quotient(ρ, old.ρ) * old.χ) * s.p
             y = M(c)
             w = A(where(check, s.x, y))
@@ -169,13 +169,20 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
             r = where(check, b, s.r) - where(check, 1, a) * w
             broken = goal.unless_fixed(lost & (ν > 0) & ~check)
 
-            floor = s.course.floor(goal, X)
-            residual = Y, r, goal.scale(b, given.peaks, floor, Y)
-            update = X, a * y, goal.scale(x, peaks(X, x), floor, X)
+            size = once(plain_norm2(r))
+
+            def test(course: Course):
+                floor, a = course.floor(goal, X), _Numbers(*unpacked(numbers)).a
+                residual = Y, r, goal.scale(b, given.peaks, floor, Y)
+                update = X, a * y, goal.scale(x, peaks(X, x), floor, X)
+                return (goal.ratio(residual, update),)
+
+            wanted = check | goal.in_reach(size)
+            (ratio,) = s.course.ratios(goal, wanted, test)
             course = advance(
                 s.course,
                 goal,
-                goal.ratio(residual, update),
+                ratio,
                 settled=claimed,
                 broken=broken & fresh,
                 finite=jnp.isfinite(square) & jnp.isfinite(ν),
@@ -186,6 +193,7 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
             return _Loop(
                 x=x,
                 r=r,
+                ν=size,
                 r_hat=where(check, r, s.r_hat),
                 p=where(first, c, s.p - a * s.v),
                 v=w,
@@ -200,6 +208,7 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
         start = _Loop(
             x=x,
             r=b,
+            ν=plain_norm2(b),
             r_hat=b,
             p=X.zeros(),
             v=X.zeros(),
@@ -244,6 +253,8 @@ class _Loop(NamedTuple):
 
     x: Array
     r: Array
+    ν: Array
+    """‖r‖."""
     r_hat: Array
     p: Array
     """p after a first half, p - ω v after a second."""

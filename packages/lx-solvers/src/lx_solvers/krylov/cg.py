@@ -34,6 +34,7 @@ from .._vectors import (
     norm2,
     once,
     packed,
+    plain_norm2,
     product,
     real_dot,
     signed,
@@ -48,6 +49,8 @@ class _Loop(NamedTuple):
 
     x: Array
     r: Array
+    ν: Array
+    """‖r‖."""
     p: Array
     numbers: Array
     """What scales z, β, and the ρ that the next β is relative to."""
@@ -162,7 +165,7 @@ class CG(AbstractLinearSolver[CGState]):
             *_, last = unpacked(s.numbers)
             # The direction. Scaled by ν it has M's size, whatever r's. A checking pass
             # has z = 0 and β = 1, and leaves it as it is.
-            ν = once(jnp.sqrt(real_dot(s.r, s.r)))
+            ν = s.ν
             z, ρ, scale = s.r, ν, where(check | (ν == 0), 0, 1 / ν)
             if M is not None:
                 z = M(once(scale) * s.r)
@@ -180,11 +183,17 @@ class CG(AbstractLinearSolver[CGState]):
             taken = where(curved & ~check, α, 0)
             x = s.x + taken * p
             r = where(check, b, s.r) - where(check, 1, taken) * Aq
+            size = once(plain_norm2(r))
 
-            floor = s.course.floor(goal, X)
-            residual = Y, r, goal.scale(b, given.peaks, floor, Y)
-            update = X, taken * p, goal.scale(x, peaks(X, x), floor, X)
-            ratio = goal.ratio(residual, update)
+            def test(course: Course):
+                floor = course.floor(goal, X)
+                moved = where((α > 0) & (α < jnp.inf) & ~course.check, α, 0) * p
+                residual = Y, r, goal.scale(b, given.peaks, floor, Y)
+                update = X, moved, goal.scale(x, peaks(X, x), floor, X)
+                return (goal.ratio(residual, update),)
+
+            wanted = check | goal.in_reach(size)
+            (ratio,) = s.course.ratios(goal, wanted, test)
             num_steps = s.course.num_steps + 1
             course = advance(
                 s.course,
@@ -198,13 +207,13 @@ class CG(AbstractLinearSolver[CGState]):
                 & (num_steps < limit),
             )
             history = observer.record(s.history, course, lambda: norm2(r) * unit)
-            return _Loop(x, r, p, numbers, course, history)
+            return _Loop(x, r, size, p, numbers, course, history)
 
         x = X.zeros() if y0 is None else where(given.zero, 0, y0 / unit)
         course = begin(given, limit, check=y0 is not None)
         history = observer.start(course, lambda: norm2(b) * unit, X)
         numbers = jnp.asarray(np.array([0, 1, 1], X.real_dtype))
-        start = _Loop(x, b, X.zeros(), numbers, course, history)
+        start = _Loop(x, b, plain_norm2(b), X.zeros(), numbers, course, history)
         inputs = self, state, vector, options
         end = while_loop(lambda s: s.course.running, step, start, inputs)
         stats = observer.stats(end, limit)

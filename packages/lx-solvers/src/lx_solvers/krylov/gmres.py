@@ -257,19 +257,23 @@ def arnoldi(
         ρ = jnp.sqrt(jnp.abs(Qh[k]) ** 2 + square)
         recurred = size * (old.left / old.aim) / ρ
         moved = where(old.left <= 1e-3 * old.aim, 0, _moved(y, s.T[1::2, m]))
-        numbers = Qh[k] / ρ, size / ρ, ρ, length, size, shrink, moved, recurred
-        p, *real = unpacked(packed(*(x.astype(X.dtype) for x in numbers)))
-        q, ρ, length, size, shrink, moved, recurred = (x.real for x in real)
+        numbers = Qh[k] / ρ, size / ρ, ρ, length, size, shrink, recurred, moved
+        rotation = packed(*(x.astype(X.dtype) for x in numbers))
+        p, *real = unpacked(rotation)
+        q, ρ, length, size, shrink, recurred, _ = (x.real for x in real)
         stuck = ~check & ~(ρ > 4 * X.eps * length)  # H is singular: w brought nothing
         made = ~check & ~stuck
         j = k + made.astype(jnp.int32)
         left = old.left * where(made, q, 1)
 
         # the test
-        floor = s.course.floor(goal, X)
-        residual = Y, r, goal.scale(b, given.peaks, floor, Y)
-        update = X, moved * z, goal.scale(u, peaks(X, sized), floor, X)
-        ratio = goal.ratio(residual, update)
+        def test(course: Course):
+            floor, (*_, moved) = course.floor(goal, X), unpacked(rotation)
+            residual = Y, r, goal.scale(b, given.peaks, floor, Y)
+            update = X, moved.real * z, goal.scale(u, peaks(X, sized), floor, X)
+            return (goal.ratio(residual, update),)
+
+        (ratio,) = s.course.ratios(goal, check, test)
         ratio = where(check, ratio, where(stuck, jnp.inf, recurred))
         stalls = where((size > 0.999 * old.β) & (k > 0), old.stalls + 1, 0)
         num_steps = s.course.num_steps + 1

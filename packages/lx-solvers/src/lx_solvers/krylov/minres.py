@@ -35,6 +35,7 @@ from .._vectors import (
     norm2,
     once,
     packed,
+    plain_norm2,
     product,
     real_dot,
     reciprocal_scale,
@@ -195,10 +196,14 @@ class MINRES(AbstractLinearSolver[MINRESState]):
             r = where(flat, s.r, new.s * new.s * s.r - (new.φ * new.c) * v)
             r = where(check, w / shrink, r)
 
-            floor = s.course.floor(goal, X)
-            residual = Y, r, goal.scale(b, given.peaks, floor, Y)
-            update = X, new.τ * d, goal.scale(x, peaks(X, x), floor, X)
-            ratio = goal.ratio(residual, update)
+            def test(course: Course):
+                floor, τ = course.floor(goal, X), _Numbers(*unpacked(numbers)).τ
+                residual = Y, r, goal.scale(b, given.peaks, floor, Y)
+                update = X, τ * d, goal.scale(x, peaks(X, x), floor, X)
+                return (goal.ratio(residual, update),)
+
+            wanted = check | goal.in_reach(plain_norm2(r))
+            (ratio,) = s.course.ratios(goal, wanted, test)
             course = advance(
                 s.course,
                 goal,
