@@ -195,4 +195,5 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--memory"]:
         memory(sys.argv[2])
     else:
-        measure.main(lambda: {"lineax": asynchronous() if ASYNCHRONOUS else cases()})
+        chosen = asynchronous() if ASYNCHRONOUS else cases()
+        measure.main(lambda: {"lineax": chosen})

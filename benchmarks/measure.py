@@ -36,7 +36,8 @@ def configure(asynchronous: bool = False) -> None:
 
 def main(columns: Callable[[], dict[str, Iterator[Case]]]) -> None:
     """Run the cases that match the pattern given on the command line."""
-    pattern = re.compile(sys.argv[1] if len(sys.argv) > 1 else "")
+    patterns = [x for x in sys.argv[1:] if not x.startswith("--")]
+    pattern = re.compile(patterns[0] if patterns else "")
     figures: dict[str, dict[str, float]] = {}
     for column, cases in columns().items():
         figures[column] = {}

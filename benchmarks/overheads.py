@@ -68,9 +68,10 @@ def calling(fn: Callable, *args) -> tuple[float, float]:
 
 
 def steps() -> None:
-    """The same loop, with arrays of 512 bytes at the most, and longer ones."""
+    """The same loop with arrays of 512 bytes at the most, whose kernels XLA runs one
+    after the other, and with longer ones, whose kernels it offers to its threads."""
     print("\n### A step of a loop\n")
-    print("Up to n = 8 no array of the loop has more than 512 bytes.\n")
+    print("At n = 8 no array of the loop has more than 512 bytes, but GMRES's basis.\n")
     print("| |", *(f"n = {n} |" for n in SIZES))
     print("|---|", *("---:|" for _ in SIZES))
     for name, solver in SOLVERS.items():

@@ -55,10 +55,9 @@ PARTICIPANTS = (
 
 def environment(folder: Path, installs: tuple[str, ...]) -> str:
     """The Python of an environment, with our version of JAX."""
-    import jax
-
     if not installs:
         return sys.executable
+    import jax
 
     subprocess.run(["uv", "venv", "-q", "-p", sys.executable, str(folder)], check=True)
     scripts = "Scripts" if os.name == "nt" else "bin"
@@ -253,8 +252,8 @@ Made by `hatch run bench --write`. Every participant runs in a process of its ow
 published library and others in an environment of their own, in alternation; a ratio is
 taken within a round, below one where ours is faster. *JAX*: the call of `jax.numpy` or
 `jax.scipy` that does the same job; *textbook loop*: the bare method without a check (of
-the Poisson problem: the time to stream a step's vectors). All programs run in the
-caller's thread; those that JAX would hand to another are also shown as it does.
+the Poisson problem: the time to stream a step's vectors). The programs run in the
+caller's thread; the small ones of *Run* are also shown dispatched by JAX's default.
 
 """
 

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import measure
-import solvax  # pyright: ignore[reportMissingImports]
 from measure import Case, compiling, running
 
 measure.configure()
+
+import solvax  # noqa: E402  # pyright: ignore[reportMissingImports]
 
 TOL = 1e-8
 

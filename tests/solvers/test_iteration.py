@@ -81,7 +81,7 @@ def test_nothing_left_passes():
 @pytest.mark.parametrize("rtol, atol", [(1e-3, 0.0), (0.0, 1e-3), (1e-6, 1e-3)])
 @pytest.mark.parametrize("scale", [1e-300, 1e-30, 1.0, 1e300])
 def test_what_passes_is_in_reach(scale, rtol, atol, norm):
-    """Also with one element in the place of all, which is the largest 2-norm."""
+    """A residual that is as large as it may be in every element."""
     rng = np.random.default_rng(0)
     real, imaginary = rng.normal(size=(2, 50))
     for b in (real, np.ones(50), real + 1j * imaginary, (real, 9 * real[:3] + 1j)):
@@ -93,7 +93,7 @@ def test_what_passes_is_in_reach(scale, rtol, atol, norm):
             scales = goal.scale(given.b, given.peaks, jnp.asarray(floor), space)
             size = np.sqrt(sum(float(jnp.sum(x**2)) for x in scales))  # of r = scales
             assert goal.in_reach(jnp.asarray(size))
-        assert goal.in_reach(jnp.nan)
+        assert goal.in_reach(jnp.nan) and goal.in_reach(jnp.inf)
         most = max(float(jnp.max(x)) for x in scales)
         assert not goal.in_reach(jnp.asarray(10 * np.sqrt(space.size) * most))
 

@@ -352,6 +352,36 @@ def test_elements_are_tested_near_the_end(name, method, suited, draw, run, monke
 
 
 @each_loop
+def test_norm_of_another_dtype(name, method, suited, draw, run, residual):
+    def norm(tree):
+        leaves = [jnp.sum(x.astype(np.float64) ** 2) for x in jax.tree.leaves(tree)]
+        return jnp.sqrt(sum(leaves))
+
+    dtype = np.dtype(np.float32)
+    a, b = suited(name, dtype), draw(dtype, N)
+    x, result, _, _ = run(method.make(1e-4, 0.0, norm=norm), a, b, method.tags)
+    assert result == "successful"
+    assert x.dtype == dtype
+    assert residual(a, x, b) <= 1e-4
+
+
+@each_loop
+def test_squares_that_overflow(name, method, suited, draw, run):
+    """A residual far above b that passes by `atol` alone is seen to do so, and one that
+    does not is no success."""
+    dtype = np.dtype(np.float32)
+    a, b = suited(name, dtype), 1e-25 * draw(dtype, N)
+    for size in (1.0, 1e3):
+        y0 = jnp.asarray(size * draw(dtype, N))
+        solver = method.make(1e-5, 1e-3)
+        x, result, _, _ = run(solver, a, b, method.tags, y0=y0)
+        if result == "successful":
+            assert np.abs(a @ x - b).max() <= 2e-3
+        else:
+            assert name in ("CG", "BiCGStab", "GMRES"), result
+
+
+@each_loop
 def test_one_unknown(name, method, run):
     a, b = np.array([[2.0]]), np.array([3.0])
     x, result, steps, _ = run(method.make(1e-9, 0.0), a, b, method.tags)

@@ -116,13 +116,15 @@ class Course:
         count: int = 1,
     ) -> tuple[Scalar, ...]:
         """What is made of `Goal.ratio`s, where that may be at most 1, or is to be known
-        anyway; else ∞. In a loop over long vectors it takes as long as the rest of a
-        step.
+        anyway; else ∞. To compare long vectors with their tolerances takes as long as
+        the rest of a step.
 
         Args:
             wanted: whether it is asked for.
-            of: from this course to the ratios; nothing is to be kept on the way.
-            count: how many they are.
+            of: from this course, as another object, to the ratios. What it needs is
+                computed inside, scalars by `unpacked` again: each scalar that enters
+                a branch by itself is one more kernel.
+            count: how many the ratios are.
         """
         never = (jnp.full((), jnp.inf, goal.rtol.dtype),) * count
         if goal.fixed is True:

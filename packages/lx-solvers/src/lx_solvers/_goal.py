@@ -150,8 +150,9 @@ class Goal(NamedTuple):
         ]
 
     def in_reach(self, size: Array) -> Bool[Array, ""]:
-        """Whether a residual of this 2-norm may pass: false only if it cannot."""
-        return ~(size > self.reach)  # of NaN it is to be seen
+        """Whether a residual of this 2-norm may pass: false only if it cannot. Of a
+        norm that is NaN, or whose squares overflowed, it is to be seen."""
+        return (size <= self.reach) | ~jax.lax.is_finite(size)
 
     def ratio(self, *parts: Part) -> Scalar:
         """The `norm` of arrays beside their scales, at most 1 if all pass: of the worst
@@ -181,9 +182,8 @@ class Goal(NamedTuple):
             return 1.0
         if self.norm is two_norm:
             return math.sqrt(sum(leaf.size for leaf in scale))
-        return self.norm(
-            jtu.tree_unflatten(space.structure.treedef, map(jnp.ones_like, scale))
-        )
+        ones = map(jnp.ones_like, scale)
+        return self._norm(jtu.tree_unflatten(space.structure.treedef, ones))
 
     def _norm(self, relative: PyTree[Array]) -> Scalar:
         """The `norm` of what is compared with 1, so that squares may overflow and
@@ -193,13 +193,18 @@ class Goal(NamedTuple):
             return functools.reduce(jax.lax.max, map(largest, leaves))
         if self.norm is two_norm and leaves:
             return jax.lax.sqrt(sum(jnp.sum(leaf * leaf) for leaf in leaves))
-        return self.norm(relative)
+        return jnp.asarray(self.norm(relative), self.rtol.dtype)
 
 
 def expected(goal: Goal, scale: list[Array], space: Space) -> Scalar:
     """The 2-norm of a residual that, evenly spread, passes by half."""
-    squares = sum((jnp.sum(leaf**2) for leaf in scale), jnp.zeros((), space.real_dtype))
-    return jnp.sqrt(squares) / (2 * goal.even(scale, space))
+    most = goal.atol + goal.rtol * _peak(
+        goal.peaks, space
+    )  # of the elements of `scale`
+    shrink = reciprocal_scale(most)
+    squares = (jnp.sum((leaf * shrink) ** 2) for leaf in scale)
+    size = jnp.sqrt(sum(squares, space.zero())) * reciprocal_scale(shrink)
+    return size / (2 * goal.even(scale, space))
 
 
 def _at_least(least: Array, x: Array) -> Array:

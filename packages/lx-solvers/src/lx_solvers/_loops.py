@@ -34,7 +34,8 @@ def cond(
     no: Callable[[_Carry], _Result],
     operand: _Carry,
 ) -> _Result:
-    """`jax.lax.cond`, of two functions that close over nothing that varies."""
+    """`jax.lax.cond`, of two functions that close over nothing that varies over other
+    axes than the operand."""
     axes = varying_axes(operand)
 
     def varying(branch: Callable[[_Carry], _Result]) -> Callable[[_Carry], _Result]:

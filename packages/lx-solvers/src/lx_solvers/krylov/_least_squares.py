@@ -129,7 +129,7 @@ class _Loop(NamedTuple):
     scalars: tuple[Array, Array]
     """The method's, in units of σ, and the shared ones."""
     left: Array
-    """The residual beside its tolerance."""
+    """The residual beside its tolerance; ∞ where that was not asked."""
     course: Course
     history: Array | None
 
@@ -227,9 +227,10 @@ def least_squares(
         x = x + φ * Δ
         r = where(check, û, s.r - φ * AΔ)
 
-        # the test: of the residual, or of the part of it that can be reduced; what
-        # tells where it may pass is at least as lenient
+        # the test: of the residual, or of the part of it that can be reduced, which is
+        # nothing, whatever the tolerance, below the rounding errors
         size = once(jnp.sqrt(real_dot(r, r)))
+        reduced = (now.normal <= rounding * size) & (size < jnp.inf)
 
         def test(course: Course):
             now, floor = _Shared(*unpacked(shared)), course.floor(goal, X)
@@ -238,8 +239,7 @@ def least_squares(
             reducible = jnp.maximum(now.cond, 1) * now.normal / allowed
             nonzero = where(size > 0, size, 1)
             small = now.normal / (nonzero * goal.rtol + nonzero * goal.atol)
-            exact = now.normal <= rounding * size
-            reducible = where(exact, 0, jnp.maximum(reducible, small))
+            reducible = where(reduced, 0, jnp.maximum(reducible, small))
             if undamped(solver.damp):
                 left = goal.ratio((Y, undamp(r), scale))
             else:
@@ -249,8 +249,7 @@ def least_squares(
             return left, ratio
 
         smaller = jnp.minimum(size, jnp.maximum(now.cond, 1) * now.normal)
-        exact = now.normal <= rounding * size
-        wanted = check | exact | goal.in_reach(smaller)
+        wanted = check | reduced | goal.in_reach(smaller)
         left, ratio = s.course.ratios(goal, wanted, test, count=2)
         course = advance(
             s.course,
