@@ -169,7 +169,7 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
             r = where(check, b, s.r) - where(check, 1, a) * w
             broken = goal.unless_fixed(lost & (ν > 0) & ~check)
 
-            ν = once(plain_norm2(r))
+            next_ν = once(plain_norm2(r))
 
             def test(course: Course):
                 floor, a = course.floor(goal, X), _Numbers(*unpacked(numbers)).a
@@ -177,7 +177,7 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
                 update = X, a * y, goal.scale(x, peaks(X, x), floor, X)
                 return (goal.ratio(residual, update),)
 
-            wanted = check | goal.in_reach(ν)
+            wanted = check | goal.in_reach(next_ν)
             (ratio,) = s.course.ratios(goal, wanted, test)
             course = advance(
                 s.course,
@@ -193,7 +193,7 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
             return _Loop(
                 x=x,
                 r=r,
-                ν=ν,
+                ν=next_ν,
                 r_hat=where(check, r, s.r_hat),
                 p=where(first, c, s.p - a * s.v),
                 v=w,

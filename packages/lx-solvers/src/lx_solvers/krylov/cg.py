@@ -183,16 +183,17 @@ class CG(AbstractLinearSolver[CGState]):
             taken = where(curved & ~check, α, 0)
             x = s.x + taken * p
             r = where(check, b, s.r) - where(check, 1, taken) * Aq
-            size = once(plain_norm2(r))
+            next_ν = once(plain_norm2(r))
 
             def test(course: Course):
                 floor = course.floor(goal, X)
+                # `taken`, but where ρ < 0, which ends the solve
                 moved = where((α > 0) & (α < jnp.inf) & ~course.check, α, 0) * p
                 residual = Y, r, goal.scale(b, given.peaks, floor, Y)
                 update = X, moved, goal.scale(x, peaks(X, x), floor, X)
                 return (goal.ratio(residual, update),)
 
-            wanted = check | goal.in_reach(size)
+            wanted = check | goal.in_reach(next_ν)
             (ratio,) = s.course.ratios(goal, wanted, test)
             num_steps = s.course.num_steps + 1
             course = advance(
@@ -207,7 +208,7 @@ class CG(AbstractLinearSolver[CGState]):
                 & (num_steps < limit),
             )
             history = observer.record(s.history, course, lambda: norm2(r) * unit)
-            return _Loop(x, r, size, p, numbers, course, history)
+            return _Loop(x, r, next_ν, p, numbers, course, history)
 
         x = X.zeros() if y0 is None else where(given.zero, 0, y0 / unit)
         course = begin(given, limit, check=y0 is not None)
