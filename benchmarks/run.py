@@ -1,9 +1,9 @@
 """Ours beside its peers, in processes that alternate: `hatch run bench`.
 
 Each peer is installed from the package index into an environment of its own. One round
-runs every participant once, in turn. A ratio is taken within a round, so that what
-slows the machine slows both; the table shows the median over the rounds, and the
-spread. A ratio below one says that ours is faster.
+runs, group by group of cases, every participant once, in turn. A ratio is taken within
+a round, so that what slows the machine for a while slows both; the table shows the
+median over the rounds, and the spread. A ratio below one says that ours is faster.
 
     hatch run bench                        all cases, three rounds: half an hour
     hatch run bench --only "^compile CG"   the cases that match
@@ -29,7 +29,6 @@ HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "evidence" / "speed.md"
 
 OURS = "ours"
-LINEAX = "lineax==0.1.1"
 COLUMNS = {"jax": JAX, "textbook": LOOP, "scipy": SCIPY, "solvax": "solvax"}
 
 Figures = dict[str, dict[str, float]]  # column → case → figure
@@ -39,17 +38,30 @@ class Participant(NamedTuple):
     script: str
     installs: tuple[str, ...] = ()  # into an environment of its own; ours, if none
     column: str | None = None  # in place of what the script says
-    arguments: tuple[str, ...] = ()
 
 
 PARTICIPANTS = (
     Participant("lineax_cases.py", column=OURS),
-    Participant("lineax_cases.py", (LINEAX,), PEER),
-    Participant("lineax_cases.py", (), OURS, ("--asynchronous",)),
-    Participant("lineax_cases.py", (LINEAX,), PEER, ("--asynchronous",)),
+    Participant("lineax_cases.py", ("lineax==0.1.1",), PEER),
     Participant("raw_cases.py"),
     Participant("scipy_cases.py"),
     Participant("solvax_cases.py", ("solvax",)),
+)
+
+
+ASYNCHRONOUS = "^asynchronous"
+
+# what is run together, before the next participant has its turn
+TURNS = (
+    *(
+        f"^(compile|trace|kernels) {names} "
+        for names in ("(LU|QR|SVD|Cholesky)", "(CG|BiCGStab)", "GMRES", ".*")
+    ),
+    *(f"^run .* n={n}$" for n in (4, 50, 500, 2000)),
+    ASYNCHRONOUS,
+    "^(many|deficient)",
+    "^(batch|eager)",
+    "",  # all others
 )
 
 
@@ -69,19 +81,24 @@ def environment(folder: Path, installs: tuple[str, ...]) -> str:
 
 def one_round(pythons: list[str], only: str) -> Figures:
     figures: Figures = {}
-    for participant, python in zip(PARTICIPANTS, pythons):
-        script = str(HERE / participant.script)
-        command = [python, script, only, *participant.arguments]
-        # nothing of ours shines through into the peers' environments
-        env = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPIL")}
-        if participant.installs:
-            env.pop("PYTHONPATH", None)
-        done = subprocess.run(
-            command, check=True, stdout=subprocess.PIPE, text=True, env=env
-        )
-        for column, cases in json.loads(done.stdout).items():
-            column = participant.column or COLUMNS[column]
-            figures.setdefault(column, {}).update(cases)
+    for i, turn in enumerate(TURNS):
+        before = "".join(f"(?!.*?{other})" for other in TURNS[:i])
+        cases = f"^(?=.*?({only})){before}(?=.*?{turn})"
+        arguments = ["--asynchronous"] if turn == ASYNCHRONOUS else []
+        for participant, python in zip(PARTICIPANTS, pythons):
+            if arguments and participant.script != "lineax_cases.py":
+                continue
+            command = [python, str(HERE / participant.script), cases, *arguments]
+            # nothing of ours shines through into the peers' environments
+            env = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPI")}
+            if participant.installs:
+                env.pop("PYTHONPATH", None)
+            done = subprocess.run(
+                command, check=True, stdout=subprocess.PIPE, text=True, env=env
+            )
+            for column, found in json.loads(done.stdout).items():
+                column = participant.column or COLUMNS[column]
+                figures.setdefault(column, {}).update(found)
     return figures
 
 
