@@ -44,13 +44,17 @@ itself and starts the inner solver again where that does not pass; half of its t
 CG's. The gradient of a solver that does not know the rank has four solves: value,
 transposed solve, and one for each projection."""
 _SMALL = """\
-*Runs.* At n = 4 a call takes some 10 µs, nearly all of it JAX's own dispatch; of loops
-that the small kernels of their tests are the most. At n = 50 to 500 what the checks add
-(two triangular solves with a vector for LU and QR, each as long as one of the solve) is
-seen beside the factorisation: the tables of the direct solvers below say how much. The
-gradient of LU at n = 2000 needs 61 MiB beside its result, the bare one none: the sizes
-of the columns of U, by which singularity is judged, are read where XLA would otherwise
-have used the factors' memory again; without them the time is 0.77 of what it is."""
+*Runs.* At n = 4 a call takes some 10 µs, nearly all of it JAX's own dispatch. At n = 10
+and 50 a pass of a Krylov loop is short beside what XLA needs to offer its kernels to
+threads, once an array has more than 512 bytes (see the last section), and the checks
+are more kernels; `BiCGStab` makes a pass for each product, the published one for two.
+For LU and QR two triangular solves with a vector, each as long as one of the solve,
+tell whether the matrix is singular: the tables of the direct solvers below say how much
+that is. The gradient of LU at n = 2000 needs 61 MiB beside its result, the bare one
+none: the sizes of the columns of U, by which singularity is judged, are read where XLA
+would otherwise have used the factors' memory again; without them the time is 0.77 of
+what it is. The same call of LAPACK differs by up to a half from process to process
+here; the competitors of those tables run in one."""
 _EAGER = """\
 *Eager calls.* What is left is Python: operator, solver, vector and solution are
 flattened and compared with those of the last call, and the result of the solve is

@@ -1,9 +1,10 @@
 """Ours beside its peers, in processes that alternate: `hatch run bench`.
 
 Each peer is installed from the package index into an environment of its own. One round
-runs, group by group of cases, every participant once, in turn. A ratio is taken within
-a round, so that what slows the machine for a while slows both; the table shows the
-median over the rounds, and the spread. A ratio below one says that ours is faster.
+runs, group by group of cases, every participant once, in turn, forwards in one round
+and backwards in the next. A ratio is taken within a round, so that what slows the
+machine for a while slows both; the table shows the median over the rounds, and the
+spread. A ratio below one says that ours is faster.
 
     hatch run bench                        all cases, three rounds: half an hour
     hatch run bench --only "^compile CG"   the cases that match
@@ -79,13 +80,14 @@ def environment(folder: Path, installs: tuple[str, ...]) -> str:
     return python
 
 
-def one_round(pythons: list[str], only: str) -> Figures:
+def one_round(pythons: list[str], only: str, *, backwards: bool) -> Figures:
     figures: Figures = {}
+    participants = list(zip(PARTICIPANTS, pythons))[:: -1 if backwards else 1]
     for i, turn in enumerate(TURNS):
         before = "".join(f"(?!.*?{other})" for other in TURNS[:i])
         cases = f"^(?=.*?({only})){before}(?=.*?{turn})"
         arguments = ["--asynchronous"] if turn == ASYNCHRONOUS else []
-        for participant, python in zip(PARTICIPANTS, pythons):
+        for participant, python in participants:
             if arguments and participant.script != "lineax_cases.py":
                 continue
             command = [python, str(HERE / participant.script), cases, *arguments]
@@ -292,7 +294,7 @@ def main() -> None:
         rounds: list[Figures] = []
         for i in range(args.rounds):
             print(f"round {i + 1} of {args.rounds}", file=sys.stderr)
-            rounds.append(one_round(pythons, args.only))
+            rounds.append(one_round(pythons, args.only, backwards=i % 2 == 1))
             if args.keep:
                 args.keep.write_text(json.dumps(rounds))
     if args.write:
