@@ -48,13 +48,14 @@ _SMALL = """\
 and 50 a pass of a Krylov loop is short beside what XLA needs to offer its kernels to
 threads, once an array has more than 512 bytes (see the last section), and the checks
 are more kernels; `BiCGStab` makes a pass for each product, the published one for two.
-For LU and QR two triangular solves with a vector, each as long as one of the solve,
-tell whether the matrix is singular: the tables of the direct solvers below say how much
-that is. The gradient of LU at n = 2000 needs 61 MiB beside its result, the bare one
-none: the sizes of the columns of U, by which singularity is judged, are read where XLA
-would otherwise have used the factors' memory again; without them the time is 0.77 of
-what it is. The same call of LAPACK differs by up to a half from process to process
-here; the competitors of those tables run in one."""
+LU and QR scale the rows; and where it matters how the solve ended, as in a gradient,
+two triangular solves with a vector, each as long as one of the solve, tell whether the
+matrix is singular: the tables of the direct solvers below say how much that is. The
+gradient of LU at n = 2000 needs 61 MiB beside its result, the bare one none: the sizes
+of the columns of U, by which singularity is judged, are read where XLA would otherwise
+have used the factors' memory again; without them the time is 0.77 of what it is. The
+same call of LAPACK differs by up to a half from process to process here; the
+competitors of those tables run in one."""
 _EAGER = """\
 *Eager calls.* What is left is Python: operator, solver, vector and solution are
 flattened and compared with those of the last call, and the result of the solve is
