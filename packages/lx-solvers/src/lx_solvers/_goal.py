@@ -198,9 +198,8 @@ class Goal(NamedTuple):
 
 def expected(goal: Goal, scale: list[Array], space: Space) -> Scalar:
     """The 2-norm of a residual that, evenly spread, passes by half."""
-    most = goal.atol + goal.rtol * _peak(
-        goal.peaks, space
-    )  # of the elements of `scale`
+    # no element of `scale` is larger, so that no square of it overflows
+    most = goal.atol + goal.rtol * _peak(goal.peaks, space)
     shrink = reciprocal_scale(most)
     squares = (jnp.sum((leaf * shrink) ** 2) for leaf in scale)
     size = jnp.sqrt(sum(squares, space.zero())) * reciprocal_scale(shrink)

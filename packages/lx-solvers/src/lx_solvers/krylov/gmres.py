@@ -266,7 +266,6 @@ def arnoldi(
         j = k + made.astype(jnp.int32)
         left = old.left * where(made, q, 1)
 
-        # the test
         def test(course: Course):
             floor, (*_, moved) = course.floor(goal, X), unpacked(rotation)
             residual = Y, r, goal.scale(b, given.peaks, floor, Y)
