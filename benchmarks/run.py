@@ -6,7 +6,7 @@ and backwards in the next. A ratio is taken within a round, so that what slows t
 machine for a while slows both; the table shows the median over the rounds, and the
 spread. A ratio below one says that ours is faster.
 
-    hatch run bench                        all cases, three rounds: half an hour
+    hatch run bench                        all cases, three rounds: 45 minutes
     hatch run bench --only "^compile CG"   the cases that match
     hatch run bench --write                also the page `docs/evidence/speed.md`
 """
