@@ -1,7 +1,6 @@
 """What a linear operator is: five methods to define, and everything that follows."""
 
 import abc
-import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -136,11 +135,6 @@ class AbstractLinearOperator(eqx.Module):
 
     def __repr__(self) -> str:
         return summary(self)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The fields; neither provenance nor what was remembered is copied."""
-        names = (field.name for field in dataclasses.fields(self))
-        return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
 
 def _operator(other: Any, sign: str) -> AbstractLinearOperator:

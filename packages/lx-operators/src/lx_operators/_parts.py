@@ -5,6 +5,8 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from ._memory import Memory
+
 _T = TypeVar("_T")
 
 _PARTS = ("operator", "operator1", "operator2", "operators")
@@ -47,15 +49,15 @@ def with_parts(operator: _T, *parts: Any) -> _T:
 
 def once(fn: Callable[[Any], _T]) -> Callable[[Any], _T]:
     """`fn(operator)`, computed once for each operator object, so that a question to a
-    composite costs what is new in it. Kept outside the pytree, as operators are
-    immutable; rebuilt operators compute it anew."""
-    key = f"_once_{fn.__qualname__}"
+    composite costs only what is new in it. Values must not be None."""
+    memory: Memory[_T] = Memory()
 
     @functools.wraps(fn)
     def remembered(operator: Any) -> _T:
-        memory = vars(operator)
-        if key not in memory:
-            memory[key] = fn(operator)
-        return memory[key]
+        found = memory.get(operator)
+        if found is None:
+            found = fn(operator)
+            memory.keep(operator, found)
+        return found
 
     return remembered

@@ -1,9 +1,8 @@
 """Which operator is the transpose, conjugate or adjoint of which.
 
 `X.T`, `X.H` and `conj(X)` remember that they came from X, so that `X.T @ X` is
-recognised as a Gram operator although `X.T` holds arrays of its own. The memory is an
-attribute outside the pytree: it lasts from `X.T` to the product, and is dropped by
-flattening. What is recognised is then stored in the product (see `algebra/compose.py`).
+recognised as a Gram operator although `X.T` holds arrays of its own. The memory stands
+outside the operator: it lasts from `X.T` to the product, and is dropped by flattening. What is recognised is then stored in the product (see `algebra/compose.py`).
 
 Transposing T, conjugating C and H = TC, with the identity, form Klein's four-group: an
 operator stands for `(root, element)`, and two operators of the same root differ by the
@@ -17,12 +16,12 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ._functions import conj
+from ._memory import Memory
 from ._properties import known
 from ._structures import is_real, spaces
 from ._tags import hermitian_tag, symmetric_tag
 
 _T = TypeVar("_T")
-_ATTRIBUTE = "_provenance"
 
 
 class Reflection(enum.Flag):
@@ -34,9 +33,12 @@ class Reflection(enum.Flag):
     ADJOINT = TRANSPOSE | CONJUGATE
 
 
+_origins: Memory[tuple[weakref.ref, Reflection]] = Memory()
+
+
 def _origin(operator: Any) -> tuple[Any, Reflection]:
-    root, element = vars(operator).get(_ATTRIBUTE, (None, Reflection.IDENTITY))
-    root = None if root is None else root()
+    reference, element = _origins.get(operator) or (None, Reflection.IDENTITY)
+    root = None if reference is None else reference()
     return (operator, Reflection.IDENTITY) if root is None else (root, element)
 
 
@@ -44,8 +46,7 @@ def remember(image: _T, operator: Any, reflection: Reflection) -> _T:
     """`image`, marked as this reflection of `operator`."""
     root, element = _origin(operator)
     if image is not root and image is not operator:
-        memory = (weakref.ref(root), element ^ reflection)
-        object.__setattr__(image, _ATTRIBUTE, memory)
+        _origins.keep(image, (weakref.ref(root), element ^ reflection))
     return image
 
 
