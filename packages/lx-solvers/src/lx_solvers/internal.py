@@ -4,6 +4,7 @@ from ._annihilated import annihilated
 from ._auto import chosen, has_trace
 from ._results import code, judged, succeeded
 from ._slogdet import slogdet_of, trace_of
+from .direct._dense import largest, power_of_two
 from .direct._order import after
 from .wrappers._doubled import residual
 
@@ -14,6 +15,8 @@ __all__ = [
     "code",
     "has_trace",
     "judged",
+    "largest",
+    "power_of_two",
     "residual",
     "slogdet_of",
     "succeeded",
