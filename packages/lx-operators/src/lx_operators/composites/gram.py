@@ -34,7 +34,7 @@ from .._provenance import (
     stronger,
 )
 from .._simplify import PRODUCTS, simplified, unwrapped, view
-from .._structures import Structure, size_of, spaces
+from .._structures import Structure, is_real, size_of, spaces
 from .._tags import (
     Tag,
     Tags,
@@ -134,6 +134,14 @@ def as_gram(plain: ComposedLinearOperator) -> GramLinearOperator | None:
     X = functools.reduce(compose, left if outer else right)
     gram = GramLinearOperator(X, middle, reflection, outer)
     return gram if spaces(gram) == spaces(plain) else None
+
+
+def reflected_layout(X: Any, reflection: Reflection, strength: int) -> str:
+    """The text of X*, as an operand of a sign of this strength."""
+    adjoint = reflection is Reflection.ADJOINT
+    if is_own_adjoint(X) if adjoint else is_own_transpose(X):
+        return within(X, strength)
+    return f"{within(X, ATOM)}.{'H' if adjoint and not is_real(*spaces(X)) else 'T'}"
 
 
 def as_product(operator: Any) -> ComposedLinearOperator | None:
@@ -277,9 +285,8 @@ def _(operator: GramLinearOperator):
 
 @layout.register
 def _(operator: GramLinearOperator):
-    sign = "T" if operator.reflection is Reflection.TRANSPOSE else "H"
     X = within(operator.operator, PRODUCT)
-    star = f"{within(operator.operator, ATOM)}.{sign}"
+    star = reflected_layout(operator.operator, operator.reflection, PRODUCT)
     D = [] if operator.middle is None else [within(operator.middle, PRODUCT)]
     parts = [X, *D, star] if operator.outer else [star, *D, X]
     return " @ ".join(parts), PRODUCT

@@ -22,7 +22,7 @@ from .._functions import (
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
-from .._printing import ATOM, SUM, layout, within
+from .._printing import SUM, layout, within
 from .._promotion import conform, product
 from .._properties import is_own_adjoint, is_own_transpose, known
 from .._provenance import (
@@ -37,6 +37,7 @@ from .._structures import common_dtype, spaces
 from .._tags import Tag, hermitian_tag, symmetric_tag, transpose_tags
 from ._rules import Rule, all_have, any_of, declare
 from .add import RULES, AddLinearOperator
+from .gram import reflected_layout
 
 
 class MirroredLinearOperator(AbstractLinearOperator):
@@ -181,6 +182,5 @@ def _(operator: MirroredLinearOperator):
 
 @layout.register
 def _(operator: MirroredLinearOperator):
-    sign = "T" if operator.reflection is Reflection.TRANSPOSE else "H"
-    inner = operator.operator
-    return f"{within(inner, SUM)} + {within(inner, ATOM)}.{sign}", SUM
+    star = reflected_layout(operator.operator, operator.reflection, SUM)
+    return f"{within(operator.operator, SUM)} + {star}", SUM
