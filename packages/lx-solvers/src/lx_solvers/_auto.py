@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import equinox as eqx
 from lx_operators import AbstractLinearOperator
 
-from ._annihilated import annihilated
 from ._checks import check_state
+from ._projection import annihilated
 from ._slogdet import slogdet_of, trace_of
 from ._solver import AbstractLinearSolver, Options
 
