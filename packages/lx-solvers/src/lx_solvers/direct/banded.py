@@ -148,7 +148,7 @@ def _factorise(F: Inexact[Array, "n w"], lower: int) -> _Factors:
         top, rest = window[0], window[1:]
         safe = jnp.where(top[0] == 0, jnp.ones_like(top[0]), top[0])
         multipliers = rest[:, 0] / safe
-        rest = rest[:, 1:] - multipliers[:, None] * top[1:]
+        rest = rest[:, 1:] - multipliers[:, None] * top[None, 1:]
         rest = jnp.pad(rest, ((0, 0), (0, 1)))
         return jnp.concatenate((rest, below[None])), (top, multipliers, pivot)
 
@@ -163,7 +163,7 @@ def _factorise(F: Inexact[Array, "n w"], lower: int) -> _Factors:
 
 def _swapped(x: Inexact[Array, "l ..."], pivot: Array) -> Inexact[Array, "l ..."]:
     """Rows 0 and `pivot` exchanged."""
-    row = jnp.arange(x.shape[0]).reshape(-1, *(1,) * (x.ndim - 1))
+    row = jnp.arange(x.shape[0], dtype=pivot.dtype).reshape(-1, *(1,) * (x.ndim - 1))
     chosen = row == pivot
     top = jnp.sum(jnp.where(chosen, x, jnp.zeros_like(x)), axis=0)
     return jnp.where(row == 0, top, jnp.where(chosen, x[0], x))

@@ -181,7 +181,9 @@ def _equilibrated(
 
 def _factorised(D: Inexact[Array, "*n b b"]) -> _LU:
     lu, pivots, permutation = jax.lax.linalg.lu(D)
-    swapped = pivots != jnp.arange(pivots.shape[-1], dtype=pivots.dtype)
+    swapped = pivots != jax.lax.broadcasted_iota(
+        pivots.dtype, pivots.shape, pivots.ndim - 1
+    )
     return _LU(lu, permutation, jnp.sum(swapped, axis=-1, dtype=jnp.int32))
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int, Real
 from lx_operators import is_hermitian
-from lx_operators.internal import PackedStructures, pack_structures
+from lx_operators.internal import PackedStructures, cast, pack_structures
 
 from .._checks import check_options, check_square, check_state
 from .._projection import annihilated
@@ -86,7 +86,7 @@ class Eigh(AbstractLinearSolver[_EighState]):
         def solve_with(b, adjoint):  # F is Hermitian: Fᴴ = F
             W = state.W
             c = jnp.matmul(W.T.conj(), b, precision=HIGHEST)
-            c = state.inverse * (c / state.scale)
+            c = cast(state.inverse, c.dtype) * (c / cast(state.scale, c.dtype))
             return jnp.matmul(W, c, precision=HIGHEST)
 
         x, result = views.solve(state, vector, state.W.dtype, solve_with)

@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int, Real
-from lx_operators.internal import PackedStructures, pack_structures
+from lx_operators.internal import PackedStructures, cast, pack_structures
 
 from .._checks import check_options, check_state
 from .._projection import annihilated
@@ -86,7 +86,7 @@ class SVD(AbstractLinearSolver[_SVDState]):
             U, VH = state.U, state.VH
             left, right = (VH.T.conj(), U.T.conj()) if not adjoint else (U, VH)
             c = jnp.matmul(right, b, precision=HIGHEST)
-            c = state.inverse * (c / state.scale)
+            c = cast(state.inverse, c.dtype) * (c / cast(state.scale, c.dtype))
             return jnp.matmul(left, c, precision=HIGHEST)
 
         x, result = views.solve(state, vector, state.U.dtype, solve_with)

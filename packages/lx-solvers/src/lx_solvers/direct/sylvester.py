@@ -195,9 +195,10 @@ def _(state: _SylvesterState):
 
 
 def _eigenvalues(Ts: tuple[Array, ...]) -> Array:
-    out = jnp.zeros((1,) * len(Ts), Ts[0].dtype)
+    k = len(Ts)
+    out = jnp.zeros((1,) * k, Ts[0].dtype)
     for i, T in enumerate(Ts):
-        out = out + jnp.diagonal(T).reshape((-1,) + (1,) * (len(Ts) - 1 - i))
+        out = out + jnp.diagonal(T).reshape((1,) * i + (-1,) + (1,) * (k - 1 - i))
     return out
 
 

@@ -168,7 +168,7 @@ def _levinson(t: Inexact[Array, " 2n-1"]) -> _Levinson:
 def _grown(sign: Array, log: Array, f: Array) -> tuple[Array, Array]:
     """f₁ is the ratio of the determinants of one submatrix and the next."""
     size = jnp.abs(f)
-    return sign * (f.conj() / size), log - jnp.log(size)
+    return sign * (f.conj() / size.astype(f.dtype)), log - jnp.log(size)
 
 
 def _is_flawed(t: Array, x: Array, b: Array) -> Array:

@@ -144,7 +144,7 @@ def _(state: _TridiagonalState):
     pivots, swaps = _eliminate(*bands)
     if pivots.size:  # with any vector, the answer shows what the matrix is worth
         z = np.random.default_rng(0).standard_normal(pivots.size)
-        b = jnp.asarray(z, pivots.dtype) * _rows(bands)
+        b = jnp.asarray(z, pivots.dtype) * _rows(bands).astype(pivots.dtype)
         x = jax.lax.linalg.tridiagonal_solve(*bands, b[:, None])[:, 0]
         seen = judge_answer(*_figures(bands, b, x), dtype=pivots.dtype)
         verdict = both(verdict, seen)
