@@ -17,15 +17,13 @@ from .._course import Exit, first_of
 from .._iteration import conjugated, first_guess, step_limit, transposed
 from .._loops import while_loop
 from .._results import code, judged, named
+from .._scaling import largest, norm2, reciprocal_scale
 from .._solver import AbstractLinearSolver, Options
 from .._vectors import (
     Product,
     Space,
-    largest,
-    norm2,
     packed,
     product,
-    reciprocal_scale,
     scalar_at,
     spaces,
     unpacked,
