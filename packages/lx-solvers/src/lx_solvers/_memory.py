@@ -117,8 +117,8 @@ def matrix_free(
     if is_hermitian(operator):
         return (
             "Use `MINRES(rtol, atol)`, which needs only products with the operator, "
-            "and fits a Hermitian one, as this one is known to be; or `CG(rtol, atol)`, if "
-            "it is positive definite (tag it `positive_semidefinite_tag`)."
+            "and fits a Hermitian one, as this one is known to be; or `CG(rtol, atol)` "
+            "if it is positive definite (tag it `positive_semidefinite_tag`)."
         )
     return (
         "Use `GMRES(rtol, atol)` or `BiCGStab(rtol, atol)`, which need only products "
