@@ -231,7 +231,8 @@ class Normal(AbstractLinearSolver[NormalState]):
                     slope = jnp.maximum(slope, _ratio(norm2(Ax), x_norm))
                 excess = jnp.minimum(excess, _ratio(g_norm, slope * r_norm * rtol))
             better = (excess < last.excess / 2) & (num_steps < limit)
-            settled = (backward <= rounding) & (s.moved <= 0.01 * x_norm)
+            settled = (backward <= rounding) & (g_norm <= rtol * A_norm * r_norm)
+            settled &= s.moved <= 0.01 * x_norm
             attained = (attained | (settled & ~better & ~first)) & ~fixed
             lost = eps * Ax_norm > 0.01 * b_norm
             finite = jax.lax.is_finite(r_norm + g_norm)
