@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Inexact, Int, Real
 
 from .._loops import scan
 from .._scaling import power_of_two
+from .._sizes import variates
 
 LARGEST = 8  # larger matrices are LAPACK's
 
@@ -133,8 +133,7 @@ def _reciprocal_condition(
 ) -> Real[Array, " batch"]:
     """As in `_factors`."""
     lengths = lengths[:, None].astype(U.dtype)
-    z = np.random.default_rng(0).standard_normal(len(U))
-    b = jnp.asarray(z, U.dtype)[:, None, None] * lengths
+    b = variates((len(U), 1, 1), U.dtype) * lengths
     y = _triangular(U, b, lower=False, adjoint=True)
     x = _triangular(U, y, lower=False) * lengths
     x, y = (jnp.linalg.norm(v[:, 0], axis=0) for v in (x, y))

@@ -31,6 +31,7 @@ from .._checks import check_options, check_square, check_state
 from .._loops import scan
 from .._results import all_finite
 from .._scaling import largest, power_of_two
+from .._sizes import variates
 from .._slogdet import slogdet_of, slogdet_of_factors, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
@@ -239,8 +240,7 @@ def _figures(factors: _Factors) -> tuple[Real[Array, ""], Real[Array, ""]]:
     if n == 0:
         return jnp.ones_like(growth), growth
     lengths = columns.astype(U.dtype)
-    z = jnp.asarray(np.random.default_rng(0).standard_normal(n), U.dtype)
-    y = _forward(U, z * lengths)
+    y = _forward(U, variates((n,), U.dtype) * lengths)
     x = _back(U, y) * lengths
     ratio = jnp.linalg.norm(y) / jnp.linalg.norm(x)
     return jnp.where(ratio > 0, ratio, jnp.zeros_like(ratio)), growth
