@@ -1,5 +1,8 @@
-"""What every test has: float64 by default, a fresh compilation cache a module, and one
-core for each worker of pytest-xdist.
+"""What every test has: float64 by default, strict promotion of dtypes and ranks, a fresh
+compilation cache for each module, and one core for each worker of pytest-xdist.
+
+The three settings of JAX are environment variables, so that programs that tests start
+inherit them; a variable that is set already stays as it is (`hatch run modes`).
 
 XLA makes a pool of as many threads as it may use cores. A batched LAPACK call that runs
 in one of them waits for others of the same pool (`jax::ParallelBatchMap`), and two such
@@ -13,12 +16,29 @@ import os
 import jax
 import pytest
 
+SETTINGS = {
+    "jax_enable_x64": "true",
+    "jax_numpy_dtype_promotion": "strict",
+    "jax_numpy_rank_promotion": "raise",
+}
+for name, default in SETTINGS.items():
+    value = os.environ.setdefault(name.upper(), default)
+    jax.config.update(name, {"true": True, "false": False}.get(value, value))
+
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")  # gw0, gw1, …
 if WORKER and hasattr(os, "sched_setaffinity"):
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(WORKER[2:]) % len(cores)]})
 
-jax.config.update("jax_enable_x64", True)
+
+@pytest.fixture(autouse=True)
+def _standard_promotion(request):
+    """JAX's own rules of promotion, for tests marked `standard_promotion`."""
+    if request.node.get_closest_marker("standard_promotion") is None:
+        yield
+    else:
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            yield
 
 
 @pytest.fixture(autouse=True, scope="module")
