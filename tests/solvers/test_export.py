@@ -151,7 +151,7 @@ def test_every_solver_is_here():
     assert solvers == {type(solver) for solver, _ in EVERY.values()}
 
 
-@pytest.mark.parametrize("name", GENERAL | ITERATIVE)
+@pytest.mark.parametrize("name", GENERAL)
 def test_symbolic_sizes(name):
     """Value and gradient, for all sizes at once."""
     (n,) = export.symbolic_shape("n", constraints=["n >= 2"])
@@ -192,6 +192,7 @@ assert not any(name.startswith(("lineax", "lx_")) for name in sys.modules)
 @pytest.mark.parametrize("name", ["LU", "QR"])
 def test_saved_and_served(name, tmp_path):
     """What was saved runs where none of our packages is imported."""
+    pytest.importorskip("flatbuffers")  # which JAX writes with
     A = matrix(5)
     paths = [tmp_path / file for file in ("saved", "A.npy", "x.npy")]
     paths[0].write_bytes(exported(solution(name), A.shape).serialize())

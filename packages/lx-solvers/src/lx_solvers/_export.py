@@ -16,9 +16,9 @@ _CALLS = (
 def export_checks() -> list[jax.export.DisabledSafetyCheck]:
     """The checks to disable to export a solve by `QR` or `PivotedQR`.
 
-    These solvers call routines of LAPACK for which JAX gives no guarantee: what is
-    exported must be loaded with the same version of JAX. All others are exported without
-    this.
+    These solvers call routines of LAPACK for which JAX gives no guarantee, so what is
+    exported must be loaded with the same version of JAX. All other solvers are exported
+    without this.
 
     Returns:
         What `jax.export.export` takes as `disabled_checks`.
@@ -28,9 +28,10 @@ def export_checks() -> list[jax.export.DisabledSafetyCheck]:
         operator = lx.MatrixLinearOperator(matrix)
         return lx.linear_solve(operator, vector, lx.QR(), throw=False).value
 
-    shapes = jax.ShapeDtypeStruct((9, 3), jnp.float32), jax.ShapeDtypeStruct((9,), jnp.float32)
+    matrix = jax.ShapeDtypeStruct((9, 3), jnp.float32)
+    vector = jax.ShapeDtypeStruct((9,), jnp.float32)
     export = jax.export.export(jax.jit(fit), disabled_checks=lx.export_checks())
-    saved = export(*shapes).serialize()
+    exported = export(matrix, vector)
     ```
     """
     return [jax.export.DisabledSafetyCheck.custom_call(call) for call in _CALLS]
