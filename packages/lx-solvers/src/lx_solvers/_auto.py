@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import equinox as eqx
 from lx_operators import AbstractLinearOperator
 
-from ._annihilated import annihilated
 from ._checks import check_state
 from ._memory import MAX_BYTES, check_formed
+from ._projection import annihilated
 from ._slogdet import slogdet_of, trace_of
 from ._solver import AbstractLinearSolver, Options
 
