@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Inexact, Int, Real
 
 from .._loops import scan
-from . import _dense as dense
+from .._scaling import power_of_two
 
 LARGEST = 8  # larger matrices are LAPACK's
 
@@ -28,8 +28,8 @@ class Factors(NamedTuple):
     permutation: Int[Array, "n *batch"]
     rows: Real[Array, "n *batch"]
     finite: Bool[Array, "*batch"]
-    singular: Bool[Array, "*batch"]
-    unstable: Bool[Array, "*batch"]
+    reciprocal_condition: Real[Array, "*batch"]
+    growth: Real[Array, "*batch"]
 
 
 def eliminate(A: Inexact[Array, "n n batch"]) -> Factors:
@@ -41,7 +41,7 @@ def eliminate(A: Inexact[Array, "n n batch"]) -> Factors:
     n = A.shape[0]
 
     def scaled(_: None, row: Array) -> tuple[None, tuple[Array, Array]]:
-        scale = dense.power_of_two(_largest(_size(row)))
+        scale = power_of_two(_largest(_size(row)))
         return None, (row * (1 / scale).astype(row.dtype), scale)
 
     _, (A, rows) = scan(scaled, None, A)
@@ -74,15 +74,14 @@ def eliminate(A: Inexact[Array, "n n batch"]) -> Factors:
     last = _take(A, p[None])[0], _take(places, p)[0], p[0]
     lu, pivots, permutation = (jnp.concatenate((x, y[None])) for x, y in zip(out, last))
     columns = _largest(jnp.where(index[:, None] <= index, _size(lu), 0))
-    eps = dense.eps(lu.dtype)
     return Factors(
         lu,
         pivots,
         permutation,
         rows,
         finite,
-        _near_singular(lu, columns),
-        4 * eps * jnp.max(columns, axis=0) > eps**0.5,
+        _reciprocal_condition(lu, columns),
+        jnp.max(columns, axis=0),
     )
 
 
@@ -129,21 +128,22 @@ def _triangular(
     return scan(step, b, index[:, 0, 0], inputs=T, reverse=not forward)[0]
 
 
-def _near_singular(
+def _reciprocal_condition(
     U: Inexact[Array, "n n batch"], lengths: Real[Array, "n batch"]
-) -> Bool[Array, " batch"]:
-    """As `dense.near_singular`."""
+) -> Real[Array, " batch"]:
+    """As in `_factors`."""
     lengths = lengths[:, None].astype(U.dtype)
     z = np.random.default_rng(0).standard_normal(len(U))
     b = jnp.asarray(z, U.dtype)[:, None, None] * lengths
     y = _triangular(U, b, lower=False, adjoint=True)
     x = _triangular(U, y, lower=False) * lengths
     x, y = (jnp.linalg.norm(v[:, 0], axis=0) for v in (x, y))
-    return ~(dense.singular_below(U.dtype) * x < y)
+    ratio = y / x
+    return jnp.where(ratio > 0, ratio, jnp.zeros_like(ratio))
 
 
 def _size(x: Inexact[Array, "..."]) -> Real[Array, "..."]:
-    """As in `dense.largest`, elementwise."""
+    """As in `largest`, elementwise."""
     if jnp.iscomplexobj(x):
         return jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag))
     return jnp.abs(x)

@@ -16,7 +16,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Inexact, Int, Real
+from jaxtyping import Array, Inexact, Int, Real
 from lx_operators.internal import (
     PackedStructures,
     bands,
@@ -30,10 +30,12 @@ from lx_operators.internal import (
 from .._checks import check_options, check_square, check_state
 from .._loops import scan
 from .._results import all_finite
-from .._slogdet import slogdet_of, tangent_of, trace_of
+from .._scaling import largest, power_of_two
+from .._slogdet import slogdet_of, slogdet_of_factors, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from . import _dense as dense
+from . import _views as views
+from ._factors import judge, judge_factors, working_dtype
 
 
 class _Factors(eqx.Module):
@@ -45,9 +47,11 @@ class _Factors(eqx.Module):
 class _BandedState(eqx.Module):
     factors: _Factors
     rows: Real[Array, " n"]
+    reciprocal_condition: Real[Array, ""]
+    growth: Real[Array, ""]
     verdict: RESULTS
     packed: PackedStructures
-    view: dense.View = eqx.field(static=True, default=dense.View())
+    view: views.View = eqx.field(static=True, default=views.View())
 
 
 class Banded(AbstractLinearSolver[_BandedState]):
@@ -60,7 +64,9 @@ class Banded(AbstractLinearSolver[_BandedState]):
 
     Reports `singular` when the operator is singular to working precision (rows or
     columns of very different scale do no harm), and `unstable` when elements grew so
-    much that the solution would be worthless.
+    much that the solution would be worthless; `stats` have `reciprocal_condition` and
+    `growth`, as of `LU`. A triangular operator is singular only if it has a zero on the
+    diagonal.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 4.3.
 
@@ -84,18 +90,24 @@ class Banded(AbstractLinearSolver[_BandedState]):
             )
         lower, upper = widths
         A = bands(operator)
-        A = A.astype(dense.working_dtype(A.dtype))
+        A = A.astype(working_dtype(A.dtype))
         # row i of F from its first diagonal to its last
         if lower > upper:
             lower, upper = upper, lower
-            F, view = A.conj().T, dense.View(adjoint=True)
+            F, view = A.conj().T, views.View(adjoint=True)
         else:
-            F, view = skewed(A)[::-1, upper : upper + A.shape[1]].T, dense.View()
-        sizes = dense.largest(F, axis=1)
-        rows = dense.power_of_two(sizes)
+            F, view = skewed(A)[::-1, upper : upper + A.shape[1]].T, views.View()
+        sizes = largest(F, axis=1)
+        rows = power_of_two(sizes)
         factors = _factorise(F / rows[:, None].astype(F.dtype), lower)
-        verdict = _verdict(factors, all_finite(sizes))
-        return _BandedState(factors, rows, verdict, pack_structures(operator), view)
+        rcond, growth = _figures(factors)
+        finite = all_finite(sizes)
+        if lower:
+            verdict = judge_factors(finite, rcond, growth, dtype=F.dtype)
+        else:
+            verdict = judge(finite, singular=jnp.any(factors.U[:, 0] == 0))
+        packed = pack_structures(operator)
+        return _BandedState(factors, rows, rcond, growth, verdict, packed, view)
 
     def compute(self, state, vector, options):
         check_state(state, _BandedState, "Banded")
@@ -106,15 +118,19 @@ class Banded(AbstractLinearSolver[_BandedState]):
                 return _back(factors.U, _eliminate(factors, b / rows))
             return _eliminate_adjoint(factors, _forward(factors.U, b)) / rows
 
-        return *dense.solve(state, vector, state.factors.U.dtype, solve_with), {}
+        stats = {
+            "reciprocal_condition": state.reciprocal_condition,
+            "growth": state.growth,
+        }
+        return *views.solve(state, vector, state.factors.U.dtype, solve_with), stats
 
     def transpose(self, state, options):
         check_state(state, _BandedState, "Banded")
-        return dense.transpose(state), {}
+        return views.transpose(state), {}
 
     def conj(self, state, options):
         check_state(state, _BandedState, "Banded")
-        return dense.conj(state), {}
+        return views.conj(state), {}
 
     def assume_full_rank(self):
         return True
@@ -132,7 +148,7 @@ def _factorise(F: Inexact[Array, "n w"], lower: int) -> _Factors:
         top, rest = window[0], window[1:]
         safe = jnp.where(top[0] == 0, jnp.ones_like(top[0]), top[0])
         multipliers = rest[:, 0] / safe
-        rest = rest[:, 1:] - multipliers[:, None] * top[1:]
+        rest = rest[:, 1:] - multipliers[:, None] * top[None, 1:]
         rest = jnp.pad(rest, ((0, 0), (0, 1)))
         return jnp.concatenate((rest, below[None])), (top, multipliers, pivot)
 
@@ -147,7 +163,7 @@ def _factorise(F: Inexact[Array, "n w"], lower: int) -> _Factors:
 
 def _swapped(x: Inexact[Array, "l ..."], pivot: Array) -> Inexact[Array, "l ..."]:
     """Rows 0 and `pivot` exchanged."""
-    row = jnp.arange(x.shape[0]).reshape(-1, *(1,) * (x.ndim - 1))
+    row = jnp.arange(x.shape[0], dtype=pivot.dtype).reshape(-1, *(1,) * (x.ndim - 1))
     chosen = row == pivot
     top = jnp.sum(jnp.where(chosen, x, jnp.zeros_like(x)), axis=0)
     return jnp.where(row == 0, top, jnp.where(chosen, x[0], x))
@@ -213,28 +229,34 @@ def _forward(U: Inexact[Array, "n w"], b: Inexact[Array, " n"]) -> Inexact[Array
     return scan(step, jnp.zeros(w, b.dtype), (U, b))[1]
 
 
-def _verdict(factors: _Factors, finite: Bool[Array, ""]) -> RESULTS:
+def _figures(factors: _Factors) -> tuple[Real[Array, ""], Real[Array, ""]]:
+    """The reciprocal condition number of U, by one step of inverse iteration as in
+    `_factors.reciprocal_condition`, and its largest element."""
     U = factors.U
-    n, eps = len(U), dense.eps(U.dtype)
-    if factors.L.shape[1] == 0:
-        return dense.judge(finite, jnp.any(U[:, 0] == 0))
+    n = len(U)
     columns = jnp.max(skewed(jnp.abs(U).T), axis=0, initial=0)[:n]
-    unstable = 4 * eps * dense.largest(columns) > eps**0.5
-    # one step of inverse iteration, as in `dense.near_singular`
+    growth = largest(columns)
+    if n == 0:
+        return jnp.ones_like(growth), growth
     lengths = columns.astype(U.dtype)
     z = jnp.asarray(np.random.default_rng(0).standard_normal(n), U.dtype)
     y = _forward(U, z * lengths)
     x = _back(U, y) * lengths
-    singular = ~(4 * eps * jnp.linalg.norm(x) < jnp.linalg.norm(y)) & (n > 0)
-    return dense.judge(finite, singular, unstable)
+    ratio = jnp.linalg.norm(y) / jnp.linalg.norm(x)
+    return jnp.where(ratio > 0, ratio, jnp.zeros_like(ratio)), growth
 
 
 @slogdet_of.register
 def _(state: _BandedState):
     factors = state.factors
     odd = jnp.sum(factors.pivots != 0) % 2 == 1
-    sign, logabs = dense.slogdet(factors.U[:, 0], state.view, state.rows)
-    return jnp.where(odd, -sign, sign), logabs
+    return slogdet_of_factors(
+        factors.U[:, 0],
+        turned=state.view.turned,
+        rows=state.rows,
+        odd=odd,
+        verdict=state.verdict,
+    )
 
 
 @trace_of.register

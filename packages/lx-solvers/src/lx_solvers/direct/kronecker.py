@@ -9,16 +9,17 @@ import math
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Inexact, PyTree
 from lx_operators import KroneckerLinearOperator
 from lx_operators.internal import bare, columns, common_dtype, promoted
 
 from .._checks import check_options, check_state
-from .._results import judged
+from .._results import both, first_failure, judged
 from .._slogdet import part, slogdet_of, trace_of, trace_of_part
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from ._many import both, many
 
 
 class _KroneckerState(eqx.Module):
@@ -103,6 +104,19 @@ class Kronecker(AbstractLinearSolver[_KroneckerState]):
 
     def assume_full_rank(self):
         return self.inner_solver.assume_full_rank()
+
+
+def many(
+    solver: AbstractLinearSolver, state: Any, vectors: Inexact[Array, "*m k"]
+) -> tuple[Inexact[Array, "*n k"], RESULTS]:
+    """Solutions along the last axis, and how the first that failed did so."""
+
+    def one(vector: Array) -> tuple[PyTree[Array], RESULTS]:
+        x, result, _ = solver.compute(state, vector, {})
+        return x, result
+
+    x, results = jax.vmap(one, in_axes=-1, out_axes=(-1, 0))(vectors)
+    return x, first_failure(results)
 
 
 def of_one_kind(operator: Any) -> bool:
