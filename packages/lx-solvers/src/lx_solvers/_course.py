@@ -23,8 +23,9 @@ from jaxtyping import Array, ArrayLike, Int, Scalar
 from ._goal import STRICT, Goal, Scaled
 from ._loops import cond
 from ._results import code, named
+from ._scaling import binade
 from ._solution import RESULTS
-from ._vectors import Space, binade, once, packed, scalar_at, where
+from ._vectors import Space, once, packed, scalar_at, where
 
 
 class Exit(enum.IntEnum):

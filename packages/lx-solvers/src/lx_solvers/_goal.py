@@ -38,15 +38,8 @@ from lx_operators.internal import (
     two_norm,
 )
 
-from ._vectors import (
-    Space,
-    largest,
-    packed,
-    power_of_two,
-    reciprocal_scale,
-    scalar_at,
-    where,
-)
+from ._scaling import largest, power_of_two, reciprocal_scale
+from ._vectors import Space, packed, scalar_at, where
 
 Norm = Callable[[PyTree[Array]], Scalar]
 Part = tuple[Space, Array, list[Array]]
@@ -216,7 +209,7 @@ def _at_least(least: Array, x: Array) -> Array:
 
 def peaks(space: Space, array: Array) -> list[Array]:
     """Of each leaf the largest magnitude; of a zero leaf that of all."""
-    each = [largest(leaf) for leaf in space.leaves(array)]
+    each = [largest(jnp.abs(leaf)) for leaf in space.leaves(array)]
     if len(each) == 1:
         return each
     every = _peak(each, space)

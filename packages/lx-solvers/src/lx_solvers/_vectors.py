@@ -7,7 +7,6 @@ complex leaf counts as two real ones: the map is then linear over the reals only
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, Inexact, Int, PyTree, Real
+from jaxtyping import Array, PyTree
 from lx_operators import AbstractLinearOperator
 from lx_operators.internal import (
     Frozen,
@@ -223,88 +222,3 @@ def unpacked(array: Array) -> tuple[Array, ...]:
 def signed(A: Product, sign: int) -> Product:
     """A or -A."""
     return A if sign == 1 else lambda x: -A(x)
-
-
-def dot(x: Array, y: Array) -> Inexact[Array, ""]:
-    """⟨x, y⟩, conjugating x; arrays of several axes are not reshaped."""
-    axes = tuple(range(x.ndim))
-    return jax.lax.dot_general(
-        x.conj(),
-        y,
-        dimension_numbers=((axes, axes), ((), ())),
-        precision=jax.lax.Precision.HIGHEST,
-    )
-
-
-def real_dot(x: Array, y: Array) -> Real[Array, ""]:
-    """Re ⟨x, y⟩."""
-    return dot(x, y).real
-
-
-def hypot(*sides: Array) -> Array:
-    """√Σ aᵢ² of real scalars, without overflow or underflow of the squares."""
-    scale = reciprocal_scale(functools.reduce(jnp.maximum, map(jnp.abs, sides)))
-    return jnp.sqrt(sum((a * scale) ** 2 for a in sides)) / scale
-
-
-def quotient(x: Array, y: Array) -> Array:
-    """x / y of scalars: the squares in a complex division neither overflow nor
-    underflow."""
-    if not jnp.iscomplexobj(y):
-        return x / y
-    # behind a barrier, as XLA would simplify (x / s) / (y / s) to (x s) / (y s)
-    scale = once(1 / power_of_two(jnp.abs(y)))
-    return (x * scale) / (y * scale)
-
-
-def largest(x: Array) -> Real[Array, ""]:
-    """max |xᵢ|: 0 of nothing, NaN if any element is NaN."""
-    if x.size == 0:
-        return jnp.zeros((), complex_to_real_dtype(x.dtype))
-    return jax.lax.reduce_max(jax.lax.abs(x), range(x.ndim))
-
-
-def norm2(x: Array) -> Real[Array, ""]:
-    """√Σ |xᵢ|², without overflow or underflow of the squares."""
-    scale = reciprocal_scale(largest(x))
-    # no quotient at the end, of which XLA would make a kernel
-    return plain_norm2(x * scale) * reciprocal_scale(scale)
-
-
-def plain_norm2(x: Array) -> Real[Array, ""]:
-    """`norm2` of what is of the size of one, where squares may underflow."""
-    return jax.lax.sqrt(real_dot(x, x))
-
-
-def binade(x: Real[Array, ""]) -> Int[Array, ""]:
-    """The exponent of x ≥ 0, as stored: larger by one for twice the number."""
-    info = jnp.finfo(x.dtype)
-    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"int{info.bits}"))
-    return (bits >> info.nmant).astype(jnp.int32)
-
-
-def power_of_two(x: Real[Array, ""]) -> Real[Array, ""]:
-    """The largest power of two up to x > 0, so that to divide by it is exact, kept so
-    far from the ends of the range that its reciprocal is normal; 1 for 0 and for what
-    is not finite."""
-    info = jnp.finfo(x.dtype)
-    integer = jnp.dtype(f"uint{info.bits}")
-    exponent = ((1 << info.nexp) - 1) << info.nmant
-    bits = jax.lax.bitcast_convert_type(x, integer) & jnp.asarray(exponent, integer)
-    power = jax.lax.bitcast_convert_type(bits, x.dtype)
-    least = 2.0 ** (info.minexp + 1)
-    low, high = np.asarray([least, 1 / least], x.dtype)
-    power = jax.lax.clamp(low, power, high)
-    return where((x > 0) & jax.lax.is_finite(x), power, 1)
-
-
-def reciprocal_scale(x: Real[Array, ""]) -> Real[Array, ""]:
-    """A power of two near 1 / x, for x ≥ 0, in so few operations on its bits that they
-    can be repeated wherever it is used. Its reciprocal is normal; of 0 or of what is
-    not finite, it is one that leaves these as they are."""
-    info = jnp.finfo(x.dtype)
-    twice = 2 * (info.maxexp - 1)  # of the bias: stored exponents of x and 1 / x add up
-    exponent = np.int32(twice) - binade(x)
-    exponent = jax.lax.clamp(np.int32(1), exponent, np.int32(twice - 1))
-    bits = exponent.astype(f"int{info.bits}") << info.nmant
-    return jax.lax.bitcast_convert_type(bits, x.dtype)

@@ -28,21 +28,10 @@ from .._goal import expected, peaks, scaled
 from .._iteration import first_guess, preconditioner, solution, step_limit, transposed
 from .._loops import while_loop
 from .._monitor import Monitor
+from .._scaling import norm2, real_dot, reciprocal_scale
 from .._solution import RESULTS
 from .._solver import Options
-from .._vectors import (
-    Product,
-    norm2,
-    once,
-    packed,
-    product,
-    products,
-    real_dot,
-    reciprocal_scale,
-    spaces,
-    unpacked,
-    where,
-)
+from .._vectors import Product, once, packed, product, products, spaces, unpacked, where
 
 
 class Numbers(Protocol):

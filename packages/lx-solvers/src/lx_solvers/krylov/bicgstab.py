@@ -22,22 +22,17 @@ from .._iteration import (
 )
 from .._loops import while_loop
 from .._monitor import Monitor
-from .._solver import AbstractLinearSolver
-from .._vectors import (
+from .._scaling import (
     dot,
     largest,
     norm2,
-    once,
-    packed,
     plain_norm2,
-    product,
     quotient,
     real_dot,
     reciprocal_scale,
-    spaces,
-    unpacked,
-    where,
 )
+from .._solver import AbstractLinearSolver
+from .._vectors import once, packed, product, spaces, unpacked, where
 
 
 class BiCGStabState(eqx.Module):

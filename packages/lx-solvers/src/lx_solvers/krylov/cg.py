@@ -29,19 +29,9 @@ from .._iteration import (
 )
 from .._loops import while_loop
 from .._monitor import Monitor
+from .._scaling import norm2, plain_norm2, real_dot
 from .._solver import AbstractLinearSolver
-from .._vectors import (
-    norm2,
-    once,
-    packed,
-    plain_norm2,
-    product,
-    real_dot,
-    signed,
-    spaces,
-    unpacked,
-    where,
-)
+from .._vectors import once, packed, product, signed, spaces, unpacked, where
 
 
 class _Loop(NamedTuple):

@@ -23,21 +23,10 @@ from .._iteration import (
 )
 from .._loops import cond, while_loop
 from .._monitor import Monitor
+from .._scaling import largest, plain_norm2, real_dot, reciprocal_scale
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from .._vectors import (
-    Product,
-    largest,
-    once,
-    packed,
-    plain_norm2,
-    product,
-    real_dot,
-    reciprocal_scale,
-    spaces,
-    unpacked,
-    where,
-)
+from .._vectors import Product, once, packed, product, spaces, unpacked, where
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 

@@ -28,21 +28,9 @@ from .._iteration import (
 )
 from .._loops import while_loop
 from .._monitor import Monitor
+from .._scaling import hypot, largest, norm2, plain_norm2, real_dot, reciprocal_scale
 from .._solver import AbstractLinearSolver
-from .._vectors import (
-    hypot,
-    largest,
-    norm2,
-    once,
-    packed,
-    plain_norm2,
-    product,
-    real_dot,
-    reciprocal_scale,
-    spaces,
-    unpacked,
-    where,
-)
+from .._vectors import once, packed, product, spaces, unpacked, where
 
 
 class MINRESState(eqx.Module):
