@@ -278,7 +278,7 @@ def _(operator: ComposedLinearOperator):
     a, b, n = a.astype(dtype), b.astype(dtype), operator.in_size()
     # (AB)[r + s, j] = Σ A[r, j + s - u2] B[s, j], both in the storage of `bands`
     a = jnp.pad(a, ((0, 0), (u2, l2)))
-    terms = jnp.stack([a[:, s : s + n] * b[s] for s in range(len(b))])
+    terms = jnp.stack([a[:, s : s + n] * b[s][None, :] for s in range(len(b))])
     full = jnp.sum(skewed(terms), axis=0)
     return resized(full, (l1 + l2, u1 + u2), widths_of(operator))
 

@@ -13,7 +13,7 @@ from .._promotion import conform
 from .._properties import declared, is_own_transpose
 from .._simplify import PRODUCTS, Rewrite
 from .._skewed import skewed
-from .._structures import floating
+from .._structures import common_dtype, floating
 from .._tags import (
     Tags,
     as_tags,
@@ -176,14 +176,20 @@ def _(operator: BandedLinearOperator):
 
 
 def _diagonal_banded(d, b):
-    n = d.in_size()
-    row = jnp.arange(b.in_size()) + jnp.arange(len(b.bands))[:, None] - b.upper
-    elements = jnp.ravel(diagonal(d))[jnp.clip(row, 0, max(n - 1, 0))] if n else 0
-    return BandedLinearOperator(elements * b.bands, b.lower, b.upper)
+    (w, n), elements = b.bands.shape, diagonal(d)
+    if not elements.size:
+        return None
+    row = np.arange(n)[None, :] + np.arange(w)[:, None] - b.upper
+    dtype = common_dtype([elements, b.bands])
+    elements = elements[np.clip(row, 0, elements.size - 1)].astype(dtype)
+    return BandedLinearOperator(elements * b.bands.astype(dtype), b.lower, b.upper)
 
 
 def _banded_diagonal(b, d):
-    return BandedLinearOperator(b.bands * diagonal(d), b.lower, b.upper)
+    elements = diagonal(d)
+    dtype = common_dtype([elements, b.bands])
+    bands = b.bands.astype(dtype) * elements.astype(dtype)[None, :]
+    return BandedLinearOperator(bands, b.lower, b.upper)
 
 
 PRODUCTS.extend(
