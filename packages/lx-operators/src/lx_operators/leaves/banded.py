@@ -11,6 +11,7 @@ from .._functions import bands, bandwidths, conj, diagonal, materialise, tridiag
 from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared, is_own_transpose
+from .._simplify import PRODUCTS, Rewrite
 from .._skewed import skewed
 from .._structures import floating
 from .._tags import (
@@ -21,6 +22,7 @@ from .._tags import (
     tridiagonal_tag,
     upper_triangular_tag,
 )
+from .diagonal import DiagonalLinearOperator
 
 
 class BandedLinearOperator(AbstractLinearOperator):
@@ -171,3 +173,32 @@ def _(operator: BandedLinearOperator):
     return BandedLinearOperator(
         operator.bands.conj(), operator.lower, operator.upper, operator.tags
     )
+
+
+def _diagonal_banded(d, b):
+    n = d.in_size()
+    row = jnp.arange(b.in_size()) + jnp.arange(len(b.bands))[:, None] - b.upper
+    elements = jnp.ravel(diagonal(d))[jnp.clip(row, 0, max(n - 1, 0))] if n else 0
+    return BandedLinearOperator(elements * b.bands, b.lower, b.upper)
+
+
+def _banded_diagonal(b, d):
+    return BandedLinearOperator(b.bands * diagonal(d), b.lower, b.upper)
+
+
+PRODUCTS.extend(
+    (
+        Rewrite(
+            "(DB)ᵢⱼ = dᵢbᵢⱼ",
+            DiagonalLinearOperator,
+            BandedLinearOperator,
+            _diagonal_banded,
+        ),
+        Rewrite(
+            "(BD)ᵢⱼ = bᵢⱼdⱼ",
+            BandedLinearOperator,
+            DiagonalLinearOperator,
+            _banded_diagonal,
+        ),
+    )
+)
