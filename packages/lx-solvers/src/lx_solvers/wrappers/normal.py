@@ -13,22 +13,15 @@ from lx_operators import AbstractLinearOperator, conj, linearise
 from lx_operators.internal import describe, same_shapes
 
 from .._checks import check_state
-from .._course import Exit, first_of
-from .._iteration import conjugated, first_guess, step_limit, transposed
 from .._loops import while_loop
 from .._results import code, judged, named
 from .._scaling import largest, norm2, reciprocal_scale
 from .._solver import AbstractLinearSolver, Options
-from .._vectors import (
-    Product,
-    Space,
-    packed,
-    product,
-    scalar_at,
-    spaces,
-    unpacked,
-    where,
-)
+from ..krylov._driver import conjugated, first_guess, step_limit, transposed
+from ..krylov._phases import Exit, first_of
+from ..krylov._scalars import packed, scalar_at, unpacked, where
+from ..krylov._spaces import Product, Space, product, spaces
+from ..krylov._tolerances import resolved
 from ..krylov.cg import CG
 
 
@@ -106,7 +99,7 @@ class Normal(AbstractLinearSolver[NormalState]):
         peak = largest(b)
         shrink = reciprocal_scale(where(peak == 0, 1, peak))
         rtol = getattr(solver, "rtol", X.eps**0.5)
-        atol = getattr(solver, "atol", 0.0)
+        rtol, atol = resolved(rtol, getattr(solver, "atol", 0.0), X.real_dtype)
         rtol, atol = (jnp.asarray(tol, X.real_dtype) for tol in (rtol, atol))
         fixed = (rtol == 0) & (atol == 0)
 
