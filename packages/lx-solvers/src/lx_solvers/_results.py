@@ -15,6 +15,9 @@ from jaxtyping import Array, Bool, Int, PyTree
 
 from ._solution import RESULTS
 
+NAMES: tuple[str, ...] = RESULTS._names  # pyright: ignore
+"""The names of the items, in the order of the numbers that stand for them."""
+
 
 def code(result: RESULTS) -> Int[Array, "..."]:
     """The number that stands for an item."""

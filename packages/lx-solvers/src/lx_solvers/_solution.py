@@ -36,8 +36,8 @@ class RESULTS(Enumeration):
     )
     stagnation = (
         "The iterative solver made no more progress before it converged. Loosen `rtol` "
-        "and `atol` to what the dtype can reach, raise `restart`, or pass a "
-        "preconditioner in `options`."
+        "and `atol` to what the dtype can reach, or pass a preconditioner in "
+        "`options`. With `GMRES`, raise `restart`."
     )
     conlim = (
         "The estimated condition number of the operator exceeds `conlim`. Regularise "
@@ -48,9 +48,9 @@ class RESULTS(Enumeration):
         "computed (`jax.config.update('jax_debug_nans', True)`)."
     )
     unstable = (
-        "Rounding errors grew so much in the factorisation that the solution would be "
-        "worthless, although the operator need not be singular. Use `Refined(LU())`, "
-        "or `QR`, whose factorisation is stable."
+        "Rounding errors grew so much that the solution would be worthless, although "
+        "the operator need not be singular. Use `QR`, whose factorisation is stable, "
+        "or `Refined(LU())`."
     )
 
 

@@ -3,13 +3,14 @@
 from ._auto import chosen, has_trace
 from ._memory import MAX_BYTES, check_matrix, matrix_free
 from ._projection import annihilated
-from ._results import code, judged, succeeded
+from ._results import NAMES, code, judged, succeeded
 from ._slogdet import slogdet_of, trace_of
 from .direct._sequence import after
 from .wrappers._doubled import residual
 
 __all__ = [
     "MAX_BYTES",
+    "NAMES",
     "after",
     "annihilated",
     "check_matrix",
