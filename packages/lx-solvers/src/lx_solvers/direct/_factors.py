@@ -16,6 +16,7 @@ from lx_operators.internal import cast, complex_to_real_dtype, promote_types
 
 from .._results import all_finite, choose
 from .._scaling import eps, largest, power_of_two, reciprocal_scale
+from .._sizes import is_known, variates
 from .._solution import RESULTS
 
 HIGHEST = jax.lax.Precision.HIGHEST
@@ -155,8 +156,8 @@ def lower_triangle(matrix: Inexact[Array, "m n"]) -> Inexact[Array, "m n"]:
 
 def main_diagonal(matrix: Inexact[Array, "n n"]) -> Inexact[Array, " n"]:
     """The diagonal, as a slice of the elements: no gather."""
-    n = len(matrix)
-    if n == 0:
+    n = matrix.shape[0]
+    if n == 0 or not is_known(n):
         return jnp.diagonal(matrix)
     return jax.lax.slice(matrix.reshape(n * n), (0,), (n * n,), (n + 1,))
 
@@ -220,7 +221,7 @@ def reciprocal_condition(
     n = lengths.size
     if n == 0:
         return jnp.ones((), lengths.dtype)
-    z = np.random.default_rng(0).standard_normal(n).astype(T.dtype)
+    z = variates((n,), T.dtype)
     lengths = cast(lengths, T.dtype)
     y = solve_triangular(T, jax.lax.mul(z, lengths), lower=lower, adjoint=not lower)
     x = solve_triangular(T, y, lower=lower, adjoint=lower)

@@ -19,7 +19,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-import numpy as np
 from jaxtyping import Array, PyTree
 from lx_operators import (
     AbstractLinearOperator,
@@ -50,6 +49,7 @@ from lx_operators.internal import (
 from .._checks import check_options, check_state
 from .._results import both
 from .._scaling import eps, largest
+from .._sizes import variates
 from .._slogdet import part, slogdet_of, trace_of, trace_of_part
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
@@ -266,8 +266,8 @@ def _norm(*blocks: AbstractLinearOperator | None) -> Array:
     for block in blocks:
         if block is not None:
             space = block.in_structure()
-            z = np.random.default_rng(0).standard_normal(size_of(space))
-            z = unravel(jnp.asarray(z, common_dtype(space)), space)
+            z = variates((size_of(space),), common_dtype(space))
+            z = unravel(jnp.asarray(z), space)
             largest = _size(z)
             norms.append(_size(block.mv(z)) / jnp.where(largest == 0, 1, largest))
     return jnp.max(jnp.asarray(norms))

@@ -19,7 +19,6 @@ solution, `singular` if ‖R⁻¹b‖ ≤ 4 eps ‖Cx‖, C the largest elements
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Inexact, Int, Real
 from lx_operators import AbstractLinearOperator, BlockTridiagonalLinearOperator
 from lx_operators.internal import PackedStructures, block_tridiagonal, pack_structures
@@ -28,6 +27,7 @@ from .._checks import check_options, check_state
 from .._loops import scan
 from .._results import all_finite, both
 from .._scaling import largest, power_of_two
+from .._sizes import variates
 from .._slogdet import slogdet_of, slogdet_of_factors, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
@@ -357,8 +357,7 @@ def _(state: _State):
     pivots = jnp.diagonal(D.lu, axis1=1, axis2=2).ravel()
     verdict = state.verdict
     if pivots.size:  # with any vector, the answer shows what the matrix is worth
-        z = np.random.default_rng(0).standard_normal(state.rows.shape)
-        b = jnp.asarray(z, pivots.dtype)
+        b = variates(state.rows.shape, pivots.dtype)
         x = _in_sequence(factors, b, False)
         seen = judge_answer(*_figures(state.blocks, b, x, False), dtype=pivots.dtype)
         verdict = both(verdict, seen)

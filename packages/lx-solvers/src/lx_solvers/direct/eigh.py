@@ -74,7 +74,7 @@ class Eigh(AbstractLinearSolver[_EighState]):
         A = lower_triangle(dense_matrix(operator))
         A, scale, finite = scaled_or_zero(A)
         W, eigenvalues = jax.lax.linalg.eigh(A, symmetrize_input=False)
-        inverse, rank = pseudoinverse(eigenvalues, self.rcond, len(A), A.dtype)
+        inverse, rank = pseudoinverse(eigenvalues, self.rcond, A.shape[0], A.dtype)
         return _EighState(
             W, eigenvalues, inverse, scale, rank, judge(finite),
             pack_structures(operator),

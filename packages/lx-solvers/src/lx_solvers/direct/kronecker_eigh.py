@@ -109,12 +109,12 @@ class KroneckerEigh(AbstractLinearSolver[_EighState]):
         pairs = [jax.lax.linalg.eigh(A, symmetrize_input=False) for A in matrices]
         each = [w.astype(dtype) for _, w in pairs]
         values = _spectrum(jax.lax.stop_gradient(operator), lambda _: each)
-        values = jnp.broadcast_to(values, tuple(len(w) for w in each))
+        values = jnp.broadcast_to(values, tuple(w.size for w in each))
         inverse, rank, ratio = reciprocals(
             values,
             well_posed=self.well_posed,
             rcond=self.rcond,
-            size=sum(len(w) for w in each),
+            size=sum(w.size for w in each),
         )
         singular = self.well_posed and ~(ratio > 4 * eps(dtype))
         finite = jnp.isfinite(largest(values))

@@ -22,6 +22,7 @@ from lx_operators.internal import PackedStructures, cast, pack_structures
 
 from .._checks import check_options, check_square, check_state
 from .._scaling import largest
+from .._sizes import is_known
 from .._slogdet import slogdet_of, slogdet_of_factors
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
@@ -135,7 +136,8 @@ def _substitute(
 
 
 def _is_tiny(A: Array) -> bool:
-    return 0 < A.shape[0] <= tiny.LARGEST
+    n = A.shape[0]
+    return is_known(n) and 0 < n <= tiny.LARGEST
 
 
 def _substitute_columns(*operands: Array, adjoint: bool) -> tuple[Array]:

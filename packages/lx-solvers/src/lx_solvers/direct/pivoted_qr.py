@@ -84,7 +84,7 @@ class PivotedQR(AbstractLinearSolver[_PivotedQRState]):
         F, rows, finite, wide = tall(A, self.damp)
         Q, R, permutation = pivoted_qr(F)
         rank = _rank(R, self.rcond, max(A.shape))
-        counts = jnp.arange(len(R), dtype=jnp.int32) < rank
+        counts = jnp.arange(R.shape[0], dtype=jnp.int32) < rank
         R = after(jnp.where(counts[None], R.T.conj(), 0), Q)
         T, taus = householder(R)
         finite = after(finite, taus)  # and what comes after the verdict
@@ -103,7 +103,9 @@ class PivotedQR(AbstractLinearSolver[_PivotedQRState]):
             rows = state.rows.astype(b.dtype)
             m = rows.size
             if not adjoint:  # P Z T⁻ᴴ Qᴴ b
-                c = jnp.matmul(Q[len(Q) - m :].T.conj(), b / rows, precision=HIGHEST)
+                c = jnp.matmul(
+                    Q[Q.shape[0] - m :].T.conj(), b / rows, precision=HIGHEST
+                )
                 y = solve_triangular(
                     T, jnp.where(counts, c, 0), lower=False, adjoint=True
                 )
@@ -112,7 +114,7 @@ class PivotedQR(AbstractLinearSolver[_PivotedQRState]):
             # Q T⁻¹ Zᴴ Pᵀ b
             y = times_q(T, taus, b[p], adjoint=True)
             c = solve_triangular(T, jnp.where(counts, y, 0), lower=False)
-            return jnp.matmul(Q[len(Q) - m :], c, precision=HIGHEST) / rows
+            return jnp.matmul(Q[Q.shape[0] - m :], c, precision=HIGHEST) / rows
 
         x, result = views.solve(state, vector, state.Q.dtype, solve_with)
         return x, result, {"rank": state.rank}
@@ -145,7 +147,7 @@ def _rank(R: Inexact[Array, "k k"], rcond: Any, size: int) -> Int[Array, ""]:
 @annihilated.register
 def _(state: _PivotedQRState, vector):
     Q, T, taus, p = state.Q, state.T, state.taus, state.permutation
-    if len(Q) != state.rows.size:  # damping
+    if Q.shape[0] != state.rows.size:  # damping
         return None
     counts = jnp.arange(p.size, dtype=jnp.int32) < state.rank
 

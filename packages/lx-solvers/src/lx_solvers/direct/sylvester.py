@@ -17,7 +17,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Inexact, Real
 from lx_operators import KroneckerSumLinearOperator
 from lx_operators.internal import (
@@ -31,6 +30,7 @@ from lx_operators.internal import (
 from .._checks import check_options, check_state
 from .._loops import scan
 from .._scaling import eps, largest, power_of_two
+from .._sizes import variates
 from .._slogdet import part, slogdet_of, slogdet_of_factors, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
@@ -107,7 +107,7 @@ class Sylvester(AbstractLinearSolver[_SylvesterState]):
         narrow = jnp.finfo(dtype).dtype if state.real else dtype
 
         def solve_with(b, adjoint):
-            x = b.astype(dtype).reshape([len(T) for T in state.T])
+            x = b.astype(dtype).reshape([T.shape[0] for T in state.T])
             for axis, Q in enumerate(state.Q):
                 x = along(Q.T.conj(), x, axis)
             x = _substitute(state.T, jnp.zeros((), dtype), x, adjoint)
@@ -147,7 +147,7 @@ def _substitute(
         return c
     *rest, S = Ts
     if not rest:
-        shifted = S + shift * jnp.eye(len(S), dtype=S.dtype)
+        shifted = S + shift * jnp.eye(S.shape[0], dtype=S.dtype)
         return solve_triangular(shifted, c, lower=False, adjoint=adjoint)
 
     def column(x: Array, j: Array) -> tuple[Array, None]:
@@ -161,7 +161,7 @@ def _substitute(
     x, _ = scan(
         column,
         jnp.zeros_like(c),
-        jnp.arange(len(S)),
+        jnp.arange(S.shape[0]),
         inputs=inputs,
         reverse=not adjoint,
     )
@@ -170,12 +170,12 @@ def _substitute(
 
 def _reciprocal_condition(Ts: tuple[Array, ...]) -> Real[Array, ""]:
     """One step of inverse iteration, as in `_factors.reciprocal_condition`."""
-    shape = [len(T) for T in Ts]
+    shape = [T.shape[0] for T in Ts]
     if 0 in shape:
         return jnp.ones((), jnp.finfo(Ts[0].dtype).dtype)
     dtype = Ts[0].dtype
     zero = jnp.zeros((), dtype)
-    z = jnp.asarray(np.random.default_rng(0).standard_normal(shape), dtype)
+    z = jnp.asarray(variates(tuple(shape), dtype))
     y = _substitute(Ts, zero, z, adjoint=True)
     x = _substitute(Ts, zero, y, adjoint=False)
     x, y = jnp.linalg.norm(x.ravel()), jnp.linalg.norm(y.ravel())
@@ -212,7 +212,7 @@ def _(state: _SylvesterState, solver, tangent):
     for i, (Q, T) in enumerate(zip(state.Q, state.T)):
         others = state.T[:i] + state.T[i + 1 :]
         shifts = _eigenvalues(others).ravel() if others else jnp.zeros(1, T.dtype)
-        eye = jnp.eye(len(T), dtype=T.dtype)
+        eye = jnp.eye(T.shape[0], dtype=T.dtype)
 
         def add(total: Array, shift: Array, T=T, eye=eye) -> tuple[Array, None]:
             inverse = jax.lax.linalg.triangular_solve(

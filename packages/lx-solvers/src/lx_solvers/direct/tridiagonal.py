@@ -12,7 +12,6 @@ product with A is as cheap as reading the vector, the answer itself is checked.
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Inexact, Real
 from lx_operators import is_tridiagonal, tridiagonal
 from lx_operators.internal import PackedStructures, pack_structures
@@ -21,6 +20,7 @@ from .._checks import check_options, check_square, check_state
 from .._loops import scan
 from .._results import both
 from .._scaling import largest, power_of_two
+from .._sizes import variates
 from .._slogdet import slogdet_of, slogdet_of_factors
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
@@ -143,8 +143,7 @@ def _(state: _TridiagonalState):
     bands, verdict = (state.lower, state.main, state.upper), state.verdict
     pivots, swaps = _eliminate(*bands)
     if pivots.size:  # with any vector, the answer shows what the matrix is worth
-        z = np.random.default_rng(0).standard_normal(pivots.size)
-        b = jnp.asarray(z, pivots.dtype) * _rows(bands).astype(pivots.dtype)
+        b = variates(pivots.shape, pivots.dtype) * _rows(bands).astype(pivots.dtype)
         x = jax.lax.linalg.tridiagonal_solve(*bands, b[:, None])[:, 0]
         seen = judge_answer(*_figures(bands, b, x), dtype=pivots.dtype)
         verdict = both(verdict, seen)

@@ -168,11 +168,14 @@ class Normal(AbstractLinearSolver[NormalState]):
         unit = reciprocal_scale(where(peak == 0, 1, peak))
         b = unit * b
         b_norm = plain_norm2(b)
-        eps = X.eps
+        eps, rounding = X.eps, _ROUNDING * X.eps
         rtol, atol = getattr(method, "rtol", eps**0.5), getattr(method, "atol", 0.0)
         rtol, atol = (jnp.asarray(tol, X.real_dtype) for tol in (rtol, atol))
         allowed = rtol * b_norm + atol * unit * Y.size**0.5
         fixed = (rtol == 0) & (atol == 0)
+        # the inner solver's right-hand sides are of the size of b, to keep the meaning
+        # of `atol`
+        rhs_size = where(atol == 0, 1, reciprocal_scale(unit))
 
         no_arrays = []  # what else the statistics are, once they are traced
 
@@ -193,90 +196,85 @@ class Normal(AbstractLinearSolver[NormalState]):
             # what x leaves of the problem, r, and of the normal equations, g
             Ax = A(s.x)
             r = b - Ax
-            g = AHr = AH(r) if tall else r
-            x_norm, damped = norm2(s.x), 0.0
-            r_norm = norm2(r) if tall else None
+            g = AH(r) if tall else r
+            x_norm, r_norm, damped = norm2(s.x), norm2(r), 0
             A_norm = last.A_norm
             if tall:
-                A_norm = jnp.maximum(A_norm, _ratio(norm2(AHr), r_norm))
+                A_norm = jnp.maximum(A_norm, _ratio(norm2(g), r_norm))
             if d is not None:
                 z = s.x if tall else s.w
                 g, damped = g - d * d * z, d * d * norm2(z)
             g_norm = norm2(g)
-            if r_norm is None:
-                r_norm = g_norm
-            elif d is not None:
-                r_norm = hypot(r_norm, d * x_norm)
+            if d is not None:
+                r_norm = hypot(r_norm, d * x_norm) if tall else g_norm
 
-            # beside what is allowed, and beside what rounding makes of it
-            slope = last.slope
-            excess = _ratio(r_norm, allowed)
+            # beside what rounding makes of it
             Ax_norm = A_norm * x_norm
             backward = _ratio(r_norm, Ax_norm + b_norm + (0 if tall else damped))
-            consistent = jnp.minimum(excess, backward / (_ROUNDING * eps))
-            if tall:
-                unseen = 0.0 if square else Ax_norm
+            consistent = jnp.minimum(backward / rounding, _ratio(r_norm, allowed))
+            attained = backward <= rounding
+            if tall:  # A + E with ‖E‖ ≤ ‖Aᴴr‖ / ‖r‖ has this residual
+                attained |= g_norm <= rounding * (A_norm * r_norm + damped)
+                unseen = 0 if square else Ax_norm
                 of_g = _ratio(g_norm, A_norm * (unseen + r_norm) + damped)
                 backward = jnp.minimum(backward, of_g)
+
+            # beside what is allowed
+            excess, slope = _ratio(r_norm, allowed), last.slope
             if tall and not square:
                 slope = where(first, _ratio(g_norm, r_norm), slope)
                 if y0 is not None:
-                    stretch = _ratio(norm2(Ax), x_norm)
-                    slope = jnp.maximum(slope, stretch)
+                    slope = jnp.maximum(slope, _ratio(norm2(Ax), x_norm))
                 excess = jnp.minimum(excess, _ratio(g_norm, slope * r_norm * rtol))
-            lost = (eps * Ax_norm > 0.01 * b_norm) & (excess > 1)
-            excess = jnp.minimum(excess, backward / (_ROUNDING * eps))
-            finite = jax.lax.is_finite(r_norm) & jax.lax.is_finite(g_norm)
-
-            passed = _passes(excess, g_norm, fixed)
-            better = (excess < last.excess / 2) & ~fixed & (num_steps < limit)
-            more = ~passed & (first | better & (solved if direct else True)) & finite
-            # the inner solver's right-hand sides are all of the size of the first, to
-            # keep the meaning of `atol`
-            focus = reciprocal_scale(largest(g))
-            size = where(atol == 0, 1, reciprocal_scale(unit)) * reciprocal_scale(focus)
-            size = where(first, size, last.size)
-            zoom = jnp.maximum(size * focus, jnp.finfo(X.real_dtype).tiny)
-            numbers = packed(
-                *_Numbers(
-                    A_norm=A_norm,
-                    slope=slope,
-                    excess=where(finite, where(passed, 0, excess), jnp.nan),
-                    consistent=consistent,
-                    backward=backward,
-                    lost=where(lost, jnp.ones_like(excess), 0),
-                    size=size,
-                    zoom=where(more, zoom, 0),
-                )
-            )
-            now = _Numbers(*unpacked(numbers))
-            more = now.zoom > 0
-            w, inner_result, steps, stats = inner(where(more, now.zoom * g, 0))
-            w = reciprocal_scale(now.zoom) * w
-            if "residuals" in stats:
-                residuals = reciprocal_scale(now.zoom) * stats["residuals"]
-                stats["residuals"] = _times(residuals, 1 / state.σ, 1 / unit)
-
-            # as above, but read from the array: XLA would compute it all once more
-            finite = ~jnp.isnan(now.excess)
+            better = (excess < last.excess / 2) & (num_steps < limit)
+            settled = (backward <= rounding) & (g_norm <= rtol * A_norm * r_norm)
+            settled &= s.moved <= 0.01 * x_norm
+            attained = (attained | (settled & ~better & ~first)) & ~fixed
+            lost = eps * Ax_norm > 0.01 * b_norm
+            finite = jax.lax.is_finite(r_norm + g_norm)
             trusted = first | solved if direct else True  # w is what was asked for
             exit = first_of(
                 (~finite & first, Exit.nonfinite),
                 (~finite, Exit.breakdown),
-                ((now.excess == 0) & (now.lost > 0), Exit.singular),
-                ((now.excess == 0) & trusted, Exit.converged),
-                (solved & ~fixed & (num_steps >= limit), Exit.tired),
-                (solved & ~fixed, _UNSTABLE if direct else Exit.stagnated),
+                (g_norm == 0, Exit.converged),
+                (~first & fixed, result),
+                (trusted & (excess <= 1), Exit.converged),
+                (trusted & attained & lost, Exit.singular),
+                (trusted & attained, Exit.converged),
+                (first | (trusted & better), Exit.running),
+                (solved & (num_steps >= limit), Exit.tired),
+                (solved, _UNSTABLE if direct else Exit.stagnated),
+                (True, result),
             )
-            ended = where(exit == Exit.running, result, exit)
-            if s.w is not None:
-                s = s._replace(w=where(more, s.w + w, s.w))
-            return s._replace(
-                x=where(more, s.x + (w if tall else AH(w)), s.x),
+
+            # XLA would compute all this anew for each of its uses
+            numbers = packed(
+                *_Numbers(
+                    A_norm=A_norm,
+                    slope=slope,
+                    excess=excess,
+                    consistent=consistent,
+                    backward=backward,
+                    zoom=rhs_size * reciprocal_scale(largest(g)),
+                    exit=exit.astype(X.real_dtype),
+                )
+            )
+            zoom, exit = unpacked(numbers)[-2:]
+            more = exit == Exit.running
+            w, inner_result, steps, stats = inner(where(more, zoom * g, 0))
+            w = reciprocal_scale(zoom) * w
+            if "residuals" in stats:
+                residuals = reciprocal_scale(zoom) * stats["residuals"]
+                stats["residuals"] = _times(residuals, 1 / state.σ, 1 / unit)
+            Δx = w if tall else AH(w)
+            return _Loop(
+                x=where(more, s.x + Δx, s.x),
+                w=None if s.w is None else where(more, s.w + w, s.w),
+                moved=norm2(Δx),
                 numbers=numbers,
                 counts=packed(
                     num_steps + where(more, steps, 0),
-                    where(more, inner_result, ended),
+                    where(more, inner_result, exit.astype(jnp.int32)),
                     more.astype(jnp.int32),
                 ),
                 stats=_keep(more, stats, s.stats),
@@ -290,10 +288,11 @@ class Normal(AbstractLinearSolver[NormalState]):
             w = None if d is None else w
         shapes = jax.eval_shape(inner, W.zeros())[-1]
         zero = X.zero()
-        numbers = _Numbers(*[zero] * 8)._replace(A_norm=state.A_norm)
+        numbers = _Numbers(*[zero] * 7)._replace(A_norm=state.A_norm)
         start = _Loop(
             x=x,
             w=w,
+            moved=zero,
             numbers=packed(*numbers),
             counts=jnp.asarray(np.array([0, Exit.running, 1], np.int32)),
             stats=jtu.tree_map(lambda z: jnp.zeros(z.shape, z.dtype), shapes),
@@ -331,29 +330,29 @@ class Normal(AbstractLinearSolver[NormalState]):
 
 
 class _Numbers(NamedTuple):
-    """The scalars of a pass."""
+    """The scalars of a pass, of σA and of b in its unit."""
 
     A_norm: Any
     """The largest lower bound of ‖A‖ that was seen."""
     slope: Any
     """‖Aᴴb‖ / ‖b‖."""
     excess: Any
-    """What is left, beside what is allowed: 0 if that is enough, NaN if not finite."""
+    """What x leaves, divided by what is allowed."""
     consistent: Any
-    """The same of the residual alone, without Aᴴ."""
+    """The same of the residual alone; or divided by its rounding errors, if less."""
     backward: Any
-    lost: Any
-    """1 if x is rounding errors."""
-    size: Any
-    """Of the inner solver's right-hand sides."""
+    """The backward error."""
     zoom: Any
-    """What they are scaled by; 0 if it is not applied."""
+    """The factor of the inner solver's right-hand side."""
+    exit: Any
 
 
 class _Loop(NamedTuple):
     x: Array
     w: Array | None
     """x = Aᴴ w, where that is needed."""
+    moved: Array
+    """The norm of the last change of x."""
     numbers: Array
     counts: Array
     """Steps, the last result (`running` before the first), and whether to go on."""
@@ -362,11 +361,6 @@ class _Loop(NamedTuple):
 
 def _keep(condition: Array, new: Any, old: Any) -> Any:
     return jtu.tree_map(lambda n, o: where(condition, n, o), new, old)
-
-
-def _passes(excess: Array, g_norm: Array, fixed: Array) -> Array:
-    """Nothing is left, or no more than is allowed."""
-    return (g_norm == 0) | (excess <= 1) & ~fixed
 
 
 def _ratio(x: Array, y: Array) -> Array:
