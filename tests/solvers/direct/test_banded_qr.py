@@ -47,11 +47,12 @@ def wide(A):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_least_squares_and_minimum_norm(draw, dtype, shape):
     """Of A, Aᵀ and Ā, against NumPy's pseudoinverse; and the projections."""
-    A, solver = matrix(draw, dtype, *shape), lxs.Banded()
-    state = factorised(A, *shape[2:])
-    transposed, _ = solver.transpose(state, {})
-    conjugate, _ = solver.conj(state, {})
-    for state, A in ((state, A), (transposed, A.T), (conjugate, A.conj())):
+    original, solver = matrix(draw, dtype, *shape), lxs.Banded()
+    start = factorised(original, *shape[2:])
+    transposed, _ = solver.transpose(start, {})
+    conjugate, _ = solver.conj(start, {})
+    cases = (start, original), (transposed, original.T), (conjugate, original.conj())
+    for state, A in cases:
         b, inverse = draw(dtype, A.shape[0]), np.linalg.pinv(wide(A))
         x, result, stats = solver.compute(state, jnp.asarray(b), {})
         assert result == lxs.RESULTS.successful
@@ -88,7 +89,7 @@ def test_rank_deficient(draw, dtype):
 def test_not_finite(draw):
     A = matrix(draw, np.float32, 6, 5, 1, 0)
     A[3, 3] = np.nan
-    _, result, _ = lxs.Banded().compute(factorised(A, 1, 0), jnp.ones(6), {})
+    _, result, _ = lxs.Banded().compute(factorised(A, 1, 0), jnp.ones(6, jnp.float32), {})
     assert result == lxs.RESULTS.nonfinite_input
 
 
