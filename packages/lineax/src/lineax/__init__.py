@@ -112,6 +112,7 @@ if TYPE_CHECKING:
         Tridiagonal,
         Woodbury,
         circulant_preconditioner,
+        export_checks,
     )
 
     from . import internal
@@ -121,6 +122,7 @@ __version__ = "0.2.0"
 __all__ = [
     "InverseLinearOperator",
     "circulant_preconditioner",
+    "export_checks",
     "Woodbury",
     "Toeplitz",
     "Permutation",

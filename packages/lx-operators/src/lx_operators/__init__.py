@@ -36,13 +36,13 @@ from ._tags import (
     unit_diagonal_tag,
     upper_triangular_tag,
 )
-from .algebra import _bands as _bands
-from .algebra import _block_forms as _block_forms
-from .algebra import _rules as _rules
-from .algebra.add import AddLinearOperator
-from .algebra.compose import ComposedLinearOperator
-from .algebra.scale import DivLinearOperator, MulLinearOperator, NegLinearOperator
-from .algebra.tagged import TaggedLinearOperator
+from .composites import _bands as _bands
+from .composites import _block_forms as _block_forms
+from .composites import _rules as _rules
+from .composites.add import AddLinearOperator
+from .composites.compose import ComposedLinearOperator
+from .composites.scale import DivLinearOperator, MulLinearOperator, NegLinearOperator
+from .composites.tagged import TaggedLinearOperator
 from .leaves.diagonal import DiagonalLinearOperator
 from .leaves.function import FunctionLinearOperator
 from .leaves.identity import IdentityLinearOperator
@@ -51,19 +51,19 @@ from .leaves.tridiagonal import TridiagonalLinearOperator
 
 if TYPE_CHECKING:
     from ._verify import verify
-    from .algebra.kronecker import KroneckerLinearOperator
-    from .algebra.kronecker_sum import KroneckerSumLinearOperator
-    from .algebra.low_rank_update import LowRankUpdateLinearOperator
-    from .algebra.tangent import TangentLinearOperator
+    from .composites.block import BlockLinearOperator
+    from .composites.block_diagonal import BlockDiagonalLinearOperator
+    from .composites.kronecker import KroneckerLinearOperator
+    from .composites.kronecker_sum import KroneckerSumLinearOperator
+    from .composites.low_rank_update import LowRankUpdateLinearOperator
+    from .composites.stacked import StackedLinearOperator
+    from .composites.tangent import TangentLinearOperator
     from .leaves.banded import BandedLinearOperator
-    from .leaves.block import BlockLinearOperator
-    from .leaves.block_diagonal import BlockDiagonalLinearOperator
     from .leaves.block_tridiagonal import BlockTridiagonalLinearOperator
     from .leaves.circulant import CirculantLinearOperator
     from .leaves.jacobian import JacobianLinearOperator
     from .leaves.matrix import MatrixLinearOperator
     from .leaves.permutation import PermutationLinearOperator
-    from .leaves.stacked import StackedLinearOperator
     from .leaves.toeplitz import ToeplitzLinearOperator
     from .leaves.zero import ZeroLinearOperator
 
@@ -71,19 +71,19 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "._verify": ["verify"],
-        ".algebra.kronecker": ["KroneckerLinearOperator"],
-        ".algebra.kronecker_sum": ["KroneckerSumLinearOperator"],
-        ".algebra.low_rank_update": ["LowRankUpdateLinearOperator"],
-        ".algebra.tangent": ["TangentLinearOperator"],
+        ".composites.kronecker": ["KroneckerLinearOperator"],
+        ".composites.kronecker_sum": ["KroneckerSumLinearOperator"],
+        ".composites.low_rank_update": ["LowRankUpdateLinearOperator"],
+        ".composites.tangent": ["TangentLinearOperator"],
         ".leaves.banded": ["BandedLinearOperator"],
-        ".leaves.block": ["BlockLinearOperator"],
-        ".leaves.block_diagonal": ["BlockDiagonalLinearOperator"],
+        ".composites.block": ["BlockLinearOperator"],
+        ".composites.block_diagonal": ["BlockDiagonalLinearOperator"],
         ".leaves.block_tridiagonal": ["BlockTridiagonalLinearOperator"],
         ".leaves.circulant": ["CirculantLinearOperator"],
         ".leaves.jacobian": ["JacobianLinearOperator"],
         ".leaves.matrix": ["MatrixLinearOperator"],
         ".leaves.permutation": ["PermutationLinearOperator"],
-        ".leaves.stacked": ["StackedLinearOperator"],
+        ".composites.stacked": ["StackedLinearOperator"],
         ".leaves.toeplitz": ["ToeplitzLinearOperator"],
         ".leaves.zero": ["ZeroLinearOperator"],
     },

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from .algebra.promoted import PromotedLinearOperator
-from .algebra.tagged import TaggedLinearOperator
+from .composites.promoted import PromotedLinearOperator
+from .composites.tagged import TaggedLinearOperator
 
 
 def bare(operator: Any) -> Any:

@@ -33,7 +33,7 @@ from ._properties import (
 )
 from ._stored import stored
 from ._structures import is_real, spaces
-from .algebra.scale import DivLinearOperator, MulLinearOperator, NegLinearOperator
+from .composites.scale import DivLinearOperator, MulLinearOperator, NegLinearOperator
 from .leaves.function import FunctionLinearOperator
 
 
@@ -114,14 +114,14 @@ def _(operator: AbstractLinearOperator):
 
 @add.register
 def _(operator1: AbstractLinearOperator, operator2: AbstractLinearOperator):
-    from .algebra._simplify import simplified_sum
+    from .composites._simplify import simplified_sum
 
     return simplified_sum(operator1, operator2)
 
 
 @compose.register
 def _(operator1: AbstractLinearOperator, operator2: AbstractLinearOperator):
-    from .algebra._simplify import simplified_product
+    from .composites._simplify import simplified_product
 
     return simplified_product(operator1, operator2)
 
@@ -142,6 +142,6 @@ def _(operator: AbstractLinearOperator):
 
 
 def _scaled(plain: AbstractLinearOperator) -> AbstractLinearOperator:
-    from .algebra._simplify import simplified_scaling
+    from .composites._simplify import simplified_scaling
 
     return simplified_scaling(plain)

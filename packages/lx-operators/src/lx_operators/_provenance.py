@@ -2,7 +2,7 @@
 
 `X.T`, `X.H` and `conj(X)` remember that they came from X, so that `X.T @ X` is
 recognised as a Gram operator although `X.T` holds arrays of its own. The memory stands
-outside the operator: it lasts from `X.T` to the product, and is dropped by flattening. What is recognised is then stored in the product (see `algebra/compose.py`).
+outside the operator: it lasts from `X.T` to the product, and is dropped by flattening. What is recognised is then stored in the product (see `composites/compose.py`).
 
 Transposing T, conjugating C and H = TC, with the identity, form Klein's four-group: an
 operator stands for `(root, element)`, and two operators of the same root differ by the

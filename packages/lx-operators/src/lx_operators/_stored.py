@@ -8,7 +8,7 @@ from ._operator import AbstractLinearOperator
 from ._probing import as_blocks, by_columns, by_fewest, by_rows
 from ._properties import declared, is_diagonal, is_tridiagonal
 from ._structures import spaces
-from .algebra.tagged import with_tags
+from .composites.tagged import with_tags
 from .leaves.diagonal import DiagonalLinearOperator
 from .leaves.pytree import PyTreeLinearOperator
 from .leaves.tridiagonal import TridiagonalLinearOperator

@@ -46,18 +46,18 @@ from ._structures import (
 from ._tags import inverse_tags
 from ._tensor import columns
 from ._varying import as_when_lowered, manual_axes, vary, varying_axes
-from .algebra.promoted import promoted
-from .algebra.scale import scaled, signed
+from .composites.promoted import promoted
+from .composites.scale import scaled, signed
 
 if TYPE_CHECKING:
-    from .algebra._simplify import PRODUCTS, Rewrite
-    from .leaves.block import sides, square_diagonal
+    from .composites._simplify import PRODUCTS, Rewrite
+    from .composites.block import sides, square_diagonal
 
 __getattr__, __dir__ = attach(
     __name__,
     {
-        ".algebra._simplify": ["PRODUCTS", "Rewrite"],
-        ".leaves.block": ["sides", "square_diagonal"],
+        ".composites._simplify": ["PRODUCTS", "Rewrite"],
+        ".composites.block": ["sides", "square_diagonal"],
     },
 )
 

@@ -9,6 +9,7 @@ from lx_operators.internal import attach
 
 if TYPE_CHECKING:
     from ._auto import AutoLinearSolver
+    from ._export import export_checks
     from ._solution import RESULTS, Solution
     from ._solver import AbstractLinearSolver
     from .direct.banded import Banded
@@ -46,6 +47,7 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "._auto": ["AutoLinearSolver"],
+        "._export": ["export_checks"],
         "._solution": ["RESULTS", "Solution"],
         "._solver": ["AbstractLinearSolver"],
         ".direct.banded": ["Banded"],
@@ -119,4 +121,5 @@ __all__ = [
     "Tridiagonal",
     "Woodbury",
     "circulant_preconditioner",
+    "export_checks",
 ]

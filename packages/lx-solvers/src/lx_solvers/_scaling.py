@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Array, Inexact, Int, Real
 from lx_operators.internal import complex_to_real_dtype
 
+from ._sizes import is_known
+
 # From some thousand elements on XLA's maximum of floats drops NaNs (JAX 0.10, on
 # processors with AVX-512).
 _MANY = 512
@@ -33,7 +35,7 @@ def largest(x: Inexact[Array, "..."], axis: int | None = None) -> Real[Array, ".
     if 0 in x.shape:
         return jnp.max(sizes, axis=axis, initial=0)
     axes = range(x.ndim) if axis is None else (axis,)
-    if x.size < _MANY:
+    if is_known(x.size) and x.size < _MANY:
         return jax.lax.reduce_max(sizes, axes)
     # The bits of floats ≥ 0, read as integers, have the same order, with NaN last.
     most = jax.lax.reduce_max(_bits(sizes), axes)

@@ -63,7 +63,7 @@ class BandedLinearOperator(AbstractLinearOperator):
     def mv(self, vector):
         x = conform(vector, self.in_structure(), "the vector")
         # (row r, column j) belongs to row j + r - upper of the matrix
-        terms = skewed(self.bands.astype(x.dtype) * x)
+        terms = skewed(self.bands.astype(x.dtype) * x[None])
         return jnp.sum(terms, axis=0)[self.upper : self.upper + x.size]
 
     def as_matrix(self):

@@ -12,7 +12,7 @@ from .._promotion import conform
 from .._properties import declared, is_own_transpose
 from .._structures import floating, matmul
 from .._tags import Tags, as_tags, tagged_diagonal, transpose_tags
-from ..algebra.tagged import with_tags
+from ..composites.tagged import with_tags
 from .diagonal import DiagonalLinearOperator
 
 

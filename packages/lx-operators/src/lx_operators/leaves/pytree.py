@@ -27,7 +27,7 @@ from .._structures import (
     unravel,
 )
 from .._tags import Tags, as_tags, tagged_diagonal, transpose_tags
-from ..algebra.tagged import with_tags
+from ..composites.tagged import with_tags
 from .diagonal import DiagonalLinearOperator
 
 

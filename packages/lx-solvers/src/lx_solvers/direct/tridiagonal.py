@@ -12,16 +12,20 @@ product with A is as cheap as reading the vector, the answer itself is checked.
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Inexact
+from jaxtyping import Array, Bool, Inexact, Real
 from lx_operators import is_tridiagonal, tridiagonal
 from lx_operators.internal import PackedStructures, pack_structures
 
 from .._checks import check_options, check_square, check_state
 from .._loops import scan
-from .._slogdet import slogdet_of
+from .._results import both
+from .._scaling import largest, power_of_two
+from .._sizes import variates
+from .._slogdet import slogdet_of, slogdet_of_factors
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from . import _dense as dense
+from . import _views as views
+from ._factors import judge, judge_answer, ratio_or, working_dtype
 
 
 class _TridiagonalState(eqx.Module):
@@ -31,14 +35,17 @@ class _TridiagonalState(eqx.Module):
     upper: Inexact[Array, " n"]
     verdict: RESULTS
     packed: PackedStructures
-    view: dense.View = eqx.field(static=True, default=dense.View())
+    view: views.View = eqx.field(static=True, default=views.View())
 
 
 class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
     """Elimination with partial pivoting, for tridiagonal operators.
 
     Reports `singular` when a pivot is zero, or when the solution shows that the
-    operator is singular to working precision.
+    operator is singular to working precision. `stats["backward_error"]` is
+    ‖b - Ax‖/(‖A‖‖x‖ + ‖b‖), and `stats["reciprocal_condition"]` a bound of it from this
+    solution, with rows and columns scaled: the operator is at least so near to a
+    singular one.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 4.3.
 
@@ -60,17 +67,17 @@ class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
                 "`tridiagonal_tag`, or use `LU`."
             )
         main, lower, upper = tridiagonal(operator)
-        dtype = dense.working_dtype(main.dtype)
+        dtype = working_dtype(main.dtype)
         main, lower, upper = (band.astype(dtype) for band in (main, lower, upper))
         if main.size:
             lower, upper = jnp.pad(lower, (1, 0)), jnp.pad(upper, (0, 1))
-        finite = jnp.isfinite(dense.largest(jnp.stack((lower, main, upper))))
+        finite = jnp.isfinite(largest(jnp.stack((lower, main, upper))))
         packed = pack_structures(operator)
-        return _TridiagonalState(lower, main, upper, dense.judge(finite), packed)
+        return _TridiagonalState(lower, main, upper, judge(finite), packed)
 
     def compute(self, state, vector, options):
         check_state(state, _TridiagonalState, "Tridiagonal")
-        flaws = []
+        stats = {}
 
         def solve_with(b, adjoint):
             bands = state.lower, state.main, state.upper
@@ -78,21 +85,23 @@ class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
                 return b
             bands = _adjoint(*bands) if adjoint else bands
             x = jax.lax.linalg.tridiagonal_solve(*bands, b[:, None])[:, 0]
-            flaws.extend(_flaws(bands, b, x))
+            stats["backward_error"], stats["reciprocal_condition"] = _figures(
+                bands, b, x
+            )
             return x
 
-        x, result = dense.solve(state, vector, state.main.dtype, solve_with)
-        for flaw, name in zip(flaws, (RESULTS.unstable, RESULTS.singular)):
-            result = RESULTS.where(flaw & (result == RESULTS.successful), name, result)
-        return x, result, {}
+        x, result = views.solve(state, vector, state.main.dtype, solve_with)
+        if stats:
+            result = both(result, judge_answer(*stats.values(), dtype=state.main.dtype))
+        return x, result, stats
 
     def transpose(self, state, options):
         check_state(state, _TridiagonalState, "Tridiagonal")
-        return dense.transpose(state), {}
+        return views.transpose(state), {}
 
     def conj(self, state, options):
         check_state(state, _TridiagonalState, "Tridiagonal")
-        return dense.conj(state), {}
+        return views.conj(state), {}
 
     def assume_full_rank(self):
         return True
@@ -108,29 +117,42 @@ def _product(bands: tuple[Array, Array, Array], x: Array) -> Array:
     return lower * jnp.roll(x, 1) + main * x + upper * jnp.roll(x, -1)
 
 
-def _flaws(
+def _rows(bands: tuple[Array, Array, Array]) -> Real[Array, " n"]:
+    """The scales of the rows."""
+    return power_of_two(largest(jnp.stack(bands), axis=0))
+
+
+def _figures(
     bands: tuple[Array, Array, Array], b: Array, x: Array
-) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
-    """Whether x is no solution, and whether A is singular to working precision."""
-    n, eps = b.size, dense.eps(b.dtype)
+) -> tuple[Real[Array, ""], Real[Array, ""]]:
+    """The backward error of x, per row, and how near A is to a singular matrix."""
     sizes = jnp.abs(jnp.stack(bands))
-    rows = dense.power_of_two(jnp.max(sizes, axis=0))
+    rows = _rows(bands)
     lower, main, upper = sizes / rows[None]
     columns = jnp.maximum(jnp.maximum(jnp.roll(lower, -1), main), jnp.roll(upper, 1))
-    null = dense.largest(b / rows.astype(b.dtype)) <= 4 * eps * dense.largest(
-        x * columns.astype(x.dtype)
+    near = ratio_or(
+        largest(b / rows.astype(b.dtype)), largest(x * columns.astype(x.dtype)), 1
     )
-    nonzero = dense.largest(b) > 0
-    residual = dense.largest(b - _product(bands, x))
-    size = dense.largest(sizes) * dense.largest(x) + dense.largest(b)
-    return ~(residual <= eps**0.5 * n * size), null & nonzero
+    residual = largest(b - _product(bands, x))
+    size = largest(sizes) * largest(x) + largest(b)
+    return ratio_or(residual, b.size * size, 0), near
 
 
 @slogdet_of.register
 def _(state: _TridiagonalState):
-    pivots, swaps = _eliminate(state.lower, state.main, state.upper)
-    sign, logabs = dense.slogdet(pivots, state.view)
-    return jnp.where(jnp.sum(swaps) % 2 == 1, -sign, sign), logabs
+    bands, verdict = (state.lower, state.main, state.upper), state.verdict
+    pivots, swaps = _eliminate(*bands)
+    if pivots.size:  # with any vector, the answer shows what the matrix is worth
+        b = variates(pivots.shape, pivots.dtype) * _rows(bands).astype(pivots.dtype)
+        x = jax.lax.linalg.tridiagonal_solve(*bands, b[:, None])[:, 0]
+        seen = judge_answer(*_figures(bands, b, x), dtype=pivots.dtype)
+        verdict = both(verdict, seen)
+    return slogdet_of_factors(
+        pivots,
+        turned=state.view.turned,
+        odd=jnp.sum(swaps) % 2 == 1,
+        verdict=verdict,
+    )
 
 
 def _eliminate(

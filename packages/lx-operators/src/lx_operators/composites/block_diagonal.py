@@ -35,8 +35,8 @@ from .._printing import ATOM, layout, summary
 from .._promotion import conform, product
 from .._properties import declared
 from .._structures import common_dtype, spaces
-from ..algebra.add import AddLinearOperator
-from ..algebra.compose import ComposedLinearOperator
+from .add import AddLinearOperator
+from .compose import ComposedLinearOperator
 
 
 class BlockDiagonalLinearOperator(AbstractLinearOperator):

@@ -30,9 +30,9 @@ from .._promotion import conform, product
 from .._properties import declared, known
 from .._structures import Frozen, common_dtype, freeze, spaces
 from .._tags import Tags, tridiagonal_tag
-from ..algebra.add import AddLinearOperator
-from ..algebra.compose import ComposedLinearOperator
-from ..algebra.tagged import with_tags
+from .add import AddLinearOperator
+from .compose import ComposedLinearOperator
+from .tagged import with_tags
 
 
 class StackedLinearOperator(AbstractLinearOperator):

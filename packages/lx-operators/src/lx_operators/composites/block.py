@@ -39,9 +39,9 @@ from .._tags import (
     unit_diagonal_tag,
     upper_triangular_tag,
 )
-from ..algebra.promoted import promoted
-from ..algebra.scale import DivLinearOperator, MulLinearOperator, NegLinearOperator
 from .block_diagonal import BlockDiagonalLinearOperator
+from .promoted import promoted
+from .scale import DivLinearOperator, MulLinearOperator, NegLinearOperator
 
 
 class BlockLinearOperator(AbstractLinearOperator):

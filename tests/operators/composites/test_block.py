@@ -68,6 +68,7 @@ def test_what_is_known():
     assert lx.is_positive_semidefinite(2.0 * tagged)
 
 
+@pytest.mark.standard_promotion
 def test_dtypes_promote_together():
     wide = lx.MatrixLinearOperator(jnp.ones((1, 2)))
     narrow = lx.MatrixLinearOperator(jnp.ones((2, 2), "float32"))

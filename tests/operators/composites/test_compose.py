@@ -63,6 +63,7 @@ class TestDiagonalAndWide(OperatorLaws):
         return lx.DiagonalLinearOperator(a[:, 0]) @ lx.MatrixLinearOperator(a)
 
 
+@pytest.mark.standard_promotion
 class TestMixedPrecision(OperatorLaws):
     """A float32 factor and a float64 one: the product is float64 on both sides."""
 
@@ -73,6 +74,7 @@ class TestMixedPrecision(OperatorLaws):
         return a @ lx.MatrixLinearOperator(jax.random.normal(key, (3, 3), dtype))
 
 
+@pytest.mark.standard_promotion
 class TestRealAndComplex(OperatorLaws):
     dtypes = ("complex64",)
 

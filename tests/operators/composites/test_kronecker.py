@@ -30,6 +30,7 @@ class TestRectangular(Laws):
         )
 
 
+@pytest.mark.standard_promotion
 class TestThree(Laws):
     """Factors of several axes, of other dtypes, and of one element."""
 

@@ -40,6 +40,7 @@ class TestNegative(Laws):
     scale = staticmethod(lambda a: -a)
 
 
+@pytest.mark.standard_promotion
 class TestImaginary(Laws):
     """A real operator times an imaginary number is complex on both sides."""
 
@@ -92,6 +93,7 @@ def test_unit_diagonal_survives_one_only():
     assert not lx.has_unit_diagonal(2 * unit) and not lx.has_unit_diagonal(-unit)
 
 
+@pytest.mark.standard_promotion
 @pytest.mark.parametrize(
     "scalar", [2.5, -2.5, 0, 1, True, -1, 2j, 1 + 0j, 0j, float("inf"), float("nan")]
 )
@@ -137,6 +139,7 @@ def test_constructors_check(definite, build):
         lx.NegLinearOperator(2.0)
 
 
+@pytest.mark.standard_promotion
 def test_numbers_do_not_widen():
     narrow = lx.MatrixLinearOperator(jnp.ones((2, 2), "float32"))
     assert (2.0 * narrow).as_matrix().dtype == jnp.float32
@@ -149,6 +152,7 @@ def test_numbers_do_not_widen():
     assert crossed.in_structure().dtype == jnp.float32
 
 
+@pytest.mark.standard_promotion
 def test_real_operator_is_applied_once_to_a_real_vector():
     """A complex factor does not double the work on a real vector."""
     scaled = 1j * lx.MatrixLinearOperator(jnp.ones((2, 2)))
