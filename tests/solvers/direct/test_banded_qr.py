@@ -89,7 +89,9 @@ def test_rank_deficient(draw, dtype):
 def test_not_finite(draw):
     A = matrix(draw, np.float32, 6, 5, 1, 0)
     A[3, 3] = np.nan
-    _, result, _ = lxs.Banded().compute(factorised(A, 1, 0), jnp.ones(6, jnp.float32), {})
+    _, result, _ = lxs.Banded().compute(
+        factorised(A, 1, 0), jnp.ones(6, jnp.float32), {}
+    )
     assert result == lxs.RESULTS.nonfinite_input
 
 
