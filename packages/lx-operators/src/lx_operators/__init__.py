@@ -36,9 +36,8 @@ from ._tags import (
     unit_diagonal_tag,
     upper_triangular_tag,
 )
-from .composites import _bands as _bands
-from .composites import _block_forms as _block_forms
-from .composites import _rules as _rules
+from .composites import gram as gram
+from .composites import mirrored as mirrored
 from .composites.add import AddLinearOperator
 from .composites.compose import ComposedLinearOperator
 from .composites.scale import DivLinearOperator, MulLinearOperator, NegLinearOperator

@@ -3,7 +3,6 @@ pytrees as flat vectors, norms, dtypes, promotion."""
 
 from typing import TYPE_CHECKING
 
-from ._bare import bare
 from ._blocks import (
     Grid,
     block_diagonal,
@@ -20,6 +19,7 @@ from ._printing import summary
 from ._promotion import conform, strict_promotion
 from ._properties import known
 from ._provenance import Reflection, remember, same
+from ._simplify import PRODUCTS, Rewrite, unwrapped
 from ._skewed import skewed
 from ._structures import (
     Frozen,
@@ -46,17 +46,18 @@ from ._structures import (
 from ._tags import inverse_tags
 from ._tensor import columns
 from ._varying import as_when_lowered, manual_axes, vary, varying_axes
+from .composites.gram import as_product
 from .composites.promoted import promoted
 from .composites.scale import scaled, signed
 
 if TYPE_CHECKING:
-    from .composites._simplify import PRODUCTS, Rewrite
     from .composites.block import sides, square_diagonal
+
+bare = unwrapped
 
 __getattr__, __dir__ = attach(
     __name__,
     {
-        ".composites._simplify": ["PRODUCTS", "Rewrite"],
         ".composites.block": ["sides", "square_diagonal"],
     },
 )
@@ -72,6 +73,7 @@ __all__ = [
     "Reflection",
     "Structure",
     "adjoint_product",
+    "as_product",
     "attach",
     "available_dtypes",
     "bands",
@@ -118,6 +120,7 @@ __all__ = [
     "tree_dot",
     "two_norm",
     "unravel",
+    "unwrapped",
     "unravel_solution",
     "vary",
     "varying_axes",

@@ -11,8 +11,9 @@ from .._functions import bands, bandwidths, conj, diagonal, materialise, tridiag
 from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared, is_own_transpose
+from .._simplify import PRODUCTS, Rewrite
 from .._skewed import skewed
-from .._structures import floating
+from .._structures import common_dtype, floating
 from .._tags import (
     Tags,
     as_tags,
@@ -21,6 +22,7 @@ from .._tags import (
     tridiagonal_tag,
     upper_triangular_tag,
 )
+from .diagonal import DiagonalLinearOperator
 
 
 class BandedLinearOperator(AbstractLinearOperator):
@@ -171,3 +173,38 @@ def _(operator: BandedLinearOperator):
     return BandedLinearOperator(
         operator.bands.conj(), operator.lower, operator.upper, operator.tags
     )
+
+
+def _diagonal_banded(d, b):
+    (w, n), elements = b.bands.shape, diagonal(d)
+    if not elements.size:
+        return None
+    row = np.arange(n)[None, :] + np.arange(w)[:, None] - b.upper
+    dtype = common_dtype([elements, b.bands])
+    elements = elements[np.clip(row, 0, elements.size - 1)].astype(dtype)
+    return BandedLinearOperator(elements * b.bands.astype(dtype), b.lower, b.upper)
+
+
+def _banded_diagonal(b, d):
+    elements = diagonal(d)
+    dtype = common_dtype([elements, b.bands])
+    bands = b.bands.astype(dtype) * elements.astype(dtype)[None, :]
+    return BandedLinearOperator(bands, b.lower, b.upper)
+
+
+PRODUCTS.extend(
+    (
+        Rewrite(
+            "(DB)ᵢⱼ = dᵢbᵢⱼ",
+            DiagonalLinearOperator,
+            BandedLinearOperator,
+            _diagonal_banded,
+        ),
+        Rewrite(
+            "(BD)ᵢⱼ = bᵢⱼdⱼ",
+            BandedLinearOperator,
+            DiagonalLinearOperator,
+            _banded_diagonal,
+        ),
+    )
+)

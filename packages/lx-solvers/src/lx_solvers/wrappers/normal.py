@@ -28,23 +28,17 @@ from lx_operators.internal import (
 
 from .._auto import chosen
 from .._checks import check_state
-from .._course import Exit, first_of
-from .._iteration import conjugated, first_guess, step_limit, transposed
 from .._loops import while_loop
 from .._results import code, judged, named
 from .._scaling import hypot, largest, norm2, plain_norm2, reciprocal_scale
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver, Options
-from .._vectors import (
-    Space,
-    packed,
-    product,
-    scalar_at,
-    spaces,
-    unpacked,
-    where,
-)
 from ..direct._factors import check_damp, is_zero
+from ..krylov._driver import conjugated, first_guess, step_limit, transposed
+from ..krylov._phases import Exit, first_of
+from ..krylov._scalars import packed, scalar_at, unpacked, where
+from ..krylov._spaces import Space, product, spaces
+from ..krylov._tolerances import resolved
 from ..krylov.cg import CG
 
 _ROUNDING = 16  # the c in c · eps, up to which a residual is that of rounding errors
@@ -169,7 +163,8 @@ class Normal(AbstractLinearSolver[NormalState]):
         b = unit * b
         b_norm = plain_norm2(b)
         eps, rounding = X.eps, _ROUNDING * X.eps
-        rtol, atol = getattr(method, "rtol", eps**0.5), getattr(method, "atol", 0.0)
+        rtol = getattr(method, "rtol", eps**0.5)
+        rtol, atol = resolved(rtol, getattr(method, "atol", 0.0), X.real_dtype)
         rtol, atol = (jnp.asarray(tol, X.real_dtype) for tol in (rtol, atol))
         allowed = rtol * b_norm + atol * unit * Y.size**0.5
         fixed = (rtol == 0) & (atol == 0)
