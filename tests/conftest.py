@@ -1,5 +1,8 @@
-"""What every test has: float64 by default, a fresh compilation cache a module, and one
-core for each worker of pytest-xdist.
+"""What every test has: float64 by default, strict promotion of dtypes and ranks,
+executables dropped before they fill the memory, and a core a worker of pytest-xdist.
+
+Promotion is set by environment variables as well, so that programs that tests start
+inherit it. What is set from outside stays as it is: `hatch run modes` uses that.
 
 XLA makes a pool of as many threads as it may use cores. A batched LAPACK call that runs
 in one of them waits for others of the same pool (`jax::ParallelBatchMap`), and two such
@@ -11,14 +14,33 @@ import gc
 import os
 
 import jax
+import numpy as np
 import pytest
+
+if "JAX_ENABLE_X64" not in os.environ:
+    jax.config.update("jax_enable_x64", True)
+for setting, value in {
+    "jax_numpy_dtype_promotion": "strict",
+    "jax_numpy_rank_promotion": "raise",
+}.items():
+    value = os.environ.setdefault(setting.upper(), value)
+    jax.config.update(setting, value)
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")  # gw0, gw1, …
 if WORKER and hasattr(os, "sched_setaffinity"):
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(WORKER[2:]) % len(cores)]})
 
-jax.config.update("jax_enable_x64", True)
+
+@pytest.fixture(autouse=True)
+def _standard_promotion(request):
+    """JAX's own rules of promotion, for tests marked `standard_promotion`."""
+    law = request.node.originalname == "test_promotion"  # that of OperatorLaws
+    if not law and request.node.get_closest_marker("standard_promotion") is None:
+        yield
+    else:
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            yield
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -27,6 +49,53 @@ def _fresh_caches():
     yield
     jax.clear_caches()
     gc.collect()
+
+
+# Dtypes
+
+REST = ("float64", "complex64")
+SMOKE = ("test_matrix", "test_solution")  # laws that run in every dtype
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--all-dtypes",
+        action="store_true",
+        help="all tests in all dtypes, not only in the narrowest and the widest",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """A test that runs in float32 and complex128 is left out in the dtypes between
+    them, unless it is one of `SMOKE`."""
+    if config.getoption("--all-dtypes"):
+        return
+    dtypes = {}
+    for item in items:
+        if _dtype(item):
+            dtypes.setdefault(_test(item), set()).add(_dtype(item))
+    left_out = {
+        item
+        for item in items
+        if _dtype(item) in REST
+        and item.originalname not in SMOKE
+        and {"float32", "complex128"} <= dtypes[_test(item)]
+    }
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=list(left_out))
+
+
+def _dtype(item):
+    """The name of the dtype that a test is run in, if it is given one."""
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    return np.dtype(params["dtype"]).name if "dtype" in params else None
+
+
+def _test(item):
+    """The test and its parameters other than the dtype."""
+    names = item.callspec.indices
+    others = tuple((name, names[name]) for name in sorted(names) if name != "dtype")
+    return item.parent.nodeid, item.originalname, others
 
 
 def pytest_report_header():

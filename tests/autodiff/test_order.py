@@ -10,7 +10,7 @@ import pytest
 from lx_autodiff import linear_solve
 from lx_operators import MatrixLinearOperator, positive_semidefinite_tag
 from lx_solvers import LU, QR, RESULTS, SVD, Cholesky, Eigh, PivotedQR
-from lx_solvers.direct._order import after
+from lx_solvers.direct._sequence import after
 
 BATCH, N = 3, 12
 SOLVERS = [LU(), QR(), Cholesky(), Eigh(), SVD(), PivotedQR()]

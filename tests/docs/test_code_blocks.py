@@ -35,6 +35,7 @@ def _as_a_reader():
     "page", [p for p in PAGES if python(p)], ids=lambda p: str(p.relative_to(ROOT))
 )
 @pytest.mark.usefixtures("_as_a_reader")
+@pytest.mark.standard_promotion
 def test_page(page):
     space = {"__name__": "__main__"}
     for start, code in python(page):

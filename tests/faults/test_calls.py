@@ -1,5 +1,6 @@
 """Bad calls: for every argument a correct answer, or an error of ours that helps."""
 
+import re
 import traceback
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
+from jax.experimental.sparse import BCOO
+from scipy import sparse
+from scipy.sparse.linalg import aslinearoperator
 
 from tests.faults.cases import repeatable
 
@@ -163,3 +166,110 @@ def test_misspelt_option():
     with pytest.warns(UserWarning, match="Did you mean 'preconditioner'"):
         options = {"preconditoner": OPERATORS[2]}
         lx.linear_solve(OPERATORS[1], jnp.ones(2), lx.CG(1e-9, 1e-9), options=options)
+
+
+# What the text of an error says to do next.
+
+MATRIX, DEFINITE, _, FUNCTION, _, _ = OPERATORS
+b = jnp.array([1.0, 2.0])
+BATCH = jax.vmap(lx.MatrixLinearOperator)(jnp.stack([M, M, M]))
+SQUARES = lx.FunctionLinearOperator(lambda x: x**2 + 1, jnp.zeros(2))
+ARRAY = {"preconditioner": jnp.array(M)}
+
+NEXT_STEP = {
+    "columns": (
+        lambda: lx.linear_solve(MATRIX, jnp.ones((2, 5))),
+        "many right-hand sides.*`rhs_axis=1`",
+    ),
+    "rows": (
+        lambda: lx.linear_solve(MATRIX, jnp.ones((5, 2))),
+        "many right-hand sides.*`rhs_axis=0`",
+    ),
+    "columns or rows": (
+        lambda: lx.linear_solve(MATRIX, jnp.ones((2, 2))),
+        "`rhs_axis=1` or `rhs_axis=0`",
+    ),
+    "inside jit": (
+        lambda: jax.jit(lambda B: lx.linear_solve(MATRIX, B).value)(jnp.ones((2, 5))),
+        "`rhs_axis=1`",
+    ),
+    "batch": (lambda: lx.linear_solve(BATCH, b), "equinox.filter_vmap"),
+    "batch, vectors": (
+        lambda: lx.linear_solve(BATCH, jnp.ones((3, 2))),
+        "equinox.filter_vmap",
+    ),
+    "batch, scaled": (lambda: lx.linear_solve(2 * BATCH, b), "equinox.filter_vmap"),
+    "array": (lambda: lx.linear_solve(jnp.array(M), b), "MatrixLinearOperator.array"),
+    "list": (lambda: lx.linear_solve(M.tolist(), b), "MatrixLinearOperator.jnp.array"),
+    "SciPy": (lambda: lx.linear_solve(sparse.csr_array(M), b), "todense.*iterative"),
+    "BCOO": (lambda: lx.linear_solve(BCOO.fromdense(M), b), "todense.*iterative"),
+    "matvec": (lambda: lx.linear_solve(aslinearoperator(M), b), "FunctionLinearOp"),
+    "function": (lambda: lx.linear_solve(lambda x: x, b), "FunctionLinearOperator"),
+    "invert": (lambda: lx.invert(sparse.csr_array(M)), "todense.*iterative"),
+    "preconditioner": (
+        lambda: lx.linear_solve(DEFINITE, b, lx.CG(1e-9, 1e-9), options=ARRAY),
+        "MatrixLinearOperator.array",
+    ),
+    "preconditioner inside jit": (
+        lambda: jax.jit(
+            lambda o: lx.linear_solve(DEFINITE, b, lx.CG(1e-9, 1e-9), options=o).value
+        )(ARRAY),
+        "MatrixLinearOperator.array",
+    ),
+    "not linear": (
+        lambda: lx.linear_solve(SQUARES, b, lx.GMRES(1e-9, 1e-9)),
+        "is a function: `verify",
+    ),
+    "not linear, scaled": (
+        lambda: lx.linear_solve(2 * SQUARES, b, lx.GMRES(1e-9, 1e-9)),
+        "is a function: `verify",
+    ),
+    "figures": (
+        lambda: lx.linear_solve(FUNCTION, jnp.array([1.0, jnp.nan]), lx.GMRES(1e-9, 0)),
+        "num_steps = ",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NEXT_STEP)
+def test_next_step(name):
+    call, text = NEXT_STEP[name]
+    with pytest.raises((ValueError, eqx.EquinoxRuntimeError)) as caught:
+        call()
+    assert re.search(text, str(caught.value), re.DOTALL), str(caught.value)
+
+
+def test_what_the_next_steps_say_works():
+    """Each piece of advice, followed, gives the solution."""
+    x = np.linalg.solve(M, b)
+    many = lx.linear_solve(MATRIX, jnp.stack([b, b, b], 1), rhs_axis=1).value
+    np.testing.assert_allclose(many, np.stack([x, x, x], 1), rtol=1e-12)
+    mapped = eqx.filter_vmap(lx.linear_solve, in_axes=(0, None))(BATCH, b).value
+    np.testing.assert_allclose(mapped, [x, x, x], rtol=1e-12)
+    dense = lx.MatrixLinearOperator(jnp.asarray(sparse.csr_array(M).todense()))
+    np.testing.assert_allclose(lx.linear_solve(dense, b).value, x, rtol=1e-12)
+    bcoo = BCOO.fromdense(jnp.array(M))
+    products = lx.FunctionLinearOperator(lambda v: bcoo @ v, b)
+    solution = lx.linear_solve(products, b, lx.GMRES(1e-12, 0.0))
+    np.testing.assert_allclose(solution.value, x, rtol=1e-10)
+
+
+def test_not_a_function():
+    """No advice that does not apply."""
+    with pytest.raises(eqx.EquinoxRuntimeError) as caught:
+        lx.linear_solve(MATRIX, b, lx.GMRES(1e-9, 0.0, max_steps=1))
+    assert "verify(" not in str(caught.value)
+
+
+@pytest.mark.parametrize("jit", [jax.jit, eqx.filter_jit])
+def test_failure_inside_jit(jit):
+    """Whatever JAX puts around it, the text is ours."""
+
+    def solve(A):
+        return lx.linear_solve(lx.MatrixLinearOperator(A), b, lx.LU()).value
+
+    with pytest.raises(Exception) as caught:
+        jax.block_until_ready(jit(solve)(jnp.zeros((2, 2))))
+    text = str(caught.value) + repr(caught.value.__cause__)
+    assert "A linear solve failed: singular." in text
+    assert "Solver: LU()" in text and "throw=False" in text

@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from lx_operators import DiagonalLinearOperator, MatrixLinearOperator
-from lx_operators import internal as lxi
+from lx_operators import DiagonalLinearOperator, MatrixLinearOperator, internal as lxi
 
 DTYPES = ["float32", "float64", "complex64", "complex128"]
 
@@ -76,7 +75,7 @@ def test_packed_structures():
 
 
 def test_mixed_leaves_come_back_in_their_dtypes():
-    tree = [jnp.ones(2, "float32"), 1j * jnp.ones(1)]
+    tree = [jnp.ones(2, "float32"), 1j * jnp.ones(1, complex)]
     packed = lxi.pack_structures(DiagonalLinearOperator(tree))
     flat = lxi.ravel_vector(tree, packed)
     assert flat.dtype == complex
@@ -98,6 +97,7 @@ def test_real_dtypes():
 # Promotion
 
 
+@pytest.mark.standard_promotion
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("given", [*DTYPES, "int32", "bool"])
 def test_promotes_as_jax_does(dtype, given):
@@ -108,6 +108,7 @@ def test_promotes_as_jax_does(dtype, given):
     assert out.dtype == wanted and out.tolist() == [2, 2]
 
 
+@pytest.mark.standard_promotion
 def test_weak_vectors_take_the_default_dtype():
     operator = DiagonalLinearOperator(jnp.ones((), "float32"))
     for vector in (1.0, jnp.asarray(1.0), np.float64(1)):

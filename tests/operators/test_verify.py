@@ -145,6 +145,7 @@ def test_nothing(structure):
     assert lx.verify(operator, KEY).ok
 
 
+@pytest.mark.standard_promotion
 def test_pytrees_of_mixed_dtypes():
     operator = lx.DiagonalLinearOperator([jnp.ones(2), 1j * jnp.ones(20, "complex64")])
     assert _verify(operator, large=True).ok and _verify(operator, large=False).ok

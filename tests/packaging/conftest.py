@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import uv
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,6 +86,8 @@ def environment(
     What is ours comes from the wheels and the rest from the index. Only what is asked
     for, or asked for by what is, gets installed.
     """
+
+    import uv  # here, as other tests need none of it
 
     def make(*requirements: str) -> Callable[[str], str]:
         place = tmp_path_factory.mktemp("environment")

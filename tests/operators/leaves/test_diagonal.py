@@ -27,12 +27,15 @@ class TestTree(OperatorLaws):
         return lx.DiagonalLinearOperator(dict(zip("ab", leaves)))
 
 
+@pytest.mark.standard_promotion
 class TestMixed(OperatorLaws):
     dtypes = ("complex128",)
     promotes = False  # leaves promote one by one
 
     def make(self, dtype, key):
-        return lx.DiagonalLinearOperator([jnp.ones(2, "float32"), 1j * jnp.ones(2)])
+        return lx.DiagonalLinearOperator(
+            [jnp.ones(2, "float32"), 1j * jnp.ones(2, complex)]
+        )
 
 
 @pytest.mark.parametrize("diagonal", [jnp.zeros(0), (), None], ids=str)
@@ -62,6 +65,7 @@ def test_transpose_and_real_conj_are_itself():
     assert complex_.T is complex_ and complex_.H is not complex_
 
 
+@pytest.mark.standard_promotion
 def test_leaves_promote_one_by_one():
     operator = lx.DiagonalLinearOperator([jnp.ones(2, "float32")] * 2)
     out = operator.mv([jnp.ones(2, "float32"), jnp.ones(2, "complex128")])

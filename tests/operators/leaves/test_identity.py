@@ -51,6 +51,7 @@ class TestReshaping(OperatorLaws):
         )
 
 
+@pytest.mark.standard_promotion
 class TestWidening(OperatorLaws):
     """float32 in, float64 out, and back."""
 

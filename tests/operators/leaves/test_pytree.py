@@ -56,6 +56,7 @@ class TestSymmetric(OperatorLaws):
         return lx.PyTreeLinearOperator(blocks, out, lx.symmetric_tag)
 
 
+@pytest.mark.standard_promotion
 class TestMixedPrecision(OperatorLaws):
     """float32 and float64 leaves on both sides."""
 
@@ -153,7 +154,7 @@ _OUT = [jax.ShapeDtypeStruct((2,), "float64")] * 2
         ([jnp.ones((2, 3)), jnp.ones((3, 2))], "shape of its output leaf followed by"),
         ([jnp.ones((2, 3)), jnp.ones((2, 4))], "must have the same input structure"),
         ([jnp.ones((2, 3)), [jnp.ones((2, 3))]], "must have the same input structure"),
-        ([jnp.ones((2, 3)), 1j * jnp.ones((2, 3))], "make that complex"),
+        ([jnp.ones((2, 3)), 1j * jnp.ones((2, 3), complex)], "make that complex"),
     ],
 )
 def test_inconsistent_blocks(blocks, message):
@@ -170,7 +171,7 @@ def test_inconsistent_input_structure():
 
 def test_real_to_complex_has_no_transpose():
     operator = lx.PyTreeLinearOperator(
-        1j * jnp.ones((2, 2)),
+        1j * jnp.ones((2, 2), complex),
         jax.ShapeDtypeStruct((2,), "complex128"),
         input_structure=jax.ShapeDtypeStruct((2,), "float64"),
     )

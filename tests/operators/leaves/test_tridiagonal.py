@@ -46,6 +46,7 @@ class TestNone(OperatorLaws):
         return lx.TridiagonalLinearOperator(*(jnp.zeros(0, dtype) for _ in range(3)))
 
 
+@pytest.mark.standard_promotion
 def test_bands_promote():
     """A complex band is not dropped beside real ones."""
     operator = lx.TridiagonalLinearOperator(

@@ -1,13 +1,17 @@
 """What a failed solve says."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 from jaxtyping import Array, PyTree
+from lx_operators import FunctionLinearOperator
 from lx_operators.internal import summary
 from lx_solvers import RESULTS, Solution
+from lx_solvers.internal import NAMES, code
 
 Stage = Literal["forward", "tangent", "transposed"]
 
@@ -17,24 +21,7 @@ _STAGES = {
     "transposed": "A linear solve with the transpose, for a derivative, failed",
 }
 
-_FURTHER = {  # ways out beside that in the item's own text
-    "max_steps_reached": (
-        "Or loosen `rtol` and `atol`, or pass a preconditioner in `options`."
-    )
-}
-
 _WAY_OUT = "To have failures in `Solution.result` instead, pass `throw=False`."
-
-
-_NAMES = (
-    "max_steps_reached",
-    "singular",
-    "breakdown",
-    "stagnation",
-    "conlim",
-    "nonfinite_input",
-    "unstable",
-)
 
 
 def _message(name: str, operator: Any, solver: Any, stage: Stage, figures: str) -> str:
@@ -42,7 +29,7 @@ def _message(name: str, operator: Any, solver: Any, stage: Stage, figures: str) 
     lines = (
         f"{_STAGES[stage]}: {name}.",
         RESULTS[getattr(RESULTS, name)],
-        _FURTHER.get(name, ""),
+        *_further(name, operator, solver),
         f"Operator: {summary(operator)}",
         f"Solver: {solver!r}",
         figures,
@@ -51,25 +38,55 @@ def _message(name: str, operator: Any, solver: Any, stage: Stage, figures: str) 
     return "\n".join(line for line in lines if line)
 
 
+def _further(name: str, operator: Any, solver: Any) -> Iterator[str]:
+    """What else to try, beside the item's own text."""
+    method = getattr(solver, "inner_solver", solver)
+    if not hasattr(method, "rtol"):
+        return
+    if name == "max_steps_reached":
+        yield "Or loosen `rtol` and `atol`, or pass a preconditioner in `options`."
+    if name in _ITERATIVE and _has_function(operator):
+        yield (
+            "The operator is a function: `verify(operator, key)` tells whether it is "
+            "linear, and whether its tags hold."
+        )
+
+
+_ITERATIVE = ("max_steps_reached", "breakdown", "stagnation")
+
+
+def _has_function(operator: Any) -> bool:
+    """Whether any part of an operator is a user's function, taken to be linear."""
+    parts = jtu.tree_leaves(operator, is_leaf=_is_function)
+    return any(map(_is_function, parts))
+
+
+def _is_function(node: Any) -> bool:
+    return isinstance(node, FunctionLinearOperator)
+
+
 def raise_on_failure(
     value: PyTree[Array], result: RESULTS, operator: Any, solver: Any, stage: Stage
 ) -> PyTree[Array]:
     """`value`, whose computation raises at run time if the solve failed."""
     if not jtu.tree_leaves(value):  # no array to hang the error on
         return value
-    texts = [_message(name, operator, solver, stage, "") for name in _NAMES]
-    hits = [result == getattr(RESULTS, name) for name in _NAMES]
-    index = sum(i * hit.astype(jnp.int32) for i, hit in enumerate(hits))
-    failed = result != RESULTS.successful
-    return eqx.branched_error_if(value, failed, index, texts)
+    texts = [_message(name, operator, solver, stage, "") for name in NAMES]
+    number = code(result)
+    return eqx.branched_error_if(value, number != 0, number, texts)
 
 
 def raise_now(solution: Solution, operator: Any, solver: Any) -> None:
     """Raise for a solve that is known to have failed, with the figures it reached."""
-    hits = {n: bool(jnp.any(solution.result == getattr(RESULTS, n))) for n in _NAMES}
-    name = next(name for name, hit in hits.items() if hit)
+    numbers = np.asarray(code(solution.result))
+    name = NAMES[numbers[numbers != 0].min()]
     figures = ", ".join(
-        f"{key} = {x}" for key, x in solution.stats.items() if jnp.ndim(x) == 0
+        f"{key} = {_figure(x)}" for key, x in solution.stats.items() if jnp.ndim(x) == 0
     )
     figures = figures and f"Reached: {figures}"
     raise eqx.EquinoxRuntimeError(_message(name, operator, solver, "forward", figures))
+
+
+def _figure(x: Any) -> str:
+    x = np.asarray(x)
+    return f"{x:.3g}" if x.dtype.kind == "f" else str(x)

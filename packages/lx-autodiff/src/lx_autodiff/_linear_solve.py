@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, PyTree
-from lx_operators import AbstractLinearOperator
+from lx_operators import AbstractLinearOperator, MatrixLinearOperator
 from lx_operators.internal import (
     Structure,
     common_dtype,
@@ -25,8 +25,7 @@ from lx_operators.internal import (
 from lx_solvers import RESULTS, AbstractLinearSolver, AutoLinearSolver, Solution
 from lx_solvers.internal import code
 
-from . import _derivative as _derivative
-from . import _transpose as _transpose
+from . import _derivative as _derivative, _transpose as _transpose
 from ._failure import raise_now, raise_on_failure
 from ._identity import Identity, solver_for
 from ._method import Adjoint, Method, Problem, prepare, problem_of
@@ -181,11 +180,12 @@ def _solve(call: _Call, *arrays: Array) -> Solution:
 def _solve_arrays(call: _Call, static: Static, *arrays: Array) -> Solution:
     problem: _Problem = static.join(arrays)
     operator, axis = problem.operator, call.rhs_axis
+    _check_one(operator)
     wanted = operator.out_structure()
     if axis is not None:
         _check_axis(operator, axis)
         wanted = _with_axis(wanted, problem.vector, axis)
-    vector = conform(problem.vector, wanted, "`vector`")
+    vector = _conform(problem.vector, wanted, axis)
     problem = problem._replace(
         operator=widened(operator, vector, problem.state),
         options=stop_gradient(problem.options),
@@ -199,6 +199,50 @@ def _solve_arrays(call: _Call, static: Static, *arrays: Array) -> Solution:
         many = jax.vmap(one, in_axes=axis, out_axes=(axis, 0, 0), axis_size=size)
         value, result, stats = many(vector)
     return Solution(value, result, stats, _parted(prepared.forward.state))
+
+
+def _conform(vector: PyTree, wanted: Structure, axis: int | None) -> PyTree[Array]:
+    try:
+        return conform(vector, wanted, "`vector`")
+    except ValueError as error:
+        axes = [] if axis is not None else _axes_of_many(vector, wanted)
+        if not axes:
+            raise
+        how = " or ".join(f"`rhs_axis={axis}`" for axis in axes)
+        raise ValueError(
+            f"{error} For many right-hand sides at once, say along which axis they "
+            f"lie: {how}."
+        ) from None
+
+
+def _axes_of_many(vector: PyTree, wanted: Structure) -> list[int]:
+    """Along which axes of all leaves there may be many vectors of this structure."""
+    given, treedef = jtu.tree_flatten(vector)
+    leaves, wanted_treedef = jtu.tree_flatten(wanted)
+    if treedef != wanted_treedef or not leaves:
+        return []
+    shapes = [(np.shape(x), leaf.shape) for x, leaf in zip(given, leaves)]
+    return [
+        axis
+        for axis in reversed(range(1 + min(len(shape) for _, shape in shapes)))
+        if all((*x[:axis], *x[axis + 1 :]) == shape for x, shape in shapes)
+    ]
+
+
+def _check_one(operator: AbstractLinearOperator) -> None:
+    """An operator that `vmap` made is a batch of them."""
+
+    def stored(node: Any) -> bool:
+        return isinstance(node, MatrixLinearOperator)
+
+    for node in jtu.tree_leaves(operator, is_leaf=stored):
+        if stored(node) and node.matrix.ndim > 2:
+            raise ValueError(
+                f"`operator` is a batch of operators, with a matrix of shape "
+                f"{node.matrix.shape}. Solve with one at a time under a `vmap`: "
+                "`equinox.filter_vmap(linear_solve)(operator, vector)`, with `in_axes` "
+                "if the vector is no batch."
+            )
 
 
 def _prepared(problem: _Problem) -> Problem:
@@ -355,15 +399,38 @@ def _solve_one(
 def check_solve(operator: Any, solver: Any) -> None:
     # of types: Equinox makes `isinstance` slow
     if not issubclass(type(operator), AbstractLinearOperator):
-        hint = ""
-        if hasattr(operator, "shape"):
-            hint = " Wrap the array as `MatrixLinearOperator(array)`."
         raise ValueError(
             "`operator` must be a linear operator, but got a value of type "
-            f"`{type(operator).__name__}`.{hint}"
+            f"`{type(operator).__name__}`. {_operator_hint(operator)}"
         )
     if not issubclass(type(solver), AbstractLinearSolver):
         hint = ""
         if isinstance(solver, type) and issubclass(solver, AbstractLinearSolver):
             hint = f" Make an instance: `{solver.__name__}(...)`."
         raise ValueError(f"`solver` must be a linear solver, but got {solver!r}.{hint}")
+
+
+def _operator_hint(what: Any) -> str:
+    """How what is no operator becomes one."""
+    if hasattr(what, "todense"):  # of SciPy or of `jax.experimental.sparse`
+        return (
+            "There are no sparse operators yet. If the dense matrix fits in memory, "
+            "wrap it as `MatrixLinearOperator(jnp.asarray(matrix.todense()))`. Else "
+            "take the product, `FunctionLinearOperator(lambda x: matrix @ x, "
+            "structure)` with a JAX matrix such as a `BCOO`, and an iterative solver."
+        )
+    if hasattr(what, "matvec"):
+        return (
+            "Wrap its product, written in JAX, as `FunctionLinearOperator(fn, "
+            "structure)`, where `structure` is the `jax.ShapeDtypeStruct` of a vector."
+        )
+    if isinstance(what, jax.Array | np.ndarray | np.generic):
+        return "Wrap the array as `MatrixLinearOperator(array)`."
+    if isinstance(what, list | tuple):
+        return "Wrap it as `MatrixLinearOperator(jnp.array(...))`."
+    if callable(what):
+        return (
+            "Wrap the function as `FunctionLinearOperator(fn, structure)`, where "
+            "`structure` is the `jax.ShapeDtypeStruct` of a vector."
+        )
+    return "Pass an `AbstractLinearOperator`, such as `MatrixLinearOperator(array)`."

@@ -32,11 +32,21 @@ class Static(NamedTuple):
         )
         return jtu.tree_unflatten(self.treedef, leaves)
 
+    def __reduce__(self):
+        # As a pytree: the copy of a tree of Equinox's modules alone is broken, since
+        # what stands in it for a missing field is known by identity.
+        tree = self.join([0] * sum(self.dynamic))
+        return _static, (tree, self.leaves, self.dynamic, self.numbers)
+
     def join_tangents(self, tangents: Sequence[Any]) -> Any:
         """A pytree of tangents, one for each array; None where there is no array."""
         each = iter(tangents)
         leaves = (next(each) if dynamic else None for dynamic in self.dynamic)
         return jtu.tree_unflatten(self.treedef, leaves)
+
+
+def _static(tree: Any, *rest: Any) -> Static:
+    return Static(jtu.tree_structure(tree), *rest)
 
 
 def split(tree: Any) -> tuple[list[Any], Static]:

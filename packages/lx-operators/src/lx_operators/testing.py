@@ -63,7 +63,7 @@ from ._tags import (
     upper_triangular_tag,
 )
 from ._verify import deviation
-from .algebra.tangent import TangentLinearOperator
+from .composites.tangent import TangentLinearOperator
 
 __all__ = ["OperatorLaws"]
 

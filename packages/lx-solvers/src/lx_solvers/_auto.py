@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import equinox as eqx
 from lx_operators import AbstractLinearOperator
 
-from ._annihilated import annihilated
 from ._checks import check_state
+from ._memory import MAX_BYTES, check_formed
+from ._projection import annihilated
 from ._slogdet import slogdet_of, trace_of
 from ._solver import AbstractLinearSolver, Options
 
@@ -39,12 +40,21 @@ class AutoLinearSolver(AbstractLinearSolver[AutoState]):
     (`Sylvester`), definite Toeplitz operators (`Toeplitz`) and low-rank updates of
     operators that are known to be nonsingular (`Woodbury`).
 
+    Direct solvers form the matrix of an operator that is not stored as one, such as a
+    `FunctionLinearOperator`. This is refused where the matrix would be too large; to
+    name such a solver yourself is to ask for the matrix.
+
     Args:
         well_posed: whether the operator is square and nonsingular (`True`), may be
             anything (`False`), or has full rank (`None`).
+        max_bytes: the most that may be formed of an operator that holds several times
+            less than that itself; by default 4 GiB, `None` for no limit. A batch is not
+            seen: under `vmap` the limit is for each of its members.
 
     Raises:
-        ValueError: another value; with `True`, an operator that is not square.
+        ValueError: another value; with `True`, an operator that is not square; more
+            than `max_bytes` would be formed. The text then says how much, and which
+            iterative solver fits.
 
     ```python
     operator = lx.MatrixLinearOperator(jnp.eye(3), lx.positive_semidefinite_tag)
@@ -55,12 +65,21 @@ class AutoLinearSolver(AbstractLinearSolver[AutoState]):
     """
 
     well_posed: bool | None = eqx.field(static=True)
+    max_bytes: int | None = eqx.field(
+        static=True, default=MAX_BYTES, kw_only=True, repr=False
+    )
 
     def __check_init__(self):
         if self.well_posed not in (True, False, None):
             raise ValueError(
                 "`well_posed` must be True, False or None, but got "
                 f"{self.well_posed!r}."
+            )
+        size = self.max_bytes
+        if size is not None and not (isinstance(size, int | float) and size >= 0):
+            raise ValueError(
+                "`max_bytes` must be a number of bytes of at least 0, or None for no "
+                f"limit, but got {size!r}."
             )
 
     def _row(self, operator: AbstractLinearOperator) -> "Row":
@@ -73,7 +92,10 @@ class AutoLinearSolver(AbstractLinearSolver[AutoState]):
                 "`AutoLinearSolver(well_posed=None)`, which assumes full rank, or "
                 "`AutoLinearSolver(well_posed=False)`, which does not."
             )
-        return next(row for row in table()[self.well_posed] if row.holds(operator))
+        return next(row for row in self._rows() if row.holds(operator))
+
+    def _rows(self) -> "tuple[Row, ...]":
+        return table(self.max_bytes)[self.well_posed]
 
     def select_solver(self, operator: AbstractLinearOperator) -> AbstractLinearSolver:
         """The solver that is used for this operator.
@@ -97,7 +119,7 @@ class AutoLinearSolver(AbstractLinearSolver[AutoState]):
         """
         chosen = self._row(operator)
         lines = [f"AutoLinearSolver(well_posed={self.well_posed}) for {operator!r}:"]
-        for row in table()[self.well_posed]:
+        for row in self._rows():
             mark = "->" if row is chosen else "  "
             verdict = "yes" if row.holds(operator) else "not known"
             lines.append(f"{mark} {row.solver!r}: {row.because}? {verdict}")
@@ -107,6 +129,7 @@ class AutoLinearSolver(AbstractLinearSolver[AutoState]):
 
     def init(self, operator: AbstractLinearOperator, options: Options) -> AutoState:
         solver = self.select_solver(operator)
+        check_formed(operator, solver, self.max_bytes, self.well_posed)
         return AutoState(solver, solver.init(operator, options))
 
     def compute(self, state: AutoState, vector, options: Options):
@@ -128,11 +151,11 @@ class AutoLinearSolver(AbstractLinearSolver[AutoState]):
 
 
 @functools.cache
-def table() -> "dict[bool | None, tuple[Row, ...]]":
+def table(max_bytes: int | None = MAX_BYTES) -> "dict[bool | None, tuple[Row, ...]]":
     """For each `well_posed`, the rows from condition to solver, in their order."""
     from ._table import rows
 
-    return rows(AutoLinearSolver)
+    return rows(functools.partial(AutoLinearSolver, max_bytes=max_bytes))
 
 
 @slogdet_of.register

@@ -15,6 +15,9 @@ from jaxtyping import Array, Bool, Int, PyTree
 
 from ._solution import RESULTS
 
+NAMES: tuple[str, ...] = RESULTS._names  # pyright: ignore
+"""The names of the items, in the order of the numbers that stand for them."""
+
 
 def code(result: RESULTS) -> Int[Array, "..."]:
     """The number that stands for an item."""
@@ -83,3 +86,19 @@ def _finite(x: Any) -> Bool[Array, "..."]:
     parts = (jax.lax.real(x), jax.lax.imag(x)) if jnp.iscomplexobj(x) else (x,)
     finite = [jax.lax.is_finite(part) for part in parts]
     return functools.reduce(jax.lax.bitwise_and, finite)
+
+
+def both(first: RESULTS, second: RESULTS) -> RESULTS:
+    """The first of two that is not successful."""
+    return choose(succeeded(first), second, first)
+
+
+def first_failure(results: RESULTS) -> RESULTS:
+    """The first that is not successful, of results along one axis."""
+    codes = code(results)
+    if jnp.ndim(codes) == 0:  # the same for all
+        return results
+    if codes.size == 0:
+        return RESULTS.successful
+    failed = results != RESULTS.successful
+    return jtu.tree_map(lambda codes: codes[jnp.argmax(failed)], results)

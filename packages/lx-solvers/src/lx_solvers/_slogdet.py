@@ -8,7 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Inexact, Real
+from jaxtyping import Array, Bool, Inexact, Real
 from lx_operators import (
     AbstractLinearOperator,
     TangentLinearOperator,
@@ -19,9 +19,14 @@ from lx_operators import (
 )
 from lx_operators.internal import common_dtype, ravel, unravel
 
+from ._results import code
+from ._solution import RESULTS
+
+SignAndLog = tuple[Inexact[Array, ""], Real[Array, ""]]
+
 
 @functools.singledispatch
-def slogdet_of(state: Any) -> tuple[Inexact[Array, ""], Real[Array, ""]]:
+def slogdet_of(state: Any) -> SignAndLog:
     """The determinant of the operator that a solver's state is of.
 
     Each direct solver registers how its own state answers.
@@ -30,7 +35,8 @@ def slogdet_of(state: Any) -> tuple[Inexact[Array, ""], Real[Array, ""]]:
         state: what the solver's `init` returned, possibly transposed or conjugated.
 
     Returns:
-        The sign (of modulus one; 0 if singular) and log |det A| (-inf if singular).
+        The sign, of modulus one, and log |det A|; 0 and -∞ if A is singular to working
+        precision, NaN if the factors cannot be used (`nonfinite_input`, `unstable`).
 
     Raises:
         ValueError: a state without a determinant in it, or of a non-square operator.
@@ -39,6 +45,57 @@ def slogdet_of(state: Any) -> tuple[Inexact[Array, ""], Real[Array, ""]]:
         f"no determinant can be read from a state of type `{type(state).__name__}`; "
         "use `LU`, `QR`, `Cholesky`, `Diagonal`, `Triangular`, `Tridiagonal` or `Eigh`."
     )
+
+
+def check_determinant(m: int, n: int, solver: str) -> None:
+    if m != n:
+        raise ValueError(
+            f"only square operators have a determinant, but this state of `{solver}` "
+            f"is of an operator whose matrix is {m} by {n}, or {n} by {m}."
+        )
+
+
+def slogdet_of_factors(
+    factors: Inexact[Array, " n"],
+    *,
+    turned: bool = False,
+    rows: Real[Array, " n"] | None = None,
+    odd: Bool[Array, ""] | None = None,
+    verdict: RESULTS = RESULTS.successful,
+) -> SignAndLog:
+    """Sign and logarithm of the product of `rows · factors`.
+
+    Args:
+        factors: pivots or eigenvalues.
+        turned: whether the determinant is the conjugate of that product.
+        rows: by what the rows were divided.
+        odd: whether the sign changes, as an odd number of rows was swapped.
+        verdict: on the factors. `singular` makes the determinant zero, whatever the
+            rounding errors in the pivots; any other failure makes it NaN.
+    """
+    size = jnp.abs(factors)
+    zero = size == 0
+    unit = factors / jnp.where(zero, jnp.ones_like(size), size).astype(factors.dtype)
+    sign, log = jnp.prod(unit), jnp.sum(jnp.log(size))
+    if rows is not None:
+        log = log + jnp.sum(jnp.log(rows))
+    if odd is not None:
+        sign = jnp.where(odd, -sign, sign)
+    sign = sign.conj() if turned and jnp.iscomplexobj(sign) else sign
+    return judged_slogdet(verdict, sign, log)
+
+
+def judged_slogdet(verdict: RESULTS, sign: Array, log: Array) -> SignAndLog:
+    """Sign and logarithm of a determinant, with regard to what the factors are worth: 0
+    and -∞ if they are singular to working precision, NaN if they cannot be used."""
+    worth = code(verdict)
+    singular, fine = (
+        jax.lax.eq(worth, code(item)) for item in (RESULTS.singular, RESULTS.successful)
+    )
+    nan = jnp.full_like(log, jnp.nan)
+    log = jnp.where(fine, log, jnp.where(singular, -jnp.inf, nan))
+    sign = jnp.where(fine, sign, jnp.where(singular, 0, nan).astype(sign.dtype))
+    return sign, log
 
 
 @functools.singledispatch

@@ -3,12 +3,21 @@
 from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array, ArrayLike, PyTree
+import jax
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, PyTree
+
+from ._enumeration import Enumeration
 
 
-class RESULTS(eqx.Enumeration):
-    """How a solve ended. `RESULTS[result]` is the text of an item; `result ==
-    RESULTS.successful` is a boolean array."""
+class RESULTS(Enumeration):
+    """How a solve ended.
+
+    `result == RESULTS.successful` is a boolean array; `RESULTS[result]` says what
+    happened and what to try, and `result.name` is a string. A result is no condition:
+    `if result:` raises.
+    """
 
     successful = ""
     # Diffrax extends this enumeration, and Equinox warns of an item whose text differs
@@ -27,8 +36,8 @@ class RESULTS(eqx.Enumeration):
     )
     stagnation = (
         "The iterative solver made no more progress before it converged. Loosen `rtol` "
-        "and `atol` to what the dtype can reach, raise `restart`, or pass a "
-        "preconditioner in `options`."
+        "and `atol` to what the dtype can reach, or pass a preconditioner in "
+        "`options`. With `GMRES`, raise `restart`."
     )
     conlim = (
         "The estimated condition number of the operator exceeds `conlim`. Regularise "
@@ -39,9 +48,9 @@ class RESULTS(eqx.Enumeration):
         "computed (`jax.config.update('jax_debug_nans', True)`)."
     )
     unstable = (
-        "Rounding errors grew so much in the factorisation that the solution would be "
-        "worthless, although the operator need not be singular. Use `Refined(LU())`, "
-        "or `QR`, whose factorisation is stable."
+        "Rounding errors grew so much that the solution would be worthless, although "
+        "the operator need not be singular. Use `QR`, whose factorisation is stable, "
+        "or `Refined(LU())`."
     )
 
 
@@ -53,6 +62,52 @@ class Solution(eqx.Module):
     result: RESULTS
     """`RESULTS.successful`, or how the solve failed."""
     stats: dict[str, PyTree[ArrayLike]]
-    """What the solver has to tell: step counts, ranks, norms."""
+    """What the solver reports: step counts, ranks, norms."""
     state: PyTree[Any]
     """What `solver.init` returned: pass it to further solves with the operator."""
+
+    @property
+    def successful(self) -> Bool[Array, "..."]:
+        """Whether the solve succeeded: a boolean array, one for each solve of a batch.
+        It may be used inside `jit`."""
+        return self.result == RESULTS.successful
+
+    @property
+    def status(self) -> Any:
+        """How the solve ended, as a string such as `"successful"` or `"singular"`; an
+        array of strings for a batch.
+
+        Raises:
+            ValueError: inside `jit` or another transformation, where it is not known.
+        """
+        return self.result.name
+
+    def __repr__(self) -> str:
+        facts = [
+            f"value={_short(self.value)}",
+            f"status={self.result.text()}",
+            *(f"{name}={_short(x)}" for name, x in self.stats.items()),
+        ]
+        return f"Solution({', '.join(facts)})"
+
+
+_FEW = 8  # numbers that are printed
+
+
+def _short(tree: PyTree[Any]) -> str:
+    """Few numbers as they are, of others dtype and shape."""
+
+    def leaf(x: Any) -> Any:
+        known = not isinstance(x, jax.core.Tracer)
+        if not known or not isinstance(x, jax.Array | np.ndarray) or x.size > _FEW:
+            return x
+        return _Text(np.array2string(np.asarray(x), precision=5, separator=", "))
+
+    return " ".join(eqx.tree_pformat(jtu.tree_map(leaf, tree), width=1000).split())
+
+
+class _Text(str):
+    """A string that prints without quotation marks."""
+
+    def __repr__(self) -> str:
+        return str(self)

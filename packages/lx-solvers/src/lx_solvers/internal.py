@@ -1,21 +1,26 @@
 """What the floors above build on, beyond the public names."""
 
-from ._annihilated import annihilated
 from ._auto import chosen, has_trace
-from ._results import code, judged, succeeded
+from ._memory import MAX_BYTES, check_matrix, matrix_free
+from ._projection import annihilated
+from ._results import NAMES, code, judged, succeeded
+from ._scaling import largest, power_of_two
 from ._slogdet import slogdet_of, trace_of
-from .direct._dense import largest, power_of_two
-from .direct._order import after
+from .direct._sequence import after
 from .wrappers._doubled import residual
 
 __all__ = [
+    "MAX_BYTES",
+    "NAMES",
     "after",
     "annihilated",
+    "check_matrix",
     "chosen",
     "code",
     "has_trace",
     "judged",
     "largest",
+    "matrix_free",
     "power_of_two",
     "residual",
     "slogdet_of",

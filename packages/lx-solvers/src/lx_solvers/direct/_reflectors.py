@@ -4,13 +4,12 @@ A `vmap` over vectors becomes one product of Q with a matrix, whose columns are 
 vectors: `jax.lax.linalg.ormqr` itself would copy the reflectors for each vector.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from .._loops import scan
+from .._sizes import is_known
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 _BLOCK = 32  # columns of a block of reflectors: its T costs m·n·32 operations
@@ -81,8 +80,8 @@ def blocked(
     1989, doi:10.1137/0910005; Joffrain et al. 2006, doi:10.1145/1141885.1141886).
     """
     m, k = h.shape
-    size = min(_BLOCK, k)
-    count = math.ceil(k / size)
+    size = min(_BLOCK, k) if is_known(k) else _BLOCK
+    count = -(-k // size)
     pad = count * size - k
     none = taus == 0  # Hᵢ = I, for which vᵢ = 0 and any τᵢ but 0 will do
     V = jnp.where(none, 0, jnp.tril(h, -1) + jnp.eye(m, k, dtype=h.dtype))

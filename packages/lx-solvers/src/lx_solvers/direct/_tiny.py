@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Inexact, Int, Real
 
 from .._loops import scan
-from . import _dense as dense
+from .._scaling import power_of_two
+from .._sizes import variates
 
 LARGEST = 8  # larger matrices are LAPACK's
 
@@ -28,8 +28,8 @@ class Factors(NamedTuple):
     permutation: Int[Array, "n *batch"]
     rows: Real[Array, "n *batch"]
     finite: Bool[Array, "*batch"]
-    singular: Bool[Array, "*batch"]
-    unstable: Bool[Array, "*batch"]
+    reciprocal_condition: Real[Array, "*batch"]
+    growth: Real[Array, "*batch"]
 
 
 def eliminate(A: Inexact[Array, "n n batch"]) -> Factors:
@@ -41,8 +41,8 @@ def eliminate(A: Inexact[Array, "n n batch"]) -> Factors:
     n = A.shape[0]
 
     def scaled(_: None, row: Array) -> tuple[None, tuple[Array, Array]]:
-        scale = dense.power_of_two(_largest(_size(row)))
-        return None, (row * (1 / scale).astype(row.dtype), scale)
+        scale = power_of_two(_largest(_size(row)))
+        return None, (row * (1 / scale)[None].astype(row.dtype), scale)
 
     _, (A, rows) = scan(scaled, None, A)
     finite = jnp.all(jnp.isfinite(A), axis=(0, 1))
@@ -53,17 +53,17 @@ def eliminate(A: Inexact[Array, "n n batch"]) -> Factors:
         A, active, places = carry
         column = jax.lax.dynamic_index_in_dim(A, k, 1, keepdims=False)
         size = jnp.where(active, _pivot_size(column), -1)
-        most = _largest(size)
+        most = _largest(size)[None]
         # the first row, of those not yet taken, if NaN hides which is the largest
         eligible = active & ((size == most) | jnp.isnan(most))
         p = jnp.min(jnp.where(eligible, index, n - 1), axis=0)
         row = _take(A, p[None, None])[0]
         pivot = jax.lax.dynamic_index_in_dim(row, k, 0, keepdims=False)
         place = _take(places, p[None])[0]  # LAPACK would have swapped it with row k
-        places = jnp.where(places == k, place, places)
-        active = active & (index != p)
-        multipliers = column / jnp.where(active, pivot, 1)
-        rest = jnp.where(index > k, row, 0)
+        places = jnp.where(places == k, place[None], places)
+        active = active & (index != p[None])
+        multipliers = column / jnp.where(active, pivot[None], 1)
+        rest = jnp.where(index > k, row, 0)[None]
         new = A - multipliers[:, None] * rest
         new = jnp.where(index == k, multipliers[:, None], new)
         return (jnp.where(active[:, None], new, A), active, places), (row, place, p)
@@ -73,16 +73,15 @@ def eliminate(A: Inexact[Array, "n n batch"]) -> Factors:
     p = jnp.min(jnp.where(active, index, n - 1), axis=0)[None]  # the row that is left
     last = _take(A, p[None])[0], _take(places, p)[0], p[0]
     lu, pivots, permutation = (jnp.concatenate((x, y[None])) for x, y in zip(out, last))
-    columns = _largest(jnp.where(index[:, None] <= index, _size(lu), 0))
-    eps = dense.eps(lu.dtype)
+    columns = _largest(jnp.where(index[:, None] <= index[None], _size(lu), 0))
     return Factors(
         lu,
         pivots,
         permutation,
         rows,
         finite,
-        _near_singular(lu, columns),
-        4 * eps * jnp.max(columns, axis=0) > eps**0.5,
+        _reciprocal_condition(lu, columns),
+        jnp.max(columns, axis=0),
     )
 
 
@@ -129,21 +128,21 @@ def _triangular(
     return scan(step, b, index[:, 0, 0], inputs=T, reverse=not forward)[0]
 
 
-def _near_singular(
+def _reciprocal_condition(
     U: Inexact[Array, "n n batch"], lengths: Real[Array, "n batch"]
-) -> Bool[Array, " batch"]:
-    """As `dense.near_singular`."""
+) -> Real[Array, " batch"]:
+    """As in `_factors`."""
     lengths = lengths[:, None].astype(U.dtype)
-    z = np.random.default_rng(0).standard_normal(len(U))
-    b = jnp.asarray(z, U.dtype)[:, None, None] * lengths
+    b = variates((len(U), 1, 1), U.dtype) * lengths
     y = _triangular(U, b, lower=False, adjoint=True)
     x = _triangular(U, y, lower=False) * lengths
     x, y = (jnp.linalg.norm(v[:, 0], axis=0) for v in (x, y))
-    return ~(dense.singular_below(U.dtype) * x < y)
+    ratio = y / x
+    return jnp.where(ratio > 0, ratio, jnp.zeros_like(ratio))
 
 
 def _size(x: Inexact[Array, "..."]) -> Real[Array, "..."]:
-    """As in `dense.largest`, elementwise."""
+    """As in `largest`, elementwise."""
     if jnp.iscomplexobj(x):
         return jnp.maximum(jnp.abs(x.real), jnp.abs(x.imag))
     return jnp.abs(x)

@@ -1,39 +1,57 @@
-"""Banded: Gaussian elimination with partial pivoting on a band.
+"""Banded: Gaussian elimination with partial pivoting on a band, and QR.
 
-Solves P R⁻¹F = LU, where R scales the rows by powers of two and F is A or Aᴴ, whichever
-has the fewer diagonals below the main one. With l below and u above, pivoting fills l
-more above (Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 4.3.5), so
-that elimination is a scan over a window of l + 1 rows and l + u + 1 columns:
+Square systems: P R⁻¹F = LU, where R scales the rows by powers of two and F is A or Aᴴ,
+whichever has the fewer diagonals below the main one. With l below and u above, pivoting
+fills l more above (Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section
+4.3.5), so that elimination is a scan over a window of l + 1 rows and l + u + 1 columns:
 2 n l (l + u) operations. L stays a product of swaps and eliminations, as in LAPACK's
 `gbtrf`.
 
 Non-standard: it says when the factors are worthless, by the criteria of `LU` (see
 there), which cost two more substitutions. F triangular is not eliminated, and like
 `Triangular` reports exact zeros only.
+
+Others: FD⁻¹ = QR, where D scales the columns by powers of two and F is the tall one of
+A and Aᴴ; x = D⁻¹R⁻¹Qᴴb solves Fx = b in the sense of least squares, and QR⁻ᴴD⁻¹b is the
+solution of minimum norm of Fᴴx = b, as in `QR`.
 """
+
+import functools
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Inexact, Int, Real
+from jaxtyping import Array, Inexact, Int, Real
+from lx_operators import AbstractLinearOperator
 from lx_operators.internal import (
     PackedStructures,
     bands,
     bandwidths,
     pack_structures,
     ravel,
+    size_of,
     skewed,
     unravel,
 )
 
-from .._checks import check_options, check_square, check_state
+from .._checks import check_options, check_state
 from .._loops import scan
+from .._projection import annihilated
 from .._results import all_finite
-from .._slogdet import slogdet_of, tangent_of, trace_of
+from .._scaling import largest, power_of_two
+from .._slogdet import (
+    check_determinant,
+    slogdet_of,
+    slogdet_of_factors,
+    tangent_of,
+    trace_of,
+)
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from . import _dense as dense
+from . import _views as views
+from ._band import BandQR, back, band_qr, figures, forward, times, times_adjoint
+from ._factors import judge, judge_factors, working_dtype
 
 
 class _Factors(eqx.Module):
@@ -45,22 +63,37 @@ class _Factors(eqx.Module):
 class _BandedState(eqx.Module):
     factors: _Factors
     rows: Real[Array, " n"]
+    reciprocal_condition: Real[Array, ""]
+    growth: Real[Array, ""]
     verdict: RESULTS
     packed: PackedStructures
-    view: dense.View = eqx.field(static=True, default=dense.View())
+    view: views.View = eqx.field(static=True, default=views.View())
 
 
-class Banded(AbstractLinearSolver[_BandedState]):
-    """Gaussian elimination with partial pivoting on a band, for operators known to have
-    few diagonals: `BandedLinearOperator`, and sums, products and scalings of such, of
+class _BandedQRState(eqx.Module):
+    qr: BandQR
+    columns: Real[Array, " n"]
+    reciprocal_condition: Real[Array, ""]
+    verdict: RESULTS
+    packed: PackedStructures
+    view: views.View = eqx.field(static=True)
+
+
+class Banded(AbstractLinearSolver[_BandedState | _BandedQRState]):
+    """Elimination or QR on a band, for operators of full rank known to have few
+    diagonals: `BandedLinearOperator`, and sums, products and scalings of such, of
     tridiagonal and of diagonal ones.
 
     With l diagonals below and u above the main one, it takes O(n·min(l, u)·(l + u))
     operations for the factors and O(n·(l + u)) for each vector, in n sequential steps.
+    A tall operator is solved by QR in the sense of least squares, a wide one with
+    minimum norm, with O(n·(l + u)²) operations for the factors.
 
     Reports `singular` when the operator is singular to working precision (rows or
     columns of very different scale do no harm), and `unstable` when elements grew so
-    much that the solution would be worthless.
+    much that the solution would be worthless; `stats` have `reciprocal_condition` and
+    (of a square operator) `growth`, as of `LU`. A triangular operator is singular only
+    if it has a zero on the diagonal.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 4.3.
 
@@ -74,7 +107,6 @@ class Banded(AbstractLinearSolver[_BandedState]):
 
     def init(self, operator, options):
         check_options(options, (), "Banded")
-        check_square(operator, "Banded")
         widths = bandwidths(operator)
         if widths is None:
             raise ValueError(
@@ -84,37 +116,53 @@ class Banded(AbstractLinearSolver[_BandedState]):
             )
         lower, upper = widths
         A = bands(operator)
-        A = A.astype(dense.working_dtype(A.dtype))
+        A = A.astype(working_dtype(A.dtype))
+        if operator.in_size() != operator.out_size():
+            return _factorise_rectangular(operator, A, lower, upper)
         # row i of F from its first diagonal to its last
         if lower > upper:
             lower, upper = upper, lower
-            F, view = A.conj().T, dense.View(adjoint=True)
+            F, view = A.conj().T, views.View(adjoint=True)
         else:
-            F, view = skewed(A)[::-1, upper : upper + A.shape[1]].T, dense.View()
-        sizes = dense.largest(F, axis=1)
-        rows = dense.power_of_two(sizes)
+            F, view = skewed(A)[::-1, upper : upper + A.shape[1]].T, views.View()
+        sizes = largest(F, axis=1)
+        rows = power_of_two(sizes)
         factors = _factorise(F / rows[:, None].astype(F.dtype), lower)
-        verdict = _verdict(factors, all_finite(sizes))
-        return _BandedState(factors, rows, verdict, pack_structures(operator), view)
+        rcond, growth = figures(factors.U)
+        finite = all_finite(sizes)
+        if lower:
+            verdict = judge_factors(finite, rcond, growth, dtype=F.dtype)
+        else:
+            verdict = judge(finite, singular=jnp.any(factors.U[:, 0] == 0))
+        packed = pack_structures(operator)
+        return _BandedState(factors, rows, rcond, growth, verdict, packed, view)
 
     def compute(self, state, vector, options):
-        check_state(state, _BandedState, "Banded")
+        check_state(state, (_BandedState, _BandedQRState), "Banded")
+        if isinstance(state, _BandedQRState):
+            stats = {"reciprocal_condition": state.reciprocal_condition}
+            solve = functools.partial(_solve_rectangular, state)
+            return *views.solve(state, vector, state.qr.R.dtype, solve), stats
 
         def solve_with(b, adjoint):
             factors, rows = state.factors, state.rows.astype(b.dtype)
             if not adjoint:  # F = R (Pᵀ L) U
-                return _back(factors.U, _eliminate(factors, b / rows))
-            return _eliminate_adjoint(factors, _forward(factors.U, b)) / rows
+                return back(factors.U, _eliminate(factors, b / rows))
+            return _eliminate_adjoint(factors, forward(factors.U, b)) / rows
 
-        return *dense.solve(state, vector, state.factors.U.dtype, solve_with), {}
+        stats = {
+            "reciprocal_condition": state.reciprocal_condition,
+            "growth": state.growth,
+        }
+        return *views.solve(state, vector, state.factors.U.dtype, solve_with), stats
 
     def transpose(self, state, options):
-        check_state(state, _BandedState, "Banded")
-        return dense.transpose(state), {}
+        check_state(state, (_BandedState, _BandedQRState), "Banded")
+        return views.transpose(state), {}
 
     def conj(self, state, options):
-        check_state(state, _BandedState, "Banded")
-        return dense.conj(state), {}
+        check_state(state, (_BandedState, _BandedQRState), "Banded")
+        return views.conj(state), {}
 
     def assume_full_rank(self):
         return True
@@ -132,7 +180,7 @@ def _factorise(F: Inexact[Array, "n w"], lower: int) -> _Factors:
         top, rest = window[0], window[1:]
         safe = jnp.where(top[0] == 0, jnp.ones_like(top[0]), top[0])
         multipliers = rest[:, 0] / safe
-        rest = rest[:, 1:] - multipliers[:, None] * top[1:]
+        rest = rest[:, 1:] - multipliers[:, None] * top[None, 1:]
         rest = jnp.pad(rest, ((0, 0), (0, 1)))
         return jnp.concatenate((rest, below[None])), (top, multipliers, pivot)
 
@@ -147,7 +195,7 @@ def _factorise(F: Inexact[Array, "n w"], lower: int) -> _Factors:
 
 def _swapped(x: Inexact[Array, "l ..."], pivot: Array) -> Inexact[Array, "l ..."]:
     """Rows 0 and `pivot` exchanged."""
-    row = jnp.arange(x.shape[0]).reshape(-1, *(1,) * (x.ndim - 1))
+    row = jnp.arange(x.shape[0], dtype=pivot.dtype).reshape(-1, *(1,) * (x.ndim - 1))
     chosen = row == pivot
     top = jnp.sum(jnp.where(chosen, x, jnp.zeros_like(x)), axis=0)
     return jnp.where(row == 0, top, jnp.where(chosen, x[0], x))
@@ -189,52 +237,78 @@ def _eliminate_adjoint(
     return jnp.concatenate((first, rest))[:n]
 
 
-def _back(U: Inexact[Array, "n w"], y: Inexact[Array, " n"]) -> Inexact[Array, " n"]:
-    """U⁻¹ y."""
-    n, w = U.shape
-
-    def step(known, row):
-        u, y = row
-        x = (y - jnp.sum(u[1:] * known)) / u[0]
-        return jnp.concatenate((x[None], known))[: w - 1], x
-
-    return scan(step, jnp.zeros(w - 1, y.dtype), (U, y), reverse=True)[1]
+# Tall and wide operators
 
 
-def _forward(U: Inexact[Array, "n w"], b: Inexact[Array, " n"]) -> Inexact[Array, " n"]:
-    """U⁻ᴴ b."""
-    n, w = U.shape
+def _factorise_rectangular(
+    operator: AbstractLinearOperator, A: Inexact[Array, "w n"], lower: int, upper: int
+) -> _BandedQRState:
+    m, n = operator.out_size(), operator.in_size()
+    wide = m < n
+    if wide:
+        m, n, lower, upper = n, m, upper, lower
+    i, t = np.arange(m)[:, None], np.arange(lower + upper + 1)[None]
+    column = i - lower + t  # of the element t of row i of F
+    inside = (column >= 0) & (column < n)
+    # row j of Aᴴ is column j of A
+    F = A.conj().T if wide else A[lower + upper - t, np.where(inside, column, 0)]
+    F = jnp.where(inside, F, jnp.zeros_like(F))
+    sizes = jnp.zeros(n, jnp.finfo(F.dtype).dtype)
+    columns = power_of_two(sizes.at[np.where(inside, column, 0)].max(jnp.abs(F)))
+    scales = jnp.where(inside, columns[np.where(inside, column, 0)], 1)
+    qr = band_qr(F / scales.astype(F.dtype), n, lower)
+    rcond, _ = figures(qr.R)
+    finite = all_finite(largest(F, axis=1))
+    verdict = judge_factors(finite, rcond, dtype=F.dtype)
+    packed, view = pack_structures(operator), views.View(adjoint=wide)
+    return _BandedQRState(qr, columns, rcond, verdict, packed, view)
 
-    def step(known, row):  # what is known of (Uᴴ y)ⱼ …
-        u, b = row
-        y = (b - known[0]) / u[0].conj()
-        return jnp.append(known[1:] + u[1:].conj() * y, jnp.zeros_like(y)), y
 
-    return scan(step, jnp.zeros(w, b.dtype), (U, b))[1]
+def _solve_rectangular(
+    state: _BandedQRState, b: Inexact[Array, " m"], adjoint: bool
+) -> Inexact[Array, " n"]:
+    qr, columns = state.qr, state.columns.astype(b.dtype)
+    if not adjoint:  # least squares with F
+        return back(qr.R, times_adjoint(qr, b)[0]) / columns
+    y = forward(qr.R, b / columns)  # minimum norm with Fᴴ
+    return times(qr, y, jnp.zeros(_excess(state), b.dtype))
 
 
-def _verdict(factors: _Factors, finite: Bool[Array, ""]) -> RESULTS:
-    U = factors.U
-    n, eps = len(U), dense.eps(U.dtype)
-    if factors.L.shape[1] == 0:
-        return dense.judge(finite, jnp.any(U[:, 0] == 0))
-    columns = jnp.max(skewed(jnp.abs(U).T), axis=0, initial=0)[:n]
-    unstable = 4 * eps * dense.largest(columns) > eps**0.5
-    # one step of inverse iteration, as in `dense.near_singular`
-    lengths = columns.astype(U.dtype)
-    z = jnp.asarray(np.random.default_rng(0).standard_normal(n), U.dtype)
-    y = _forward(U, z * lengths)
-    x = _back(U, y) * lengths
-    singular = ~(4 * eps * jnp.linalg.norm(x) < jnp.linalg.norm(y)) & (n > 0)
-    return dense.judge(finite, singular, unstable)
+def _excess(state: _BandedQRState) -> int:
+    """By how many rows F has more than columns."""
+    ins, outs = state.packed.in_structure.thaw(), state.packed.out_structure.thaw()
+    return abs(size_of(ins) - size_of(outs))
+
+
+@annihilated.register
+def _(state: _BandedQRState, vector):
+    def project(v, adjoint):
+        if not adjoint:  # the columns of F are independent
+            return jnp.zeros_like(v)
+        top, rest = times_adjoint(state.qr, v)
+        return times(state.qr, jnp.zeros_like(top), rest)
+
+    return views.within(state, vector, state.qr.R.dtype, project)
+
+
+@slogdet_of.register
+def _(state: _BandedQRState):
+    n = state.columns.size
+    check_determinant(n + _excess(state), n, "Banded")
+    raise AssertionError("unreachable: a square operator is not factorised by QR")
 
 
 @slogdet_of.register
 def _(state: _BandedState):
     factors = state.factors
     odd = jnp.sum(factors.pivots != 0) % 2 == 1
-    sign, logabs = dense.slogdet(factors.U[:, 0], state.view, state.rows)
-    return jnp.where(odd, -sign, sign), logabs
+    return slogdet_of_factors(
+        factors.U[:, 0],
+        turned=state.view.turned,
+        rows=state.rows,
+        odd=odd,
+        verdict=state.verdict,
+    )
 
 
 @trace_of.register

@@ -14,6 +14,7 @@ from lx_operators import (
 from lx_operators.internal import bare, block_diagonal, block_shapes
 
 from .._checks import check_options, check_state
+from .._results import both, first_failure
 from .._slogdet import part, slogdet_of, trace_of, trace_of_part
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
@@ -93,14 +94,13 @@ class BlockDiagonal(AbstractLinearSolver[_State]):
         if isinstance(state, _Stacked):
             compute = _vmap(self._compute, state.size)
             x, results, stats = compute(state.state, vector)
-            result = _first_failure(results, state.size)
+            result = first_failure(results)
             return x, result, {"blocks": stats} if stats else {}
         vectors = state.tree.flatten_up_to(vector)
         solved = [self._compute(*pair) for pair in zip(state.states, vectors)]
         result, stats = RESULTS.successful, [stats for _, _, stats in solved]
         for _, ended, _ in solved:
-            failed = result != RESULTS.successful
-            result = RESULTS.where(failed, result, ended)
+            result = both(result, ended)
         x = state.tree.unflatten([x for x, _, _ in solved])
         return x, result, {"blocks": state.tree.unflatten(stats)} if any(stats) else {}
 
@@ -140,13 +140,6 @@ def _mapped(fn: Any, state: _State) -> _State:
     if isinstance(state, _Stacked):
         return _Stacked(_vmap(fn, state.size)(state.state), state.size)
     return _Listed(tuple(map(fn, state.states)), state.tree)
-
-
-def _first_failure(results: RESULTS, size: int) -> RESULTS:
-    if size == 0:
-        return RESULTS.successful
-    first = jnp.argmax(results != RESULTS.successful)
-    return jtu.tree_map(lambda each: each[first], results)
 
 
 @slogdet_of.register

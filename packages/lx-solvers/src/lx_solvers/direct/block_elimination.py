@@ -19,7 +19,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-import numpy as np
 from jaxtyping import Array, PyTree
 from lx_operators import (
     AbstractLinearOperator,
@@ -48,10 +47,12 @@ from lx_operators.internal import (
 )
 
 from .._checks import check_options, check_state
+from .._results import both
+from .._scaling import eps, largest
+from .._sizes import variates
 from .._slogdet import part, slogdet_of, trace_of, trace_of_part
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from . import _dense as dense
 
 # Tags that hold of the blocks on the diagonal, and of Schur complements.
 _PRINCIPAL = frozenset(
@@ -151,7 +152,7 @@ class BlockElimination(AbstractLinearSolver[_State]):
                 if j in x and block is not None:
                     rest = _plus(rest, _negated(block.mv(x[j])))
             x[i], ended, _ = self.inner_solver.compute(state.states[i], rest, {})
-            result = _first(result, ended)
+            result = both(result, ended)
         return tuple(x[i] for i in range(n)), result, {}
 
     def _eliminate(self, state: _Elimination, vector: Any) -> Any:
@@ -161,7 +162,7 @@ class BlockElimination(AbstractLinearSolver[_State]):
         x, result, _ = solve(state.state, f, {})
         rest = ravel(_plus(g, _negated(C.mv(x))), common_dtype(space))
         y, ended, _ = solve(state.schur, rest, {})
-        result = _first(result, ended)
+        result = both(result, ended)
         y = unravel(y, space)
         By = B.mv(y)
         x, _, _ = solve(state.state, _plus(f, _negated(By)), {})
@@ -265,8 +266,8 @@ def _norm(*blocks: AbstractLinearOperator | None) -> Array:
     for block in blocks:
         if block is not None:
             space = block.in_structure()
-            z = np.random.default_rng(0).standard_normal(size_of(space))
-            z = unravel(jnp.asarray(z, common_dtype(space)), space)
+            z = variates((size_of(space),), common_dtype(space))
+            z = unravel(jnp.asarray(z), space)
             largest = _size(z)
             norms.append(_size(block.mv(z)) / jnp.where(largest == 0, 1, largest))
     return jnp.max(jnp.asarray(norms))
@@ -274,13 +275,13 @@ def _norm(*blocks: AbstractLinearOperator | None) -> Array:
 
 def _solved(b: PyTree[Array], Mx: PyTree[Array], size: Array) -> Array:
     """Whether Mx is b, beside ‖M‖‖x‖."""
-    eps = max((dense.eps(leaf.dtype) for leaf in jtu.tree_leaves(b)), default=0.0)
+    u = max((eps(leaf.dtype) for leaf in jtu.tree_leaves(b)), default=0.0)
     rest = _size(_plus(b, _negated(Mx)))
-    return rest <= eps**0.5 * (size + _size(b) + _size(Mx))
+    return rest <= u**0.5 * (size + _size(b) + _size(Mx))
 
 
 def _size(x: PyTree[Array]) -> Array:
-    sizes = [dense.largest(leaf) for leaf in jtu.tree_leaves(x)]
+    sizes = [largest(leaf) for leaf in jtu.tree_leaves(x)]
     return jnp.max(jnp.asarray(sizes), initial=0)
 
 
@@ -290,11 +291,6 @@ def _plus(x: PyTree[Array], y: PyTree[Array]) -> PyTree[Array]:
 
 def _negated(x: PyTree[Array]) -> PyTree[Array]:
     return jtu.tree_map(jnp.negative, x)
-
-
-def _first(result: RESULTS, ended: RESULTS) -> RESULTS:
-    """The first failure."""
-    return RESULTS.where(result == RESULTS.successful, ended, result)
 
 
 @slogdet_of.register

@@ -25,11 +25,21 @@ from lx_operators.internal import PackedStructures, block_tridiagonal, pack_stru
 
 from .._checks import check_options, check_state
 from .._loops import scan
-from .._results import all_finite
-from .._slogdet import slogdet_of, tangent_of, trace_of
+from .._results import all_finite, both
+from .._scaling import largest, power_of_two, reciprocal_scale
+from .._sizes import variates
+from .._slogdet import slogdet_of, slogdet_of_factors, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from . import _dense as dense
+from . import _views as views
+from ._factors import (
+    HIGHEST,
+    inverse_permutation,
+    judge,
+    judge_answer,
+    ratio_or,
+    working_dtype,
+)
 
 
 class _Blocks(eqx.Module):
@@ -69,7 +79,7 @@ class _State(eqx.Module):
     rows: Real[Array, "n b"]
     verdict: RESULTS
     packed: PackedStructures
-    view: dense.View = eqx.field(static=True, default=dense.View())
+    view: views.View = eqx.field(static=True, default=views.View())
 
 
 class BlockTridiagonal(AbstractLinearSolver[_State]):
@@ -80,7 +90,8 @@ class BlockTridiagonal(AbstractLinearSolver[_State]):
     O(n·b³·log n) in log₂ n steps, with 2·n·b²·log n elements kept: for many processors.
 
     For other operators it may report `unstable`; `Banded`, which exchanges rows across
-    blocks, solves them as well.
+    blocks, solves them as well. `stats` have `backward_error` and
+    `reciprocal_condition`, as those of `Tridiagonal`.
 
     Args:
         parallel: by cyclic reduction of all block rows at once.
@@ -108,13 +119,13 @@ class BlockTridiagonal(AbstractLinearSolver[_State]):
             )
         blocks, rows, finite = _equilibrated(A)
         eliminate = _levels if self.parallel else _sequence
-        verdict = dense.judge(all_finite(finite))
+        verdict = judge(all_finite(finite))
         return _State(blocks, eliminate(blocks), rows, verdict, pack_structures(A))
 
     def compute(self, state, vector, options):
         check_state(state, _State, "BlockTridiagonal")
         n, b = state.rows.shape
-        flaws = []
+        stats = {}
 
         def solve_with(rhs, adjoint):
             if not rhs.size:
@@ -127,21 +138,23 @@ class BlockTridiagonal(AbstractLinearSolver[_State]):
                 x = _in_levels(factors, rhs, adjoint)
             else:
                 x = _in_sequence(factors, rhs, adjoint)
-            flaws.extend(_flaws(state.blocks, rhs, x, adjoint))
+            figures = _figures(state.blocks, rhs, x, adjoint)
+            stats["backward_error"], stats["reciprocal_condition"] = figures
             return (x / rows if adjoint else x).ravel()
 
-        x, result = dense.solve(state, vector, state.blocks.main.dtype, solve_with)
-        for flaw, name in zip(flaws, (RESULTS.unstable, RESULTS.singular)):
-            result = RESULTS.where(flaw & (result == RESULTS.successful), name, result)
-        return x, result, {}
+        x, result = views.solve(state, vector, state.blocks.main.dtype, solve_with)
+        if stats:
+            dtype = state.blocks.main.dtype
+            result = both(result, judge_answer(*stats.values(), dtype=dtype))
+        return x, result, stats
 
     def transpose(self, state, options):
         check_state(state, _State, "BlockTridiagonal")
-        return dense.transpose(state), {}
+        return views.transpose(state), {}
 
     def conj(self, state, options):
         check_state(state, _State, "BlockTridiagonal")
-        return dense.conj(state), {}
+        return views.conj(state), {}
 
     def assume_full_rank(self):
         return True
@@ -151,14 +164,14 @@ def _equilibrated(
     A: BlockTridiagonalLinearOperator,
 ) -> tuple[_Blocks, Real[Array, "n b"], Real[Array, "n b"]]:
     """R⁻¹A, R, and the sizes of the rows, which tell whether A is finite."""
-    main = A.diagonal.astype(dense.working_dtype(A.diagonal.dtype))
+    main = A.diagonal.astype(working_dtype(A.diagonal.dtype))
     n, b, _ = main.shape
     lower, upper = (x.astype(main.dtype) for x in (A.lower_diagonal, A.upper_diagonal))
     if n:
         lower = jnp.pad(lower, ((1, 0), (0, 0), (0, 0)))
         upper = jnp.pad(upper, ((0, 1), (0, 0), (0, 0)))
-    sizes = dense.largest(jnp.concatenate((lower, main, upper), axis=2), axis=2)
-    rows = dense.power_of_two(sizes)
+    sizes = largest(jnp.concatenate((lower, main, upper), axis=2), axis=2)
+    rows = power_of_two(sizes)
     scale = rows[:, :, None].astype(main.dtype)
     return _Blocks(lower / scale, main / scale, upper / scale), rows, sizes
 
@@ -168,7 +181,9 @@ def _equilibrated(
 
 def _factorised(D: Inexact[Array, "*n b b"]) -> _LU:
     lu, pivots, permutation = jax.lax.linalg.lu(D)
-    swapped = pivots != jnp.arange(pivots.shape[-1], dtype=pivots.dtype)
+    swapped = pivots != jax.lax.broadcasted_iota(
+        pivots.dtype, pivots.shape, pivots.ndim - 1
+    )
     return _LU(lu, permutation, jnp.sum(swapped, axis=-1, dtype=jnp.int32))
 
 
@@ -183,7 +198,7 @@ def _left_adjoint(D: _LU, B: Inexact[Array, "b k"]) -> Inexact[Array, "b k"]:
     adjoint = {"transpose_a": True, "conjugate_a": True}
     y = _triangular(D.lu, B, lower=False, **adjoint)
     z = _triangular(D.lu, y, lower=True, unit_diagonal=True, **adjoint)
-    return z[dense.inverse_permutation(D.permutation)]
+    return z[inverse_permutation(D.permutation)]
 
 
 def _right(D: _LU, B: Inexact[Array, "k b"]) -> Inexact[Array, "k b"]:
@@ -196,11 +211,11 @@ def _triangular(T: Array, B: Array, **how: bool) -> Array:
 
 
 def _matmul(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision=dense.HIGHEST)
+    return jnp.matmul(a, b, precision=HIGHEST)
 
 
 def _times(blocks: Inexact[Array, "n b b"], x: Inexact[Array, "n b"]) -> Array:
-    return jnp.einsum("nij,nj->ni", blocks, x, precision=dense.HIGHEST)
+    return jnp.einsum("nij,nj->ni", blocks, x, precision=HIGHEST)
 
 
 def _on_each(D: _LU, x: Inexact[Array, "n b"], adjoint: bool) -> Inexact[Array, "n b"]:
@@ -308,9 +323,10 @@ def _in_levels(
 # The answer
 
 
-def _flaws(A: _Blocks, b: Array, x: Array, adjoint: bool) -> tuple[Array, Array]:
-    """Whether x is no solution, and whether A is singular to working precision."""
-    eps = dense.eps(b.dtype)
+def _figures(
+    A: _Blocks, b: Array, x: Array, adjoint: bool
+) -> tuple[Real[Array, ""], Real[Array, ""]]:
+    """The backward error of x, per row, and how near A is to a singular matrix."""
     lower, main, upper = A.lower, A.main, A.upper
     if adjoint:
         lower, upper = jnp.roll(upper, 1, axis=0), jnp.roll(lower, -1, axis=0)
@@ -321,16 +337,15 @@ def _flaws(A: _Blocks, b: Array, x: Array, adjoint: bool) -> tuple[Array, Array]
         + _times(upper, jnp.roll(x, -1, axis=0))
     )
     sizes = [
-        jnp.roll(dense.largest(lower, axis=1), -1, axis=0),
-        dense.largest(main, axis=1),
-        jnp.roll(dense.largest(upper, axis=1), 1, axis=0),
+        jnp.roll(largest(lower, axis=1), -1, axis=0),
+        largest(main, axis=1),
+        jnp.roll(largest(upper, axis=1), 1, axis=0),
     ]
     columns = jnp.max(jnp.stack(sizes), axis=0)
-    weighted = dense.largest(x * columns.astype(x.dtype))
-    null = dense.largest(b) <= 4 * eps * weighted
-    size = weighted * 3 * b.shape[1] + dense.largest(b)
-    unsolved = ~(dense.largest(b - product) <= eps**0.5 * size)
-    return unsolved, null & (dense.largest(b) > 0)
+    weighted = largest(x * columns.astype(x.dtype))
+    size = weighted * 3 * b.shape[1] + largest(b)
+    backward_error = ratio_or(largest(b - product), size, 0)
+    return backward_error, ratio_or(largest(b), weighted, 1)
 
 
 @slogdet_of.register
@@ -340,15 +355,28 @@ def _(state: _State):
         factors = _sequence(state.blocks)
     D = factors.D
     pivots = jnp.diagonal(D.lu, axis1=1, axis2=2).ravel()
-    sign, logabs = dense.slogdet(pivots, state.view, state.rows.ravel())
-    return jnp.where(jnp.sum(D.odd) % 2 == 1, -sign, sign), logabs
+    verdict = state.verdict
+    if pivots.size:  # inverse iteration, as in `_factors.reciprocal_condition`
+        z = jnp.asarray(variates(state.rows.shape, pivots.dtype))
+        b = _in_sequence(factors, z, True)
+        b = b * reciprocal_scale(largest(b)).astype(b.dtype)
+        x = _in_sequence(factors, b, False)
+        seen = judge_answer(*_figures(state.blocks, b, x, False), dtype=pivots.dtype)
+        verdict = both(verdict, seen)
+    return slogdet_of_factors(
+        pivots,
+        turned=state.view.turned,
+        rows=state.rows.ravel(),
+        odd=jnp.sum(D.odd) % 2 == 1,
+        verdict=verdict,
+    )
 
 
 @trace_of.register
 def _(state: _State, solver, tangent):
     """From the blocks of Z = A⁻¹ on its three diagonals alone (Takahashi, Fagan and
     Chen 1973): Zᵢᵢ = Dᵢ⁻¹ + Vᵢ Zᵢ₊₁,ᵢ₊₁ Wᵢ, beside it -Vᵢ Zᵢ₊₁,ᵢ₊₁ and -Zᵢ₊₁,ᵢ₊₁ Wᵢ."""
-    if state.view != dense.View():
+    if state.view != views.View():
         return None
     factors = state.factors
     if isinstance(factors, _Levels):
@@ -375,7 +403,7 @@ def _(state: _State, solver, tangent):
         return tangent_of(take, tangent).astype(dtype) / rows.astype(dtype)
 
     def product(Z: Array, dA: Array) -> Array:
-        return jnp.einsum("nij,nji->", Z, dA, precision=dense.HIGHEST)
+        return jnp.einsum("nij,nji->", Z, dA, precision=HIGHEST)
 
     return (
         product(Z, moved("diagonal", rows))

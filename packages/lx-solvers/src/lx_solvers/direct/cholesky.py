@@ -11,23 +11,33 @@ dᵢ = 1/√aᵢᵢ gives DL rows of length one: how the variables are scaled do
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Inexact
+from jaxtyping import Array, Inexact, Real
 from lx_operators import is_negative_semidefinite, is_positive_semidefinite
 from lx_operators.internal import PackedStructures, pack_structures
 
 from .._checks import check_options, check_square, check_state
-from .._slogdet import slogdet_of
+from .._scaling import largest
+from .._slogdet import slogdet_of, slogdet_of_factors
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from . import _dense as dense
+from . import _views as views
+from ._factors import (
+    dense_matrix,
+    judge_factors,
+    lower_triangle,
+    main_diagonal,
+    reciprocal_condition,
+    solve_triangular,
+)
 
 
 class _CholeskyState(eqx.Module):
     L: Inexact[Array, "n n"]
     negative: bool = eqx.field(static=True)  # F = -LLᴴ
+    reciprocal_condition: Real[Array, ""]
     verdict: RESULTS
     packed: PackedStructures
-    view: dense.View = eqx.field(static=True, default=dense.View())
+    view: views.View = eqx.field(static=True, default=views.View())
 
 
 class Cholesky(AbstractLinearSolver[_CholeskyState]):
@@ -35,7 +45,8 @@ class Cholesky(AbstractLinearSolver[_CholeskyState]):
     that are nonsingular.
 
     Reads the lower triangle of the matrix. Reports `singular` when that is not
-    definite, or not to working precision.
+    definite, or not to working precision. `stats["reciprocal_condition"]` is an
+    estimate for the operator with its diagonal scaled to one.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 4.2.
 
@@ -57,43 +68,43 @@ class Cholesky(AbstractLinearSolver[_CholeskyState]):
                 "`positive_semidefinite_tag` or `negative_semidefinite_tag`, or use "
                 "`LU` or, if it is Hermitian, `Eigh`."
             )
-        A = dense.dense_matrix(operator)
+        A = dense_matrix(operator)
         A = A if positive else -A
         L = jax.lax.linalg.cholesky(A, symmetrize_input=False)
+        finite = jnp.isfinite(largest(lower_triangle(A)))
+        # `cholesky` returns NaN where a pivot is not positive
+        rows = jax.lax.sqrt(main_diagonal(A).real)
+        rcond = reciprocal_condition(L, rows, lower=True, power=2)
+        verdict = judge_factors(finite, rcond, dtype=A.dtype)
         packed = pack_structures(operator)
-        return _CholeskyState(L, not positive, _verdict(A, L), packed)
+        return _CholeskyState(L, not positive, rcond, verdict, packed)
 
     def compute(self, state, vector, options):
         check_state(state, _CholeskyState, "Cholesky")
 
         def solve_with(b, adjoint):  # F is Hermitian: Fᴴ = F
             b = -b if state.negative else b
-            y = dense.triangular(state.L, b, lower=True)
-            return dense.triangular(state.L, y, lower=True, adjoint=True)
+            y = solve_triangular(state.L, b, lower=True)
+            return solve_triangular(state.L, y, lower=True, adjoint=True)
 
-        return *dense.solve(state, vector, state.L.dtype, solve_with), {}
+        stats = {"reciprocal_condition": state.reciprocal_condition}
+        return *views.solve(state, vector, state.L.dtype, solve_with), stats
 
     def transpose(self, state, options):
         check_state(state, _CholeskyState, "Cholesky")
-        return dense.transpose(state), {}
+        return views.transpose(state), {}
 
     def conj(self, state, options):
         check_state(state, _CholeskyState, "Cholesky")
-        return dense.conj(state), {}
+        return views.conj(state), {}
 
     def assume_full_rank(self):
         return True
 
 
-def _verdict(A: Inexact[Array, "n n"], L: Inexact[Array, "n n"]) -> RESULTS:
-    finite = jnp.isfinite(dense.largest(dense.lower_triangle(A)))
-    # `cholesky` returns NaN where a pivot is not positive
-    rows = jax.lax.sqrt(dense.diagonal(A).real)
-    return dense.judge(finite, dense.near_singular(L, rows, lower=True, power=2))
-
-
 @slogdet_of.register
 def _(state: _CholeskyState):
     diagonal = jnp.diagonal(state.L)
-    sign, logabs = dense.slogdet(-diagonal if state.negative else diagonal)
+    pivots = -diagonal if state.negative else diagonal
+    sign, logabs = slogdet_of_factors(pivots, verdict=state.verdict)
     return sign, 2 * logabs

@@ -11,25 +11,28 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Inexact, Int
+from jaxtyping import Array, Inexact, Int, Real
 from lx_operators import AbstractLinearOperator, CirculantLinearOperator
 from lx_operators.internal import PackedStructures, bare, common_dtype, pack_structures
 
 from .._checks import check_options, check_state
-from .._slogdet import slogdet_of, tangent_of, trace_of
+from .._scaling import eps, largest
+from .._slogdet import slogdet_of, slogdet_of_factors, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from . import _dense as dense
+from . import _views as views
+from ._factors import judge, reciprocals, working_dtype
 
 
 class _CirculantState(eqx.Module):
     eigenvalues: Inexact[Array, "..."]
     inverse: Inexact[Array, "..."]
     rank: Int[Array, ""]
+    reciprocal_condition: Real[Array, ""]
     verdict: RESULTS
     packed: PackedStructures
     real: bool = eqx.field(static=True)
-    view: dense.View = eqx.field(static=True, default=dense.View())
+    view: views.View = eqx.field(static=True, default=views.View())
 
 
 class Circulant(AbstractLinearSolver[_CirculantState]):
@@ -37,7 +40,8 @@ class Circulant(AbstractLinearSolver[_CirculantState]):
 
     Args:
         well_posed: if `True`, eigenvalues of at most 4·eps times the largest are
-            reported as `singular`. If `False`, the pseudoinverse solution, and
+            reported as `singular`, and `stats["reciprocal_condition"]` is the ratio of
+            the smallest to the largest. If `False`, the pseudoinverse solution, and
             `stats["rank"]`, the number of eigenvalues that count.
         rcond: with `well_posed=False`: eigenvalues of at most `rcond` times the largest
             count as zero. Default: 2·n·eps.
@@ -64,25 +68,17 @@ class Circulant(AbstractLinearSolver[_CirculantState]):
                 f"operator is {operator!r}; use `AutoLinearSolver`."
             )
         packed = pack_structures(operator)
-        dtype = dense.working_dtype(common_dtype(packed.in_structure.thaw()))
+        dtype = working_dtype(common_dtype(packed.in_structure.thaw()))
         column = jax.lax.stop_gradient(circulant.column).astype(dtype)
         values = _transform(column)
-        size = jnp.abs(values)
-        largest = dense.largest(values)
-        if self.well_posed:
-            counts = size > 0
-            singular = jnp.any(~(size > 4 * dense.eps(dtype) * largest))
-        else:
-            rcond = dense.rcond_or_default(self.rcond, values.size, dtype)
-            counts = (size > rcond * largest) & (size > 0)
-            singular = jnp.zeros((), bool)
-        inverse = 1 / jnp.where(counts, values, jnp.ones_like(values))
-        inverse = jnp.where(counts, inverse, jnp.zeros_like(values))
+        inverse, rank, ratio = reciprocals(
+            values, well_posed=self.well_posed, rcond=self.rcond, size=values.size
+        )
+        singular = self.well_posed and ~(ratio > 4 * eps(dtype))
         # transforms of what is not finite are NaN
-        verdict = dense.judge(jnp.isfinite(dense.largest(column)), singular)
-        rank = jnp.sum(counts, dtype=jnp.int32)
+        verdict = judge(jnp.isfinite(largest(column)), singular=singular)
         real = not jnp.issubdtype(dtype, jnp.complexfloating)
-        return _CirculantState(values, inverse, rank, verdict, packed, real)
+        return _CirculantState(values, inverse, rank, ratio, verdict, packed, real)
 
     def compute(self, state, vector, options):
         check_state(state, _CirculantState, "Circulant")
@@ -95,16 +91,18 @@ class Circulant(AbstractLinearSolver[_CirculantState]):
             return (x.real if state.real else x).ravel()
 
         narrow = jnp.finfo(dtype).dtype if state.real else dtype
-        x, result = dense.solve(state, vector, narrow, solve_with)
-        return x, result, {} if self.well_posed else {"rank": state.rank}
+        x, result = views.solve(state, vector, narrow, solve_with)
+        if self.well_posed:
+            return x, result, {"reciprocal_condition": state.reciprocal_condition}
+        return x, result, {"rank": state.rank}
 
     def transpose(self, state, options):
         check_state(state, _CirculantState, "Circulant")
-        return dense.transpose(state), {}
+        return views.transpose(state), {}
 
     def conj(self, state, options):
         check_state(state, _CirculantState, "Circulant")
-        return dense.conj(state), {}
+        return views.conj(state), {}
 
     def assume_full_rank(self):
         return self.well_posed
@@ -120,13 +118,15 @@ def _transform(x: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
 def _(state: _CirculantState):
     counts = state.inverse != 0
     values = jnp.where(counts, state.eigenvalues, jnp.zeros_like(state.eigenvalues))
-    sign, log = dense.slogdet(values.ravel(), state.view)
+    sign, log = slogdet_of_factors(
+        values.ravel(), turned=state.view.turned, verdict=state.verdict
+    )
     return (jnp.sign(sign.real) if state.real else sign), log
 
 
 @trace_of.register
 def _(state: _CirculantState, solver, tangent):
-    if state.view != dense.View():
+    if state.view != views.View():
         return None
 
     def values(operator: AbstractLinearOperator) -> Array:

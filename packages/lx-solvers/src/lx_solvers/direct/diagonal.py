@@ -8,19 +8,21 @@ from jaxtyping import Array, Inexact
 from lx_operators import diagonal, is_diagonal
 from lx_operators.internal import PackedStructures, pack_structures
 
-from .._annihilated import annihilated
 from .._checks import check_options, check_square, check_state
-from .._slogdet import slogdet_of
+from .._projection import annihilated
+from .._scaling import largest
+from .._slogdet import slogdet_of, slogdet_of_factors
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from . import _dense as dense
+from . import _views as views
+from ._factors import judge, rcond_or_default, working_dtype
 
 
 class _DiagonalState(eqx.Module):
     d: Inexact[Array, " n"]  # as it was: zero where the pseudoinverse takes it for zero
     verdict: RESULTS
     packed: PackedStructures
-    view: dense.View = eqx.field(static=True, default=dense.View())
+    view: views.View = eqx.field(static=True, default=views.View())
 
 
 class Diagonal(AbstractLinearSolver[_DiagonalState]):
@@ -52,18 +54,17 @@ class Diagonal(AbstractLinearSolver[_DiagonalState]):
                 "use another solver."
             )
         d = diagonal(operator)
-        d = d.astype(dense.working_dtype(d.dtype))
+        d = d.astype(working_dtype(d.dtype))
         size = jnp.abs(d)
-        largest = dense.largest(size)
+        most, singular = largest(size), False
         if self.well_posed:
             negligible = size == 0
             singular = jnp.any(negligible)
         else:
-            rcond = dense.rcond_or_default(self.rcond, d.size, d.dtype)
-            negligible = (size <= rcond * largest) | (size == 0)
+            rcond = rcond_or_default(self.rcond, d.size, d.dtype)
+            negligible = (size <= rcond * most) | (size == 0)
             d = jnp.where(negligible, jnp.zeros_like(d), d)
-            singular = jnp.zeros_like(jnp.any(negligible))
-        verdict = dense.judge(jnp.isfinite(largest), singular)
+        verdict = judge(jnp.isfinite(most), singular=singular)
         return _DiagonalState(d, verdict, pack_structures(operator))
 
     def compute(self, state, vector, options):
@@ -76,15 +77,15 @@ class Diagonal(AbstractLinearSolver[_DiagonalState]):
             zero = d == 0
             return jnp.where(zero, 0, b / jnp.where(zero, jnp.ones_like(d), d))
 
-        return *dense.solve(state, vector, state.d.dtype, solve_with), {}
+        return *views.solve(state, vector, state.d.dtype, solve_with), {}
 
     def transpose(self, state, options):
         check_state(state, _DiagonalState, "Diagonal")
-        return dense.transpose(state), {}
+        return views.transpose(state), {}
 
     def conj(self, state, options):
         check_state(state, _DiagonalState, "Diagonal")
-        return dense.conj(state), {}
+        return views.conj(state), {}
 
     def assume_full_rank(self):
         return self.well_posed
@@ -92,7 +93,7 @@ class Diagonal(AbstractLinearSolver[_DiagonalState]):
 
 @slogdet_of.register
 def _(state: _DiagonalState):
-    return dense.slogdet(state.d, state.view)
+    return slogdet_of_factors(state.d, turned=state.view.turned)
 
 
 @annihilated.register
@@ -100,4 +101,4 @@ def _(state: _DiagonalState, vector):
     def project(v, adjoint):
         return jnp.where(state.d == 0, v, 0)
 
-    return dense.within(state, vector, state.d.dtype, project)
+    return views.within(state, vector, state.d.dtype, project)

@@ -11,14 +11,23 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int, Real
 from lx_operators import is_hermitian
-from lx_operators.internal import PackedStructures, pack_structures
+from lx_operators.internal import PackedStructures, cast, pack_structures
 
-from .._annihilated import annihilated
 from .._checks import check_options, check_square, check_state
-from .._slogdet import slogdet_of
+from .._projection import annihilated
+from .._slogdet import slogdet_of, slogdet_of_factors
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from . import _dense as dense
+from . import _views as views
+from ._factors import (
+    HIGHEST,
+    dense_matrix,
+    judge,
+    lower_triangle,
+    outside,
+    pseudoinverse,
+    scaled_or_zero,
+)
 
 
 class _EighState(eqx.Module):
@@ -29,7 +38,7 @@ class _EighState(eqx.Module):
     rank: Int[Array, ""]
     verdict: RESULTS
     packed: PackedStructures
-    view: dense.View = eqx.field(static=True, default=dense.View())
+    view: views.View = eqx.field(static=True, default=views.View())
 
 
 class Eigh(AbstractLinearSolver[_EighState]):
@@ -62,12 +71,12 @@ class Eigh(AbstractLinearSolver[_EighState]):
                 f"to be Hermitian: {operator!r}. Tag it with `hermitian_tag` (or "
                 "`symmetric_tag`, if it is real), or use `SVD`."
             )
-        A = dense.lower_triangle(dense.dense_matrix(operator))
-        A, scale, finite = dense.scaled_or_zero(A)
+        A = lower_triangle(dense_matrix(operator))
+        A, scale, finite = scaled_or_zero(A)
         W, eigenvalues = jax.lax.linalg.eigh(A, symmetrize_input=False)
-        inverse, rank = dense.pseudoinverse(eigenvalues, self.rcond, len(A), A.dtype)
+        inverse, rank = pseudoinverse(eigenvalues, self.rcond, A.shape[0], A.dtype)
         return _EighState(
-            W, eigenvalues, inverse, scale, rank, dense.judge(finite),
+            W, eigenvalues, inverse, scale, rank, judge(finite),
             pack_structures(operator),
         )  # fmt: skip
 
@@ -76,20 +85,20 @@ class Eigh(AbstractLinearSolver[_EighState]):
 
         def solve_with(b, adjoint):  # F is Hermitian: Fᴴ = F
             W = state.W
-            c = jnp.matmul(W.T.conj(), b, precision=dense.HIGHEST)
-            c = state.inverse * (c / state.scale)
-            return jnp.matmul(W, c, precision=dense.HIGHEST)
+            c = jnp.matmul(W.T.conj(), b, precision=HIGHEST)
+            c = cast(state.inverse, c.dtype) * (c / cast(state.scale, c.dtype))
+            return jnp.matmul(W, c, precision=HIGHEST)
 
-        x, result = dense.solve(state, vector, state.W.dtype, solve_with)
+        x, result = views.solve(state, vector, state.W.dtype, solve_with)
         return x, result, {"rank": state.rank}
 
     def transpose(self, state, options):
         check_state(state, _EighState, "Eigh")
-        return dense.transpose(state), {}
+        return views.transpose(state), {}
 
     def conj(self, state, options):
         check_state(state, _EighState, "Eigh")
-        return dense.conj(state), {}
+        return views.conj(state), {}
 
     def assume_full_rank(self):
         return False
@@ -98,12 +107,13 @@ class Eigh(AbstractLinearSolver[_EighState]):
 @slogdet_of.register
 def _(state: _EighState):
     values = jnp.where(state.inverse != 0, state.eigenvalues, 0)
-    return dense.slogdet(values, rows=jnp.full_like(values, state.scale))
+    rows = jnp.full_like(values, state.scale)
+    return slogdet_of_factors(values, rows=rows, verdict=state.verdict)
 
 
 @annihilated.register
 def _(state: _EighState, vector):
     def project(v, adjoint):
-        return dense.outside(state.W, state.inverse != 0, v)
+        return outside(state.W, state.inverse != 0, v)
 
-    return dense.within(state, vector, state.W.dtype, project)
+    return views.within(state, vector, state.W.dtype, project)

@@ -9,22 +9,30 @@ import math
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Inexact, PyTree
 from lx_operators import KroneckerLinearOperator
-from lx_operators.internal import bare, columns, common_dtype, promoted
+from lx_operators.internal import (
+    bare,
+    columns,
+    common_dtype,
+    complex_to_real_dtype,
+    promoted,
+)
 
 from .._checks import check_options, check_state
-from .._results import judged
+from .._results import both, first_failure, judged
 from .._slogdet import part, slogdet_of, trace_of, trace_of_part
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from ._many import both, many
 
 
 class _KroneckerState(eqx.Module):
     states: tuple[Any, ...]
-    # of each factor: its size, and the number of axes of its output and its input
-    factors: tuple[tuple[int, int, int], ...] = eqx.field(static=True)
+    # of each factor: its size if it is square, the axes of its output and of its input
+    factors: tuple[tuple[int | None, int, int], ...] = eqx.field(static=True)
+    dtype: Any = eqx.field(static=True)
 
 
 class Kronecker(AbstractLinearSolver[_KroneckerState]):
@@ -73,13 +81,13 @@ class Kronecker(AbstractLinearSolver[_KroneckerState]):
         states = tuple(self.inner_solver.init(part, {}) for part in parts)
         factors = tuple(
             (
-                part.out_size() if part.out_size() == part.in_size() else 0,
+                part.out_size() if part.out_size() == part.in_size() else None,
                 len(part.out_structure().shape),
                 len(part.in_structure().shape),
             )
             for part in parts
         )
-        return _KroneckerState(states, factors)
+        return _KroneckerState(states, factors, dtype)
 
     def compute(self, state, vector, options):
         check_state(state, _KroneckerState, "Kronecker")
@@ -94,15 +102,28 @@ class Kronecker(AbstractLinearSolver[_KroneckerState]):
         check_state(state, _KroneckerState, "Kronecker")
         states = tuple(self.inner_solver.transpose(s, {})[0] for s in state.states)
         factors = tuple((n, ins, rows) for n, rows, ins in state.factors)
-        return _KroneckerState(states, factors), {}
+        return _KroneckerState(states, factors, state.dtype), {}
 
     def conj(self, state, options):
         check_state(state, _KroneckerState, "Kronecker")
         states = tuple(self.inner_solver.conj(s, {})[0] for s in state.states)
-        return _KroneckerState(states, state.factors), {}
+        return _KroneckerState(states, state.factors, state.dtype), {}
 
     def assume_full_rank(self):
         return self.inner_solver.assume_full_rank()
+
+
+def many(
+    solver: AbstractLinearSolver, state: Any, vectors: Inexact[Array, "*m k"]
+) -> tuple[Inexact[Array, "*n k"], RESULTS]:
+    """Solutions along the last axis, and how the first that failed did so."""
+
+    def one(vector: Array) -> tuple[PyTree[Array], RESULTS]:
+        x, result, _ = solver.compute(state, vector, {})
+        return x, result
+
+    x, results = jax.vmap(one, in_axes=-1, out_axes=(-1, 0))(vectors)
+    return x, first_failure(results)
 
 
 def of_one_kind(operator: Any) -> bool:
@@ -120,6 +141,10 @@ def _powers(state: _KroneckerState) -> list[int]:
 
 @slogdet_of.register
 def _(state: _KroneckerState):
+    if None in {size for size, _, _ in state.factors}:
+        # the product is square, but its rank, Π min(mᵢ, nᵢ), is less than Π mᵢ = Π nᵢ
+        zero = jnp.zeros((), complex_to_real_dtype(state.dtype))
+        return zero.astype(state.dtype), zero - jnp.inf
     parts = [slogdet_of(inner) for inner in state.states]
     signs = [sign**power for (sign, _), power in zip(parts, _powers(state))]
     logs = [power * log for (_, log), power in zip(parts, _powers(state))]

@@ -14,7 +14,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Inexact, Int
+from jaxtyping import Array, Inexact, Int, Real
 from lx_operators import (
     AbstractLinearOperator,
     AddLinearOperator,
@@ -35,10 +35,19 @@ from lx_operators.internal import (
 )
 
 from .._checks import check_options, check_state
-from .._slogdet import slogdet_of, tangent_of, trace_of
+from .._scaling import eps, largest
+from .._slogdet import slogdet_of, slogdet_of_factors, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from . import _dense as dense
+from . import _views as views
+from ._factors import (
+    HIGHEST,
+    along,
+    dense_matrix,
+    judge,
+    reciprocals,
+    working_dtype,
+)
 
 
 class _EighState(eqx.Module):
@@ -46,9 +55,10 @@ class _EighState(eqx.Module):
     eigenvalues: Inexact[Array, "..."]  # one axis a factor
     inverse: Inexact[Array, "..."]
     rank: Int[Array, ""]
+    reciprocal_condition: Real[Array, ""]
     verdict: RESULTS
     packed: PackedStructures
-    view: dense.View = eqx.field(static=True, default=dense.View())
+    view: views.View = eqx.field(static=True, default=views.View())
 
 
 class KroneckerEigh(AbstractLinearSolver[_EighState]):
@@ -60,7 +70,8 @@ class KroneckerEigh(AbstractLinearSolver[_EighState]):
 
     Args:
         well_posed: if `True`, eigenvalues of at most 4·eps times the largest are
-            reported as `singular`. If `False`, the pseudoinverse solution, and
+            reported as `singular`, and `stats["reciprocal_condition"]` is the ratio of
+            the smallest to the largest. If `False`, the pseudoinverse solution, and
             `stats["rank"]`, the number of eigenvalues that count.
         rcond: with `well_posed=False`: eigenvalues of at most `rcond` times the largest
             count as zero. Default: 2·(n₁ + n₂ + …)·eps.
@@ -93,36 +104,29 @@ class KroneckerEigh(AbstractLinearSolver[_EighState]):
                 "use `AutoLinearSolver`."
             )
         packed = pack_structures(operator)
-        dtype = dense.working_dtype(common_dtype(packed.in_structure.thaw()))
-        matrices = [dense.dense_matrix(part) for part in parts]
+        dtype = working_dtype(common_dtype(packed.in_structure.thaw()))
+        matrices = [dense_matrix(part) for part in parts]
         pairs = [jax.lax.linalg.eigh(A, symmetrize_input=False) for A in matrices]
         each = [w.astype(dtype) for _, w in pairs]
         values = _spectrum(jax.lax.stop_gradient(operator), lambda _: each)
-        values = jnp.broadcast_to(values, tuple(len(w) for w in each))
-        size = jnp.abs(values)
-        largest = dense.largest(values)
-        if self.well_posed:
-            counts = size > 0
-            singular = ~(
-                jnp.min(size, initial=jnp.inf) > 4 * dense.eps(dtype) * largest
-            )
-            singular &= values.size > 0
-        else:
-            n = sum(len(w) for w in each)
-            rcond = dense.rcond_or_default(self.rcond, n, dtype)
-            counts = (size > rcond * largest) & (size > 0)
-            singular = jnp.zeros((), bool)
-        inverse = 1 / jnp.where(counts, values, jnp.ones_like(values))
-        inverse = jnp.where(counts, inverse, jnp.zeros_like(values))
-        finite = jnp.isfinite(largest)
+        values = jnp.broadcast_to(values, tuple(w.size for w in each))
+        inverse, rank, ratio = reciprocals(
+            values,
+            well_posed=self.well_posed,
+            rcond=self.rcond,
+            size=sum(w.size for w in each),
+        )
+        singular = self.well_posed and ~(ratio > 4 * eps(dtype))
+        finite = jnp.isfinite(largest(values))
         for A in matrices:
-            finite &= jnp.isfinite(dense.largest(A))
+            finite &= jnp.isfinite(largest(A))
         return _EighState(
             tuple(W.astype(dtype) for W, _ in pairs),
             values,
             inverse,
-            jnp.sum(counts, dtype=jnp.int32),
-            dense.judge(finite, singular),
+            rank,
+            ratio,
+            judge(finite, singular=singular),
             packed,
         )
 
@@ -133,22 +137,24 @@ class KroneckerEigh(AbstractLinearSolver[_EighState]):
             x = b.reshape(state.eigenvalues.shape)
             inverse = state.inverse.conj() if adjoint else state.inverse
             for axis, W in enumerate(state.W):
-                x = dense.along(W.T.conj(), x, axis)
+                x = along(W.T.conj(), x, axis)
             x = inverse * x
             for axis, W in enumerate(state.W):
-                x = dense.along(W, x, axis)
+                x = along(W, x, axis)
             return x.ravel()
 
-        x, result = dense.solve(state, vector, state.inverse.dtype, solve_with)
-        return x, result, {} if self.well_posed else {"rank": state.rank}
+        x, result = views.solve(state, vector, state.inverse.dtype, solve_with)
+        if self.well_posed:
+            return x, result, {"reciprocal_condition": state.reciprocal_condition}
+        return x, result, {"rank": state.rank}
 
     def transpose(self, state, options):
         check_state(state, _EighState, "KroneckerEigh")
-        return dense.transpose(state), {}
+        return views.transpose(state), {}
 
     def conj(self, state, options):
         check_state(state, _EighState, "KroneckerEigh")
-        return dense.conj(state), {}
+        return views.conj(state), {}
 
     def assume_full_rank(self):
         return self.well_posed
@@ -220,12 +226,14 @@ def _open(vectors: list[Array]) -> list[Array]:
 def _(state: _EighState):
     counts = state.inverse != 0
     values = jnp.where(counts, state.eigenvalues, jnp.zeros_like(state.eigenvalues))
-    return dense.slogdet(values.ravel(), state.view)
+    return slogdet_of_factors(
+        values.ravel(), turned=state.view.turned, verdict=state.verdict
+    )
 
 
 @trace_of.register
 def _(state: _EighState, solver, tangent):
-    if state.view != dense.View():
+    if state.view != views.View():
         return None
 
     def values(operator: AbstractLinearOperator) -> Array:
@@ -235,7 +243,7 @@ def _(state: _EighState, solver, tangent):
             out = []
             for W, part in zip(state.W, parts):
                 A = part.as_matrix().astype(W.dtype)
-                AW = jnp.matmul(A, W, precision=dense.HIGHEST)
+                AW = jnp.matmul(A, W, precision=HIGHEST)
                 out.append(jnp.sum(W.conj() * AW, axis=0))
             return out
 

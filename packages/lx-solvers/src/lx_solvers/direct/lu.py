@@ -6,10 +6,10 @@ worthless. They are those of R⁻¹A + E with |E| ≤ γₙ |L||U|, elementwise,
 (Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., 2002, theorem 9.3,
 doi:10.1137/1.9780898718027), so that two figures matter:
 
-- `singular`: U is singular to working precision once its columns have length one. L is
-  almost always well conditioned.
-- `unstable`: elements grew so much, from order one to max |U|, that E may be above
-  √eps.
+- `reciprocal_condition`, of U with columns of length one: `singular` if it is rounding
+  error. L is almost always well conditioned.
+- `growth`, max |U|, where all elements were of order one: `unstable` if it is so large
+  that E may be above √eps.
 """
 
 import functools
@@ -21,12 +21,23 @@ from jaxtyping import Array, Inexact, Int, Real
 from lx_operators.internal import PackedStructures, cast, pack_structures
 
 from .._checks import check_options, check_square, check_state
-from .._slogdet import slogdet_of
+from .._scaling import largest
+from .._sizes import is_known
+from .._slogdet import slogdet_of, slogdet_of_factors
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from . import _dense as dense
-from . import _tiny as tiny
+from . import _tiny as tiny, _views as views
 from ._batched import batched_primitive, linear_in_last
+from ._factors import (
+    dense_matrix,
+    equilibrated,
+    inverse_permutation,
+    judge_factors,
+    lower_triangle,
+    permuted,
+    reciprocal_condition,
+    solve_triangular,
+)
 
 
 class _LUState(eqx.Module):
@@ -34,9 +45,11 @@ class _LUState(eqx.Module):
     pivots: Int[Array, " n"]  # row i was swapped with row pivots[i]
     permutation: Int[Array, " n"]  # (A / rows)[permutation] = LU
     rows: Real[Array, " n"]
+    reciprocal_condition: Real[Array, ""]
+    growth: Real[Array, ""]
     verdict: RESULTS
     packed: PackedStructures
-    view: dense.View = eqx.field(static=True, default=dense.View())
+    view: views.View = eqx.field(static=True, default=views.View())
 
 
 class LU(AbstractLinearSolver[_LUState]):
@@ -44,7 +57,9 @@ class LU(AbstractLinearSolver[_LUState]):
 
     Reports `singular` when the operator is singular to working precision (rows or
     columns of very different scale do no harm), and `unstable` when elements grew so
-    much that the solution would be worthless.
+    much that the solution would be worthless. `stats["reciprocal_condition"]` is an
+    estimate for the factor U, with rows and columns scaled, and `stats["growth"]` its
+    largest element, where those of the scaled operator are of order one.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 3.4.
 
@@ -57,12 +72,11 @@ class LU(AbstractLinearSolver[_LUState]):
     def init(self, operator, options):
         check_options(options, (), "LU")
         check_square(operator, "LU")
-        A = dense.dense_matrix(operator)
+        A = dense_matrix(operator)
         factors = tiny_lu_p.bind(A, stacked=False) if _is_tiny(A) else _factorise(A)
-        lu, pivots, permutation, rows, finite, singular, unstable = factors
-        verdict = dense.judge(finite, singular, unstable)
-        packed = pack_structures(operator)
-        return _LUState(lu, pivots, permutation, rows, verdict, packed)
+        *kept, finite, rcond, growth = factors
+        verdict = judge_factors(finite, rcond, growth, dtype=A.dtype)
+        return _LUState(*kept, rcond, growth, verdict, pack_structures(operator))
 
     def compute(self, state, vector, options):
         check_state(state, _LUState, "LU")
@@ -74,29 +88,31 @@ class LU(AbstractLinearSolver[_LUState]):
                 return solve(*factors, b[:, None], adjoint=adjoint)[0][:, 0]
             return _substitute(*factors, b, adjoint=adjoint)
 
-        return *dense.solve(state, vector, state.lu.dtype, solve_with), {}
+        stats = {
+            "reciprocal_condition": state.reciprocal_condition,
+            "growth": state.growth,
+        }
+        return *views.solve(state, vector, state.lu.dtype, solve_with), stats
 
     def transpose(self, state, options):
         check_state(state, _LUState, "LU")
-        return dense.transpose(state), {}
+        return views.transpose(state), {}
 
     def conj(self, state, options):
         check_state(state, _LUState, "LU")
-        return dense.conj(state), {}
+        return views.conj(state), {}
 
     def assume_full_rank(self):
         return True
 
 
 def _factorise(A: Inexact[Array, "n n"]) -> tiny.Factors:
-    A, rows, finite = dense.equilibrated(A)
+    A, rows, finite = equilibrated(A)
     lu, pivots, permutation = jax.lax.linalg.lu(A)
-    eps = dense.eps(lu.dtype)
     # of U; contiguous, from LAPACK
-    columns = dense.largest(dense.lower_triangle(lu.T), axis=1)
-    unstable = dense.largest(columns) > eps**0.5 / (4 * eps)
-    singular = dense.near_singular(lu, columns)
-    return tiny.Factors(lu, pivots, permutation, rows, finite, singular, unstable)
+    columns = largest(lower_triangle(lu.T), axis=1)
+    rcond, growth = reciprocal_condition(lu, columns), largest(columns)
+    return tiny.Factors(lu, pivots, permutation, rows, finite, rcond, growth)
 
 
 def _substitute(
@@ -109,17 +125,18 @@ def _substitute(
 ) -> Inexact[Array, " n"]:
     rows = cast(rows, b.dtype)
     if not adjoint:  # A = R Pᵀ L U
-        y = dense.permuted(jax.lax.div(b, rows), p)
-        y = dense.triangular(lu, y, lower=True, unit_diagonal=True)
-        return dense.triangular(lu, y, lower=False)
-    y = dense.triangular(lu, b, lower=False, adjoint=True)
-    z = dense.triangular(lu, y, lower=True, adjoint=True, unit_diagonal=True)
-    z = dense.permuted(z, dense.inverse_permutation(p))
+        y = permuted(jax.lax.div(b, rows), p)
+        y = solve_triangular(lu, y, lower=True, unit_diagonal=True)
+        return solve_triangular(lu, y, lower=False)
+    y = solve_triangular(lu, b, lower=False, adjoint=True)
+    z = solve_triangular(lu, y, lower=True, adjoint=True, unit_diagonal=True)
+    z = permuted(z, inverse_permutation(p))
     return jax.lax.div(z, rows)
 
 
 def _is_tiny(A: Array) -> bool:
-    return 0 < A.shape[0] <= tiny.LARGEST
+    n = A.shape[0]
+    return is_known(n) and 0 < n <= tiny.LARGEST
 
 
 def _substitute_columns(*operands: Array, adjoint: bool) -> tuple[Array]:
@@ -142,8 +159,11 @@ linear_in_last(tiny_solve_p, _transpose)
 
 @slogdet_of.register
 def _(state: _LUState):
-    diagonal = jnp.diagonal(state.lu)
     swapped = state.pivots != jnp.arange(state.pivots.size, dtype=state.pivots.dtype)
-    odd = jnp.sum(swapped) % 2 == 1
-    sign, logabs = dense.slogdet(diagonal, state.view, state.rows)
-    return jnp.where(odd, -sign, sign), logabs
+    return slogdet_of_factors(
+        jnp.diagonal(state.lu),
+        turned=state.view.turned,
+        rows=state.rows,
+        odd=jnp.sum(swapped) % 2 == 1,
+        verdict=state.verdict,
+    )

@@ -19,7 +19,7 @@ from .._results import judged
 from .._slogdet import slogdet_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from . import _dense as dense
+from ._factors import inverse_permutation
 
 
 class _PermutationState(eqx.Module):
@@ -49,7 +49,7 @@ class Permutation(AbstractLinearSolver[_PermutationState]):
                 f"operator is {operator!r}; use `AutoLinearSolver`."
             )
         order = permutation.permutation
-        inverse = dense.inverse_permutation(order)
+        inverse = inverse_permutation(order)
         return _PermutationState(inverse, order, pack_structures(operator))
 
     def compute(self, state, vector, options):

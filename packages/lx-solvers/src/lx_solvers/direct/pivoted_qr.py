@@ -15,14 +15,26 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int, Real
 from lx_operators.internal import PackedStructures, pack_structures
 
-from .._annihilated import annihilated
 from .._checks import check_options, check_state
+from .._projection import annihilated
+from .._scaling import eps, largest
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from . import _dense as dense
-from ._order import after
+from . import _views as views
+from ._factors import (
+    HIGHEST,
+    check_damp,
+    dense_matrix,
+    householder,
+    inverse_permutation,
+    judge,
+    outside,
+    solve_triangular,
+    tall,
+)
 from ._pivoting import pivoted_qr
 from ._reflectors import times_q
+from ._sequence import after
 
 
 class _PivotedQRState(eqx.Module):
@@ -34,7 +46,7 @@ class _PivotedQRState(eqx.Module):
     rank: Int[Array, ""]
     verdict: RESULTS
     packed: PackedStructures
-    view: dense.View = eqx.field(static=True)
+    view: views.View = eqx.field(static=True)
 
 
 class PivotedQR(AbstractLinearSolver[_PivotedQRState]):
@@ -64,22 +76,22 @@ class PivotedQR(AbstractLinearSolver[_PivotedQRState]):
     damp: Any = 0.0
 
     def __check_init__(self):
-        dense.check_damp(self.damp)
+        check_damp(self.damp)
 
     def init(self, operator, options):
         check_options(options, (), "PivotedQR")
-        A = dense.dense_matrix(operator)
-        F, rows, finite, view = dense.tall(A, self.damp)
+        A = dense_matrix(operator)
+        F, rows, finite, wide = tall(A, self.damp)
         Q, R, permutation = pivoted_qr(F)
         rank = _rank(R, self.rcond, max(A.shape))
-        counts = jnp.arange(len(R), dtype=jnp.int32) < rank
+        counts = jnp.arange(R.shape[0], dtype=jnp.int32) < rank
         R = after(jnp.where(counts[None], R.T.conj(), 0), Q)
-        T, taus = dense.householder(R)
+        T, taus = householder(R)
         finite = after(finite, taus)  # and what comes after the verdict
         T = T + jnp.diag(jnp.where(counts, 0, 1).astype(T.dtype))
         return _PivotedQRState(
-            Q, T, taus, permutation, rows, rank, dense.judge(finite),
-            pack_structures(operator), view,
+            Q, T, taus, permutation, rows, rank, judge(finite),
+            pack_structures(operator), views.View(wide),
         )  # fmt: skip
 
     def compute(self, state, vector, options):
@@ -92,28 +104,28 @@ class PivotedQR(AbstractLinearSolver[_PivotedQRState]):
             m = rows.size
             if not adjoint:  # P Z T⁻ᴴ Qᴴ b
                 c = jnp.matmul(
-                    Q[len(Q) - m :].T.conj(), b / rows, precision=dense.HIGHEST
+                    Q[Q.shape[0] - m :].T.conj(), b / rows, precision=HIGHEST
                 )
-                y = dense.triangular(
+                y = solve_triangular(
                     T, jnp.where(counts, c, 0), lower=False, adjoint=True
                 )
                 z = times_q(T, taus, y, adjoint=False)
-                return z[dense.inverse_permutation(p)]
+                return z[inverse_permutation(p)]
             # Q T⁻¹ Zᴴ Pᵀ b
             y = times_q(T, taus, b[p], adjoint=True)
-            c = dense.triangular(T, jnp.where(counts, y, 0), lower=False)
-            return jnp.matmul(Q[len(Q) - m :], c, precision=dense.HIGHEST) / rows
+            c = solve_triangular(T, jnp.where(counts, y, 0), lower=False)
+            return jnp.matmul(Q[Q.shape[0] - m :], c, precision=HIGHEST) / rows
 
-        x, result = dense.solve(state, vector, state.Q.dtype, solve_with)
+        x, result = views.solve(state, vector, state.Q.dtype, solve_with)
         return x, result, {"rank": state.rank}
 
     def transpose(self, state, options):
         check_state(state, _PivotedQRState, "PivotedQR")
-        return dense.transpose(state), {}
+        return views.transpose(state), {}
 
     def conj(self, state, options):
         check_state(state, _PivotedQRState, "PivotedQR")
-        return dense.conj(state), {}
+        return views.conj(state), {}
 
     def assume_full_rank(self):
         return False
@@ -121,29 +133,29 @@ class PivotedQR(AbstractLinearSolver[_PivotedQRState]):
 
 def _rank(R: Inexact[Array, "k k"], rcond: Any, size: int) -> Int[Array, ""]:
     """How many columns count: those before the first that does not."""
-    eps = dense.eps(R.dtype)
+    u = eps(R.dtype)
     diagonal = jnp.abs(jnp.diagonal(R))
-    limit = dense.largest(diagonal) * jnp.asarray(
-        eps if rcond is None else rcond, diagonal.dtype
+    limit = largest(diagonal) * jnp.asarray(
+        u if rcond is None else rcond, diagonal.dtype
     )
     counts = diagonal > limit
     if rcond is None:
-        counts &= diagonal > 2 * size * eps * dense.largest(R, axis=0)
+        counts &= diagonal > 2 * size * u * largest(R, axis=0)
     return jnp.sum(jnp.cumprod(counts.astype(jnp.int32)), dtype=jnp.int32)
 
 
 @annihilated.register
 def _(state: _PivotedQRState, vector):
     Q, T, taus, p = state.Q, state.T, state.taus, state.permutation
-    if len(Q) != state.rows.size:  # damping
+    if Q.shape[0] != state.rows.size:  # damping
         return None
     counts = jnp.arange(p.size, dtype=jnp.int32) < state.rank
 
     def project(v, adjoint):
         if adjoint:
-            return dense.outside(Q, counts, v)
+            return outside(Q, counts, v)
         c = times_q(T, taus, v[p], adjoint=True)
         z = times_q(T, taus, jnp.where(counts, 0, c), adjoint=False)
-        return z[dense.inverse_permutation(p)]
+        return z[inverse_permutation(p)]
 
-    return dense.within(state, vector, Q.dtype, project)
+    return views.within(state, vector, Q.dtype, project)

@@ -12,15 +12,26 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Inexact, Real
+from jaxtyping import Array, Inexact, Real
 from lx_operators.internal import PackedStructures, pack_structures
 
-from .._annihilated import annihilated
 from .._checks import check_options, check_state
-from .._slogdet import slogdet_of
+from .._projection import annihilated
+from .._scaling import largest
+from .._slogdet import check_determinant, slogdet_of, slogdet_of_factors
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from . import _dense as dense
+from . import _views as views
+from ._factors import (
+    check_damp,
+    dense_matrix,
+    householder,
+    judge_factors,
+    lower_triangle,
+    reciprocal_condition,
+    solve_triangular,
+    tall,
+)
 from ._reflectors import times_q
 
 
@@ -28,9 +39,10 @@ class _QRState(eqx.Module):
     h: Inexact[Array, "p k"]  # R on and above the diagonal, the reflectors below
     taus: Inexact[Array, " k"]
     rows: Real[Array, " m"]  # F = diag(rows) QR
+    reciprocal_condition: Real[Array, ""]
     verdict: RESULTS
     packed: PackedStructures
-    view: dense.View = eqx.field(static=True)
+    view: views.View = eqx.field(static=True)
 
 
 class QR(AbstractLinearSolver[_QRState]):
@@ -38,7 +50,8 @@ class QR(AbstractLinearSolver[_QRState]):
 
     The least-squares solution of a tall system, the solution of minimum norm of a wide
     one. Reports `singular` when a column is, to working precision, a combination of
-    those before it (of a wide operator: a row).
+    those before it (of a wide operator: a row). `stats["reciprocal_condition"]` is an
+    estimate for R, with columns of length one.
 
     Args:
         damp: minimise ‖Ax - b‖² + damp²‖x‖² instead (ridge regression, Tikhonov
@@ -56,15 +69,21 @@ class QR(AbstractLinearSolver[_QRState]):
     damp: Any = 0.0
 
     def __check_init__(self):
-        dense.check_damp(self.damp)
+        check_damp(self.damp)
 
     def init(self, operator, options):
         check_options(options, (), "QR")
-        A = dense.dense_matrix(operator)
-        F, rows, finite, view = dense.tall(A, self.damp, equilibrate=True)
-        h, taus = dense.householder(F)
-        verdict, packed = _verdict(h, finite), pack_structures(operator)
-        return _QRState(h, taus, rows, verdict, packed, view)
+        A = dense_matrix(operator)
+        F, rows, finite, wide = tall(A, self.damp, equilibrate=True)
+        h, taus = householder(F)
+        R = h[: h.shape[1]]
+        # of R; contiguous, from LAPACK
+        columns = largest(lower_triangle(R.T), axis=1)
+        rcond = reciprocal_condition(R, columns)
+        verdict = judge_factors(finite, rcond, dtype=A.dtype)
+        return _QRState(
+            h, taus, rows, rcond, verdict, pack_structures(operator), views.View(wide)
+        )
 
     def compute(self, state, vector, options):
         check_state(state, _QRState, "QR")
@@ -74,44 +93,40 @@ class QR(AbstractLinearSolver[_QRState]):
             (p, k), m = h.shape, rows.size
             if not adjoint:  # least squares with F
                 c = times_q(h, taus, jnp.pad(b / rows, (p - m, 0)), adjoint=True)
-                return dense.triangular(h[:k], c[:k], lower=False)
+                return solve_triangular(h[:k], c[:k], lower=False)
             # minimum norm with Fᴴ
-            y = dense.triangular(h[:k], b, lower=False, adjoint=True)
+            y = solve_triangular(h[:k], b, lower=False, adjoint=True)
             x = times_q(h, taus, jnp.pad(y, (0, p - k)), adjoint=False)
             return x[p - m :] / rows
 
-        return *dense.solve(state, vector, state.h.dtype, solve_with), {}
+        stats = {"reciprocal_condition": state.reciprocal_condition}
+        return *views.solve(state, vector, state.h.dtype, solve_with), stats
 
     def transpose(self, state, options):
         check_state(state, _QRState, "QR")
-        return dense.transpose(state), {}
+        return views.transpose(state), {}
 
     def conj(self, state, options):
         check_state(state, _QRState, "QR")
-        return dense.conj(state), {}
+        return views.conj(state), {}
 
     def assume_full_rank(self):
         return True
 
 
-def _verdict(h: Inexact[Array, "m k"], finite: Bool[Array, ""]) -> RESULTS:
-    R = h[: h.shape[1]]
-    # of R; contiguous, from LAPACK
-    columns = dense.largest(dense.lower_triangle(R.T), axis=1)
-    return dense.judge(finite, dense.near_singular(R, columns))
-
-
 @slogdet_of.register
 def _(state: _QRState):
     p, k = state.h.shape
-    dense.check_determinant(p, k, "QR")
+    check_determinant(p, k, "QR")
     # det Hᵢ = 1 - τᵢ vᵢᴴvᵢ is -τᵢ/conj(τᵢ), as |det Hᵢ| = 1; and 1 where Hᵢ = I
     tau = state.taus
     none = tau == 0
     safe = jnp.where(none, jnp.ones_like(tau), tau)
     reflections = jnp.where(none, jnp.ones_like(tau), -safe / safe.conj())
     diagonal = jnp.diagonal(state.h) * reflections
-    return dense.slogdet(diagonal, state.view, state.rows)
+    return slogdet_of_factors(
+        diagonal, turned=state.view.turned, rows=state.rows, verdict=state.verdict
+    )
 
 
 @annihilated.register
@@ -127,4 +142,4 @@ def _(state: _QRState, vector):
         c = times_q(h, taus, v, adjoint=True)
         return times_q(h, taus, c.at[:k].set(0), adjoint=False)
 
-    return dense.within(state, vector, h.dtype, project)
+    return views.within(state, vector, h.dtype, project)

@@ -10,13 +10,23 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int, Real
-from lx_operators.internal import PackedStructures, pack_structures
+from lx_operators.internal import PackedStructures, cast, pack_structures
 
-from .._annihilated import annihilated
 from .._checks import check_options, check_state
+from .._projection import annihilated
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from . import _dense as dense
+from . import _views as views
+from ._factors import (
+    HIGHEST,
+    check_damp,
+    dense_matrix,
+    is_zero,
+    judge,
+    outside,
+    pseudoinverse,
+    scaled_or_zero,
+)
 
 
 class _SVDState(eqx.Module):
@@ -27,7 +37,7 @@ class _SVDState(eqx.Module):
     rank: Int[Array, ""]
     verdict: RESULTS
     packed: PackedStructures
-    view: dense.View = eqx.field(static=True, default=dense.View())
+    view: views.View = eqx.field(static=True, default=views.View())
 
 
 class SVD(AbstractLinearSolver[_SVDState]):
@@ -57,17 +67,17 @@ class SVD(AbstractLinearSolver[_SVDState]):
     damp: Any = 0.0
 
     def __check_init__(self):
-        dense.check_damp(self.damp)
+        check_damp(self.damp)
 
     def init(self, operator, options):
         check_options(options, (), "SVD")
-        A = dense.dense_matrix(operator)
-        A, scale, finite = dense.scaled_or_zero(A, self.damp)
+        A = dense_matrix(operator)
+        A, scale, finite = scaled_or_zero(A, self.damp)
         U, s, VH = jax.lax.linalg.svd(A, full_matrices=False)
-        damp = self.damp if dense.is_zero(self.damp) else self.damp / scale
-        inverse, rank = dense.pseudoinverse(s, self.rcond, max(A.shape), A.dtype, damp)
+        damp = self.damp if is_zero(self.damp) else self.damp / scale
+        inverse, rank = pseudoinverse(s, self.rcond, max(A.shape), A.dtype, damp)
         packed = pack_structures(operator)
-        return _SVDState(U, inverse, VH, scale, rank, dense.judge(finite), packed)
+        return _SVDState(U, inverse, VH, scale, rank, judge(finite), packed)
 
     def compute(self, state, vector, options):
         check_state(state, _SVDState, "SVD")
@@ -75,20 +85,20 @@ class SVD(AbstractLinearSolver[_SVDState]):
         def solve_with(b, adjoint):
             U, VH = state.U, state.VH
             left, right = (VH.T.conj(), U.T.conj()) if not adjoint else (U, VH)
-            c = jnp.matmul(right, b, precision=dense.HIGHEST)
-            c = state.inverse * (c / state.scale)
-            return jnp.matmul(left, c, precision=dense.HIGHEST)
+            c = jnp.matmul(right, b, precision=HIGHEST)
+            c = cast(state.inverse, c.dtype) * (c / cast(state.scale, c.dtype))
+            return jnp.matmul(left, c, precision=HIGHEST)
 
-        x, result = dense.solve(state, vector, state.U.dtype, solve_with)
+        x, result = views.solve(state, vector, state.U.dtype, solve_with)
         return x, result, {"rank": state.rank}
 
     def transpose(self, state, options):
         check_state(state, _SVDState, "SVD")
-        return dense.transpose(state), {}
+        return views.transpose(state), {}
 
     def conj(self, state, options):
         check_state(state, _SVDState, "SVD")
-        return dense.conj(state), {}
+        return views.conj(state), {}
 
     def assume_full_rank(self):
         return False
@@ -98,6 +108,6 @@ class SVD(AbstractLinearSolver[_SVDState]):
 def _(state: _SVDState, vector):
     def project(v, adjoint):
         basis = state.U if adjoint else state.VH.T.conj()
-        return dense.outside(basis, state.inverse != 0, v)
+        return outside(basis, state.inverse != 0, v)
 
-    return dense.within(state, vector, state.U.dtype, project)
+    return views.within(state, vector, state.U.dtype, project)

@@ -17,7 +17,6 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Inexact, Real
 from lx_operators import KroneckerSumLinearOperator
 from lx_operators.internal import (
@@ -30,20 +29,31 @@ from lx_operators.internal import (
 
 from .._checks import check_options, check_state
 from .._loops import scan
-from .._slogdet import part, slogdet_of, trace_of
+from .._scaling import eps, largest, power_of_two
+from .._sizes import variates
+from .._slogdet import part, slogdet_of, slogdet_of_factors, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from . import _dense as dense
+from . import _views as views
+from ._factors import (
+    HIGHEST,
+    along,
+    dense_matrix,
+    judge,
+    solve_triangular,
+    working_dtype,
+)
 
 
 class _SylvesterState(eqx.Module):
     Q: tuple[Inexact[Array, "n n"], ...]
     T: tuple[Inexact[Array, "n n"], ...]  # of the operator divided by `scale`
     scale: Real[Array, ""]
+    reciprocal_condition: Real[Array, ""]
     verdict: RESULTS
     packed: PackedStructures
     real: bool = eqx.field(static=True)
-    view: dense.View = eqx.field(static=True, default=dense.View())
+    view: views.View = eqx.field(static=True, default=views.View())
 
 
 class Sylvester(AbstractLinearSolver[_SylvesterState]):
@@ -74,20 +84,22 @@ class Sylvester(AbstractLinearSolver[_SylvesterState]):
                 f"operator is {operator!r}; use `AutoLinearSolver`."
             )
         packed = pack_structures(operator)
-        dtype = dense.working_dtype(common_dtype(packed.in_structure.thaw()))
+        dtype = working_dtype(common_dtype(packed.in_structure.thaw()))
         wide = promote_types(dtype, jnp.complex64)
-        matrices = [dense.dense_matrix(part).astype(wide) for part in total.operators]
+        matrices = [dense_matrix(part).astype(wide) for part in total.operators]
         # LAPACK does not survive what is not finite
-        sizes = jnp.stack([dense.largest(A) for A in matrices])
-        finite, scale = jnp.isfinite(sizes), dense.power_of_two(jnp.max(sizes))
+        sizes = jnp.stack([largest(A) for A in matrices])
+        finite, scale = jnp.isfinite(sizes), power_of_two(jnp.max(sizes))
         pairs = [
             _schur(jnp.where(ok, A / scale.astype(wide), 0))
             for A, ok in zip(matrices, finite)
         ]
         T, Q = (tuple(each) for each in zip(*pairs))
-        verdict = dense.judge(jnp.all(finite), _singular(T))
+        rcond = _reciprocal_condition(T)
+        singular = ~(rcond > 4 * eps(wide))
+        verdict = judge(jnp.all(finite), singular=singular)
         real = not jnp.issubdtype(dtype, jnp.complexfloating)
-        return _SylvesterState(Q, T, scale, verdict, packed, real)
+        return _SylvesterState(Q, T, scale, rcond, verdict, packed, real)
 
     def compute(self, state, vector, options):
         check_state(state, _SylvesterState, "Sylvester")
@@ -95,24 +107,25 @@ class Sylvester(AbstractLinearSolver[_SylvesterState]):
         narrow = jnp.finfo(dtype).dtype if state.real else dtype
 
         def solve_with(b, adjoint):
-            x = b.astype(dtype).reshape([len(T) for T in state.T])
+            x = b.astype(dtype).reshape([T.shape[0] for T in state.T])
             for axis, Q in enumerate(state.Q):
-                x = dense.along(Q.T.conj(), x, axis)
+                x = along(Q.T.conj(), x, axis)
             x = _substitute(state.T, jnp.zeros((), dtype), x, adjoint)
             for axis, Q in enumerate(state.Q):
-                x = dense.along(Q, x, axis)
+                x = along(Q, x, axis)
             x = x / state.scale.astype(dtype)
             return (x.real if state.real else x).ravel()
 
-        return *dense.solve(state, vector, narrow, solve_with), {}
+        stats = {"reciprocal_condition": state.reciprocal_condition}
+        return *views.solve(state, vector, narrow, solve_with), stats
 
     def transpose(self, state, options):
         check_state(state, _SylvesterState, "Sylvester")
-        return dense.transpose(state), {}
+        return views.transpose(state), {}
 
     def conj(self, state, options):
         check_state(state, _SylvesterState, "Sylvester")
-        return dense.conj(state), {}
+        return views.conj(state), {}
 
     def assume_full_rank(self):
         return True
@@ -134,13 +147,13 @@ def _substitute(
         return c
     *rest, S = Ts
     if not rest:
-        shifted = S + shift * jnp.eye(len(S), dtype=S.dtype)
-        return dense.triangular(shifted, c, lower=False, adjoint=adjoint)
+        shifted = S + shift * jnp.eye(S.shape[0], dtype=S.dtype)
+        return solve_triangular(shifted, c, lower=False, adjoint=adjoint)
 
     def column(x: Array, j: Array) -> tuple[Array, None]:
         known = S.T.conj()[j] if adjoint else S[j]
         known = known.at[j].set(0)
-        cj = c[..., j] - jnp.matmul(x, known, precision=dense.HIGHEST)
+        cj = c[..., j] - jnp.matmul(x, known, precision=HIGHEST)
         xj = _substitute(tuple(rest), shift + S[j, j], cj, adjoint)
         return x.at[..., j].set(xj), None
 
@@ -148,40 +161,44 @@ def _substitute(
     x, _ = scan(
         column,
         jnp.zeros_like(c),
-        jnp.arange(len(S)),
+        jnp.arange(S.shape[0]),
         inputs=inputs,
         reverse=not adjoint,
     )
     return x
 
 
-def _singular(Ts: tuple[Array, ...]) -> Array:
-    """One step of inverse iteration, as in `_dense.near_singular`."""
-    shape = [len(T) for T in Ts]
+def _reciprocal_condition(Ts: tuple[Array, ...]) -> Real[Array, ""]:
+    """One step of inverse iteration, as in `_factors.reciprocal_condition`."""
+    shape = [T.shape[0] for T in Ts]
     if 0 in shape:
-        return jnp.zeros((), bool)
+        return jnp.ones((), jnp.finfo(Ts[0].dtype).dtype)
     dtype = Ts[0].dtype
     zero = jnp.zeros((), dtype)
-    z = jnp.asarray(np.random.default_rng(0).standard_normal(shape), dtype)
+    z = jnp.asarray(variates(tuple(shape), dtype))
     y = _substitute(Ts, zero, z, adjoint=True)
     x = _substitute(Ts, zero, y, adjoint=False)
     x, y = jnp.linalg.norm(x.ravel()), jnp.linalg.norm(y.ravel())
     size = sum(jnp.linalg.norm(T) for T in Ts)
-    return ~(4 * dense.eps(dtype) * size * x < y)
+    ratio = y / (size * x)
+    return jnp.where(ratio > 0, ratio, jnp.zeros_like(ratio))
 
 
 @slogdet_of.register
 def _(state: _SylvesterState):
     values = _eigenvalues(state.T).ravel()
     scale = jnp.broadcast_to(state.scale, values.shape)
-    sign, log = dense.slogdet(values, state.view, scale)
+    sign, log = slogdet_of_factors(
+        values, turned=state.view.turned, rows=scale, verdict=state.verdict
+    )
     return (jnp.sign(sign.real) if state.real else sign), log
 
 
 def _eigenvalues(Ts: tuple[Array, ...]) -> Array:
-    out = jnp.zeros((1,) * len(Ts), Ts[0].dtype)
+    k = len(Ts)
+    out = jnp.zeros((1,) * k, Ts[0].dtype)
     for i, T in enumerate(Ts):
-        out = out + jnp.diagonal(T).reshape((-1,) + (1,) * (len(Ts) - 1 - i))
+        out = out + jnp.diagonal(T).reshape((1,) * i + (-1,) + (1,) * (k - 1 - i))
     return out
 
 
@@ -189,13 +206,13 @@ def _eigenvalues(Ts: tuple[Array, ...]) -> Array:
 def _(state: _SylvesterState, solver, tangent):
     """tr((A ⊕ B)⁻¹(dA ⊗ I)) = tr(Σⱼ (A + sⱼⱼI)⁻¹ dA): the blocks of the inverse of the
     block triangular T ⊕ S on its diagonal are those of the blocks."""
-    if state.view != dense.View():
+    if state.view != views.View():
         return None
     trace: Any = 0
     for i, (Q, T) in enumerate(zip(state.Q, state.T)):
         others = state.T[:i] + state.T[i + 1 :]
         shifts = _eigenvalues(others).ravel() if others else jnp.zeros(1, T.dtype)
-        eye = jnp.eye(len(T), dtype=T.dtype)
+        eye = jnp.eye(T.shape[0], dtype=T.dtype)
 
         def add(total: Array, shift: Array, T=T, eye=eye) -> tuple[Array, None]:
             inverse = jax.lax.linalg.triangular_solve(

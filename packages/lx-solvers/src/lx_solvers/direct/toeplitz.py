@@ -29,10 +29,12 @@ from lx_operators.internal import PackedStructures, bare, common_dtype, pack_str
 
 from .._checks import check_options, check_square, check_state
 from .._loops import scan
-from .._slogdet import slogdet_of, tangent_of, trace_of
+from .._scaling import eps, largest, power_of_two
+from .._slogdet import judged_slogdet, slogdet_of, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from . import _dense as dense
+from . import _views as views
+from ._factors import judge, working_dtype
 
 
 class _ToeplitzState(eqx.Module):
@@ -44,9 +46,10 @@ class _ToeplitzState(eqx.Module):
     scale: Real[Array, ""]
     sign: Inexact[Array, ""]  # of the determinant
     log: Real[Array, ""]
+    reciprocal_condition: Real[Array, ""]
     verdict: RESULTS
     packed: PackedStructures
-    view: dense.View = eqx.field(static=True, default=dense.View())
+    view: views.View = eqx.field(static=True, default=views.View())
 
 
 class Toeplitz(AbstractLinearSolver[_ToeplitzState]):
@@ -56,7 +59,8 @@ class Toeplitz(AbstractLinearSolver[_ToeplitzState]):
     Meant for definite ones. Others it solves if their leading submatrices are well
     conditioned, and says `unstable` if not; `LU`, or `GMRES` with
     `circulant_preconditioner`, solve these. `singular` if a column of the inverse is
-    beyond working precision.
+    beyond working precision. `stats["reciprocal_condition"]` is estimated by such
+    columns.
 
     Raises:
         ValueError: the operator is not a `ToeplitzLinearOperator`, or not square.
@@ -79,15 +83,23 @@ class Toeplitz(AbstractLinearSolver[_ToeplitzState]):
                 f"operator is {operator!r}; use `AutoLinearSolver`."
             )
         packed = pack_structures(operator)
-        dtype = dense.working_dtype(common_dtype(packed.in_structure.thaw()))
+        dtype = working_dtype(common_dtype(packed.in_structure.thaw()))
         t = _diagonals(jax.lax.stop_gradient(toeplitz)).astype(dtype)
-        largest = dense.largest(t)
-        scale = dense.power_of_two(largest)
+        most = largest(t)
+        scale = power_of_two(most)
         t = t / scale.astype(dtype)
         f, g, sign, log = _levinson(t)
         log = log + len(f) * jnp.log(scale)
-        state = _ToeplitzState(t, f, g, scale, sign, log, RESULTS.successful, packed)
-        return eqx.tree_at(lambda s: s.verdict, state, _verdict(state, largest))
+        # a column of the inverse; infinite or NaN where a pivot is zero
+        column = jnp.maximum(largest(f), largest(g))
+        rcond = 1 / (jnp.sum(jnp.abs(t)) * column)
+        e = jnp.zeros_like(f).at[0].set(1)
+        verdict = judge(
+            jnp.isfinite(most),
+            singular=rcond <= 4 * eps(dtype),
+            unstable=_is_flawed(t, f, e),
+        )
+        return _ToeplitzState(t, f, g, scale, sign, log, rcond, verdict, packed)
 
     def compute(self, state, vector, options):
         check_state(state, _ToeplitzState, "Toeplitz")
@@ -97,21 +109,22 @@ class Toeplitz(AbstractLinearSolver[_ToeplitzState]):
             b = b[::-1].conj() if adjoint else b  # Tᴴ = J T̄ J
             x = _inverse(state, b)
             x = x + _inverse(state, b - _product(state.t, x))
-            flaws.append(_is_flawed(state, x, b))
+            flaws.append(_is_flawed(state.t, x, b))
             x = x / state.scale.astype(x.dtype)
             return x[::-1].conj() if adjoint else x
 
-        x, result = dense.solve(state, vector, state.t.dtype, solve_with)
+        x, result = views.solve(state, vector, state.t.dtype, solve_with)
         flawed = flaws[0] & (result == RESULTS.successful)
-        return x, RESULTS.where(flawed, RESULTS.unstable, result), {}
+        result = RESULTS.where(flawed, RESULTS.unstable, result)
+        return x, result, {"reciprocal_condition": state.reciprocal_condition}
 
     def transpose(self, state, options):
         check_state(state, _ToeplitzState, "Toeplitz")
-        return dense.transpose(state), {}
+        return views.transpose(state), {}
 
     def conj(self, state, options):
         check_state(state, _ToeplitzState, "Toeplitz")
-        return dense.conj(state), {}
+        return views.conj(state), {}
 
     def assume_full_rank(self):
         return True
@@ -155,25 +168,14 @@ def _levinson(t: Inexact[Array, " 2n-1"]) -> _Levinson:
 def _grown(sign: Array, log: Array, f: Array) -> tuple[Array, Array]:
     """f₁ is the ratio of the determinants of one submatrix and the next."""
     size = jnp.abs(f)
-    return sign * (f.conj() / size), log - jnp.log(size)
+    return sign * (f.conj() / size.astype(f.dtype)), log - jnp.log(size)
 
 
-def _verdict(state: _ToeplitzState, largest: Array) -> RESULTS:
-    f, g = state.f, state.g
-    e = jnp.zeros_like(f).at[0].set(1)
-    size = jnp.sum(jnp.abs(state.t))  # at least ‖T‖
-    column = jnp.maximum(dense.largest(f), dense.largest(g))
-    # infinite where the last pivot is zero, NaN where an earlier one is
-    singular = 4 * dense.eps(f.dtype) * size * column >= 1
-    unstable = _is_flawed(state, f, e) & ~singular
-    return dense.judge(jnp.isfinite(largest), singular, unstable)
-
-
-def _is_flawed(state: _ToeplitzState, x: Array, b: Array) -> Array:
+def _is_flawed(t: Array, x: Array, b: Array) -> Array:
     """‖b - Tx‖ > √eps (‖T‖‖x‖ + ‖b‖), with ‖T‖ bounded by its largest row."""
-    size = dense.largest(state.t) * jnp.sum(jnp.abs(x)) + dense.largest(b)
-    residual = dense.largest(b - _product(state.t, x))
-    return ~(residual <= dense.eps(x.dtype) ** 0.5 * size)
+    size = largest(t) * jnp.sum(jnp.abs(x)) + largest(b)
+    residual = largest(b - _product(t, x))
+    return ~(residual <= eps(x.dtype) ** 0.5 * size)
 
 
 def _convolved(a: Array, b: Array) -> Array:
@@ -211,18 +213,15 @@ def _shifted(x: Array) -> Array:
 
 @slogdet_of.register
 def _(state: _ToeplitzState):
-    turned = state.view.adjoint != state.view.conjugate
-    finite = jnp.isfinite(state.log)
-    sign = jnp.where(finite, state.sign, jnp.zeros_like(state.sign))
-    log = jnp.where(finite, state.log, -jnp.inf)
-    return (sign.conj() if turned else sign), log
+    sign = state.sign.conj() if state.view.turned else state.sign
+    return judged_slogdet(state.verdict, sign, state.log)
 
 
 @trace_of.register
 def _(state: _ToeplitzState, solver, tangent):
     """Σ dt_d S₋_d, with S_d the sum of T⁻¹ along a diagonal. That of L(a) L(b)ᵀ is
     S_d = Σ_p (n - max(p, p + d)) a_{p+d} b_p."""
-    if state.view != dense.View():
+    if state.view != views.View():
         return None
     n, f, g = state.f.size, state.f, state.g
     left = n - jnp.arange(n).astype(f.dtype)

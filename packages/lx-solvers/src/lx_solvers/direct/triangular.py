@@ -21,10 +21,18 @@ from lx_operators import (
 from lx_operators.internal import PackedStructures, pack_structures
 
 from .._checks import check_options, check_square, check_state
-from .._slogdet import slogdet_of
+from .._scaling import largest
+from .._slogdet import slogdet_of, slogdet_of_factors
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from . import _dense as dense
+from . import _views as views
+from ._factors import (
+    dense_matrix,
+    judge,
+    main_diagonal,
+    solve_triangular,
+    working_dtype,
+)
 
 
 class _TriangularState(eqx.Module):
@@ -33,7 +41,7 @@ class _TriangularState(eqx.Module):
     unit_diagonal: bool = eqx.field(static=True)
     verdict: RESULTS
     packed: PackedStructures
-    view: dense.View = eqx.field(static=True, default=dense.View())
+    view: views.View = eqx.field(static=True, default=views.View())
 
 
 class Triangular(AbstractLinearSolver[_TriangularState]):
@@ -64,21 +72,21 @@ class Triangular(AbstractLinearSolver[_TriangularState]):
             )
         if is_diagonal(operator):
             T = jnp.diag(diagonal(operator))
-            T = T.astype(dense.working_dtype(T.dtype))
+            T = T.astype(working_dtype(T.dtype))
         else:
-            T = dense.dense_matrix(operator)
+            T = dense_matrix(operator)
         unit = has_unit_diagonal(operator)
         offset = -1 if unit else 0
         read = jnp.tril(T, offset) if lower else jnp.triu(T, -offset)
-        finite = jnp.isfinite(dense.largest(read))
-        verdict = dense.judge(finite) if unit else _verdict(dense.diagonal(T), finite)
+        finite = jnp.isfinite(largest(read))
+        verdict = judge(finite) if unit else _verdict(main_diagonal(T), finite)
         return _TriangularState(T, lower, unit, verdict, pack_structures(operator))
 
     def compute(self, state, vector, options):
         check_state(state, _TriangularState, "Triangular")
 
         def solve_with(b, adjoint):
-            return dense.triangular(
+            return solve_triangular(
                 state.T,
                 b,
                 lower=state.lower,
@@ -86,15 +94,15 @@ class Triangular(AbstractLinearSolver[_TriangularState]):
                 unit_diagonal=state.unit_diagonal,
             )
 
-        return *dense.solve(state, vector, state.T.dtype, solve_with), {}
+        return *views.solve(state, vector, state.T.dtype, solve_with), {}
 
     def transpose(self, state, options):
         check_state(state, _TriangularState, "Triangular")
-        return dense.transpose(state), {}
+        return views.transpose(state), {}
 
     def conj(self, state, options):
         check_state(state, _TriangularState, "Triangular")
-        return dense.conj(state), {}
+        return views.conj(state), {}
 
     def assume_full_rank(self):
         return True
@@ -102,10 +110,12 @@ class Triangular(AbstractLinearSolver[_TriangularState]):
 
 def _verdict(d: Inexact[Array, " n"], finite: Bool[Array, ""]) -> RESULTS:
     zero = jnp.any(d == 0)
-    return dense.judge(finite, zero, dense.largest(d) > 1 / jnp.finfo(d.dtype).tiny)
+    unstable = largest(d) > 1 / jnp.finfo(d.dtype).tiny
+    return judge(finite, singular=zero, unstable=unstable)
 
 
 @slogdet_of.register
 def _(state: _TriangularState):
     d = jnp.diagonal(state.T)
-    return dense.slogdet(jnp.ones_like(d) if state.unit_diagonal else d, state.view)
+    d = jnp.ones_like(d) if state.unit_diagonal else d
+    return slogdet_of_factors(d, turned=state.view.turned)

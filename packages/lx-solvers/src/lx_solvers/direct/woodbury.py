@@ -32,11 +32,21 @@ from lx_operators.internal import (
 )
 
 from .._checks import check_options, check_square, check_state
-from .._slogdet import part, slogdet_of, tangent_of, trace_of, trace_of_part
+from .._results import both, first_failure
+from .._scaling import eps, largest
+from .._slogdet import (
+    judged_slogdet,
+    part,
+    slogdet_of,
+    tangent_of,
+    trace_of,
+    trace_of_part,
+)
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from . import _dense as dense
-from ._many import both, first_failure, many
+from . import _views as views
+from ._factors import HIGHEST, working_dtype
+from .kronecker import many
 from .lu import LU
 
 
@@ -50,7 +60,7 @@ class _WoodburyState(eqx.Module):
     L: Inexact[Array, "n k"]  # A⁻ᴴV Cᴴ S⁻ᴴ
     verdict: RESULTS
     packed: PackedStructures
-    view: dense.View = eqx.field(static=True, default=dense.View())
+    view: views.View = eqx.field(static=True, default=views.View())
 
 
 class Woodbury(AbstractLinearSolver[_WoodburyState]):
@@ -128,26 +138,26 @@ class Woodbury(AbstractLinearSolver[_WoodburyState]):
             def residual(x: Array) -> tuple[Array, Array]:
                 Ax = ravel(A.mv(unravel(x, A.in_structure())), b.dtype)
                 update = _matmul(left, _matmul(_adjoint(right), x))
-                sizes = dense.largest(jnp.stack((Ax, update, b)), axis=1)
+                sizes = largest(jnp.stack((Ax, update, b)), axis=1)
                 return b - Ax - update, jnp.sum(sizes)
 
             x = approximate(b)
             x = x + approximate(residual(x)[0])
             r, size = residual(x)
-            flaws.append(~(dense.largest(r) <= dense.eps(b.dtype) ** 0.5 * size))
+            flaws.append(~(largest(r) <= eps(b.dtype) ** 0.5 * size))
             return x
 
-        x, result = dense.solve(state, vector, state.Z.dtype, solve_with)
+        x, result = views.solve(state, vector, state.Z.dtype, solve_with)
         unstable = flaws[0] & (result == RESULTS.successful)
         return x, RESULTS.where(unstable, RESULTS.unstable, result), {}
 
     def transpose(self, state, options):
         check_state(state, _WoodburyState, "Woodbury")
-        return dense.transpose(state), {}
+        return views.transpose(state), {}
 
     def conj(self, state, options):
         check_state(state, _WoodburyState, "Woodbury")
-        return dense.conj(state), {}
+        return views.conj(state), {}
 
     def assume_full_rank(self):
         return True
@@ -155,11 +165,11 @@ class Woodbury(AbstractLinearSolver[_WoodburyState]):
 
 def _matrix(operator: AbstractLinearOperator, dtype: Any) -> Inexact[Array, "m k"]:
     matrix = jax.lax.stop_gradient(operator.as_matrix())
-    return matrix.astype(dense.working_dtype(dtype))
+    return matrix.astype(working_dtype(dtype))
 
 
 def _matmul(x: Array, y: Array) -> Array:
-    return jnp.matmul(x, y, precision=dense.HIGHEST)
+    return jnp.matmul(x, y, precision=HIGHEST)
 
 
 def _adjoint(x: Array) -> Array:
@@ -184,14 +194,14 @@ def _(state: _WoodburyState):
     """det(A + U C Vᴴ) = det A det S"""
     (sign, log), (sign_S, log_S) = slogdet_of(state.inner), slogdet_of(state.S)
     sign = sign * sign_S.astype(sign.dtype)
-    turned = state.view.adjoint != state.view.conjugate
-    return (sign.conj() if turned else sign), log + log_S
+    sign = sign.conj() if state.view.turned else sign
+    return judged_slogdet(state.verdict, sign, log + log_S)
 
 
 @trace_of.register
 def _(state: _WoodburyState, solver, tangent):
     """tr(A⁻¹dA) + tr(S⁻¹d(C Vᴴ)Z) + tr(Lᴴ(dU - dA Z)), as Lᴴ = S⁻¹C VᴴA⁻¹."""
-    if state.view != dense.View():
+    if state.view != views.View():
         return None
     Z, dtype = state.Z, state.Z.dtype
     S_inverse, _ = many(LU(), state.S, jnp.eye(Z.shape[1], dtype=dtype))

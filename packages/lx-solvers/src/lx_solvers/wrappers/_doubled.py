@@ -5,14 +5,13 @@ a·b of four (Dekker 1971, doi:10.1007/BF01397083; Ogita, Rump and Oishi 2005, a
 5.3, doi:10.1137/030601818).
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Real
 from lx_operators.internal import promote_types
 
 from .._loops import scan
+from .._sizes import is_known
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 _BLOCK = 32  # columns whose products are held at a time
@@ -45,8 +44,8 @@ def _has_float64() -> bool:
 
 def _residual(b: Array, A: Array, x: Array) -> Array:
     m, n = A.shape
-    width = max(min(n, _BLOCK), 1)
-    count = math.ceil(n / width)
+    width = max(min(n, _BLOCK), 1) if is_known(n) else _BLOCK
+    count = -(-n // width)
     pad = count * width - n
     A = jnp.pad(-A, ((0, 0), (0, pad))).reshape(m, count, width).transpose(1, 0, 2)
     x = jnp.pad(x, (0, pad)).reshape(count, width)

@@ -1,5 +1,7 @@
 """The normal equations."""
 
+import dataclasses
+import math
 import warnings
 from typing import Any, NamedTuple
 
@@ -8,36 +10,59 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array
-from lx_operators import AbstractLinearOperator, conj, linearise
-from lx_operators.internal import describe, same_shapes
+from jaxtyping import Array, ArrayLike, Real
+from lx_operators import (
+    AbstractLinearOperator,
+    IdentityLinearOperator,
+    TaggedLinearOperator,
+    conj,
+    linearise,
+    positive_semidefinite_tag,
+)
+from lx_operators.internal import (
+    complex_to_real_dtype,
+    describe,
+    same_shapes,
+    strict_promotion,
+)
 
+from .._auto import chosen
 from .._checks import check_state
-from .._course import Exit, first_of
-from .._iteration import conjugated, first_guess, step_limit, transposed
 from .._loops import while_loop
 from .._results import code, judged, named
-from .._solver import AbstractLinearSolver, Options
-from .._vectors import (
-    Product,
-    Space,
+from .._scaling import (
+    hypot,
     largest,
     norm2,
-    packed,
-    product,
+    plain_norm2,
+    power_of_two,
     reciprocal_scale,
-    scalar_at,
-    spaces,
-    unpacked,
-    where,
 )
+from .._sizes import is_known, sqrt_of
+from .._solution import RESULTS
+from .._solver import AbstractLinearSolver, Options
+from ..direct._factors import check_damp, is_zero
+from ..krylov._driver import conjugated, first_guess, step_limit, transposed
+from ..krylov._phases import Exit, first_of
+from ..krylov._scalars import packed, scalar_at, times, unpacked, where
+from ..krylov._spaces import Space, product, spaces
+from ..krylov._stability import HOPELESS, C, backward_error
+from ..krylov._tolerances import resolved
 from ..krylov.cg import CG
+
+_UNSTABLE: Any = int(code(RESULTS.unstable))
 
 
 class NormalState(eqx.Module):
     """What `Normal.init` returns."""
 
     operator: AbstractLinearOperator
+    """σA, where σ is a power of two near 1 / ‖A‖."""
+    σ: Real[Array, ""]
+    d: Real[Array, ""] | None
+    """σ · damp; None without damping."""
+    A_norm: Real[Array, ""]
+    """A lower bound of ‖σA‖."""
     inner: Any
     tall: bool = eqx.field(static=True)
     """Solve AᴴA x = Aᴴb; else A Aᴴ w = b, and x = Aᴴ w."""
@@ -49,32 +74,57 @@ class Normal(AbstractLinearSolver[NormalState]):
     With at least as many rows as columns x solves AᴴA x = Aᴴb, which is the
     least-squares solution; with more columns x = Aᴴw and A Aᴴ w = b, which is the
     solution of least norm. The condition number is the square of A's: `LSMR` and `QR`
-    are more accurate.
+    are more accurate. A is divided by a power of two near its norm first, so that AᴴA
+    neither overflows nor underflows.
 
-    Success is judged anew on the problem itself, as the normal equations' residual may
-    be small when that of A x = b is not: in the 2-norm, ‖b - A x‖ ≤ atol √m + rtol ‖b‖;
-    or, of an operator with more rows than columns, ‖Aᴴ(b - A x)‖ ≤ rtol ‖b - A x‖ ‖Aᴴb‖
-    / ‖b‖, in which the last ratio stands for ‖A‖. As long as it does not pass and gets
-    better, the inner solver is applied to what is left (Björck 1996, section 6.6.5,
-    doi:10.1137/1.9781611971484). The tolerances are the inner solver's; the square root
-    of the rounding unit and 0 if it has none.
+    Success is judged on the problem itself, as the normal equations' residual may be
+    small when r = b - A x is not. It is one of three, in the 2-norm:
+
+    - ‖r‖ ≤ atol √m + rtol ‖b‖;
+    - with more rows than columns, ‖Aᴴr‖ ≤ rtol ‖r‖ ‖Aᴴb‖ / ‖b‖, in which the last ratio
+      stands for ‖A‖;
+    - no smaller residual is possible in this arithmetic: ‖r‖ ≤ c eps (‖A‖‖x‖ + ‖b‖),
+      or, with more rows than columns, ‖Aᴴr‖ ≤ c eps ‖A‖ (‖A‖‖x‖ + ‖r‖), with c = 32 and
+      a lower bound of ‖A‖ from products. Where eps ‖A‖‖x‖ > 0.01 ‖b‖, so that x is
+      nothing but rounding errors, the result is `singular`.
+
+    As long as none holds and r gets better, the inner solver is applied to what is left
+    (Björck 1996, section 6.6.5, doi:10.1137/1.9781611971484). The tolerances are the
+    inner solver's; the square root of the rounding unit and 0 if it has none.
+
+    With an inner solver for semidefinite systems, such as `CG`, the rank may be
+    deficient. With at least as many rows as columns the solution is then that of least
+    squares and, without a first guess, of least norm; with more columns that is so
+    where the system is consistent, and others fail (`LSMR` solves them). A square
+    operator is seen to be rank-deficient where ‖Aᴴr‖ ≤ c eps ‖A‖‖r‖ but r is not small:
+    `stats["rank_deficient"]` tells. Derivatives assume full rank; `LSMR` and `SVD` do
+    not.
 
     Each application of the inner solver costs one product with A and one with Aᴴ beyond
-    its own. Three vectors of the size of b and two of the size of x are kept beyond its
-    own.
+    its own, and so does `init` with A. Three vectors of the size of b and two of the
+    size of x are kept beyond its own (with damping and more columns than rows, one more
+    of the size of b).
 
     Args:
         inner_solver: a solver for positive definite operators, such as `CG`, `Cholesky`
             or `AutoLinearSolver(well_posed=True)`.
+        damp: minimise ‖Ax - b‖² + damp²‖x‖² instead (ridge regression, Tikhonov
+            regularisation; λ = damp²), by (AᴴA + damp² I) x = Aᴴb, or with more columns
+            than rows by (A Aᴴ + damp² I) w = b. Above, A and b are then
+            [A; damp I] and [b; 0], or [A, damp I] and b.
 
     Options: those of the inner solver, with `preconditioner` an operator M that
     approximates A⁻¹ (from A's output structure to its input structure), passed on as
     M Mᴴ if tall, and Mᴴ M if wide; and `y0`, a first guess of x. For a wide operator it
     is used only with a preconditioner, as Mᴴ y0.
 
+    Statistics: those of the inner solver, for the normal equations of A divided by the
+    power of two; `backward_error`, the least of ‖r‖ / (‖A‖‖x‖ + ‖b‖) and, with more
+    rows than columns, ‖Aᴴr‖ / (‖A‖ (‖A‖‖x‖ + ‖r‖)); `rank_deficient`.
+
     Raises:
-        ValueError: a preconditioner or first guess of other structures; what the inner
-            solver raises.
+        ValueError: negative damping; a preconditioner or first guess of other
+            structures; what the inner solver raises.
 
     ```python
     operator = lx.MatrixLinearOperator(jnp.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
@@ -84,36 +134,51 @@ class Normal(AbstractLinearSolver[NormalState]):
     """
 
     inner_solver: AbstractLinearSolver
+    damp: ArrayLike = eqx.field(default=0.0, kw_only=True)
+
+    def __check_init__(self):
+        check_damp(self.damp)
 
     def init(self, operator, options):
         operator = linearise(operator)
         tall = operator.out_size() >= operator.in_size()
-        normal = operator.H @ operator if tall else operator @ operator.H
-        inner = self.inner_solver.init(normal, _inner_options(operator, tall, options))
-        return NormalState(operator, inner, tall)
+        A, σ, d, A_norm = _scaled(operator, None if is_zero(self.damp) else self.damp)
+        normal = A.H @ A if tall else A @ A.H
+        if d is not None:
+            damping = IdentityLinearOperator(normal.in_structure())
+            damping = _times_scalar(d * d, damping)
+            normal = TaggedLinearOperator(normal + damping, positive_semidefinite_tag)
+        inner = self.inner_solver.init(normal, _inner_options(A, σ, tall, options))
+        return NormalState(A, σ, d, A_norm, inner, tall)
 
     def compute(self, state, vector, options):
         check_state(state, NormalState, "Normal")
-        operator, tall, solver = state.operator, state.tall, self.inner_solver
-        X, Y = spaces(operator)
+        d, tall, solver = state.d, state.tall, self.inner_solver
+        X, Y = spaces(state.operator)
         W = X if tall else Y  # where the normal equations live
+        square = X.size == Y.size and d is None
         # the very products of the normal equations, rounding included
-        A, AH = product(operator), product(operator.H)
-        x = _first_guess(options, AH, X, Y, tall)
-        guessed = options.get("y0") is not None
-        options = _inner_options(operator, tall, options)
-        limit = step_limit(getattr(solver, "max_steps", None), W)
+        A, AH = product(state.operator), product(state.operator.H)
+        y0 = _first_guess(options, X, Y, tall)
+        options = _inner_options(state.operator, state.σ, tall, options)
+        method = chosen(solver, state.inner)
+        direct = not hasattr(method, "rtol")
+        limit = step_limit(getattr(method, "max_steps", None), W)
 
         b = Y.ravel(vector)
         peak = largest(b)
-        shrink = reciprocal_scale(where(peak == 0, 1, peak))
-        rtol = getattr(solver, "rtol", X.eps**0.5)
-        atol = getattr(solver, "atol", 0.0)
+        unit = reciprocal_scale(where(peak == 0, 1, peak))
+        b = times(unit, b)
+        b_norm = plain_norm2(b)
+        eps, rounding = X.eps, C * X.eps
+        rtol = getattr(method, "rtol", eps**0.5)
+        rtol, atol = resolved(rtol, getattr(method, "atol", 0.0), X.real_dtype)
         rtol, atol = (jnp.asarray(tol, X.real_dtype) for tol in (rtol, atol))
+        allowed = rtol * b_norm + atol * unit * Y.size**0.5
         fixed = (rtol == 0) & (atol == 0)
-
-        def tolerance(b_norm: Array, shrink: Array) -> Array:
-            return rtol * b_norm + atol * shrink * Y.size**0.5
+        # the inner solver's right-hand sides are of the size of b, to keep the meaning
+        # of `atol`
+        rhs_size = where(atol == 0, 1, reciprocal_scale(unit))
 
         no_arrays = []  # what else the statistics are, once they are traced
 
@@ -131,77 +196,105 @@ class Normal(AbstractLinearSolver[NormalState]):
             num_steps, result, _ = unpacked(s.counts)
             first, solved = result == Exit.running, result == Exit.converged
 
-            # what x leaves of the problem
+            # what x leaves of the problem, r, and of the normal equations, g
             Ax = A(s.x)
-            r = last.shrink * b - Ax
+            r = b - Ax
             g = AH(r) if tall else r
-            left, focus = norm2(r), reciprocal_scale(largest(g))
-            allowed = last.allowed
-            if not guessed:  # what is left of b at first is b
-                allowed = where(first, tolerance(left, last.shrink), allowed)
-            excess = where(left == 0, 0, left / allowed)
+            x_norm, r_norm, damped = norm2(s.x), norm2(r), 0.0
             A_norm = last.A_norm
-            if X.size < Y.size:
-                slope = norm2(g)
-                A_norm = where(first, slope / left, A_norm)
-                if guessed:
-                    stretch = norm2(Ax) / norm2(s.x)
-                    A_norm = jnp.maximum(A_norm, where(stretch > 0, stretch, 0))
-                reducible = slope / (A_norm * left * rtol)
-                excess = jnp.minimum(excess, where(slope == 0, 0, reducible))
-            finite = jax.lax.is_finite(left)
-            passed = (excess <= 1) & ~fixed
-            spent = num_steps >= limit
-            better = (excess < last.excess / 2) & ~fixed & ~spent
-            more = ~passed & (first | (solved & better)) & finite
-            # the inner solver's right-hand sides are all of the size of the first, to
-            # keep the meaning of `atol`
-            unit = where(atol == 0, 1, reciprocal_scale(last.shrink))
-            size = where(first, unit * reciprocal_scale(focus), last.size)
-            zoom = jnp.maximum(size * focus, jnp.finfo(X.real_dtype).tiny)
-            numbers = packed(
-                *_Numbers(
-                    shrink=last.shrink,
-                    allowed=allowed,
-                    excess=where(finite, excess, jnp.nan),
-                    A_norm=A_norm,
-                    size=size,
-                    zoom=where(more, zoom, 0),
-                )
-            )
-            now = _Numbers(*unpacked(numbers))
-            more = now.zoom > 0
-            w, inner_result, steps, stats = inner(where(more, now.zoom * g, 0))
-            x = s.x + reciprocal_scale(now.zoom) * (w if tall else AH(w))
+            if tall:
+                A_norm = jnp.maximum(A_norm, _ratio(norm2(g), r_norm))
+            if d is not None:
+                z = s.x if tall else s.w
+                g, damped = g - times(d * d, z), d * d * norm2(z)
+            g_norm = norm2(g)
+            if d is not None:
+                r_norm = hypot(r_norm, d * x_norm) if tall else g_norm
 
-            # as above, but read from the array: XLA would compute it all once more
-            finite, passed = ~jnp.isnan(now.excess), (now.excess <= 1) & ~fixed
+            # relative to what rounding makes of it
+            Ax_norm = A_norm * x_norm
+            backward = backward_error(r_norm, Ax_norm, b_norm + (0 if tall else damped))
+            consistent = jnp.minimum(_ratio(r_norm, allowed), backward / rounding)
+            attained = backward <= rounding
+            if tall:  # A + E with ‖E‖ ≤ ‖Aᴴr‖ / ‖r‖ has this residual
+                attained |= g_norm <= rounding * (A_norm * r_norm + damped)
+                unseen = 0.0 if square else Ax_norm
+                of_g = _ratio(g_norm, A_norm * (unseen + r_norm) + damped)
+                backward = jnp.minimum(backward, of_g)
+
+            # relative to what is allowed
+            excess, slope = _ratio(r_norm, allowed), last.slope
+            if tall and not square:
+                slope = where(first, _ratio(g_norm, r_norm), slope)
+                if y0 is not None:
+                    slope = jnp.maximum(slope, _ratio(norm2(Ax), x_norm))
+                excess = jnp.minimum(excess, _ratio(g_norm, slope * r_norm * rtol))
+            better = (excess < last.excess / 2) & (num_steps < limit)
+            settled = (backward <= rounding) & (s.moved <= 0.01 * x_norm)
+            attained = (attained | (settled & solved & ~better)) & ~fixed
+            lost = eps * Ax_norm > HOPELESS * b_norm
+            finite = jax.lax.is_finite(r_norm + g_norm)
+            trusted = first | solved if direct else True  # w is what was asked for
             exit = first_of(
                 (~finite & first, Exit.nonfinite),
                 (~finite, Exit.breakdown),
-                (passed, Exit.converged),
-                (solved & ~fixed & spent, Exit.tired),
-                (solved & ~fixed, Exit.stagnated),
+                (g_norm == 0, Exit.converged),
+                (~first & fixed, result),
+                (trusted & (excess <= 1), Exit.converged),
+                (trusted & attained & lost, Exit.singular),
+                (trusted & attained, Exit.converged),
+                (first | (trusted & better), Exit.running),
+                (solved & (num_steps >= limit), Exit.tired),
+                (solved, _UNSTABLE if direct else Exit.stagnated),
+                (True, result),
             )
-            ended = where(exit == Exit.running, result, exit)
+
+            # XLA would compute all this anew for each of its uses
+            numbers = packed(
+                *_Numbers(
+                    A_norm=A_norm,
+                    slope=slope,
+                    excess=excess,
+                    consistent=consistent,
+                    backward=backward,
+                    zoom=rhs_size * reciprocal_scale(largest(g)),
+                    exit=exit.astype(X.real_dtype),
+                )
+            )
+            zoom, exit = unpacked(numbers)[-2:]
+            more = exit == Exit.running
+            w, inner_result, steps, stats = inner(where(more, times(zoom, g), 0))
+            w = times(reciprocal_scale(zoom), w)
+            if "residuals" in stats:
+                residuals = reciprocal_scale(zoom) * stats["residuals"]
+                stats["residuals"] = _times(residuals, 1 / state.σ, 1 / unit)
+            Δx = w if tall else AH(w)
             return _Loop(
-                x=where(more, x, s.x),
+                x=where(more, s.x + Δx, s.x),
+                w=None if s.w is None else where(more, s.w + w, s.w),
+                moved=norm2(Δx),
                 numbers=numbers,
                 counts=packed(
                     num_steps + where(more, steps, 0),
-                    where(more, inner_result, ended),
+                    where(more, inner_result, exit.astype(jnp.int32)),
                     more.astype(jnp.int32),
                 ),
                 stats=_keep(more, stats, s.stats),
             )
 
+        x, w = X.zeros(), None if tall or d is None else Y.zeros()
+        if y0 is not None:  # of x, or of w
+            y0 = _times(y0, unit, 1 / state.σ)
+            w = None if tall else times(1 / state.σ, y0)
+            x = y0 if tall else AH(w)
+            w = None if d is None else w
         shapes = jax.eval_shape(inner, W.zeros())[-1]
-        zero = allowed = X.zero()
-        if guessed:
-            x, allowed = shrink * x, tolerance(norm2(shrink * b), shrink)
-        numbers = _Numbers(shrink, allowed, zero, zero, zero, zero)
+        zero = X.zero()
+        numbers = _Numbers(*[zero] * 7)._replace(A_norm=state.A_norm)
         start = _Loop(
             x=x,
+            w=w,
+            moved=zero,
             numbers=packed(*numbers),
             counts=jnp.asarray(np.array([0, Exit.running, 1], np.int32)),
             stats=jtu.tree_map(lambda z: jnp.zeros(z.shape, z.dtype), shapes),
@@ -210,21 +303,28 @@ class Normal(AbstractLinearSolver[NormalState]):
         end = while_loop(lambda s: scalar_at(s.counts, 2) != 0, step, start, inputs)
         stats = eqx.combine(end.stats, no_arrays[0])
         num_steps, result, _ = unpacked(end.counts)
+        numbers = _Numbers(*unpacked(end.numbers))
         if "num_steps" in stats:
             stats["num_steps"] = num_steps
-        x = end.x * reciprocal_scale(_Numbers(*unpacked(end.numbers)).shrink)
+        stats["backward_error"] = numbers.backward
+        if square:
+            least_squares = (result == Exit.converged) & (numbers.consistent > 1)
+            stats["rank_deficient"] = least_squares
+        x = _times(end.x, state.σ, 1 / unit)
         value = X.solution(where(result == Exit.nonfinite, jnp.nan, x))
         return value, judged(named(result), vector, value), stats
 
     def transpose(self, state, options):
         # (AᵀᴴAᵀ, or AᵀAᵀᴴ) is the conjugate of (A Aᴴ, or AᴴA)
         inner, _ = self.inner_solver.conj(state.inner, {})
-        state = NormalState(state.operator.T, inner, not state.tall)
+        state = dataclasses.replace(
+            state, operator=state.operator.T, inner=inner, tall=not state.tall
+        )
         return state, transposed(options)
 
     def conj(self, state, options):
         inner, _ = self.inner_solver.conj(state.inner, {})
-        state = NormalState(conj(state.operator), inner, state.tall)
+        state = dataclasses.replace(state, operator=conj(state.operator), inner=inner)
         return state, conjugated(options)
 
     def assume_full_rank(self):
@@ -232,23 +332,29 @@ class Normal(AbstractLinearSolver[NormalState]):
 
 
 class _Numbers(NamedTuple):
-    """The scalars of a pass."""
+    """The scalars of a pass, of σA and of b in its unit."""
 
-    shrink: Any
-    """1 / unit, in which x and r are."""
-    allowed: Any
-    """Of ‖r‖."""
-    excess: Any
-    """What is left, beside what is allowed; NaN if it is not finite."""
     A_norm: Any
-    size: Any
-    """Of the inner solver's right-hand sides."""
+    """The largest lower bound of ‖A‖ that was seen."""
+    slope: Any
+    """‖Aᴴb‖ / ‖b‖."""
+    excess: Any
+    """What x leaves, divided by what is allowed."""
+    consistent: Any
+    """The same of the residual alone; or divided by its rounding errors, if less."""
+    backward: Any
+    """The backward error."""
     zoom: Any
-    """What they are scaled by; 0 if it is not applied."""
+    """The factor of the inner solver's right-hand side."""
+    exit: Any
 
 
 class _Loop(NamedTuple):
     x: Array
+    w: Array | None
+    """x = Aᴴ w, where that is needed."""
+    moved: Array
+    """The norm of the last change of x."""
     numbers: Array
     counts: Array
     """Steps, the last result (`running` before the first), and whether to go on."""
@@ -259,23 +365,92 @@ def _keep(condition: Array, new: Any, old: Any) -> Any:
     return jtu.tree_map(lambda n, o: where(condition, n, o), new, old)
 
 
-def _first_guess(
-    options: Options, AH: Product, X: Space, Y: Space, tall: bool
-) -> Array:
-    """x; of a wide operator one in the range of Aᴴ, or none."""
+def _ratio(x: Array, y: Array) -> Array:
+    """x / y; 0 / 0 is 0."""
+    return where(x == 0, 0, x / y)
+
+
+def _times(x: Array, p: Array, q: Array) -> Array:
+    """x p q, for powers of two p and q whose product need not be in range."""
+    pq = p * q
+    normal = (pq >= jnp.finfo(pq.dtype).tiny) & jax.lax.is_finite(pq)
+    return times(where(normal, 1, q), times(where(normal, pq, p), x))
+
+
+def _scaled(
+    A: AbstractLinearOperator, damp: ArrayLike | None
+) -> tuple[AbstractLinearOperator, Array, Array | None, Array]:
+    """σA with a power of two σ near 1 / ‖[A; damp I]‖, hence exact; σ; σ damp; and a
+    lower bound of ‖σA‖.
+
+    ‖A‖ is seen from one product.
+    """
+    X, _ = spaces(A)
+    v, v_norm = _probe(X)
+    Av = jax.lax.stop_gradient(norm2(product(A)(v)))
+    d = None if damp is None else jnp.asarray(damp, X.real_dtype)
+    size = Av if d is None else jnp.maximum(Av, v_norm * d)
+    known = (size > 0) & jax.lax.is_finite(size)
+    v_norm = jnp.asarray(v_norm, X.real_dtype)
+    σ = reciprocal_scale(size) * power_of_two(v_norm)
+    σ = where(known, σ, 1)
+    for info in map(jnp.finfo, _dtypes(A)):
+        σ = jnp.clip(σ, 2.0 ** (info.minexp + 1), 2.0 ** (info.maxexp - 3))
+    if _has_factors(A):
+        A = _times_scalar(σ, A)
+    else:
+        σ = jnp.ones_like(σ)
+    return A, σ, None if d is None else σ * d, σ * Av / v_norm
+
+
+def _probe(X: Space) -> tuple[Array, Any]:
+    """A vector v that no operator is likely to annihilate, and so small that nothing
+    overflows, as Σ |vᵢ| ≤ 1: hashes of the indices, so that no array is a constant of
+    the program. And ‖v‖, at most."""
+    n = math.prod(X.shape)
+    hashes = jax.lax.iota(jnp.uint32, n) * np.uint32(2654435769)
+    hashes = (hashes ^ (hashes >> np.uint32(15))) * np.uint32(2246822519)
+    hashes = (hashes ^ (hashes >> np.uint32(13))) >> np.uint32(8)
+    signed = hashes.astype(X.real_dtype) * 2.0**-23 - 1.0
+    if is_known(n):
+        size: Any = 2.0 ** -max(n - 1, 1).bit_length()
+    else:
+        size = reciprocal_scale(2.0 * jnp.asarray(n, X.real_dtype))
+    v = (signed * size).astype(X.dtype).reshape(X.shape)
+    return v, sqrt_of(max(n, 1) if is_known(n) else n) * size
+
+
+def _dtypes(A: AbstractLinearOperator) -> set[Any]:
+    leaves = jtu.tree_leaves((A.in_structure(), A.out_structure()))
+    return {leaf.dtype for leaf in leaves} or {np.dtype(np.float32)}
+
+
+def _has_factors(A: AbstractLinearOperator) -> bool:
+    """Whether an array can be a factor of A that changes no dtype."""
+    return len(_dtypes(A)) == 1 or not strict_promotion()
+
+
+def _times_scalar(s: Array, A: AbstractLinearOperator) -> AbstractLinearOperator:
+    """s A, in the dtypes of A."""
+    dtype = min(_dtypes(A), key=lambda dtype: jnp.finfo(dtype).bits)
+    if len(_dtypes(A)) > 1:
+        dtype = complex_to_real_dtype(dtype)
+    return A * s.astype(dtype)
+
+
+def _first_guess(options: Options, X: Space, Y: Space, tall: bool) -> Array | None:
+    """x; of a wide operator w in x = Aᴴ w, or none."""
     y0 = first_guess(options, X, "Normal")
     M: Any = options.get("preconditioner")
-    if tall:
-        return X.zeros() if y0 is None else y0
-    if y0 is None or M is None:
-        return X.zeros()
-    return AH(Y.ravel(M.H.mv(X.solution(y0))))
+    if tall or y0 is None:
+        return y0
+    return None if M is None else Y.ravel(M.H.mv(X.solution(y0)))
 
 
 def _inner_options(
-    operator: AbstractLinearOperator, tall: bool, options: Options
+    operator: AbstractLinearOperator, σ: Array, tall: bool, options: Options
 ) -> Options:
-    """The options for the normal equations, which start at zero."""
+    """The options for the normal equations of σA, which start at zero."""
     options = {name: value for name, value in options.items() if name != "y0"}
     M = options.get("preconditioner")
     if M is None:
@@ -293,6 +468,8 @@ def _inner_options(
             f"operator: it must map {describe(wanted[0])} to {describe(wanted[1])}, "
             f"but maps {describe(got[0])} to {describe(got[1])}."
         )
+    if _has_factors(M):
+        M = _times_scalar(reciprocal_scale(σ), M)
     options["preconditioner"] = M @ M.H if tall else M.H @ M
     return options
 

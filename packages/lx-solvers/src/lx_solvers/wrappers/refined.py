@@ -31,10 +31,12 @@ from lx_operators.internal import (
 
 from .._checks import check_state
 from .._loops import while_loop
+from .._scaling import eps, largest, power_of_two
 from .._slogdet import slogdet_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from ..direct import _dense as dense
+from ..direct import _views as views
+from ..direct._factors import HIGHEST, dense_matrix, judge
 from ._doubled import residual
 
 
@@ -44,7 +46,7 @@ class _RefinedState(eqx.Module):
     inner: Any  # the inner solver's state for F
     verdict: RESULTS
     packed: PackedStructures
-    view: dense.View = eqx.field(static=True)
+    view: views.View = eqx.field(static=True)
 
 
 class Refined(AbstractLinearSolver[_RefinedState]):
@@ -87,21 +89,21 @@ class Refined(AbstractLinearSolver[_RefinedState]):
             )
 
     def init(self, operator, options):
-        A = dense.dense_matrix(operator)
+        A = dense_matrix(operator)
         m, n = A.shape
         F = A.T.conj() if m < n else A
-        finite = jnp.isfinite(dense.largest(F))
+        finite = jnp.isfinite(largest(F))
         if m == n:  # a common factor keeps all that the tags say but a unit diagonal
-            scales = jnp.full(n, dense.power_of_two(dense.largest(F)))
+            scales = jnp.full(n, power_of_two(largest(F)))
             tags = known(operator) - {unit_diagonal_tag}
         else:
-            scales = dense.power_of_two(dense.largest(F, axis=0))
+            scales = power_of_two(largest(F, axis=0))
             tags = frozenset()
         F = F / scales[None].astype(F.dtype)
         inner = self.inner.init(MatrixLinearOperator(self._narrow(F), tags), options)
-        view = dense.View(adjoint=m < n, conjugate=False)
+        view = views.View(adjoint=m < n, conjugate=False)
         packed = pack_structures(operator)
-        return _RefinedState(F, scales, inner, dense.judge(finite), packed, view)
+        return _RefinedState(F, scales, inner, judge(finite), packed, view)
 
     def compute(self, state, vector, options):
         check_state(state, _RefinedState, "Refined")
@@ -112,7 +114,7 @@ class Refined(AbstractLinearSolver[_RefinedState]):
             told.extend(rest)
             return x
 
-        x, result = dense.solve(state, vector, state.F.dtype, solve_with)
+        x, result = views.solve(state, vector, state.F.dtype, solve_with)
         converged, failure, count = told
         fine = result == RESULTS.successful
         result = RESULTS.where(fine & ~converged, failure, result)
@@ -120,11 +122,11 @@ class Refined(AbstractLinearSolver[_RefinedState]):
 
     def transpose(self, state, options):
         check_state(state, _RefinedState, "Refined")
-        return dense.transpose(state), {}
+        return views.transpose(state), {}
 
     def conj(self, state, options):
         check_state(state, _RefinedState, "Refined")
-        return dense.conj(state), {}
+        return views.conj(state), {}
 
     def assume_full_rank(self):
         return self.inner.assume_full_rank()
@@ -133,13 +135,13 @@ class Refined(AbstractLinearSolver[_RefinedState]):
         """x = F†b or (Fᴴ)†b; whether it converged, what to call it otherwise, and the
         number of corrections."""
         F, scales = state.F, state.scales.astype(b.dtype)
-        (m, k), FH, eps = F.shape, F.T.conj(), dense.eps(F.dtype)
+        (m, k), FH, u = F.shape, F.T.conj(), eps(F.dtype)
         forward, backward = self._solves(state, options)
         inputs = state, b, options
         if m != k and adjoint:
             b = b / scales
         # a magnitude that the inner precision can hold
-        size = dense.power_of_two(dense.largest(b)).astype(b.dtype)
+        size = power_of_two(largest(b)).astype(b.dtype)
         b = b / size
 
         if m == k:
@@ -149,7 +151,7 @@ class Refined(AbstractLinearSolver[_RefinedState]):
             def correct(x):
                 r = residual(b, A, *x)
                 d, result = solve(r)
-                return (d,), result, self._small(r, b, size_A * dense.largest(x[0]))
+                return (d,), result, self._small(r, b, size_A * largest(x[0]))
 
             (x,), *rest = self._iterate((jnp.zeros_like(b),), correct, 0, inputs)
             return x * size / scales, *rest
@@ -167,11 +169,11 @@ class Refined(AbstractLinearSolver[_RefinedState]):
             w, _ = backward(g)
             h = f - w
             dy, result = forward(h)
-            dr = w + (h - jnp.matmul(F, dy, precision=dense.HIGHEST))
-            of_r, of_y = dense.largest(r), dense.largest(y)
+            dr = w + (h - jnp.matmul(F, dy, precision=HIGHEST))
+            of_r, of_y = largest(r), largest(y)
             small = self._small(f, p, of_r + size_F * of_y)
             # of an r that is itself a rounding error, Fᴴr is no better known than r
-            of_r = of_r + eps**0.5 * (size_F * of_y + dense.largest(p))
+            of_r = of_r + u**0.5 * (size_F * of_y + largest(p))
             return (dr, dy), result, small & self._small(g, q, size_FH * of_r)
 
         wanted = 0 if adjoint else 1
@@ -188,18 +190,18 @@ class Refined(AbstractLinearSolver[_RefinedState]):
         """Add corrections until those of the wanted part are rounding errors in each
         element, or have been no smaller than before for a while (they need not shrink
         from the first step on)."""
-        eps, patience = dense.eps(start[0].dtype), 3
+        u, patience = eps(start[0].dtype), 3
 
         def norm(parts):
-            return dense.largest(parts[wanted])
+            return largest(parts[wanted])
 
         def relative(d, x):
-            size, d = jnp.abs(x[wanted]) + eps * norm(x), jnp.abs(d[wanted])
-            return dense.largest(jnp.where(d == 0, d, d / size))
+            size, d = jnp.abs(x[wanted]) + u * norm(x), jnp.abs(d[wanted])
+            return largest(jnp.where(d == 0, d, d / size))
 
         def goes_on(carry):
             _, _, small, _, best, stale, count = carry
-            more = (best > eps) | ~small
+            more = (best > u) | ~small
             return more & (stale < patience) & (count <= self.steps)
 
         def step(carry):
@@ -217,7 +219,7 @@ class Refined(AbstractLinearSolver[_RefinedState]):
         never = jnp.zeros((), bool)
         carry = start, RESULTS.successful, never, infinity, infinity, zero, zero
         x, inner, small, last, *_, count = while_loop(goes_on, step, carry, inputs)
-        converged: Bool[Array, ""] = small & (last <= eps**0.5 / 2 * norm(x))
+        converged: Bool[Array, ""] = small & (last <= u**0.5 / 2 * norm(x))
         # with such factors nothing contracts: of a null vector no residual tells
         converged &= inner != RESULTS.singular
         fine = inner == RESULTS.successful
@@ -229,9 +231,7 @@ class Refined(AbstractLinearSolver[_RefinedState]):
         """Whether the residual r of x, before its last correction, is below √eps beside
         b and the given size of Ax. Corrections alone do not tell: factors in which an
         element grew to 2⁵⁹ make any correction tiny."""
-        return dense.largest(r) <= dense.eps(r.dtype) ** 0.5 / 2 * (
-            size + dense.largest(b)
-        )
+        return largest(r) <= eps(r.dtype) ** 0.5 / 2 * (size + largest(b))
 
     def _solves(self, state: _RefinedState, options: dict):
         """x = F†b and x = (Fᴴ)†b by the inner solver, in the working precision."""

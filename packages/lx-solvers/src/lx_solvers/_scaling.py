@@ -1,0 +1,136 @@
+"""Magnitudes: largest elements, powers of two to scale by, and norms.
+
+To multiply or divide by a power of two is exact, so scaling by one only guards against
+overflow and underflow. All functions work on arrays of any floating dtype, elementwise
+where they are given one, and NaN stays NaN.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Inexact, Int, Real
+from lx_operators.internal import complex_to_real_dtype
+
+from ._sizes import is_known
+
+# From some thousand elements on XLA's maximum of floats drops NaNs (JAX 0.10, on
+# processors with AVX-512).
+_MANY = 512
+
+
+def largest(x: Inexact[Array, "..."], axis: int | None = None) -> Real[Array, "..."]:
+    """max |xᵢ|; 0 for an empty array, NaN if any element is NaN.
+
+    A complex number counts by max(|re|, |im|), which is within √2 of its modulus and
+    much faster; pass `jnp.abs(x)` where the modulus itself is wanted.
+
+    Args:
+        x: an array of any shape.
+        axis: the axis to reduce over; all of them by default.
+    """
+    parts = (jax.lax.real(x), jax.lax.imag(x)) if jnp.iscomplexobj(x) else (x,)
+    sizes = functools.reduce(jax.lax.max, [jax.lax.abs(part) for part in parts])
+    if 0 in x.shape:
+        return jnp.max(sizes, axis=axis, initial=0)
+    axes = range(x.ndim) if axis is None else (axis,)
+    if is_known(x.size) and x.size < _MANY:
+        return jax.lax.reduce_max(sizes, axes)
+    # The bits of floats ≥ 0, read as integers, have the same order, with NaN last.
+    most = jax.lax.reduce_max(_bits(sizes), axes)
+    return jax.lax.bitcast_convert_type(most, sizes.dtype)
+
+
+def binade(x: Real[Array, "..."]) -> Int[Array, "..."]:
+    """The exponent of x ≥ 0, as stored: larger by one for twice the number."""
+    return (_bits(x) >> jnp.finfo(x.dtype).nmant).astype(jnp.int32)
+
+
+def power_of_two(x: Real[Array, "..."]) -> Real[Array, "..."]:
+    """The largest power of two up to x > 0, kept so far from the ends of the range that
+    its reciprocal is normal; 1 where x is 0 or not finite."""
+    info = jnp.finfo(x.dtype)
+    exponent = _integer(((1 << info.nexp) - 1) << info.nmant, x.dtype)
+    power = jax.lax.bitcast_convert_type(_bits(x) & exponent, x.dtype)
+    least = 2.0 ** (info.minexp + 2)
+    low, high = np.asarray([least, 1 / least], x.dtype)
+    power = jax.lax.clamp(low, power, high)
+    positive = jax.lax.gt(x, jax.lax.full_like(x, 0))
+    usable = jax.lax.bitwise_and(positive, jax.lax.is_finite(x))
+    return jax.lax.select(usable, power, jax.lax.full_like(x, 1))
+
+
+def reciprocal_scale(x: Real[Array, "..."]) -> Real[Array, "..."]:
+    """The reciprocal of the largest power of two up to x ≥ 0, which is 1 / x if x is a
+    power of two, in so few operations on the bits of x that they can be repeated
+    wherever it is used: a quotient would be one more kernel.
+
+    The result and its reciprocal are normal numbers. Where x is 0 or not finite it is a
+    number by which these are multiplied without being changed.
+    """
+    info = jnp.finfo(x.dtype)
+    twice = 2 * (info.maxexp - 1)  # of the bias: stored exponents of x and 1 / x add up
+    exponent = np.int32(twice) - binade(x)
+    exponent = jax.lax.clamp(np.int32(1), exponent, np.int32(twice - 1))
+    bits = exponent.astype(f"int{info.bits}") << info.nmant
+    return jax.lax.bitcast_convert_type(bits, x.dtype)
+
+
+def hypot(*sides: Array) -> Array:
+    """√Σ aᵢ² of real scalars, without overflow or underflow of the squares."""
+    scale = reciprocal_scale(functools.reduce(jnp.maximum, map(jnp.abs, sides)))
+    return jnp.sqrt(sum((a * scale) ** 2 for a in sides)) / scale
+
+
+def quotient(x: Array, y: Array) -> Array:
+    """x / y of scalars, without overflow or underflow of the squares in a complex
+    division."""
+    if not jnp.iscomplexobj(y):
+        return x / y
+    # behind a barrier, as XLA would simplify (x / s) / (y / s) to (x s) / (y s)
+    scale = jax.lax.optimization_barrier(reciprocal_scale(largest(y)))
+    scale = scale.astype(y.dtype)
+    return (x.astype(y.dtype) * scale) / (y * scale)
+
+
+def dot(x: Array, y: Array) -> Inexact[Array, ""]:
+    """⟨x, y⟩, conjugating x. Arrays of several axes are not reshaped."""
+    axes = tuple(range(x.ndim))
+    return jax.lax.dot_general(
+        x.conj(),
+        y,
+        dimension_numbers=((axes, axes), ((), ())),
+        precision=jax.lax.Precision.HIGHEST,
+    )
+
+
+def real_dot(x: Array, y: Array) -> Real[Array, ""]:
+    """Re ⟨x, y⟩."""
+    return dot(x, y).real
+
+
+def norm2(x: Array) -> Real[Array, ""]:
+    """√Σ |xᵢ|², without overflow or underflow of the squares."""
+    scale = reciprocal_scale(largest(x))
+    # no quotient at the end, of which XLA would make a kernel
+    return plain_norm2(x * scale.astype(x.dtype)) * reciprocal_scale(scale)
+
+
+def plain_norm2(x: Array) -> Real[Array, ""]:
+    """√Σ |xᵢ|² where the largest element is near 1, or where squares may underflow."""
+    return jax.lax.sqrt(real_dot(x, x))
+
+
+def eps(dtype: np.dtype) -> float:
+    """The distance from one to the next number of a real or complex dtype."""
+    return float(jnp.finfo(complex_to_real_dtype(dtype)).eps)
+
+
+def _bits(x: Real[Array, "..."]) -> Int[Array, "..."]:
+    integer = jnp.dtype(f"int{jnp.finfo(x.dtype).bits}")
+    return jax.lax.bitcast_convert_type(x, integer)
+
+
+def _integer(value: int, dtype: np.dtype) -> np.ndarray:
+    return np.asarray(value, f"int{jnp.finfo(dtype).bits}")

@@ -1,0 +1,36 @@
+"""Sizes that may be symbolic: `jax.export` traces a function for all of them at once.
+
+A comparison with a symbolic size may be inconclusive, on which JAX raises. Where code
+takes another path for some sizes, it asks first whether the size is known; the general
+path is taken if not.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Inexact
+
+
+def is_known(*sizes: Any) -> bool:
+    """Whether no size is symbolic."""
+    return all(isinstance(size, int | np.integer) for size in sizes)
+
+
+def sqrt_of(size: Any) -> Any:
+    """√size: a number, or an array where the size is symbolic."""
+    if is_known(size):
+        return math.sqrt(size)
+    return jnp.sqrt(jnp.asarray(size, jnp.float32))
+
+
+def variates(shape: tuple[Any, ...], dtype: Any) -> Inexact[Array, "..."]:
+    """Normal variates, the same in every run: a vector that hardly any matrix is made
+    to be special for."""
+    if is_known(*shape):
+        return np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    return jax.random.normal(jax.random.key(0), shape, jnp.finfo(dtype).dtype).astype(
+        dtype
+    )

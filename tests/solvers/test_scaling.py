@@ -1,0 +1,102 @@
+"""Magnitudes: largest elements, powers of two, norms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from lx_solvers._scaling import (
+    binade,
+    dot,
+    hypot,
+    largest,
+    norm2,
+    power_of_two,
+    quotient,
+    reciprocal_scale,
+)
+
+REAL = ("float32", "float64")
+ALL = (*REAL, "complex64", "complex128")
+
+
+@pytest.mark.parametrize("dtype", ALL)
+@pytest.mark.parametrize("size", [3, 700, 100_000])
+def test_largest(dtype, size):
+    """Also of long vectors, where XLA's own maximum drops NaNs on some processors."""
+    x = np.linspace(-1, 0.5, size).astype(dtype)
+    assert jax.jit(largest)(jnp.asarray(x)) == 1
+    for bad in (np.nan, np.inf, -np.inf):
+        for place in (0, size // 2, size - 1):
+            y = x.copy()
+            y[place] = bad
+            np.testing.assert_equal(float(jax.jit(largest)(y)), abs(bad))
+    if np.iscomplexobj(x):
+        y = x.copy()
+        y[1] = complex(0, np.nan)
+        assert np.isnan(jax.jit(largest)(y))
+        assert largest(jnp.asarray([3 - 4j], dtype)) == 4  # not the modulus
+
+
+def test_largest_along_an_axis():
+    x = np.random.default_rng(0).normal(size=(300, 5))
+    x[7, 2] = np.nan
+    for axis in (0, 1):
+        wanted = np.abs(x).max(axis)  # NumPy's maximum keeps NaNs
+        np.testing.assert_array_equal(largest(jnp.asarray(x), axis), wanted)
+    assert largest(jnp.zeros((0, 3)), 0).shape == (3,)
+    assert largest(jnp.zeros(0)) == 0
+
+
+@pytest.mark.parametrize("dtype", REAL)
+def test_power_of_two(dtype):
+    """One rounding, down, also for `reciprocal_scale`; elementwise."""
+    info = np.finfo(dtype)
+    x = [1.0, 1.5, 3.9, 4.0, 1e-20, 1e20, float(info.max), float(info.tiny)]
+    x = np.asarray(x, dtype)
+    powers = np.asarray(power_of_two(jnp.asarray(x)))
+    assert (np.frexp(powers)[0] == 0.5).all()
+    assert (1 / powers >= info.tiny).all() and np.isfinite(1 / powers).all()
+    inner = (x > 1e-30) & (x < 1e30)
+    assert ((powers <= x) & (x < 2 * powers))[inner].all()
+    np.testing.assert_array_equal(
+        np.asarray(reciprocal_scale(jnp.asarray(x)))[inner], 1 / powers[inner]
+    )
+    for bad in (0.0, np.nan, np.inf):
+        bad = jnp.asarray(bad, dtype)
+        assert power_of_two(bad) == 1
+        np.testing.assert_equal(float(reciprocal_scale(bad) * bad), float(bad))
+
+
+def test_binade():
+    x = jnp.array([0.0, 1e-300, 0.5, 1.0, 1.99, 2.0, 1e300, jnp.inf, jnp.nan])
+    codes = [int(binade(z)) for z in x]
+    assert codes == sorted(codes)
+    assert codes[3] == codes[4] == codes[5] - 1 == codes[2] + 1
+
+
+@pytest.mark.parametrize("dtype", ALL)
+def test_norm2(dtype):
+    x = np.array([3.0, -4.0, 0.0]).astype(dtype)
+    with jax.numpy_dtype_promotion("strict"):
+        for scale in (1e-30, 1.0, 1e30):
+            scaled = jnp.asarray((x * scale).astype(dtype))
+            assert float(norm2(scaled)) == pytest.approx(5 * scale)
+    assert norm2(jnp.zeros(3, dtype)) == 0
+    assert norm2(jnp.zeros(0, dtype)) == 0
+    assert np.isnan(norm2(jnp.array([1.0, np.nan], dtype)))
+
+
+def test_scalars():
+    tiny, huge = jnp.float32(1e-30), jnp.float32(1e30)
+    assert hypot(3 * tiny, 4 * tiny) == pytest.approx(5e-30)
+    assert hypot(3 * huge, 4 * huge) == pytest.approx(5e30)
+    z = jnp.complex64((3 + 4j) * 1e-30)
+    assert complex(jax.jit(quotient)(z, z)) == pytest.approx(1)
+    assert complex(jax.jit(quotient)(jnp.complex64(1), z)) == pytest.approx(
+        1 / (3 + 4j) * 1e30, rel=1e-6
+    )
+    with jax.numpy_dtype_promotion("strict"):
+        assert complex(quotient(jnp.float32(1), z)) == pytest.approx(
+            1 / (3 + 4j) * 1e30, rel=1e-6
+        )
+    assert complex(dot(jnp.array([1j, 2.0]), jnp.array([1.0, 1j]))) == 1j
