@@ -9,7 +9,11 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, PyTree
-from lx_operators import AbstractLinearOperator, MatrixLinearOperator
+from lx_operators import (
+    AbstractLinearOperator,
+    MatrixLinearOperator,
+    StackedLinearOperator,
+)
 from lx_operators.internal import (
     Structure,
     common_dtype,
@@ -232,11 +236,11 @@ def _axes_of_many(vector: PyTree, wanted: Structure) -> list[int]:
 def _check_one(operator: AbstractLinearOperator) -> None:
     """An operator that `vmap` made is a batch of them."""
 
-    def stored(node: Any) -> bool:
-        return isinstance(node, MatrixLinearOperator)
+    def stored(node: Any) -> bool:  # the slices of a stacked operator are a batch
+        return isinstance(node, MatrixLinearOperator | StackedLinearOperator)
 
     for node in jtu.tree_leaves(operator, is_leaf=stored):
-        if stored(node) and node.matrix.ndim > 2:
+        if isinstance(node, MatrixLinearOperator) and node.matrix.ndim > 2:
             raise ValueError(
                 f"`operator` is a batch of operators, with a matrix of shape "
                 f"{node.matrix.shape}. Solve with one at a time under a `vmap`: "
