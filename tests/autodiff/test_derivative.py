@@ -96,7 +96,7 @@ def test_damped(solver):
 
     def inverse(parameters):
         a = problem.matrix(parameters)
-        normal = a.conj().T @ a + 0.7**2 * jnp.eye(a.shape[1])
+        normal = a.conj().T @ a + 0.7**2 * jnp.eye(a.shape[1], dtype=a.dtype)
         return jnp.linalg.solve(normal, a.conj().T)
 
     damped = problem._replace(pseudoinverse=inverse)

@@ -338,9 +338,8 @@ def test_backward_error():
     a, x, b = rng.normal(size=(4, 4)), rng.normal(size=4), rng.normal(size=4)
     r = b - a @ x
     sizes = [np.linalg.norm(z, 2) for z in (r, a, x, b)]
-    error = float(
-        backward_error(*map(jnp.asarray, (sizes[0], sizes[1] * sizes[2], sizes[3])))
-    )
+    given = sizes[0], sizes[1] * sizes[2], sizes[3]
+    error = float(backward_error(*map(jnp.asarray, given)))
     da = error * sizes[1] * np.outer(r, x) / sizes[0] / sizes[2]
     db = -error * sizes[3] * r / sizes[0]
     np.testing.assert_allclose((a + da) @ x, b + db)
