@@ -7,11 +7,32 @@ import numpy as np
 import pytest
 from lx_operators.internal import max_norm, two_norm
 from lx_solvers import RESULTS
-from lx_solvers._course import Course, Exit, advance, begin, first_of, outcome
-from lx_solvers._goal import check_tolerances, peaks, scaled
-from lx_solvers._iteration import conjugated, transposed
+from lx_solvers._results import named
 from lx_solvers._scaling import dot
-from lx_solvers._vectors import Space, spaces, where
+from lx_solvers.krylov._driver import conjugated, transposed
+from lx_solvers.krylov._phases import (
+    Exit,
+    Phases,
+    advance,
+    begin,
+    first_of,
+    outcome,
+)
+from lx_solvers.krylov._scalars import pack, unpack, where
+from lx_solvers.krylov._spaces import Space, spaces
+from lx_solvers.krylov._stability import backward_error, ending
+from lx_solvers.krylov._tolerances import (
+    check_tolerances,
+    peaks,
+    resolved,
+    right_hand_side,
+)
+from lx_solvers.krylov.cg import CG
+
+
+def scaled(vector, space, rtol, atol, norm=max_norm, criterion="elementwise"):
+    solver = CG(rtol, atol, norm=norm, max_steps=1, criterion=criterion)
+    return right_hand_side(vector, space, solver)
 
 
 def space_of(tree):
@@ -139,10 +160,10 @@ def test_complex_leaf_is_two_real_ones():
     assert float(product) == pytest.approx(3 + np.real(np.conj(1 + 2j) * (2 - 1j)))
 
 
-# The course of a solve
+# The phases of a solve
 
 
-def course(check=True):
+def phases(check=True):
     given = scaled(jnp.ones(3), space_of(jnp.ones(3)), 1e-6, 0.0, max_norm)
     return given.goal, begin(given, 100, check=check)
 
@@ -155,7 +176,7 @@ def move(state, goal, ratio, **given):
 
 
 def test_success_only_of_a_true_residual():
-    goal, state = course(check=False)
+    goal, state = phases(check=False)
     state = move(state, goal, 0.5)  # recurred
     assert state.running and state.check and state.claimed
     assert state.num_steps == 1
@@ -166,27 +187,31 @@ def test_success_only_of_a_true_residual():
 
 
 def test_exits():
-    goal, state = course(check=False)
+    goal, state = phases(check=False)
     nan = move(state, goal, np.nan)
     assert nan.running and not nan.check
     assert move(state, goal, 9.0, finite=False).exit == Exit.nonfinite
     later = move(move(state, goal, 9.0), goal, 9.0, finite=False)
     assert later.exit == Exit.breakdown
-    assert move(state, goal, 9.0, broken=True).exit == Exit.breakdown
-    assert (
-        move(state, goal, 9.0, broken=True, failure=Exit.singular).exit == Exit.singular
-    )
-    assert move(state, goal, 9.0, limit=1).exit == Exit.tired
-    close = move(state, goal, 0.5, limit=1)
-    assert close.check and close.running
-    assert move(close, goal, 0.5, limit=1).exit == Exit.converged
-    assert move(close, goal, 1.5, limit=1).exit == Exit.tired
+    ends = {
+        Exit.breakdown: dict(broken=True),
+        Exit.singular: dict(broken=True, failure=Exit.singular),
+        Exit.tired: dict(limit=1),
+    }
+    # before a solve ends without a claim, the true residual is seen, and decides alone
+    for exit, given in ends.items():
+        for recurred in (0.5, 9.0):
+            last = move(state, goal, recurred, **given)
+            assert last.check and last.running and not last.claimed
+            passed = move(last, goal, 0.5, limit=1, settled=jnp.asarray(False))
+            assert passed.exit == Exit.converged
+            assert move(last, goal, 1.5, limit=1).exit == exit
 
 
 def test_stall_first_relaxes_then_ends():
     """Claims that fail without progress: first the test becomes normwise, then the
     solve ends."""
-    goal, state = course(check=False)
+    goal, state = phases(check=False)
     space = space_of(jnp.ones(3))
     floors, exits = [], []
     for _ in range(8):
@@ -202,7 +227,7 @@ def test_stall_first_relaxes_then_ends():
 
 
 def test_progress_is_no_stall():
-    goal, state = course(check=False)
+    goal, state = phases(check=False)
     for k in range(9):
         state = move(move(state, goal, 0.9), goal, 1e6 / 4**k)
     assert state.running
@@ -216,17 +241,18 @@ def test_beginning():
         given = scaled(jnp.asarray(b), space, rtol, 0.0, max_norm)
         return int(begin(given, limit, check=check).exit)
 
-    assert first([1.0, 2.0]) == Exit.running
+    assert first([1.0, 2.0]) == first([1.0, 2.0], limit=0) == Exit.running
     assert first([0.0, 0.0], limit=0) == first([0.0, 0.0], rtol=0.0) == Exit.running
     zero = scaled(jnp.zeros(2), space, 1e-3, 0.0, max_norm)
     assert begin(zero, 5, check=False).check  # it shows whether A is finite
     assert first([np.nan, 0.0]) == first([np.inf, 0.0]) == Exit.nonfinite
-    assert first([1.0, 2.0], limit=0) == Exit.tired
+    none = scaled(jnp.ones(2), space, 1e-3, 0.0)
+    assert begin(none, 0, check=False).last  # no step is allowed
 
 
 def test_results():
     """Every exit has its result; the first condition decides."""
-    goal, state = course()
+    goal, state = phases()
     wanted = {
         Exit.converged: RESULTS.successful,
         Exit.tired: RESULTS.max_steps_reached,
@@ -238,8 +264,8 @@ def test_results():
     }
     assert set(wanted) == set(Exit) - {Exit.running}
     for exit, result in wanted.items():
-        ended = Course(state.counts.at[1].set(int(exit)))
-        assert bool(outcome(ended, goal) == result)
+        ended = Phases(state.counts.at[1].set(int(exit)))
+        assert (named(outcome(ended, goal)) == result).item()
     exits = (False, Exit.tired), (True, Exit.singular), (True, Exit.tired)
     assert first_of(*exits) == Exit.singular
     assert first_of((False, Exit.tired)) == Exit.running
@@ -264,3 +290,75 @@ def test_options_of_transpose_and_conjugate():
         np.testing.assert_array_equal(new.pop("preconditioner").as_matrix(), matrix)
         assert new == {"other": 2}
     assert transposed({}) == {}
+
+
+def test_default_tolerances():
+    for dtype, rtol in ((np.float32, 1e-5), (np.float64, 1e-8)):
+        assert resolved(None, None, dtype) == (rtol, 0.0)
+        assert resolved(1e-3, None, dtype) == (1e-3, 0.0)
+        assert resolved(None, 1e-2, dtype) == (rtol, 1e-2)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e300])
+def test_two_norm(scale):
+    """‖r‖ ≤ max(rtol ‖b‖, atol), by NumPy."""
+    b = np.array([3.0, 0.0, 4.0])
+    space = space_of(jnp.asarray(b))
+    for rtol, atol in ((1e-3, 0.0), (0.0, 2e-3), (1e-3, 2e-2), (1e-3, 1e-3)):
+        vector = jnp.asarray(scale * b)
+        given = scaled(vector, space, rtol, atol * scale, criterion="two_norm")
+        limit = max(rtol * np.linalg.norm(b), atol)
+        for size in (0.9 * limit, 1.1 * limit):
+            r = space.ravel(jnp.asarray(scale * size * np.array([0.6, 0.8, 0.0])))
+            ratio = given.goal.residual_ratio(
+                r / given.unit, given.b, given.peaks, jnp.asarray(1.0), space
+            )
+            assert float(ratio) == pytest.approx(size / limit)
+
+
+def test_packing():
+    """A state comes back from its arrays: names, dtypes, more scalars than go into one
+    array, and no vector."""
+    state = {
+        "vectors": (jnp.arange(3.0), None, jnp.ones((2, 2), complex)),
+        "scalars": [jnp.asarray(float(k)) for k in range(9)],
+        "flags": (jnp.asarray(True), jnp.asarray(False), jnp.asarray(1 + 2j)),
+    }
+    back = unpack(pack(state), state)
+    assert jax.tree.structure(back) == jax.tree.structure(state)
+    for x, y in zip(jax.tree.leaves(back), jax.tree.leaves(state), strict=True):
+        assert x.dtype == y.dtype
+        np.testing.assert_array_equal(x, y)
+    assert len(pack(state).scalars) == 2
+
+
+def test_backward_error():
+    """Of A x = b it is the least relative change of A and b that makes x exact."""
+    rng = np.random.default_rng(0)
+    a, x, b = rng.normal(size=(4, 4)), rng.normal(size=4), rng.normal(size=4)
+    r = b - a @ x
+    sizes = [np.linalg.norm(z, 2) for z in (r, a, x, b)]
+    given = sizes[0], sizes[1] * sizes[2], sizes[3]
+    error = float(backward_error(*map(jnp.asarray, given)))
+    da = error * sizes[1] * np.outer(r, x) / sizes[0] / sizes[2]
+    db = -error * sizes[3] * r / sizes[0]
+    np.testing.assert_allclose((a + da) @ x, b + db)
+    assert np.linalg.norm(da, 2) == pytest.approx(error * sizes[1])
+    assert backward_error(jnp.zeros(()), jnp.zeros(()), jnp.zeros(())) == 0
+
+
+def test_ending():
+    """What a backward stable solution turns an exit into."""
+    eps, one = 2.0**-52, jnp.ones(())
+
+    def end(exit, error, Ax):
+        number = jnp.int32(exit)
+        return int(ending(number, error * one, Ax * one, one, eps))
+
+    for exit in (Exit.tired, Exit.stagnated, Exit.breakdown):
+        assert end(exit, 10 * eps, 1e3) == Exit.converged
+        assert end(exit, 1e3 * eps, 1e3) == exit
+        assert end(exit, 10 * eps, 1e16) == Exit.singular
+        assert end(exit, np.nan, 1e3) == exit
+    for exit in (Exit.singular, Exit.nonfinite, Exit.ill_conditioned):
+        assert end(exit, 0.0, 1.0) == exit

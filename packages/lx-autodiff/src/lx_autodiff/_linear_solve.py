@@ -25,8 +25,7 @@ from lx_operators.internal import (
 from lx_solvers import RESULTS, AbstractLinearSolver, AutoLinearSolver, Solution
 from lx_solvers.internal import code
 
-from . import _derivative as _derivative
-from . import _transpose as _transpose
+from . import _derivative as _derivative, _transpose as _transpose
 from ._failure import raise_now, raise_on_failure
 from ._identity import Identity, solver_for
 from ._method import Adjoint, Method, Problem, prepare

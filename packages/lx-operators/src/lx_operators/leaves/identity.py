@@ -11,6 +11,7 @@ from .._functions import conj, diagonal, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
 from .._promotion import conform, widened
 from .._properties import declared
+from .._simplify import multiple_of_identity
 from .._structures import (
     Frozen,
     Structure,
@@ -131,3 +132,9 @@ def _(operator: IdentityLinearOperator):
 @conj.register
 def _(operator: IdentityLinearOperator):
     return operator
+
+
+@multiple_of_identity.register
+def _(operator: IdentityLinearOperator):
+    same = operator.input_structure == operator.output_structure
+    return IdentityLinearOperator if same else None

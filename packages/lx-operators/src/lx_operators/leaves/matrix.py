@@ -6,13 +6,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Inexact
 
 from .._checks import check_claims, check_square
-from .._functions import adjoint_product, conj, diagonal, materialise, tridiagonal
+from .._functions import (
+    adjoint_product,
+    conj,
+    diagonal,
+    materialise,
+    tridiagonal,
+    with_tags,
+)
 from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared, is_own_transpose
 from .._structures import floating, matmul
 from .._tags import Tags, as_tags, tagged_diagonal, transpose_tags
-from ..composites.tagged import with_tags
 from .diagonal import DiagonalLinearOperator
 
 

@@ -14,6 +14,8 @@ from .._functions import conj, diagonal, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared
+from .._provenance import Reflection, reflections
+from .._simplify import PRODUCTS, Rewrite
 from .._structures import (
     Frozen,
     common_dtype,
@@ -25,6 +27,7 @@ from .._structures import (
     unravel,
 )
 from .._tags import nonsingular_tag
+from .identity import IdentityLinearOperator
 
 
 class PermutationLinearOperator(AbstractLinearOperator):
@@ -143,3 +146,19 @@ def _(operator: PermutationLinearOperator):
 @conj.register
 def _(operator: PermutationLinearOperator):
     return operator
+
+
+def _product(a, b):
+    if Reflection.TRANSPOSE in reflections(a, b):
+        return IdentityLinearOperator(a.in_structure())
+    return PermutationLinearOperator(b.permutation[a.permutation], a.in_structure())
+
+
+PRODUCTS.append(
+    Rewrite(
+        "PᵀP = I, and two permutations are one",
+        PermutationLinearOperator,
+        PermutationLinearOperator,
+        _product,
+    )
+)

@@ -7,7 +7,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, ArrayLike, Inexact, PyTree
 
 from .._checks import check_claims, check_transposable
-from .._functions import conj, diagonal, materialise
+from .._functions import conj, diagonal, materialise, with_tags
 from .._operator import AbstractLinearOperator
 from .._promotion import conform, widened
 from .._properties import declared, is_own_transpose
@@ -27,7 +27,6 @@ from .._structures import (
     unravel,
 )
 from .._tags import Tags, as_tags, tagged_diagonal, transpose_tags
-from ..composites.tagged import with_tags
 from .diagonal import DiagonalLinearOperator
 
 

@@ -354,8 +354,9 @@ def judge_answer(
         dtype: of x.
     """
     u = eps(dtype)
-    singular = choose(rcond <= 4 * u, RESULTS.singular, RESULTS.successful)
-    return choose(backward_error <= u**0.5, singular, RESULTS.unstable)
+    # both are NaN or infinite where a pivot was zero: that is singular
+    fine = choose(rcond > 4 * u, RESULTS.successful, RESULTS.singular)
+    return choose(backward_error > u**0.5, RESULTS.unstable, fine)
 
 
 def ratio_or(x: Real[Array, ""], y: Real[Array, ""], default: float) -> Real[Array, ""]:

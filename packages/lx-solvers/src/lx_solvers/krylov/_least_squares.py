@@ -17,21 +17,29 @@ right-hand side [b; 0].
 import math
 from typing import Any, NamedTuple, Protocol
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, PyTree
-from lx_operators import AbstractLinearOperator
+from lx_operators import AbstractLinearOperator, linearise
 
-from .._course import Course, Exit, advance, begin
-from .._goal import expected, peaks, scaled
-from .._iteration import first_guess, preconditioner, solution, step_limit, transposed
+from .._checks import check_options, check_state
 from .._loops import while_loop
-from .._monitor import Monitor
-from .._scaling import norm2, real_dot, reciprocal_scale
-from .._solution import RESULTS
+from .._scaling import norm2, plain_norm2, real_dot, reciprocal_scale
 from .._solver import Options
-from .._vectors import Product, once, packed, product, products, spaces, unpacked, where
+from ._driver import (
+    KrylovState,
+    Outcome,
+    first_guess,
+    preconditioner,
+    report,
+    step_limit,
+    transposed,
+)
+from ._history import Monitor
+from ._phases import Exit, Phases, advance, begin
+from ._scalars import barrier, packed, times, unpacked, where
+from ._spaces import Product, product, products, spaces
+from ._tolerances import expected, peaks, right_hand_side
 
 
 class Numbers(Protocol):
@@ -76,15 +84,27 @@ class _Shared(NamedTuple):
     """‖Aᴴ r‖ / ‖A‖."""
 
 
-class LeastSquaresState(eqx.Module):
-    """What `LSMR.init` and `LSQR.init` return."""
+def prepare(
+    operator: AbstractLinearOperator, options: Options, damp: ArrayLike, name: str
+) -> KrylovState:
+    """`init` of LSMR and LSQR.
 
-    operator: AbstractLinearOperator
+    Raises:
+        ValueError: a bad preconditioner, or one with damping.
+    """
+    check_options(options, ("preconditioner", "y0"), name)
+    if options.get("preconditioner") is not None and not undamped(damp):
+        raise ValueError(
+            f"`{name}` takes damping or the option 'preconditioner', but not both: "
+            "it would damp the preconditioned unknowns, not the solution."
+        )
+    preconditioner(options, operator, name)
+    return KrylovState(linearise(operator))
 
 
 def transposed_problem(
-    state: LeastSquaresState, options: Options, name: str
-) -> tuple[LeastSquaresState, Options]:
+    state: KrylovState, options: Options, name: str
+) -> tuple[KrylovState, Options]:
     """The state and the options for Aᵀ.
 
     Raises:
@@ -101,7 +121,7 @@ def transposed_problem(
         )
     if m > n:  # on the right of Aᵀ there is no place for it
         options.pop("preconditioner", None)
-    return LeastSquaresState(state.operator.T), options
+    return KrylovState(state.operator.T), options
 
 
 class _Loop(NamedTuple):
@@ -119,20 +139,20 @@ class _Loop(NamedTuple):
     """The method's, in units of σ, and the shared ones."""
     left: Array
     """The residual beside its tolerance; ∞ where that was not asked."""
-    course: Course
+    phases: Phases
     history: Array | None
 
 
 def least_squares(
     solver: Any,
     name: str,
-    operator: AbstractLinearOperator,
+    state: KrylovState,
     vector: PyTree[Array],
     options: Options,
     kind: Any,
     *,
     barred: bool,
-) -> tuple[PyTree[Array], RESULTS, dict[str, Any]]:
+) -> Outcome:
     """The loop of LSQR and LSMR.
 
     Args:
@@ -140,17 +160,20 @@ def least_squares(
         kind: the method's `Numbers`.
         barred: whether the method has the second direction h̄.
     """
+    check_state(state, KrylovState, name)
+    operator = state.operator
     X, Y = spaces(operator)
-    given = scaled(vector, Y, solver.rtol, solver.atol, solver.norm)
+    given = right_hand_side(vector, Y, solver)
     goal, unit = given.goal, given.unit
     limit = step_limit(solver.max_steps, X)
-    observer = Monitor(solver.history, solver.progress, limit, name)
+    monitor = Monitor(solver.history, solver.progress, limit, name)
     A, AH = products(operator)
     undamp = _same
     b, λ = given.b, jnp.asarray(solver.damp).astype(X.real_dtype)
     if not undamped(solver.damp):
         A, AH, b, undamp = _augmented(A, AH, b, λ, X.shape)
     M = preconditioner(options, operator, name)
+    preconditioned = M is not None
     M, MH = (_same, _same) if M is None else (product(M, X), product(M.H, X))
     # of a wide operator no first guess helps: it would stay in the solution
     wide = X.size > Y.size and undamped(solver.damp)
@@ -167,7 +190,7 @@ def least_squares(
         return kind(*numbers), _Shared(*shared)
 
     def step(s: _Loop) -> _Loop:
-        check, claimed = s.course.check, s.course.claimed
+        check, claimed = s.phases.check, s.phases.claimed
         old, last = split(s.scalars)
 
         # one product and one adjoint product: a step, or a start from x
@@ -175,12 +198,12 @@ def least_squares(
         x, Aq = s.x, A(q)
         if not undamped(solver.damp):
             x, Aq = _better_than_none(x, Aq, b, check)
-        û = where(check, b, Aq) - where(check, Aq, last.α * s.u)
+        û = where(check, b, Aq) - where(check, Aq, times(last.α, s.u))
         β, normed, β_σ = _significant(~check, norm2(û), rounding * last.A, last.shrink)
-        u = û * normed
-        v̂ = MH(AH(u)) - where(check, 0, β) * s.v
+        u = times(normed, û)
+        v̂ = MH(AH(u)) - times(where(check, 0, β), s.v)
         α, normed, α_σ = _significant(True, norm2(v̂), rounding * last.A, last.shrink)
-        v = v̂ * normed
+        v = times(normed, v̂)
 
         # the numbers, in units of σ
         new, φ, ρ = old.step(β_σ, α_σ)
@@ -209,39 +232,42 @@ def least_squares(
         f, φ = new.f, now.φ
 
         # the directions
-        h, Ah = q - old.t * s.h, Aq - old.t * s.Ah
-        bars: Any = (h - f * s.h_bar, Ah - f * s.Ah_bar) if barred else (None, None)
+        h, Ah = q - times(old.t, s.h), Aq - times(old.t, s.Ah)
+        bars: Any = (None, None)
+        if barred:
+            bars = h - times(f, s.h_bar), Ah - times(f, s.Ah_bar)
         h_bar, Ah_bar = bars
         Δ, AΔ = bars if barred else (h, Ah)
-        x = x + φ * Δ
-        r = where(check, û, s.r - φ * AΔ)
+        x = x + times(φ, Δ)
+        r = where(check, û, s.r - times(φ, AΔ))
 
         # the test: of the residual, or of the part of it that can be reduced, which is
         # nothing, whatever the tolerance, below the rounding errors
-        size = once(jnp.sqrt(real_dot(r, r)))
+        size = barrier(jnp.sqrt(real_dot(r, r)))
         reduced = (now.normal <= rounding * size) & (size < jnp.inf)
 
-        def test(course: Course):
-            now, floor = _Shared(*unpacked(shared)), course.floor(goal, X)
-            scale = goal.scale(given.b, given.peaks, floor, Y)
-            allowed = expected(goal, scale, Y)
+        def test(phases: Phases):
+            now, floor = _Shared(*unpacked(shared)), phases.floor(goal, X)
+            allowed = expected(goal, given.b, given.peaks, floor, Y)
             reducible = jnp.maximum(now.cond, 1) * now.normal / allowed
             nonzero = where(size > 0, size, 1)
             small = now.normal / (nonzero * goal.rtol + nonzero * goal.atol)
             reducible = where(reduced, 0, jnp.maximum(reducible, small))
             if undamped(solver.damp):
-                left = goal.ratio((Y, undamp(r), scale))
+                left = goal.residual_ratio(undamp(r), given.b, given.peaks, floor, Y)
             else:
                 left = size / allowed
-            update = X, now.φ * Δ, goal.scale(x, peaks(X, x), floor, X)
-            ratio = jnp.maximum(jnp.minimum(left, reducible), goal.ratio(update))
+            ratio = jnp.minimum(left, reducible)
+            if goal.norm is not None:
+                update = X, times(now.φ, Δ), goal.scale(x, peaks(X, x), floor, X)
+                ratio = jnp.maximum(ratio, goal.ratio(update))
             return left, ratio
 
         smaller = jnp.minimum(size, jnp.maximum(now.cond, 1) * now.normal)
         wanted = check | reduced | goal.in_reach(smaller)
-        left, ratio = s.course.ratios(goal, wanted, test, count=2)
-        course = advance(
-            s.course,
+        left, ratio = s.phases.ratios(goal, wanted, test, count=2)
+        phases = advance(
+            s.phases,
             goal,
             ratio,
             settled=claimed,
@@ -249,15 +275,16 @@ def least_squares(
             finite=jnp.isfinite(α) & jnp.isfinite(β),
             limit=limit,
             due=False,
+            nothing=size == 0,
             failure=Exit.ill_conditioned,
         )
-        history = observer.record(s.history, course, lambda: norm2(undamp(r)) * unit)
+        history = monitor.record(s.history, phases, lambda: norm2(undamp(r)) * unit)
         directions = u, v, h, Ah, h_bar, Ah_bar
-        return _Loop(x, r, *directions, scalars, left, course, history)
+        return _Loop(x, r, *directions, scalars, left, phases, history)
 
     none = X.zeros()
-    x = none if y0 is None else where(given.zero, 0, y0 / unit)
-    course = begin(given, limit, check=True)
+    x = none if y0 is None else where(given.zero, 0, times(1 / unit, y0))
+    phases = begin(given, limit, check=True)
     shared = _Shared(φ=0, α=0, shrink=1, A=0, most=0, least=np.inf, cond=0, normal=0)
     numbers, shared = (
         jnp.asarray(np.array(z, X.real_dtype)) for z in (kind.start(0, 0), shared)
@@ -273,27 +300,43 @@ def least_squares(
         Ah_bar=jnp.zeros_like(b) if barred else None,
         scalars=(numbers, shared),
         left=X.zero(),
-        course=course,
-        history=observer.start(course, lambda: norm2(given.b) * unit, X),
+        phases=phases,
+        history=monitor.start(phases, lambda: norm2(given.b) * unit, X),
     )
-    inputs = solver, operator, vector, options
-    end = while_loop(lambda s: s.course.running, step, start, inputs)
-    (numbers, shared), exit = split(end.scalars), end.course.exit
+    inputs = solver, state, vector, options
+    end = while_loop(lambda s: s.phases.running, step, start, inputs)
+    (numbers, shared), exit = split(end.scalars), end.phases.exit
     istop = where(end.left <= 1, 1, 2)
     for code, number in _ISTOP.items():
         istop = where(exit == code, number, istop)
-    stats = observer.stats(
+    # with a preconditioner, what is known is the norm of A M
+    norm_A, slope = shared.A, shared.normal
+    if preconditioned:
+        norm_A, slope = X.zero(), None
+    size = plain_norm2(end.r)
+    norm_b = plain_norm2(given.b)
+    return report(
         end,
         limit,
-        istop=where(given.zero & (exit == Exit.converged), 0, istop).astype(jnp.int32),
-        norm_r=norm2(undamp(end.r)) * unit,
-        norm_Ar=numbers.normal / shared.shrink * unit,
-        norm_A=shared.A,
-        cond_A=where(shared.most > 0, shared.cond, 1),
-        norm_x=norm2(end.x) * unit,
+        monitor,
+        given,
+        X,
+        vector,
+        norm_A,
+        norm_b,
+        size,
+        slope,
+        dict(
+            istop=where(given.zero & (exit == Exit.converged), 0, istop).astype(
+                jnp.int32
+            ),
+            norm_r=norm2(undamp(end.r)) * unit,
+            norm_Ar=numbers.normal / shared.shrink * unit,
+            norm_A=shared.A,
+            cond_A=where(shared.most > 0, shared.cond, 1),
+            norm_x=norm2(end.x) * unit,
+        ),
     )
-    x, result = solution(end.x, given, end.course, X, vector)
-    return x, result, stats
 
 
 _ISTOP = {
@@ -320,14 +363,6 @@ def check_damping(damp: ArrayLike, conlim: ArrayLike, solver: str) -> None:
             raise ValueError(
                 f"`{name}` of `{solver}` must not be negative, but got {value}."
             )
-
-
-def check_preconditioner(damp: ArrayLike, options: Options, solver: str) -> None:
-    if options.get("preconditioner") is not None and not undamped(damp):
-        raise ValueError(
-            f"`{solver}` takes damping or the option 'preconditioner', but not both: "
-            "it would damp the preconditioned unknowns, not the solution."
-        )
 
 
 def _augmented(

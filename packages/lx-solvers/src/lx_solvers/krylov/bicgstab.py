@@ -4,44 +4,109 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike
-from lx_operators import AbstractLinearOperator, conj, linearise
 from lx_operators.internal import max_norm
 
-from .._checks import check_options, check_square, check_state
-from .._course import Course, advance, begin
-from .._goal import Norm, check_tolerances, peaks, scaled
-from .._iteration import (
-    conjugated,
-    first_guess,
-    preconditioner,
-    solution,
-    step_limit,
-    transposed,
-)
-from .._loops import while_loop
-from .._monitor import Monitor
-from .._scaling import (
-    dot,
-    largest,
-    norm2,
-    plain_norm2,
-    quotient,
-    real_dot,
-    reciprocal_scale,
-)
+from .._scaling import dot, largest, norm2, quotient, real_dot, reciprocal_scale
 from .._solver import AbstractLinearSolver
-from .._vectors import once, packed, product, spaces, unpacked, where
+from . import _driver as driver
+from ._scalars import barrier, times, together, where
+from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
 
-class BiCGStabState(eqx.Module):
-    """What `BiCGStab.init` returns."""
+class _Scalars(NamedTuple):
+    a: Any
+    ρ: Any
+    χ: Any
+    """What β is ρ / ρ_old times: α after the first half, α / ω after the second; 0 to
+    start afresh."""
+    r_hat_size: Any
+    """‖r̂‖ as of the last step: after a start it is ‖r‖."""
+    second: Any
+    """The next step is a second half."""
+    fresh: Any
+    """The last pass was a start."""
+    lost: Any
+    """An inner product was lost in rounding."""
 
-    operator: AbstractLinearOperator
+
+class _State(NamedTuple):
+    """The letters of van der Vorst."""
+
+    r_hat: Array
+    p: Array
+    """p after a first half, p - ω v after a second."""
+    v: Array
+    scalars: _Scalars
 
 
-class BiCGStab(AbstractLinearSolver[BiCGStabState]):
+class _Stabilised:
+    """The recurrence, by half steps. It starts afresh in each check."""
+
+    sees_checks = True
+
+    def start(self, X, b):
+        self.eps = X.eps
+        zero, one = jnp.zeros((), X.dtype), jnp.ones((), X.dtype)
+        no, yes = jnp.zeros((), bool), jnp.ones((), bool)
+        scalars = _Scalars(zero, one, zero, X.zero() + 1, no, yes, no)
+        return _State(b, X.zeros(), X.zeros(), scalars)
+
+    def step(self, s, r, now):
+        old, ν, check = s.scalars, now.ν, now.check
+        second = old.second
+        ρ = barrier(dot(s.r_hat, r))
+        β = where(second, 0, quotient(ρ, old.ρ) * old.χ)
+        c = r + β * s.p
+        y = now.M(c)
+        w = now.A(y)
+
+        # the projection, of w in units of its size
+        shrink = reciprocal_scale(largest(w))
+        ŵ = times(shrink, w)
+        square = barrier(real_dot(ŵ, ŵ))
+        size = jnp.sqrt(square)
+        q = barrier(dot(where(second, r, s.r_hat), ŵ))
+        r_hat_size = where(old.fresh, ν, old.r_hat_size)
+        tiny = 4 * self.eps
+        lost = ~(jnp.abs(q) > tiny * size * where(second, ν, r_hat_size)) | ~(
+            where(second, size, jnp.abs(ρ)) > where(second, 0, tiny * ν * r_hat_size)
+        )
+        divisor = where(second, square.astype(q.dtype), q)
+        a = quotient(where(second, q.conj(), ρ), where(lost, 1, divisor))
+        a = where(check | lost, 0, times(shrink, a))
+        first = ~check & ~second
+        χ = where(second, quotient(old.χ, where(a == 0, 1, a)), a)
+        new = together(
+            _Scalars(
+                a=a,
+                ρ=where(first, where(ρ == 0, 1, ρ), old.ρ),
+                χ=where(check | lost, 0, χ),
+                r_hat_size=r_hat_size,
+                second=first,
+                fresh=check,
+                lost=lost,
+            )
+        )
+
+        # c = r where β = 0
+        length = ν if now.plain else norm2(y)
+        stretch = where((β == 0) & (length > 0), size / shrink / length, 0)
+        p = where(first, c, s.p - new.a * s.v)
+        return driver.Step(
+            new.a,
+            y,
+            w,
+            _State(now.anew(s.r_hat), p, w, new),
+            broken=new.lost & old.fresh,
+            finite=jnp.isfinite(square) & jnp.isfinite(ν),
+            due=new.lost & (ν > 0),
+            stretch=stretch,
+        )
+
+
+@takes_rtol_and_atol
+class BiCGStab(AbstractLinearSolver[driver.KrylovState]):
     """Stabilised biconjugate gradients, for square nonsingular operators.
 
     van der Vorst 1992, doi:10.1137/0913035, with the preconditioner on the right. What
@@ -65,11 +130,14 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
     singular system may be solved, and the solution need not be of least norm.
 
     Args:
-        rtol, atol: relative and absolute tolerance, of the residual beside b and of the
-            last update beside the solution, elementwise.
-        norm: from a pytree to a real scalar.
+        rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single
+            and 1e-8 in double precision, and `atol` 0.
+        norm: from a pytree to a real scalar; for the elementwise criterion.
         max_steps: limit of steps, that is, of products; ten times the size by default.
             With `rtol = atol = 0` exactly this many steps are made.
+        criterion: "elementwise": each element of the residual is within its tolerance
+            relative to b, and each of the last update relative to the solution;
+            "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
         history: record the 2-norm of the residual before and after each step in
             `stats["residuals"]`; `True` for room for all steps, or how many.
         progress: show a progress bar.
@@ -87,173 +155,29 @@ class BiCGStab(AbstractLinearSolver[BiCGStabState]):
     ```
     """
 
-    rtol: ArrayLike
-    atol: ArrayLike
+    rtol: ArrayLike | None = None
+    atol: ArrayLike | None = None
     norm: Norm = eqx.field(static=True, default=max_norm)
     max_steps: int | None = None
+    criterion: str = eqx.field(static=True, default="elementwise", kw_only=True)
     history: int | bool = eqx.field(static=True, default=False, kw_only=True)
     progress: bool = eqx.field(static=True, default=False, kw_only=True)
 
     def __check_init__(self):
-        check_tolerances(self.rtol, self.atol, self.max_steps, "BiCGStab")
+        check_aims(self, "BiCGStab")
 
     def init(self, operator, options):
-        check_square(operator, "BiCGStab")
-        check_options(options, ("preconditioner", "y0"), "BiCGStab")
-        preconditioner(options, operator, "BiCGStab")
-        return BiCGStabState(linearise(operator))
+        return driver.prepare(operator, options, "BiCGStab")
 
     def compute(self, state, vector, options):
-        check_state(state, BiCGStabState, "BiCGStab")
-        X, Y = spaces(state.operator)
-        given = scaled(vector, Y, self.rtol, self.atol, self.norm)
-        b, goal, unit = given.b, given.goal, given.unit
-        limit = step_limit(self.max_steps, X)
-        observer = Monitor(self.history, self.progress, limit, "BiCGStab")
-        A = product(state.operator)
-        M = preconditioner(options, state.operator, "BiCGStab")
-        M = (lambda c: c) if M is None else product(M, X)
-        y0 = first_guess(options, X, "BiCGStab")
-
-        def step(s: _Loop) -> _Loop:
-            check, claimed = s.course.check, s.course.claimed
-            old = _Numbers(*unpacked(s.numbers))
-            second, fresh = old.second.real > 0, old.fresh.real > 0
-            # the direction, and its product; or A x to replace the residual
-            ν, ρ = s.ν, once(dot(s.r_hat, s.r))
-            c = s.r + where(second, 0, quotient(ρ, old.ρ) * old.χ) * s.p
-            y = M(c)
-            w = A(where(check, s.x, y))
-
-            # the projection, of w in units of its size
-            shrink = reciprocal_scale(largest(w))
-            ŵ = shrink * w
-            square = once(real_dot(ŵ, ŵ))
-            size = jnp.sqrt(square)
-            q = once(dot(where(second, s.r, s.r_hat), ŵ))
-            r_hat_size = where(fresh, ν, old.r_hat_size.real)
-            tiny = 4 * X.eps
-            lost = ~(jnp.abs(q) > tiny * size * where(second, ν, r_hat_size)) | ~(
-                where(second, size, jnp.abs(ρ))
-                > where(second, 0, tiny * ν * r_hat_size)
-            )
-            a = quotient(
-                where(second, q.conj(), ρ),
-                where(lost, 1, where(second, square.astype(X.dtype), q)),
-            )
-            a = where(check | lost, 0, a * shrink)
-            first = ~check & ~second
-            numbers = _Numbers(
-                a=a,
-                ρ=where(first, where(ρ == 0, 1, ρ), old.ρ),
-                # α after the first half, α / ω after the second; 0 starts afresh
-                χ=where(
-                    check | lost,
-                    0,
-                    where(second, quotient(old.χ, where(a == 0, 1, a)), a),
-                ),
-                r_hat_size=r_hat_size,
-                second=first,
-                fresh=check,
-                lost=lost,
-            )
-            numbers = packed(*(jnp.asarray(z, X.dtype) for z in numbers))
-            new = _Numbers(*unpacked(numbers))
-            a, lost = new.a, new.lost.real > 0
-            x = s.x + a * y
-            r = where(check, b, s.r) - where(check, 1, a) * w
-            broken = goal.unless_fixed(lost & (ν > 0) & ~check)
-
-            next_ν = once(plain_norm2(r))
-
-            def test(course: Course):
-                floor, a = course.floor(goal, X), _Numbers(*unpacked(numbers)).a
-                residual = Y, r, goal.scale(b, given.peaks, floor, Y)
-                update = X, a * y, goal.scale(x, peaks(X, x), floor, X)
-                return (goal.ratio(residual, update),)
-
-            wanted = check | goal.in_reach(next_ν)
-            (ratio,) = s.course.ratios(goal, wanted, test)
-            course = advance(
-                s.course,
-                goal,
-                ratio,
-                settled=claimed,
-                broken=broken & fresh,
-                finite=jnp.isfinite(square) & jnp.isfinite(ν),
-                limit=limit,
-                due=broken,
-            )
-            history = observer.record(s.history, course, lambda: norm2(r) * unit)
-            return _Loop(
-                x=x,
-                r=r,
-                ν=next_ν,
-                r_hat=where(check, r, s.r_hat),
-                p=where(first, c, s.p - a * s.v),
-                v=w,
-                numbers=numbers,
-                course=course,
-                history=history,
-            )
-
-        x = X.zeros() if y0 is None else where(given.zero, 0, y0 / unit)
-        course = begin(given, limit, check=y0 is not None)
-        numbers = _Numbers(a=0, ρ=1, χ=0, r_hat_size=1, second=0, fresh=1, lost=0)
-        start = _Loop(
-            x=x,
-            r=b,
-            ν=plain_norm2(b),
-            r_hat=b,
-            p=X.zeros(),
-            v=X.zeros(),
-            numbers=jnp.asarray(np.array(numbers, X.dtype)),
-            course=course,
-            history=observer.start(course, lambda: norm2(b) * unit, X),
-        )
-        inputs = self, state, vector, options
-        end = while_loop(lambda s: s.course.running, step, start, inputs)
-        stats = observer.stats(end, limit)
-        x, result = solution(end.x, given, end.course, X, vector)
-        return x, result, stats
+        method = _Stabilised()
+        return driver.solve(method, self, "BiCGStab", state, vector, options)
 
     def transpose(self, state, options):
-        return BiCGStabState(state.operator.T), transposed(options)
+        return driver.transposed_state(state, options)
 
     def conj(self, state, options):
-        return BiCGStabState(conj(state.operator)), conjugated(options)
+        return driver.conjugated_state(state, options)
 
     def assume_full_rank(self):
         return True
-
-
-class _Numbers(NamedTuple):
-    """The scalars of a pass."""
-
-    a: Any
-    ρ: Any
-    χ: Any
-    r_hat_size: Any
-    """‖r̂‖ as of the last step: after a start it is ν that counts."""
-    second: Any
-    """The next step is a second half."""
-    fresh: Any
-    """The last pass was a start."""
-    lost: Any
-    """An inner product was lost in rounding."""
-
-
-class _Loop(NamedTuple):
-    """The letters of van der Vorst; b, x and r in units of `unit`."""
-
-    x: Array
-    r: Array
-    ν: Array
-    """‖r‖."""
-    r_hat: Array
-    p: Array
-    """p after a first half, p - ω v after a second."""
-    v: Array
-    numbers: Array
-    course: Course
-    history: Array | None

@@ -5,24 +5,19 @@ from typing import Any
 
 import equinox as eqx
 from jaxtyping import ArrayLike
-from lx_operators import AbstractLinearOperator, conj, linearise
+from lx_operators import AbstractLinearOperator, linearise
 from lx_operators.internal import max_norm
 
 from .._checks import check_options, check_square, check_state
-from .._goal import Norm, check_tolerances
-from .._iteration import conjugated, preconditioner, transposed
 from .._solver import AbstractLinearSolver
-from .._vectors import product, spaces
-from .gmres import arnoldi, check_cycle
+from . import _driver as driver
+from ._arnoldi import arnoldi, check_cycle
+from ._spaces import product, spaces
+from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
 
-class FGMRESState(eqx.Module):
-    """What `FGMRES.init` returns."""
-
-    operator: AbstractLinearOperator
-
-
-class FGMRES(AbstractLinearSolver[FGMRESState]):
+@takes_rtol_and_atol
+class FGMRES(AbstractLinearSolver[driver.KrylovState]):
     """GMRES with a preconditioner that may change with each step, such as another
     iterative solver, for square nonsingular operators.
 
@@ -32,8 +27,8 @@ class FGMRES(AbstractLinearSolver[FGMRESState]):
     a cycle, is one more product, and no step. `2 restart + 5` vectors are kept.
 
     Args:
-        rtol, atol, norm, max_steps, restart, stagnation_iters, history, progress: as
-            for `GMRES`.
+        rtol, atol, norm, max_steps, restart, stagnation_iters, criterion, history,
+            progress: as for `GMRES`.
 
     Options: `preconditioner`: an operator that approximates the inverse; or any
     function `(v, step) -> z` of a vector of the operator's input structure and of the
@@ -53,49 +48,49 @@ class FGMRES(AbstractLinearSolver[FGMRESState]):
     ```
     """
 
-    rtol: ArrayLike
-    atol: ArrayLike
+    rtol: ArrayLike | None = None
+    atol: ArrayLike | None = None
     norm: Norm = eqx.field(static=True, default=max_norm)
     max_steps: int | None = None
     restart: int = eqx.field(static=True, default=20)
     stagnation_iters: int = eqx.field(static=True, default=20)
+    criterion: str = eqx.field(static=True, default="elementwise", kw_only=True)
     history: int | bool = eqx.field(static=True, default=False, kw_only=True)
     progress: bool = eqx.field(static=True, default=False, kw_only=True)
 
     def __check_init__(self):
-        check_tolerances(self.rtol, self.atol, self.max_steps, "FGMRES")
+        check_aims(self, "FGMRES")
         check_cycle(self.restart, self.stagnation_iters, "FGMRES")
 
     def init(self, operator, options):
         check_square(operator, "FGMRES")
         check_options(options, ("preconditioner", "y0"), "FGMRES")
         _use(options, operator)
-        return FGMRESState(linearise(operator))
+        return driver.KrylovState(linearise(operator))
 
     def compute(self, state, vector, options):
-        check_state(state, FGMRESState, "FGMRES")
-        operator = state.operator
-        M = _use(options, operator)
-        return arnoldi(self, "FGMRES", operator, M, vector, options, flexible=True)
+        check_state(state, driver.KrylovState, "FGMRES")
+        M = _use(options, state.operator)
+        return arnoldi(self, "FGMRES", state, M, vector, options, flexible=True)
 
     def transpose(self, state, options):
-        return FGMRESState(state.operator.T), transposed(_fixed(options))
+        return driver.transposed_state(state, _fixed(options))
 
     def conj(self, state, options):
-        return FGMRESState(conj(state.operator)), conjugated(_fixed(options))
+        return driver.conjugated_state(state, _fixed(options))
 
     def assume_full_rank(self):
         return True
 
 
-def _use(options: dict, operator: AbstractLinearOperator) -> Callable:
+def _use(options: dict, operator: AbstractLinearOperator) -> Callable | None:
     """The preconditioner as a function of arrays and the number of steps."""
     X, _ = spaces(operator)
     M = options.get("preconditioner")
     if M is None:
-        return lambda v, step: v
+        return None
     if isinstance(M, AbstractLinearOperator) or not callable(M):
-        checked: Any = preconditioner(options, operator, "FGMRES")
+        checked: Any = driver.preconditioner(options, operator, "FGMRES")
         right = product(checked, X)
         return lambda v, step: right(v)
     return lambda v, step: X.ravel(M(X.unravel(v), step))

@@ -5,111 +5,18 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
-from lx_operators import conj, linearise
 from lx_operators.internal import two_norm
 
-from .._checks import check_options, check_state
-from .._goal import Norm, check_tolerances
-from .._iteration import conjugated, preconditioner
 from .._solver import AbstractLinearSolver
+from . import _driver as driver
 from ._least_squares import (
-    LeastSquaresState,
     check_damping,
-    check_preconditioner,
     least_squares,
+    prepare,
     rotation,
     transposed_problem,
 )
-
-
-class LSMR(AbstractLinearSolver[LeastSquaresState]):
-    """LSMR, for operators of any shape and rank: the least-squares solution, of least
-    norm where there are several.
-
-    Fong and Saunders 2011, doi:10.1137/10079687X, algorithm of section 2.8. What is not
-    textbook: the residual is carried along as a vector; damping enters as further rows
-    of the operator; and before success is claimed, b - A x and Aᴴ (b - A x) are
-    computed anew, which is also how every solve starts.
-
-    Success is one of two. Either the residual is within its tolerance; or what is left
-    of it in the range of A is, which is at most ‖Aᴴ r‖ divided by the smallest singular
-    value, as estimated, and ‖Aᴴ r‖ ≤ rtol ‖A‖ ‖r‖; or ‖Aᴴ r‖ is zero to rounding. With
-    damping, A and r are those of [A; λ] x = [b; 0], and r is judged by its 2-norm.
-
-    A step is one product with the operator and one with its adjoint (and one each with
-    the preconditioner and its adjoint); the start is one more of each, and so is a
-    check. b, r, u, two directions' images and the product are kept, six vectors of the
-    size of b; and x, v, two directions and the adjoint product, five of the size of x.
-
-    Args:
-        rtol, atol: relative and absolute tolerance, of the residual beside b and of the
-            last update beside the solution, elementwise.
-        norm: from a pytree to a real scalar.
-        max_steps: limit of steps; ten times the solution's size by default. With
-            `rtol = atol = 0` exactly this many steps are made.
-        conlim: give up where the condition number, as estimated, exceeds this (or a
-            tenth of the reciprocal of the rounding unit); 0 for no limit.
-        damp: λ ≥ 0: minimise ‖A x - b‖² + λ² ‖x‖².
-        history: record the 2-norm of b - A x before and after each step in
-            `stats["residuals"]`; `True` for room for all steps, or how many.
-        progress: show a progress bar.
-
-    Options: `preconditioner`, an operator M, such that A M is better conditioned (the
-    reciprocal norms of A's columns, say); the solution is then the one of least ‖M⁻¹
-    x‖. `y0`, a first guess; not used if the operator has more columns than rows, as
-    what of it A annihilates would stay in the solution. (So it does elsewhere if the
-    rank is deficient: the solution is then the one nearest to `y0`.) With damping it is
-    used for any shape, unless it leaves more of [b; 0] than zero does.
-
-    Statistics: `norm_r` = ‖b - A x‖, `norm_Ar` = ‖Aᴴ (b - A x) - λ² x‖, `norm_x`, all
-    in the 2-norm; `norm_A`, a lower bound of the 2-norm of A, and `cond_A`, an estimate
-    of its condition number, damping included; and `istop`: 0 for b = 0, 1 if the
-    residual is within its tolerance, 2 for a least-squares solution, 3 for `conlim`, 4
-    for `max_steps`, 5 for stagnation, 6 for input that is not finite.
-
-    Raises:
-        ValueError: negative tolerances, damping or limit; both tolerances zero without
-            `max_steps`; damping and a preconditioner.
-
-    ```python
-    operator = lx.MatrixLinearOperator(jnp.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
-    solution = lx.linear_solve(operator, jnp.ones(3), lx.LSMR(rtol=1e-6, atol=1e-6))
-    ```
-    """
-
-    rtol: ArrayLike
-    atol: ArrayLike
-    norm: Norm = eqx.field(static=True, default=two_norm)
-    max_steps: int | None = None
-    conlim: ArrayLike = 1e8
-    damp: ArrayLike = eqx.field(default=0.0, kw_only=True)
-    history: int | bool = eqx.field(static=True, default=False, kw_only=True)
-    progress: bool = eqx.field(static=True, default=False, kw_only=True)
-
-    def __check_init__(self):
-        check_tolerances(self.rtol, self.atol, self.max_steps, "LSMR")
-        check_damping(self.damp, self.conlim, "LSMR")
-
-    def init(self, operator, options):
-        check_options(options, ("preconditioner", "y0"), "LSMR")
-        check_preconditioner(self.damp, options, "LSMR")
-        preconditioner(options, operator, "LSMR")
-        return LeastSquaresState(linearise(operator))
-
-    def compute(self, state, vector, options):
-        check_state(state, LeastSquaresState, "LSMR")
-        return least_squares(
-            self, "LSMR", state.operator, vector, options, _Numbers, barred=True
-        )
-
-    def transpose(self, state, options):
-        return transposed_problem(state, options, "LSMR")
-
-    def conj(self, state, options):
-        return LeastSquaresState(conj(state.operator)), conjugated(options)
-
-    def assume_full_rank(self):
-        return False
+from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
 
 class _Numbers(NamedTuple):
@@ -141,3 +48,94 @@ class _Numbers(NamedTuple):
         f = θ_bar * ρ / (self.ρ * self.ρ_bar)
         new = _Numbers(θ / ρ, f, α_bar, ζ_bar, ρ, ρ_bar, c_bar, s_bar)
         return new, ζ / (ρ * ρ_bar), ρ_bar
+
+
+@takes_rtol_and_atol
+class LSMR(AbstractLinearSolver[driver.KrylovState]):
+    """LSMR, for operators of any shape and rank: the least-squares solution, of least
+    norm where there are several.
+
+    Fong and Saunders 2011, doi:10.1137/10079687X, algorithm of section 2.8. What is not
+    textbook: the residual is carried along as a vector; damping enters as further rows
+    of the operator; and before success is claimed, b - A x and Aᴴ (b - A x) are
+    computed anew, which is also how every solve starts.
+
+    Success is one of two. Either the residual is within its tolerance; or what is left
+    of it in the range of A is, which is at most ‖Aᴴ r‖ divided by the smallest singular
+    value, as estimated, and ‖Aᴴ r‖ ≤ rtol ‖A‖ ‖r‖; or ‖Aᴴ r‖ is zero to rounding. With
+    damping, A and r are those of [A; λ] x = [b; 0], and r is judged by its 2-norm.
+
+    A step is one product with the operator and one with its adjoint (and one each with
+    the preconditioner and its adjoint); the start is one more of each, and so is a
+    check. b, r, u, two directions' images and the product are kept, six vectors of the
+    size of b; and x, v, two directions and the adjoint product, five of the size of x.
+
+    Args:
+        rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single
+            and 1e-8 in double precision, and `atol` 0.
+        norm: from a pytree to a real scalar; for the elementwise criterion.
+        max_steps: limit of steps; ten times the solution's size by default. With
+            `rtol = atol = 0` exactly this many steps are made.
+        conlim: give up where the condition number, as estimated, exceeds this (or a
+            tenth of the reciprocal of the rounding unit); 0 for no limit.
+        damp: λ ≥ 0: minimise ‖A x - b‖² + λ² ‖x‖².
+        criterion: "elementwise": each element of the residual is within its tolerance
+            relative to b, and each of the last update relative to the solution;
+            "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
+        history: record the 2-norm of b - A x before and after each step in
+            `stats["residuals"]`; `True` for room for all steps, or how many.
+        progress: show a progress bar.
+
+    Options: `preconditioner`, an operator M, such that A M is better conditioned (the
+    reciprocal norms of A's columns, say); the solution is then the one of least ‖M⁻¹
+    x‖. `y0`, a first guess; not used if the operator has more columns than rows, as
+    what of it A annihilates would stay in the solution. (So it does elsewhere if the
+    rank is deficient: the solution is then the one nearest to `y0`.) With damping it is
+    used for any shape, unless it leaves more of [b; 0] than zero does.
+
+    Statistics: `norm_r` = ‖b - A x‖, `norm_Ar` = ‖Aᴴ (b - A x) - λ² x‖, `norm_x`, all
+    in the 2-norm; `norm_A`, a lower bound of the 2-norm of A, and `cond_A`, an estimate
+    of its condition number, damping included; and `istop`: 0 for b = 0, 1 if the
+    residual is within its tolerance, 2 for a least-squares solution, 3 for `conlim`, 4
+    for `max_steps`, 5 for stagnation, 6 for input that is not finite.
+
+    Raises:
+        ValueError: negative tolerances, damping or limit; both tolerances zero without
+            `max_steps`; damping and a preconditioner.
+
+    ```python
+    operator = lx.MatrixLinearOperator(jnp.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+    solution = lx.linear_solve(operator, jnp.ones(3), lx.LSMR(rtol=1e-6, atol=1e-6))
+    ```
+    """
+
+    rtol: ArrayLike | None = None
+    atol: ArrayLike | None = None
+    norm: Norm = eqx.field(static=True, default=two_norm)
+    max_steps: int | None = None
+    conlim: ArrayLike = 1e8
+    damp: ArrayLike = eqx.field(default=0.0, kw_only=True)
+    criterion: str = eqx.field(static=True, default="elementwise", kw_only=True)
+    history: int | bool = eqx.field(static=True, default=False, kw_only=True)
+    progress: bool = eqx.field(static=True, default=False, kw_only=True)
+
+    def __check_init__(self):
+        check_aims(self, "LSMR")
+        check_damping(self.damp, self.conlim, "LSMR")
+
+    def init(self, operator, options):
+        return prepare(operator, options, self.damp, "LSMR")
+
+    def compute(self, state, vector, options):
+        return least_squares(
+            self, "LSMR", state, vector, options, _Numbers, barred=True
+        )
+
+    def transpose(self, state, options):
+        return transposed_problem(state, options, "LSMR")
+
+    def conj(self, state, options):
+        return driver.conjugated_state(state, options)
+
+    def assume_full_rank(self):
+        return False

@@ -5,24 +5,45 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
-from lx_operators import conj, linearise
 from lx_operators.internal import two_norm
 
-from .._checks import check_options, check_state
-from .._goal import Norm, check_tolerances
-from .._iteration import conjugated, preconditioner
 from .._solver import AbstractLinearSolver
+from . import _driver as driver
 from ._least_squares import (
-    LeastSquaresState,
     check_damping,
-    check_preconditioner,
     least_squares,
+    prepare,
     rotation,
     transposed_problem,
 )
+from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
 
-class LSQR(AbstractLinearSolver[LeastSquaresState]):
+class _Numbers(NamedTuple):
+    """The letters of Paige and Saunders."""
+
+    t: Any
+    f: Any
+    ρ_bar: Any
+    φ_bar: Any
+
+    @property
+    def normal(self) -> Array:
+        return jnp.abs(self.φ_bar * self.ρ_bar)  # eq. 5.3
+
+    @classmethod
+    def start(cls, β: Any, α: Any) -> "_Numbers":
+        return cls(t=0, f=0, ρ_bar=α, φ_bar=β)
+
+    def step(self, β: Array, α: Array) -> tuple["_Numbers", Array, Array]:
+        c, s, ρ = rotation(self.ρ_bar, β)
+        θ, ρ_bar = s * α, -c * α
+        φ, φ_bar = c * self.φ_bar, s * self.φ_bar
+        return _Numbers(θ / ρ, jnp.zeros_like(φ), ρ_bar, φ_bar), φ / ρ, ρ
+
+
+@takes_rtol_and_atol
+class LSQR(AbstractLinearSolver[driver.KrylovState]):
     """LSQR, for operators of any shape and rank: the least-squares solution, of least
     norm where there are several. Its residual decreases with every step; with `LSMR`
     that of the normal equations does, so that `LSMR` can as a rule stop earlier.
@@ -43,14 +64,17 @@ class LSQR(AbstractLinearSolver[LeastSquaresState]):
     size of b; and x, v, a direction and the adjoint product, four of the size of x.
 
     Args:
-        rtol, atol: relative and absolute tolerance, of the residual beside b and of the
-            last update beside the solution, elementwise.
-        norm: from a pytree to a real scalar.
+        rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single
+            and 1e-8 in double precision, and `atol` 0.
+        norm: from a pytree to a real scalar; for the elementwise criterion.
         max_steps: limit of steps; ten times the solution's size by default. With
             `rtol = atol = 0` exactly this many steps are made.
         conlim: give up where the condition number, as estimated, exceeds this (or a
             tenth of the reciprocal of the rounding unit); 0 for no limit.
         damp: λ ≥ 0: minimise ‖A x - b‖² + λ² ‖x‖².
+        criterion: "elementwise": each element of the residual is within its tolerance
+            relative to b, and each of the last update relative to the solution;
+            "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
         history: record the 2-norm of b - A x before and after each step in
             `stats["residuals"]`; `True` for room for all steps, or how many.
         progress: show a progress bar.
@@ -78,59 +102,33 @@ class LSQR(AbstractLinearSolver[LeastSquaresState]):
     ```
     """
 
-    rtol: ArrayLike
-    atol: ArrayLike
+    rtol: ArrayLike | None = None
+    atol: ArrayLike | None = None
     norm: Norm = eqx.field(static=True, default=two_norm)
     max_steps: int | None = None
     conlim: ArrayLike = 1e8
     damp: ArrayLike = eqx.field(default=0.0, kw_only=True)
+    criterion: str = eqx.field(static=True, default="elementwise", kw_only=True)
     history: int | bool = eqx.field(static=True, default=False, kw_only=True)
     progress: bool = eqx.field(static=True, default=False, kw_only=True)
 
     def __check_init__(self):
-        check_tolerances(self.rtol, self.atol, self.max_steps, "LSQR")
+        check_aims(self, "LSQR")
         check_damping(self.damp, self.conlim, "LSQR")
 
     def init(self, operator, options):
-        check_options(options, ("preconditioner", "y0"), "LSQR")
-        check_preconditioner(self.damp, options, "LSQR")
-        preconditioner(options, operator, "LSQR")
-        return LeastSquaresState(linearise(operator))
+        return prepare(operator, options, self.damp, "LSQR")
 
     def compute(self, state, vector, options):
-        check_state(state, LeastSquaresState, "LSQR")
         return least_squares(
-            self, "LSQR", state.operator, vector, options, _Numbers, barred=False
+            self, "LSQR", state, vector, options, _Numbers, barred=False
         )
 
     def transpose(self, state, options):
         return transposed_problem(state, options, "LSQR")
 
     def conj(self, state, options):
-        return LeastSquaresState(conj(state.operator)), conjugated(options)
+        return driver.conjugated_state(state, options)
 
     def assume_full_rank(self):
         return False
-
-
-class _Numbers(NamedTuple):
-    """The letters of Paige and Saunders."""
-
-    t: Any
-    f: Any
-    ρ_bar: Any
-    φ_bar: Any
-
-    @property
-    def normal(self) -> Array:
-        return jnp.abs(self.φ_bar * self.ρ_bar)  # eq. 5.3
-
-    @classmethod
-    def start(cls, β: Any, α: Any) -> "_Numbers":
-        return cls(t=0, f=0, ρ_bar=α, φ_bar=β)
-
-    def step(self, β: Array, α: Array) -> tuple["_Numbers", Array, Array]:
-        c, s, ρ = rotation(self.ρ_bar, β)
-        θ, ρ_bar = s * α, -c * α
-        φ, φ_bar = c * self.φ_bar, s * self.φ_bar
-        return _Numbers(θ / ρ, jnp.zeros_like(φ), ρ_bar, φ_bar), φ / ρ, ρ

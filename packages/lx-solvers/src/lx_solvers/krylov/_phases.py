@@ -1,7 +1,10 @@
-"""How an iterative solve goes, pass by pass, and how it ends.
+"""What each pass of an iterative solve does, and how the solve ends.
 
-**The claim.** `converged` is said only of a residual that was computed as b - A x.
-Every loop has a pass for that, which shares the one product in the loop's body.
+**Phases.** A pass makes a step, or it is a check: it computes the residual as b - A x
+with the one product in the loop's body. `CHECK` replaces the recurred residual; `CLAIM`
+does so because the recurred residual and the last update passed; `LAST` because the
+solve is to end, for a reason that is kept as `pending`. `converged` is claimed only in
+a check: in the last one if the residual passes, in others if the last update did too.
 
 **Steps** are products with the operator (LSMR, LSQR: pairs of one with it and one with
 its adjoint), also in BiCGStab, whose textbook step has two, and in GMRES, where a cycle
@@ -20,12 +23,13 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, ArrayLike, Int, Scalar
 
-from ._goal import STRICT, Goal, Scaled
-from ._loops import cond
-from ._results import code, named
-from ._scaling import binade
-from ._solution import RESULTS
-from ._vectors import Space, once, packed, scalar_at, where
+from .._loops import cond
+from .._results import code
+from .._scaling import binade
+from .._solution import RESULTS
+from ._scalars import barrier, packed, scalar_at, where
+from ._spaces import Space
+from ._tolerances import STRICT, RightHandSide, Tolerances
 
 
 class Exit(enum.IntEnum):
@@ -49,17 +53,17 @@ def first_of(*exits: tuple[Any, Exit]) -> Array:
     return first
 
 
-STEP, CHECK, CLAIM = range(3)  # what a pass does
+STEP, CHECK, CLAIM, LAST = range(4)
 _FAR = 1 << 20
 
 
 @jtu.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Course:
+class Phases:
     """Where a solve stands: one small array, as each array of a loop's state costs time
     to compile. What is read from it is read once in each pass of the loop."""
 
-    counts: Int[Array, "5"]
+    counts: Int[Array, "6"]
 
     @functools.cached_property
     def num_steps(self) -> Array:
@@ -80,49 +84,59 @@ class Course:
 
     @functools.cached_property
     def check(self) -> Array:
-        """It makes no step, but computes r = b - A x."""
+        """The next pass makes no step, but computes r = b - A x."""
         return self.phase != STEP
 
     @functools.cached_property
     def claimed(self) -> Array:
-        """It does so as the recurred residual and the last update passed."""
+        """It does so because the recurred residual and the last update passed."""
         return self.phase == CLAIM
 
     @functools.cached_property
+    def last(self) -> Array:
+        """It is the last pass."""
+        return self.phase == LAST
+
+    @functools.cached_property
     def best(self) -> Array:
-        """The binade of the least true residual beside its tolerance."""
+        """The binade of the least true residual, relative to its tolerance."""
         return scalar_at(self.counts, 3)
 
     @functools.cached_property
     def misses(self) -> Array:
-        """True residuals in a row that were no better: 0 or 1, and once the test is
-        normwise, two more."""
+        """How many true residuals in a row were no better: 0 or 1; and two more once
+        the test is normwise."""
         return scalar_at(self.counts, 4)
+
+    @functools.cached_property
+    def pending(self) -> Array:
+        """How the solve ends if the last pass finds nothing better."""
+        return scalar_at(self.counts, 5)
 
     @functools.cached_property
     def relaxed(self) -> Array:
         """The test is normwise."""
         return self.misses >= 2
 
-    def floor(self, goal: Goal, space: Space) -> Array:
-        """Of the test (`_goal.py`). An element's tolerance below the rounding errors
-        of the whole cannot be met."""
+    def floor(self, goal: Tolerances, space: Space) -> Array:
+        """The `floor` of the test (`_tolerances.py`). An element's tolerance below the
+        rounding errors of the whole cannot be met."""
         return where(self.relaxed, 1, goal.floor(space))
 
     def ratios(
         self,
-        goal: Goal,
+        goal: Tolerances,
         wanted: Array,
-        of: Callable[["Course"], tuple[Scalar, ...]],
+        of: Callable[["Phases"], tuple[Scalar, ...]],
         count: int = 1,
     ) -> tuple[Scalar, ...]:
-        """What is made of `Goal.ratio`s, where that may be at most 1, or is to be known
-        anyway; else ∞. To compare long vectors with their tolerances takes as long as
+        """Quotients of residuals and updates by their tolerances, computed only where
+        `wanted`, else ∞: to compare long vectors with their tolerances takes as long as
         the rest of a step.
 
         Args:
-            wanted: whether it is asked for.
-            of: from this course, as another object, to the ratios. What it needs is
+            wanted: whether to compute them.
+            of: from these phases, as another object, to the ratios. What it needs is
                 computed inside, scalars by `unpacked` again: each scalar that enters
                 a branch by itself is one more kernel.
             count: how many the ratios are.
@@ -130,28 +144,26 @@ class Course:
         never = (jnp.full((), jnp.inf, goal.rtol.dtype),) * count
         if goal.fixed is True:
             return never
-        some = cond(wanted, lambda n: of(Course(n)), lambda _: never, self.counts)
-        return tuple(map(once, some))
+        some = cond(wanted, lambda n: of(Phases(n)), lambda _: never, self.counts)
+        return tuple(map(barrier, some))
 
 
-def begin(b: Scaled, limit: ArrayLike, *, check: bool) -> Course:
-    """Before the first pass. Of b = 0 it computes the residual, which shows whether the
+def begin(b: RightHandSide, limit: ArrayLike, *, check: bool) -> Phases:
+    """Before the first pass. If b = 0, that is a check, which shows whether the
     operator is finite, and is then the only one.
 
     Args:
-        check: whether the first pass is to compute the residual, whatever b.
+        check: whether the first pass is to be a check, whatever b.
     """
-    first = True if check else b.goal.unless_fixed(b.zero)
-    exit = first_of(
-        (~b.finite, Exit.nonfinite),
-        (False if check else ~first & (jnp.asarray(limit) <= 0), Exit.tired),
-    )
-    return Course(_stack(0, exit, where(first, jnp.int32(CLAIM), STEP), _FAR, 0))
+    phase = where(jnp.asarray(limit) <= 0, jnp.int32(LAST), STEP)
+    phase = where(True if check else b.zero, jnp.int32(CLAIM), phase)
+    exit = first_of((~b.finite, Exit.nonfinite))
+    return Phases(_stack(0, exit, phase, _FAR, 0, Exit.tired))
 
 
 def advance(
-    last: Course,
-    goal: Goal,
+    last: Phases,
+    goal: Tolerances,
     ratio: Array,
     *,
     settled: ArrayLike,
@@ -159,9 +171,10 @@ def advance(
     finite: Array,
     limit: ArrayLike,
     due: ArrayLike,
+    nothing: ArrayLike = False,
     stagnant: ArrayLike = False,
     failure: Exit = Exit.breakdown,
-) -> Course:
+) -> Phases:
     """After a pass.
 
     A true residual that does not pass is reviewed: two in a row that are no better than
@@ -169,23 +182,22 @@ def advance(
     the second is stagnation.
 
     Args:
-        ratio: residual and last update beside their tolerances; in a checking pass the
+        ratio: residual and last update, relative to their tolerances; in a check the
             true residual.
-        settled: in a checking pass, whether the last update passed.
+        settled: in a check, whether the last update passed.
         broken: a step could not be made, which ends in `failure`.
         finite: the pass met only finite numbers.
-        limit: of steps.
-        due: after this step a check is due, whatever the residual.
+        limit: the step limit.
+        due: a check is due after this step, whatever the residual.
+        nothing: the residual is zero. If it is so from the start, that passes any
+            tolerance, zero too.
         stagnant: a check that found no progress for too long.
     """
     if goal.fixed is True:  # nothing is asked of the residual, and so nothing computed
         ratio = jnp.full_like(ratio, jnp.inf)
     check, claimed, relaxed = last.check, last.claimed, last.relaxed
-    stepped = ~check
-    steps = last.num_steps + stepped.astype(jnp.int32)
+    steps = last.num_steps + (~check).astype(jnp.int32)
     close = goal.unless_fixed(ratio <= 1)
-    phase = where(due, jnp.int32(CHECK), STEP)
-    phase = where(check, STEP, where(close, CLAIM, phase))
 
     size = binade(ratio)
     no_better = (size >= last.best) & (claimed | (ratio <= 1 / STRICT))
@@ -195,26 +207,33 @@ def advance(
     stuck = stuck if stagnant is False else check & (stagnant | stuck)
     lost = ~finite
 
+    passed = close if settled is True else close & (settled | last.last)
     exit = first_of(
-        (check & close if settled is True else check & settled & close, Exit.converged),
+        (check & (passed | (nothing & (steps == 0))), Exit.converged),
         (lost & (steps <= 1), Exit.nonfinite),
         (goal.unless_fixed(lost), Exit.breakdown),
-        (goal.unless_fixed(broken), failure),
-        ((steps >= limit) & (phase == STEP), Exit.tired),
-        (goal.unless_fixed(stuck), Exit.stagnated),
     )
+    exit = where((exit == Exit.running) & last.last, last.pending, exit)
+    pending = first_of(
+        (goal.unless_fixed(broken), failure),
+        (goal.unless_fixed(stuck), Exit.stagnated),
+        (steps >= limit, Exit.tired),
+    )
+    phase = where(due, jnp.int32(CHECK), STEP)
+    phase = where(close & ~check, jnp.int32(CLAIM), phase)
+    phase = where(pending != Exit.running, jnp.int32(LAST), phase)
     best = where(check, where(relax, _FAR, jax.lax.min(last.best, size)), last.best)
     misses = where(check, missed, last.misses)
-    return Course(_stack(steps, exit, phase, best, misses))
+    return Phases(_stack(steps, exit, phase, best, misses, pending))
 
 
-def outcome(course: Course, goal: Goal) -> RESULTS:
-    """The result that an exit stands for."""
-    exit = course.exit
+def outcome(phases: Phases, goal: Tolerances) -> Array:
+    """The exit, as `Exit.converged` where the step limit was all that was asked for."""
+    exit = phases.exit
     if goal.fixed is not False:
         tired = (exit == Exit.tired) & goal.fixed
         exit = where(tired, jnp.int32(Exit.converged), exit)
-    return named(exit)
+    return exit
 
 
 def _stack(*counts: Any) -> Array:

@@ -9,7 +9,6 @@ complex leaf counts as two real ones: the map is then linear over the reals only
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -169,54 +168,6 @@ def products(operator: AbstractLinearOperator) -> tuple[Product, Product]:
     """The operator and its adjoint, as maps between arrays."""
     (X, Y), AH = spaces(operator), adjoint_product(operator)
     return product(operator), lambda y: X.ravel(AH(Y.unravel(y)))
-
-
-def once(x: Array) -> Array:
-    """A scalar that is computed before what depends on it, and not in each of that."""
-    return jax.lax.optimization_barrier(x)
-
-
-def where(condition: Any, x: Any, y: Any) -> Array:
-    """`jnp.where` for two of which one has the shape and the dtype of the result, and
-    the other may be a scalar: it takes less time to trace."""
-    arrays = [z for z in (x, y) if hasattr(z, "dtype")]
-    types = {z.dtype for z in arrays}
-    dtype = types.pop() if len(types) == 1 else jnp.result_type(x, y)
-    shape = jnp.broadcast_shapes(*(z.shape for z in arrays), jnp.shape(condition))
-    x, y = (_filled(z, shape, dtype) for z in (x, y))
-    if jnp.shape(condition) not in ((), shape):
-        condition = jnp.broadcast_to(condition, shape)
-    return jax.lax.select(jnp.asarray(condition, bool), x, y)
-
-
-def _filled(x: Any, shape: Any, dtype: Any) -> Any:
-    if not hasattr(x, "dtype"):
-        return jax.lax.full(shape, x, dtype) if shape else np.asarray(x, dtype)
-    x = x if x.dtype == dtype else x.astype(dtype)
-    return x if x.shape == shape else jnp.broadcast_to(x, shape)
-
-
-def stacked(scalars: list[Array]) -> Array:
-    """`jnp.stack`, of scalars of one dtype."""
-    ones = [jax.lax.broadcast(x, (1,)) for x in scalars]
-    return jax.lax.concatenate(ones, 0)
-
-
-def scalar_at(x: Array, i: int) -> Array:
-    """`x[i]`."""
-    return jax.lax.squeeze(jax.lax.slice_in_dim(x, i, i + 1), (0,))
-
-
-def packed(*scalars: Array) -> Array:
-    """Scalars of one dtype as an array, computed once, in one kernel: XLA makes one of
-    each scalar that is used more than once, and each takes some 5 ms to compile. Of
-    more than eight, which it does not fuse into one, it makes one each."""
-    return once(stacked(list(scalars)))
-
-
-def unpacked(array: Array) -> tuple[Array, ...]:
-    """The scalars of such an array."""
-    return tuple(scalar_at(array, i) for i in range(array.shape[0]))
 
 
 def signed(A: Product, sign: int) -> Product:

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ._course import Course
-from ._goal import concrete
-from ._vectors import Space
+from ._phases import Phases
+from ._spaces import Space
+from ._tolerances import concrete
 
 
 class Monitor:
@@ -26,16 +26,16 @@ class Monitor:
         self.bar = _Bar(name, limit) if progress else None
 
     def start(
-        self, course: Course, residual: Callable[[], Array], space: Space
+        self, phases: Phases, residual: Callable[[], Array], space: Space
     ) -> Array | None:
         """The history at step 0, and NaN where no step has been made yet."""
         if not self.length:
             return None
         history = jnp.full(self.length, jnp.nan, space.real_dtype)
-        return history.at[course.num_steps].set(residual(), mode="drop")
+        return history.at[phases.num_steps].set(residual(), mode="drop")
 
     def record(
-        self, history: Array | None, course: Course, residual: Callable[[], Array]
+        self, history: Array | None, phases: Phases, residual: Callable[[], Array]
     ) -> Array | None:
         """The history with the residual after the steps so far."""
         if history is None and self.bar is None:
@@ -43,16 +43,16 @@ class Monitor:
         value = residual()
         if self.bar is not None:
             # in the loop only: beside it, a call would have no place in time
-            jax.debug.callback(self.bar.show, course.num_steps, value)
+            jax.debug.callback(self.bar.show, phases.num_steps, value)
         if history is None:
             return None
-        return history.at[course.num_steps].set(value, mode="drop")
+        return history.at[phases.num_steps].set(value, mode="drop")
 
     def stats(self, end: Any, max_steps: int, **more: Any) -> dict[str, Any]:
         """The statistics of a loop that ended so."""
         if self.bar is not None:
-            jax.debug.callback(self.bar.close, end.course.num_steps)
-        stats = {"num_steps": end.course.num_steps, "max_steps": max_steps, **more}
+            jax.debug.callback(self.bar.close, end.phases.num_steps)
+        stats = {"num_steps": end.phases.num_steps, "max_steps": max_steps, **more}
         if end.history is not None:
             stats["residuals"] = end.history
         return stats

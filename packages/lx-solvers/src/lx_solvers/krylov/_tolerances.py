@@ -1,6 +1,10 @@
 """What an iterative solver is to reach: tolerances, and the convergence test.
 
-**The test.** A residual r passes if, in the solver's `norm`,
+**The tolerances** are 1e-5 in single and 1e-8 in double precision if `rtol` is not
+given; `atol` is 0 then, as no absolute size is right for every problem.
+
+**The test.** By `criterion="elementwise"` a residual r passes if, in the solver's
+`norm`,
 
     norm(|rᵢ| / (atol + rtol · max(|bᵢ|, floor · |b|∞))) ≤ 1
 
@@ -9,9 +13,13 @@ The `floor` is what makes zeros, or very small elements, of b harmless when `ato
 zero: they are judged beside the largest of their leaf. It starts at 10⁻³, so that the
 test is elementwise for all but the smallest elements; where rounding keeps these from
 it, that is, where the true residual stops decreasing, it rises to 1, and the test is
-normwise (`_course.py`). The same test, with the solution instead of b, is asked of the
-last update. A NaN passes no test: every pass of a loop has inner products, which show
-it (a maximum need not: XLA drops NaNs from long ones on some processors).
+normwise (`_phases.py`). The same test, with the solution instead of b, is asked of the
+last update.
+
+By `criterion="two_norm"` it passes if ‖r‖₂ ≤ max(rtol ‖b‖₂, atol); nothing is asked of
+the last update, and `norm` is not used.
+
+A NaN passes no test: every pass of a loop has inner products, which show it.
 
 **The scale.** b is divided by a power of two near its largest element, hence exactly,
 and products by one near the operator's norm, once that is seen. So nothing overflows or
@@ -21,7 +29,7 @@ underflows that need not, and a solve takes the same steps at every scale.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.core
@@ -38,22 +46,88 @@ from lx_operators.internal import (
     two_norm,
 )
 
-from ._scaling import largest, power_of_two, reciprocal_scale
-from ._vectors import Space, packed, scalar_at, where
+from .._scaling import (
+    largest,
+    norm2,
+    plain_norm2,
+    power_of_two,
+    reciprocal_scale,
+)
+from ._scalars import packed, scalar_at, times, where
+from ._spaces import Space
 
 Norm = Callable[[PyTree[Array]], Scalar]
+_Solver = TypeVar("_Solver")
 Part = tuple[Space, Array, list[Array]]
 STRICT = 1e-3  # the least `floor`
+CRITERIA = ("elementwise", "two_norm")
+
+
+class Aims(Protocol):
+    """The fields of an iterative solver that say what it is to reach, and when it is to
+    give up."""
+
+    @property
+    def rtol(self) -> ArrayLike | None: ...
+    @property
+    def atol(self) -> ArrayLike | None: ...
+    @property
+    def norm(self) -> Norm: ...
+    @property
+    def criterion(self) -> str: ...
+    @property
+    def max_steps(self) -> int | None: ...
+
+
+def check_aims(solver: Aims, name: str) -> None:
+    """The tolerances, the step limit and the criterion of a solver make sense."""
+    check_tolerances(solver.rtol, solver.atol, solver.max_steps, name)
+    if solver.criterion not in CRITERIA:
+        raise ValueError(
+            f"`criterion` of `{name}` must be 'elementwise' or 'two_norm', but got "
+            f"{solver.criterion!r}."
+        )
+
+
+def takes_rtol_and_atol(cls: type[_Solver]) -> type[_Solver]:
+    """Makes the argument `tol`, which an iterative solver does not have, a `TypeError`
+    that says what to write instead."""
+    init = cls.__init__
+
+    @functools.wraps(init)
+    def checked(self: Any, *args: Any, **kwargs: Any) -> None:
+        if "tol" in kwargs:
+            raise TypeError(
+                f"`{cls.__name__}` has no argument `tol`; pass `rtol`, relative to the "
+                f"right-hand side, or `atol`, absolute, such as "
+                f"`{cls.__name__}(rtol={kwargs['tol']!r})`."
+            )
+        init(self, *args, **kwargs)
+
+    cls.__init__ = checked
+    return cls
+
+
+def resolved(
+    rtol: ArrayLike | None, atol: ArrayLike | None, dtype: Any
+) -> tuple[ArrayLike, ArrayLike]:
+    """The tolerances, with the defaults for a dtype in place of None."""
+    if rtol is None:
+        rtol = 1e-5 if jnp.finfo(dtype).bits <= 32 else 1e-8
+    return rtol, 0.0 if atol is None else atol
 
 
 def check_tolerances(
-    rtol: ArrayLike, atol: ArrayLike, max_steps: int | None, solver: str
+    rtol: ArrayLike | None, atol: ArrayLike | None, max_steps: int | None, solver: str
 ) -> None:
     """Tolerances are not negative, and some limit ends the iteration.
 
     Tolerances that are being traced cannot be checked.
     """
+    atol = 0.0 if atol is None else atol
     for name, value in (("rtol", rtol), ("atol", atol)):
+        if value is None:
+            continue
         _check_kind(name, value, solver, np.floating, "a real number")
         known = concrete(value)
         if known is not None and not known >= 0:
@@ -61,7 +135,8 @@ def check_tolerances(
                 f"`{name}` of `{solver}` must not be negative, but got {value}; use 0 "
                 "to leave this tolerance out."
             )
-    if max_steps is None and concrete(rtol) == 0 and concrete(atol) == 0:
+    zeros = [tol is not None and concrete(tol) == 0 for tol in (rtol, atol)]
+    if max_steps is None and all(zeros):
         raise ValueError(
             f"`{solver}` with `rtol=0` and `atol=0` needs `max_steps`: it then runs "
             "exactly that many steps."
@@ -92,15 +167,17 @@ def concrete(value: Any) -> float | None:
     return float(value)
 
 
-class Goal(NamedTuple):
+class Tolerances(NamedTuple):
     """Tolerances, in the units in which b is near 1."""
 
     rtol: Array
     numbers: Array
-    """The unit, `atol`, `reach`, and of each leaf of b the largest magnitude. One
+    """The unit, `atol`, `reach`, and the largest magnitude of each leaf of b. One
     array, which is taken apart where it is used, as each array costs time to compile.
     """
-    norm: Norm
+    norm: Norm | None
+    """None: the 2-norm of the residual alone counts, which may be as large as `reach`.
+    """
     fixed: Bool[Array, ""] | bool
     """Both tolerances are zero: run to the step limit, and call that success."""
 
@@ -114,7 +191,7 @@ class Goal(NamedTuple):
 
     @property
     def reach(self) -> Array:
-        """No residual whose 2-norm is larger passes."""
+        """The largest 2-norm of a residual that may pass."""
         return scalar_at(self.numbers, 2)
 
     @property
@@ -143,13 +220,21 @@ class Goal(NamedTuple):
         ]
 
     def in_reach(self, size: Array) -> Bool[Array, ""]:
-        """Whether a residual of this 2-norm may pass: false only if it cannot. Of a
-        norm that is NaN, or whose squares overflowed, it is to be seen."""
+        """Whether a residual of this 2-norm may pass: false only if it cannot. NaN
+        and overflowed norms are always checked."""
         return (size <= self.reach) | ~jax.lax.is_finite(size)
 
+    def residual_ratio(
+        self, r: Array, b: Array, peaks: list[Array], floor: Array, Y: Space
+    ) -> Scalar:
+        """How far a residual is from passing: it does if this is at most 1."""
+        if self.norm is None:
+            return _over(norm2(r), self.reach)
+        return self.ratio((Y, r, self.scale(b, peaks, floor, Y)))
+
     def ratio(self, *parts: Part) -> Scalar:
-        """The `norm` of arrays beside their scales, at most 1 if all pass: of the worst
-        of them, element by element, where their structures are alike.
+        """The `norm` of arrays divided by their scales, at most 1 if all pass. Where
+        structures are alike, the larger quotient counts in each element.
 
         Args:
             parts: arrays, each with its space and its `scale`.
@@ -157,7 +242,7 @@ class Goal(NamedTuple):
         worst: dict[Frozen, list[Array]] = {}
         for space, array, scale in parts:
             relative = [
-                where(leaf == 0, 0, jnp.abs(leaf) / unit)
+                _over(jnp.abs(leaf), unit)
                 for leaf, unit in zip(space.leaves(array), scale, strict=True)
             ]
             if (so_far := worst.get(space.structure)) is not None:
@@ -173,7 +258,7 @@ class Goal(NamedTuple):
         """The `norm` of ones."""
         if self.norm is max_norm:
             return 1.0
-        if self.norm is two_norm:
+        if self.norm is two_norm or self.norm is None:
             return math.sqrt(sum(leaf.size for leaf in scale))
         ones = map(jnp.ones_like, scale)
         return self._norm(jtu.tree_unflatten(space.structure.treedef, ones))
@@ -186,11 +271,22 @@ class Goal(NamedTuple):
             return functools.reduce(jax.lax.max, map(largest, leaves))
         if self.norm is two_norm and leaves:
             return jax.lax.sqrt(sum(jnp.sum(leaf * leaf) for leaf in leaves))
+        assert self.norm is not None
         return jnp.asarray(self.norm(relative), self.rtol.dtype)
 
 
-def expected(goal: Goal, scale: list[Array], space: Space) -> Scalar:
+def _over(x: Array, y: Array) -> Array:
+    """x / y, where 0 / 0 is 0."""
+    return where(x == 0, 0, x / y)
+
+
+def expected(
+    goal: Tolerances, b: Array, peaks: list[Array], floor: Array, space: Space
+) -> Scalar:
     """The 2-norm of a residual that, evenly spread, passes by half."""
+    if goal.norm is None:
+        return goal.reach / 2
+    scale = goal.scale(b, peaks, floor, space)
     # no element of `scale` is larger, so that no square of it overflows
     most = goal.atol + goal.rtol * _peak(goal.peaks, space)
     shrink = reciprocal_scale(most)
@@ -220,11 +316,12 @@ def _peak(each: list[Array], space: Space) -> Array:
     return functools.reduce(jax.lax.max, each) if each else space.zero()
 
 
-class Scaled(NamedTuple):
-    """A right-hand side whose largest element is between 1 and 2, and its goal."""
+class RightHandSide(NamedTuple):
+    """b, divided by a power of two so that its largest element is between 1 and 2, and
+    the tolerances in these units."""
 
     b: Array
-    goal: Goal
+    goal: Tolerances
     finite: Bool[Array, ""]
     zero: Bool[Array, ""]
 
@@ -237,9 +334,7 @@ class Scaled(NamedTuple):
         return self.goal.peaks
 
 
-def scaled(
-    vector: PyTree[Array], space: Space, rtol: ArrayLike, atol: ArrayLike, norm: Norm
-) -> Scaled:
+def right_hand_side(vector: PyTree[Array], space: Space, solver: Aims) -> RightHandSide:
     """b / unit, with a power of two as unit.
 
     Raises:
@@ -257,14 +352,19 @@ def scaled(
     each = peaks(space, b)
     peak = _peak(each, space)
     unit = power_of_two(peak)
+    rtol, atol = resolved(solver.rtol, solver.atol, space.real_dtype)
     known = [concrete(tol) for tol in (rtol, atol)]
+    rtol, atol = (jnp.asarray(tol).astype(space.real_dtype) for tol in (rtol, atol))
     fixed = (rtol == 0) & (atol == 0) if None in known else known == [0, 0]
-    rtol, atol = (jnp.asarray(tol, space.real_dtype) for tol in (rtol, atol))
     shrink = reciprocal_scale(unit)  # exactly 1 / unit, without a quotient
+    b, atol = times(shrink, b), atol * shrink
+    norm = None if solver.criterion == "two_norm" else solver.norm
     reach = jnp.full((), jnp.inf, space.real_dtype)
-    if norm in (max_norm, two_norm):  # no tolerance is above atol + rtol · |b|∞
+    if norm is None:
+        reach = jnp.maximum(rtol * plain_norm2(b), atol)
+    elif norm in (max_norm, two_norm):  # no tolerance is above atol + rtol · |b|∞
         twice = 2 * math.sqrt(space.size)  # so that rounding is no matter
-        reach = twice * (atol * shrink + rtol * (peak * shrink))
-    numbers = packed(unit, atol * shrink, reach, *(p * shrink for p in each))
-    goal = Goal(rtol, numbers, norm, fixed)
-    return Scaled(b / unit, goal, jax.lax.is_finite(peak), peak == 0)
+        reach = twice * (atol + rtol * (peak * shrink))
+    numbers = packed(unit, atol, reach, *(p * shrink for p in each))
+    goal = Tolerances(rtol, numbers, norm, fixed)
+    return RightHandSide(b, goal, jax.lax.is_finite(peak), peak == 0)

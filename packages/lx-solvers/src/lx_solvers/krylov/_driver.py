@@ -1,0 +1,421 @@
+"""The driver of Krylov methods: all that is not the method.
+
+A method is a recurrence (`Recurrence`): it says what to multiply by A, and from the
+product how far to go. The driver owns the rest, once: the scale of b, tolerances, the
+phases of a solve (`_phases.py`), the one product in the loop's body, true residuals,
+exits, step limits, history and progress, and the packing of scalars into arrays.
+
+**Steps** are products with the operator (LSMR, LSQR: pairs of one with it and one with
+its adjoint), also in BiCGStab, whose textbook step has two, and in GMRES, where a cycle
+is no step. What a start or a check costs is not counted. `max_steps` limits the steps,
+by default to ten times the size.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, PyTree
+from lx_operators import AbstractLinearOperator, conj, linearise
+from lx_operators.internal import describe, same_shapes, structure_of
+
+from .._checks import check_options, check_square, check_state
+from .._loops import while_loop
+from .._results import judged, named
+from .._scaling import norm2, plain_norm2
+from .._solution import RESULTS
+from .._solver import Options
+from ._history import Monitor
+from ._phases import Exit, Phases, advance, begin, outcome
+from ._scalars import Packed, barrier, pack, packed, times, unpack, unpacked, where
+from ._spaces import Space, product, spaces
+from ._stability import backward_error, ending, scaled_norm2
+from ._tolerances import Aims, RightHandSide, peaks, right_hand_side
+
+Outcome = tuple[PyTree[Array], RESULTS, dict[str, Any]]
+
+
+class KrylovState(eqx.Module):
+    """What `init` of an iterative solver returns."""
+
+    operator: AbstractLinearOperator
+    sign: int = eqx.field(static=True, default=1)
+    """1 or -1: the method sees this times the operator."""
+
+
+class Solver(Aims, Protocol):
+    """An iterative solver, as the driver sees it: its fields."""
+
+    @property
+    def history(self) -> int | bool: ...
+    @property
+    def progress(self) -> bool: ...
+
+
+class Pass:
+    """What a method sees in one pass of the loop."""
+
+    def __init__(
+        self, A: Callable, M: Callable | None, b: Array, x: Array, ν: Array, at: Phases
+    ):
+        self._A, self._M, self._b, self._x = A, M, b, x
+        self.ν = ν
+        """‖r‖."""
+        self.check, self.claimed = at.check, at.claimed
+        """Whether this pass is a check, whose step is not made; and whether it is to
+        confirm that the solve has converged."""
+        self.plain = M is None
+        """Whether there is no preconditioner."""
+        self.vector = self.product = None
+
+    def A(self, p: Array) -> Array:
+        """The one product of a pass, A p. In a check it is A x, from which the driver
+        computes the true residual."""
+        if self.product is not None:
+            raise ValueError("a step has one product: call `A` once.")
+        self.vector, self.product = p, self._A(where(self.check, self._x, p))
+        return self.product
+
+    def M(self, r: Array) -> Array:
+        """The preconditioner's product; r if there is none. To be called once."""
+        return r if self._M is None else self._M(r)
+
+    def onward(self, a: ArrayLike, z: Array, β: Array, p: Array) -> tuple[Array, Array]:
+        """a z + β p, a new direction, and β; in a check p, and 1."""
+        a = jnp.asarray(a).astype(β.dtype)
+        a, β = unpacked(packed(where(self.check, 0, a), where(self.check, 1, β)))
+        return times(a, z) + times(β, p), β
+
+    def kept(self, new: Any, old: Any, afresh: Any = None) -> Array:
+        """A scalar of the new state; in a check the old one, or that to start afresh
+        with if the check is to confirm a claim, and hence finds it wrong."""
+        old = old if afresh is None else where(self.claimed, afresh, old)
+        return where(self.check, old, new)
+
+    def anew(self, w: Array) -> Array:
+        """w; in a check the true residual b - A x. To be called after `A`."""
+        return where(self.check, self._b - self.product, w)
+
+
+class Step(NamedTuple):
+    """A step of a method: x ← x + α p and r ← r - α A p."""
+
+    α: Array
+    """The length of the step."""
+    p: Array
+    """Its direction."""
+    Ap: Array | None
+    """A p; None if `r` is given."""
+    state: Any
+    """The method's state after it."""
+    r: Array | None = None
+    """The residual after it, where that is recurred in another way."""
+    broken: Any = False
+    """The step cannot be made: it is not, and the solve ends."""
+    finite: Any = True
+    """Whether all numbers that were met are finite."""
+    due: Any = False
+    """The residual is to be computed anew after this step."""
+    stretch: Any = None
+    """A lower bound of ‖A‖; None: the driver takes ‖A p‖ / ‖p‖ of the product."""
+
+
+class Recurrence(Protocol):
+    """A Krylov method with one product a step.
+
+    Its state is a `NamedTuple` of named scalars and vectors. In a check no step is
+    made, and the driver keeps the state as it was; if a claim turned out wrong, the
+    method starts afresh, with the scalars of `start`.
+    """
+
+    @property
+    def sees_checks(self) -> bool:
+        """Whether the state that `step` returns in a check counts. For a method that
+        starts afresh from the true residual, or that saves the driver a `where`."""
+        ...
+
+    def start(self, X: Space, b: Array) -> Any:
+        """The state before the first step.
+
+        Args:
+            X: the space of the vectors.
+            b: the right-hand side.
+        """
+        ...
+
+    def step(self, s: Any, r: Array, now: Pass) -> Step:
+        """One step.
+
+        Args:
+            s: the state.
+            r: the residual.
+            now: products and flags of this pass.
+        """
+        ...
+
+
+class _Loop(NamedTuple):
+    """x and r are in units of `unit`."""
+
+    x: Array
+    r: Array
+    ν: Array
+    """‖r‖."""
+    carried: Packed
+    """The method's state, and a lower bound of ‖A‖."""
+    phases: Phases
+    history: Array | None
+
+
+def prepare(
+    operator: AbstractLinearOperator, options: Options, name: str
+) -> KrylovState:
+    """`init` of a solver of square systems that takes a preconditioner and a first
+    guess.
+
+    Raises:
+        ValueError: the operator is not square; a bad preconditioner.
+    """
+    check_square(operator, name)
+    check_options(options, ("preconditioner", "y0"), name)
+    preconditioner(options, operator, name)
+    return KrylovState(linearise(operator))
+
+
+def solve(
+    method: Recurrence,
+    solver: Solver,
+    name: str,
+    state: KrylovState,
+    vector: PyTree[Array],
+    options: Options,
+    *,
+    every: int | None = None,
+    signed: int = 1,
+    check_first: bool = False,
+    failure: Exit = Exit.breakdown,
+) -> Outcome:
+    """`compute` of a Krylov method.
+
+    Args:
+        method: the recurrence.
+        solver: whose fields are the tolerances, `max_steps`, `history`, `progress`.
+        name: what messages call it.
+        state, vector, options: as for `AbstractLinearSolver.compute`.
+        every: after how many steps the residual is computed anew; None: only before
+            success is claimed.
+        signed: 1, or -1 for a preconditioner that is to be negated.
+        check_first: whether the first pass is a check, even without a first guess.
+        failure: how a step that is `broken` ends the solve.
+
+    Raises:
+        ValueError: a state of another solver, a vector or options of other structures.
+    """
+    check_state(state, KrylovState, name)
+    X, Y = spaces(state.operator)
+    given = right_hand_side(vector, Y, solver)
+    goal, unit = given.goal, given.unit
+    limit = step_limit(solver.max_steps, X)
+    monitor = Monitor(solver.history, solver.progress, limit, name)
+    A = _signed(product(state.operator), state.sign)
+    M = preconditioner(options, state.operator, name)
+    M = None if M is None else _signed(product(M, X), signed)
+    b = given.b if state.sign == 1 else -given.b
+    y0 = first_guess(options, X, name)
+    initial = method.start(X, b)
+
+    def one_pass(loop: _Loop) -> _Loop:
+        old, norm_A = unpack(loop.carried, (initial, X.zero()))
+        check, claimed = loop.phases.check, loop.phases.claimed
+        now = Pass(A, M, b, loop.x, loop.ν, loop.phases)
+        step = method.step(old, loop.r, now)
+        q, α = now.product, step.α
+
+        taken = where(check | step.broken, 0, α)
+        x = loop.x + times(taken, step.p)
+        if step.r is None:
+            by = times(where(check, 1, taken), where(check, q, step.Ap))
+            r = where(check, b, loop.r) - by
+        else:
+            r = where(check, b - q, step.r)
+        ν = barrier(plain_norm2(r))
+
+        def test(phases: Phases):
+            floor = phases.floor(goal, X)
+            if goal.norm is None:
+                return (goal.residual_ratio(r, b, given.peaks, floor, Y),)
+            taken = where(phases.check, 0, α)
+            moved = X, times(taken, step.p), goal.scale(x, peaks(X, x), floor, X)
+            residual = Y, r, goal.scale(b, given.peaks, floor, Y)
+            return (goal.ratio(residual, moved),)
+
+        (ratio,) = loop.phases.ratios(goal, check | goal.in_reach(ν), test)
+        num_steps = loop.phases.num_steps + 1
+        due = step.due
+        if every is not None:
+            due = due | (jax.lax.rem(num_steps, jnp.int32(every)) == 0)
+        phases = advance(
+            loop.phases,
+            goal,
+            ratio,
+            settled=claimed,
+            broken=step.broken & (loop.ν > 0) & ~check,
+            finite=where(check, ~jnp.isnan(ν), step.finite),
+            limit=limit,
+            due=due & ~check,
+            nothing=ν == 0,
+            failure=failure,
+        )
+
+        state = step.state
+        if not method.sees_checks:
+            state = _kept(check, claimed, initial, old, state)
+        stretch = step.stretch
+        if stretch is None:
+            stretch = norm2(q) / norm2(now.vector)
+        seen = jnp.minimum(stretch, jnp.finfo(norm_A.dtype).max)
+        norm_A = jnp.maximum(norm_A, where(check | step.broken, 0, seen))
+        carried = pack((state, norm_A))
+        history = monitor.record(loop.history, phases, lambda: norm2(r) * unit)
+        return _Loop(x, r, ν, carried, phases, history)
+
+    x = X.zeros() if y0 is None else where(given.zero, 0, times(1 / unit, y0))
+    phases = begin(given, limit, check=check_first or y0 is not None)
+    history = monitor.start(phases, lambda: norm2(b) * unit, X)
+    carried = pack((initial, X.zero()))
+    start = _Loop(x, b, plain_norm2(b), carried, phases, history)
+    inputs = solver, state, vector, options
+    end = while_loop(lambda loop: loop.phases.running, one_pass, start, inputs)
+    _, norm_A = unpack(end.carried, (initial, X.zero()))
+    return report(end, limit, monitor, given, X, vector, norm_A, start.ν, end.ν)
+
+
+def _kept(check: Any, claimed: Any, initial: Any, old: Any, new: Any) -> Any:
+    """The state after a pass: in a check the old one, after a claim with the scalars to
+    start from."""
+
+    def each(first: Any, last: Any, next: Any) -> Array:
+        last = last if jnp.ndim(first) else where(claimed, first, last)
+        return where(check, last, next)
+
+    return jax.tree.map(each, initial, old, new)
+
+
+def report(
+    end: Any,
+    limit: Any,
+    monitor: Monitor,
+    given: RightHandSide,
+    X: Space,
+    vector: PyTree[Array],
+    norm_A: Array,
+    norm_b: Array,
+    norm_r: Array,
+    slope: Array | None = None,
+    more: dict[str, Any] | None = None,
+) -> Outcome:
+    """The solution in its own units, how the solve ended, and the statistics.
+
+    A solve that missed its tolerance is judged by its backward error. NaN stands for
+    the solution where the input was not finite, and no solution that overflows is a
+    success.
+
+    Args:
+        end: the loop's last state: `x`, `phases`, `history`.
+        limit, monitor, given, X, vector: what the solve began with.
+        norm_A, norm_b, norm_r: a lower bound of ‖A‖, and, in units of b, ‖b‖ and the
+            true ‖r‖.
+        slope: ‖Aᴴ r‖ / ‖A‖, if this is a least-squares problem.
+        more: other statistics.
+    """
+    sizes = scaled_norm2(norm_A, end.x), norm_b
+    error = backward_error(norm_r, *sizes, slope)
+    exit = ending(outcome(end.phases, given.goal), error, *sizes, X.eps)
+    lost = end.phases.exit == Exit.nonfinite  # which `ending` leaves as it is
+    value = X.solution(where(lost, jnp.nan, times(given.unit, end.x)))
+    stats = monitor.stats(end, limit, backward_error=error, **(more or {}))
+    return value, judged(named(exit), vector, value), stats
+
+
+def _signed(A: Callable, sign: int) -> Callable:
+    return A if sign == 1 else lambda x: -A(x)
+
+
+def transposed_state(
+    state: KrylovState, options: Options
+) -> tuple[KrylovState, Options]:
+    """State and options for Aᵀ."""
+    return KrylovState(state.operator.T, state.sign), transposed(options)
+
+
+def conjugated_state(
+    state: KrylovState, options: Options
+) -> tuple[KrylovState, Options]:
+    """State and options for Ā."""
+    return KrylovState(conj(state.operator), state.sign), conjugated(options)
+
+
+def step_limit(max_steps: int | None, space: Space) -> int:
+    """Ten times the size, unless given; never more than can be counted."""
+    limit = 10 * space.size if max_steps is None else max_steps
+    return min(limit, 2**31 - 2) if isinstance(limit, int) else limit
+
+
+def first_guess(options: Options, space: Space, solver: str) -> PyTree[Array] | None:
+    """`options["y0"]`, checked, as an array; None if there is none."""
+    y0 = options.get("y0")
+    if y0 is None:
+        return None
+    wanted = space.structure.thaw()
+    if not same_shapes(structure_of(y0), wanted):
+        raise ValueError(
+            f"the option 'y0' of `{solver}` has structure "
+            f"{describe(structure_of(y0))}, but the operator's input structure "
+            f"{describe(wanted)} is wanted."
+        )
+    return space.ravel(y0)
+
+
+def preconditioner(
+    options: Options, operator: AbstractLinearOperator, solver: str
+) -> AbstractLinearOperator | None:
+    """`options["preconditioner"]`, checked; None if there is none."""
+    M = options.get("preconditioner")
+    if M is None:
+        return None
+    if not isinstance(M, AbstractLinearOperator):
+        hint = (
+            "; wrap it as `MatrixLinearOperator(array)`" if hasattr(M, "shape") else ""
+        )
+        raise ValueError(
+            f"the option 'preconditioner' of `{solver}` must be a linear operator, but "
+            f"got a value of type `{type(M).__name__}`{hint}."
+        )
+    wanted = operator.in_structure()
+    for name, got in (("input", M.in_structure()), ("output", M.out_structure())):
+        if not same_shapes(got, wanted):
+            raise ValueError(
+                f"the option 'preconditioner' of `{solver}` has {name} structure "
+                f"{describe(got)}, but the operator's input structure "
+                f"{describe(wanted)} is wanted: it approximates the inverse."
+            )
+    return M
+
+
+def transposed(options: Options) -> Options:
+    """The options for Aᵀ: the transposed preconditioner, and no first guess."""
+    return _mapped(lambda M: M.T, options)
+
+
+def conjugated(options: Options) -> Options:
+    """The options for Ā: the conjugated preconditioner, and no first guess."""
+    return _mapped(conj, options)
+
+
+def _mapped(fn: Callable, options: Options) -> Options:
+    options = {name: value for name, value in options.items() if name != "y0"}
+    if isinstance(options.get("preconditioner"), AbstractLinearOperator):
+        options["preconditioner"] = fn(options["preconditioner"])
+    return options

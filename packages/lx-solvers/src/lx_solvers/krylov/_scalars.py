@@ -1,0 +1,136 @@
+"""Scalars in the body of a loop: few kernels, little time to trace.
+
+XLA makes a kernel of each scalar that is used more than once, and each takes some 5 ms
+to compile; and each array that a loop carries costs time to compile too. So scalars are
+computed together, and carried in arrays.
+"""
+
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jaxtyping import Array
+
+_State = TypeVar("_State")
+_MOST = 8  # scalars in an array: of more, XLA makes a kernel each
+
+
+def barrier(x: Array) -> Array:
+    """A scalar that is computed once, before all that uses it, and not in each of
+    these: JAX's `optimization_barrier`."""
+    return jax.lax.optimization_barrier(x)
+
+
+def where(condition: Any, x: Any, y: Any) -> Array:
+    """`jnp.where` for two of which one has the shape and the dtype of the result, and
+    the other may be a scalar: it takes less time to trace."""
+    arrays = [z for z in (x, y) if hasattr(z, "dtype")]
+    types = {z.dtype for z in arrays}
+    dtype = types.pop() if len(types) == 1 else jnp.result_type(x, y)
+    shape = jnp.broadcast_shapes(*(z.shape for z in arrays), jnp.shape(condition))
+    x, y = (_filled(z, shape, dtype) for z in (x, y))
+    if jnp.shape(condition) not in ((), shape):
+        condition = jnp.broadcast_to(condition, shape)
+    return jax.lax.select(jnp.asarray(condition, bool), x, y)
+
+
+def _filled(x: Any, shape: Any, dtype: Any) -> Any:
+    if not hasattr(x, "dtype"):
+        return jax.lax.full(shape, x, dtype) if shape else np.asarray(x, dtype)
+    x = x if x.dtype == dtype else x.astype(dtype)
+    return x if x.shape == shape else jnp.broadcast_to(x, shape)
+
+
+def times(a: Any, x: Array) -> Array:
+    """a x of a real or complex scalar and a vector: JAX's strict promotion multiplies
+    no complex number by a real one."""
+    return jnp.asarray(a).astype(x.dtype) * x
+
+
+def stacked(scalars: list[Array]) -> Array:
+    """`jnp.stack`, of scalars of one dtype."""
+    ones = [jax.lax.broadcast(x, (1,)) for x in scalars]
+    return jax.lax.concatenate(ones, 0)
+
+
+def scalar_at(x: Array, i: int) -> Array:
+    """`x[i]`."""
+    return jax.lax.squeeze(jax.lax.slice_in_dim(x, i, i + 1), (0,))
+
+
+def packed(*scalars: Array) -> Array:
+    """Scalars of one dtype as an array, computed once, in one kernel: XLA makes one of
+    each scalar that is used more than once, and each takes some 5 ms to compile. Of
+    more than eight, which it does not fuse into one, it makes one each."""
+    return barrier(stacked(list(scalars)))
+
+
+def unpacked(array: Array) -> tuple[Array, ...]:
+    """The scalars of such an array."""
+    return tuple(scalar_at(array, i) for i in range(array.shape[0]))
+
+
+class Packed(NamedTuple):
+    """A method's state as a loop carries it: vectors as they are, scalars in arrays."""
+
+    vectors: list[Array]
+    scalars: list[Array]
+
+
+def pack(state: Any) -> Packed:
+    """A state, a `NamedTuple` of named scalars and vectors (or of more of these)."""
+    leaves = jtu.tree_leaves(state)
+    vectors = [x for x in leaves if jnp.ndim(x)]
+    scalars = [jnp.asarray(x) for x in leaves if not jnp.ndim(x)]
+    groups = [scalars[i : i + _MOST] for i in range(0, len(scalars), _MOST)]
+    arrays = []
+    for group in groups:
+        dtype = _widest(x.dtype for x in group)
+        arrays.append(packed(*(x.astype(dtype) for x in group)))
+    return Packed(vectors, arrays)
+
+
+def unpack(carried: Packed, like: _State) -> _State:
+    """The state that `pack` was given.
+
+    Args:
+        like: a state of the same types.
+    """
+    vectors = iter(carried.vectors)
+    scalars = (x for array in carried.scalars for x in unpacked(array))
+
+    def taken(leaf: Any) -> Array:
+        if jnp.ndim(leaf):
+            return next(vectors)
+        return _as(next(scalars), jnp.result_type(leaf))
+
+    return jtu.tree_map(taken, like)
+
+
+def together(scalars: _State) -> _State:
+    """The same scalars, computed in one kernel, once."""
+    return unpack(pack(scalars), scalars)
+
+
+def _as(x: Array, dtype: Any) -> Array:
+    if x.dtype == dtype:
+        return x
+    if jnp.issubdtype(dtype, np.bool_):
+        return x.real > 0
+    return (
+        x.astype(dtype)
+        if jnp.iscomplexobj(x) == _complex(dtype)
+        else (x.real.astype(dtype))
+    )
+
+
+def _complex(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.complexfloating)
+
+
+def _widest(dtypes: Any) -> Any:
+    """The dtype that holds them all; booleans are held by any."""
+    kinds = {dtype for dtype in dtypes if not jnp.issubdtype(dtype, np.bool_)}
+    return max(kinds, key=lambda d: (_complex(d), np.dtype(d).itemsize))

@@ -1,0 +1,68 @@
+"""Backward stability: what an iterative solve can reach at best.
+
+x solves A x = b as well as rounding allows if it is the exact solution of a system that
+differs from A and b by relative rounding errors. The least such difference, the
+backward error (Rigal and Gaches 1967, doi:10.1145/321406.321416), is
+
+    η = ‖b - A x‖ / (‖A‖ ‖x‖ + ‖b‖),
+
+and for least-squares problems, up to a modest factor, the smaller of it and
+
+    ‖Aᴴ r‖ / (‖A‖ (‖A‖ ‖x‖ + ‖r‖))        (Stewart 1977, doi:10.1137/1019106).
+
+A lower bound of ‖A‖ makes these larger, never smaller. See the decision record
+`docs/decisions/0006-backward-stability.md`.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from .._scaling import plain_norm2
+from ._phases import Exit
+from ._scalars import times, where
+
+C = 32  # an error of at most C eps is that of rounding
+HOPELESS = 0.01  # of ‖b‖: where rounding errors of A x exceed this, A is singular
+
+
+def scaled_norm2(norm_A: Array, x: Array) -> Array:
+    """‖A‖ ‖x‖. As this is at least ‖A x‖, squares do not underflow where ‖x‖ matters;
+    where they overflow, A is singular."""
+    return plain_norm2(times(norm_A, x))
+
+
+def backward_error(r: Array, Ax: Array, b: Array, slope: Array | None = None) -> Array:
+    """The backward error of x.
+
+    Args:
+        r, b: ‖b - A x‖ and ‖b‖.
+        Ax: ‖A‖ ‖x‖, or a lower bound of it.
+        slope: ‖Aᴴ (b - A x)‖ / ‖A‖, or an upper bound of it, if x is to solve a
+            least-squares problem.
+    """
+    error = _over(r, Ax + b)
+    return error if slope is None else jnp.minimum(error, _over(slope, Ax + r))
+
+
+def ending(exit: Array, error: Array, Ax: Array, b: Array, eps: float) -> Array:
+    """The exit of a solve that missed its tolerance: `converged` if the solution is
+    backward stable, `singular` if it is so only because x is so large that rounding
+    errors alone exceed `HOPELESS` ‖b‖.
+
+    Args:
+        exit: how the loop ended.
+        error: the backward error, by the true residual.
+        Ax, b: as in `backward_error`.
+        eps: of the arithmetic.
+    """
+    missed = exit == Exit.tired
+    for other in (Exit.stagnated, Exit.breakdown):
+        missed = missed | (exit == other)
+    hopeless = eps * Ax > HOPELESS * b
+    stable = where(hopeless, jnp.int32(Exit.singular), jnp.int32(Exit.converged))
+    return where(missed & (error <= C * eps), stable, exit)
+
+
+def _over(x: Array, y: Array) -> Array:
+    """x / y, where 0 / 0 is 0."""
+    return where(x == 0, 0, x / y)
