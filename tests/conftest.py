@@ -35,8 +35,7 @@ if WORKER and hasattr(os, "sched_setaffinity"):
 @pytest.fixture(autouse=True)
 def _standard_promotion(request):
     """JAX's own rules of promotion, for tests marked `standard_promotion`."""
-    law = request.node.originalname == "test_promotion"  # that of OperatorLaws
-    if not law and request.node.get_closest_marker("standard_promotion") is None:
+    if request.node.get_closest_marker("standard_promotion") is None:
         yield
     else:
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
