@@ -25,11 +25,10 @@ from lx_operators.internal import (
 from lx_solvers import RESULTS, AbstractLinearSolver, AutoLinearSolver, Solution
 from lx_solvers.internal import code
 
-from . import _derivative as _derivative
-from . import _transpose as _transpose
+from . import _derivative as _derivative, _transpose as _transpose
 from ._failure import raise_now, raise_on_failure
 from ._identity import Identity, solver_for
-from ._method import Adjoint, Method, Problem, prepare
+from ._method import Adjoint, Method, Problem, prepare, problem_of
 from ._partition import NUMBERS, Sealed, Static, is_traced, split, stop_gradient
 from ._primitive import OnFailure, solve
 from ._sharding import explicit_layout, with_automatic_axes
@@ -257,9 +256,9 @@ def _prepared(problem: _Problem) -> Problem:
         _check_state(operator, solver, options, state)
         method = Method(solver, stop_gradient(state), options)
     if adjoint_solver is None and adjoint_options is None:
-        return Problem(operator, method)
+        return problem_of(operator, method)
     adjoint = Adjoint(adjoint_solver or solver, adjoint_options or {})
-    return Problem(operator, method, stop_gradient(adjoint))
+    return problem_of(operator, method, stop_gradient(adjoint))
 
 
 def _check_state(operator: Any, solver: Any, options: Any, state: Any) -> None:

@@ -261,10 +261,14 @@ def _(operator: ComposedLinearOperator):
 # (i - k) + (k - j). No matrix `[n, n]` is formed.
 
 
+def _all_square(operator: ComposedLinearOperator) -> bool:
+    return all(a.in_size() == a.out_size() for a in operands(operator))
+
+
 @bandwidths.register
 def _(operator: ComposedLinearOperator):
     first, second = map(bandwidths, operands(operator))
-    if first is None or second is None:
+    if first is None or second is None or not _all_square(operator):
         return None
     most = max(operator.in_size() - 1, 0)
     return min(first[0] + second[0], most), min(first[1] + second[1], most)

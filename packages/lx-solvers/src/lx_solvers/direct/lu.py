@@ -26,8 +26,7 @@ from .._sizes import is_known
 from .._slogdet import slogdet_of, slogdet_of_factors
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from . import _tiny as tiny
-from . import _views as views
+from . import _tiny as tiny, _views as views
 from ._batched import batched_primitive, linear_in_last
 from ._factors import (
     dense_matrix,

@@ -138,13 +138,16 @@ def arnoldi(
 
     def step(s: _Loop) -> _Loop:
         check, claimed = s.phases.check, s.phases.claimed
+        if M is not None:  # a step from the residual, without M
+            check = check & ~s.phases.probe
         old = _Numbers(*unpacked(s.numbers))
         k = old.j.astype(jnp.int32)
         was_stuck = (old.row == m) & (k < m)
         z, y = cond(check, correction, direction, s)
         if M is not None:
             Mz = M(z, s.phases.num_steps)
-            z = where(check, z, Mz) if flexible else Mz
+            keep = s.phases.probe | check if flexible else s.phases.probe
+            z = where(keep, z, Mz)
 
         # the one product: with the direction, or with the new x for its residual
         u = where(check, s.x + z, z)
@@ -212,6 +215,7 @@ def arnoldi(
             limit=limit,
             due=stuck | (j == m),
             nothing=size == 0,
+            probe=M is not None,
             stagnant=stalls >= solver.stagnation_iters,
             failure=Exit.singular,
         )
@@ -248,7 +252,9 @@ def arnoldi(
         T = where((i >= 0) & (i <= 2), T, s.T)
 
         history = monitor.record(
-            s.history, phases, lambda: where(check, size, left) * unit
+            s.history,
+            phases,
+            lambda: where(check, size, where(s.phases.probe, old.β, left)) * unit,
         )
         x = where(new.row == 0, u, s.x)
         return _Loop(x, V, Z, T, numbers, norm_A, phases, history)
