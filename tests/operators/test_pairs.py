@@ -1,5 +1,5 @@
-"""Sums and products of all pairs of kinds, tagged and not, in both orders: right, and of
-one kind whatever the order and the tags."""
+"""Sums and products of all pairs of kinds, tagged and not, in both orders: right, and
+of one kind whatever the order and the tags."""
 
 import itertools
 
