@@ -6,6 +6,7 @@ from ._projection import annihilated
 from ._results import NAMES, code, judged, succeeded
 from ._slogdet import slogdet_of, trace_of
 from .direct._sequence import after
+from .krylov import internal as krylov
 from .wrappers._doubled import residual
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "code",
     "has_trace",
     "judged",
+    "krylov",
     "matrix_free",
     "residual",
     "slogdet_of",
