@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from jax.experimental.sparse import BCOO
 from scipy import sparse
 from scipy.sparse.linalg import aslinearoperator

@@ -23,7 +23,6 @@ class TestHermitianPart(OperatorLaws):
     """A + Aᴴ, which knows that it is Hermitian."""
 
     dtypes = ("float64", "complex128")
-    differentiable = False  # the tangents of A and Aᴴ are independent here
 
     def make(self, dtype, key):
         a = lx.MatrixLinearOperator(jax.random.normal(key, (3, 3), dtype))

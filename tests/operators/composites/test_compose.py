@@ -25,7 +25,6 @@ class TestThrough(OperatorLaws):
 
 class TestGram(OperatorLaws):
     dtypes = ("float64", "complex128")
-    differentiable = False  # the tangents of X and Xᴴ are independent here
 
     def make(self, dtype, key):
         x = lx.MatrixLinearOperator(

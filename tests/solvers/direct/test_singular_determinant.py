@@ -42,7 +42,7 @@ def blocks(A):
 
 def updated(A):
     """A as the sum of the part that is definite and a product of two vectors."""
-    e = np.zeros((N, 1))
+    e = np.zeros((N, 1), A.dtype)
     e[0] = A[0, 0]
     rest = A - e @ e.T
     return lxo.LowRankUpdateLinearOperator(
@@ -68,11 +68,15 @@ CASES = {
     "in parallel": (lxs.BlockTridiagonal(parallel=True), blocks),
     "BlockDiagonal": (
         lxs.BlockDiagonal(lxs.LU()),
-        lambda A: lxo.BlockDiagonalLinearOperator([matrix()(A), matrix()(np.eye(2))]),
+        lambda A: lxo.BlockDiagonalLinearOperator(
+            [matrix()(A), matrix()(np.eye(2, dtype=A.dtype))]
+        ),
     ),
     "Kronecker": (
         lxs.Kronecker(lxs.LU()),
-        lambda A: lxo.KroneckerLinearOperator(matrix()(A), matrix()(2 * np.eye(2))),
+        lambda A: lxo.KroneckerLinearOperator(
+            matrix()(A), matrix()(2 * np.eye(2, dtype=A.dtype))
+        ),
     ),
     "Woodbury": (lxs.Woodbury(lxs.LU()), updated),
 }

@@ -6,7 +6,6 @@ import equinox as eqx
 from jaxtyping import Array, PyTree
 from lx_operators import (
     AbstractLinearOperator,
-    ComposedLinearOperator,
     FunctionLinearOperator,
     IdentityLinearOperator,
     conj,
@@ -16,6 +15,7 @@ from lx_operators.internal import (
     PRODUCTS,
     Reflection,
     Rewrite,
+    as_product,
     freeze,
     inverse_tags,
     known,
@@ -168,8 +168,9 @@ def _right_inverse(a: Any, inverse: Any) -> AbstractLinearOperator | None:
         return None
     if same(a, operator):
         return IdentityLinearOperator(operator.out_structure())
-    if isinstance(a, ComposedLinearOperator) and same(a.operator2, operator):
-        return a.operator1
+    product = as_product(a)
+    if product is not None and same(product.operator2, operator):
+        return product.operator1
     return None
 
 
@@ -180,8 +181,9 @@ def _left_inverse(inverse: Any, a: Any) -> AbstractLinearOperator | None:
         return None
     if same(a, operator):
         return IdentityLinearOperator(operator.in_structure())
-    if isinstance(a, ComposedLinearOperator) and same(a.operator1, operator):
-        return a.operator2
+    product = as_product(a)
+    if product is not None and same(product.operator1, operator):
+        return product.operator2
     return None
 
 

@@ -49,6 +49,15 @@ def block_tridiagonal(operator: Any) -> Any:
     return None
 
 
+def block_tridiagonal_of(operator: Any, fn: Callable[[Any], Any]) -> Any:
+    """What wraps a block tridiagonal operator as one: `fn` of its blocks."""
+    inner = block_tridiagonal(operator.operator)
+    if inner is None:
+        return None
+    blocks = fn((inner.diagonal, inner.lower_diagonal, inner.upper_diagonal))
+    return type(inner)(*blocks, tags=known(operator))
+
+
 @functools.singledispatch
 def block_shapes(operator: Any) -> list[tuple[int, int]]:
     """Rows and columns of each block of what `block_diagonal` returns; of a stack, of
@@ -58,7 +67,7 @@ def block_shapes(operator: Any) -> list[tuple[int, int]]:
 
 @functools.singledispatch
 def blocks_mapped(operator: Any, fn: Callable[[Any], Any]) -> Any:
-    """The same of `fn(block)`, of what `block_diagonal` returns."""
+    """The same of `fn(block)`, of what `block_diagonal` or `block_grid` returns."""
     raise NotImplementedError
 
 

@@ -1,24 +1,17 @@
 """What the abstract methods allow: the answers for types that register nothing."""
 
-from typing import Any
-
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from ._checks import check_square
 from ._functions import (
-    add,
     adjoint_product,
     bands,
     bandwidths,
-    compose,
     conj,
     diagonal,
-    divide,
     linearise,
     materialise,
-    negate,
-    scale,
     tridiagonal,
 )
 from ._operator import AbstractLinearOperator
@@ -33,7 +26,6 @@ from ._properties import (
 )
 from ._stored import stored
 from ._structures import is_real, spaces
-from .composites.scale import DivLinearOperator, MulLinearOperator, NegLinearOperator
 from .leaves.function import FunctionLinearOperator
 
 
@@ -103,45 +95,6 @@ def _(operator: AbstractLinearOperator):
     )
 
 
-# The arithmetic. Its tables name every structured operator, so that they are imported
-# when something is first computed with operators.
-
-
 @adjoint_product.register
 def _(operator: AbstractLinearOperator):
     return operator.H.mv
-
-
-@add.register
-def _(operator1: AbstractLinearOperator, operator2: AbstractLinearOperator):
-    from .composites._simplify import simplified_sum
-
-    return simplified_sum(operator1, operator2)
-
-
-@compose.register
-def _(operator1: AbstractLinearOperator, operator2: AbstractLinearOperator):
-    from .composites._simplify import simplified_product
-
-    return simplified_product(operator1, operator2)
-
-
-@scale.register
-def _(operator: AbstractLinearOperator, scalar: Any):
-    return _scaled(MulLinearOperator(operator, scalar))
-
-
-@divide.register
-def _(operator: AbstractLinearOperator, scalar: Any):
-    return _scaled(DivLinearOperator(operator, scalar))
-
-
-@negate.register
-def _(operator: AbstractLinearOperator):
-    return _scaled(NegLinearOperator(operator))
-
-
-def _scaled(plain: AbstractLinearOperator) -> AbstractLinearOperator:
-    from .composites._simplify import simplified_scaling
-
-    return simplified_scaling(plain)

@@ -178,6 +178,12 @@ def adjoint_product(operator: Any) -> Callable[[PyTree[Array]], PyTree[Array]]:
     reject(operator, "`adjoint_product`")
 
 
+@functools.singledispatch
+def with_tags(operator: Any, tags: Any) -> Any:
+    """`operator`, wrapped only if it does not know all these tags by itself."""
+    reject(operator, "`with_tags`")
+
+
 # The arithmetic of operators. `+ - @ * /` call these, so that a type may register a
 # structured result of its own.
 

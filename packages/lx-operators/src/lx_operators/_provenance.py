@@ -2,11 +2,14 @@
 
 `X.T`, `X.H` and `conj(X)` remember that they came from X, so that `X.T @ X` is
 recognised as a Gram operator although `X.T` holds arrays of its own. The memory stands
-outside the operator: it lasts from `X.T` to the product, and is dropped by flattening. What is recognised is then stored in the product (see `composites/compose.py`).
+outside the operator: it lasts from `X.T` to the product, and is lost where `X.T` is
+taken apart, as by `jit`. What is recognised is stored as what it is: the product holds
+X once (see `composites/gram.py`), so that it stays true whatever becomes of the arrays.
 
 Transposing T, conjugating C and H = TC, with the identity, form Klein's four-group: an
 operator stands for `(root, element)`, and two operators of the same root differ by the
-product of their elements.
+product of their elements. Roots are the same if they are one object, or of the same
+kind with the very same arrays (tracers included).
 """
 
 import enum
@@ -15,8 +18,12 @@ import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ._functions import conj
-from ._memory import Memory
+import jax.tree_util as jtu
+from jaxtyping import Array, PyTree
+
+from ._composite import Memory
+from ._functions import adjoint_product, conj
+from ._promotion import conform, in_parts
 from ._properties import known
 from ._structures import is_real, spaces
 from ._tags import hermitian_tag, symmetric_tag
@@ -33,27 +40,86 @@ class Reflection(enum.Flag):
     ADJOINT = TRANSPOSE | CONJUGATE
 
 
-_origins: Memory[tuple[weakref.ref, Reflection]] = Memory()
+def reflected(operator: Any, reflection: Reflection | None) -> Any:
+    """The transpose or adjoint."""
+    return operator.T if reflection is Reflection.TRANSPOSE else operator.H
 
 
-def _origin(operator: Any) -> tuple[Any, Reflection]:
-    reference, element = _origins.get(operator) or (None, Reflection.IDENTITY)
-    root = None if reference is None else reference()
-    return (operator, Reflection.IDENTITY) if root is None else (root, element)
+def reflected_product(
+    operator: Any, reflection: Reflection | None, vector: PyTree[Array]
+) -> PyTree[Array]:
+    """The product of the transpose or adjoint with a vector, without its arrays."""
+    times, (_, outs) = adjoint_product(operator), spaces(operator)
+
+    def conjugated(tree: PyTree[Array]) -> PyTree[Array]:
+        return jtu.tree_map(lambda x: x.conj(), tree)
+
+    def transposed(x: PyTree[Array]) -> PyTree[Array]:
+        return conjugated(times(conjugated(x)))  # Aᵀx is the conjugate of Aᴴx̄
+
+    fn = times if reflection is Reflection.ADJOINT else transposed
+    return in_parts(fn, conform(vector, outs, "the vector"), outs)
+
+
+class _Root:
+    """An operator, held weakly, with its arrays: they tell it apart."""
+
+    def __init__(self, operator: Any):
+        self.operator = weakref.ref(operator)
+        leaves, self.treedef = jtu.tree_flatten(operator)
+        self.leaves = [_held(leaf) for leaf in leaves]
+
+    def is_one_with(self, other: "_Root") -> bool:
+        if self is other or (whole := self.operator()) and whole is other.operator():
+            return True
+        pairs = zip(self.leaves, other.leaves)
+        return self.treedef == other.treedef and all(_one(a(), b()) for a, b in pairs)
+
+
+def _held(leaf: Any) -> Callable[[], Any]:
+    try:
+        return weakref.ref(leaf)
+    except TypeError:  # a Python number
+        return lambda: leaf
+
+
+def _one(a: Any, b: Any) -> bool:
+    """Whether two leaves are one array that is still there, or equal numbers."""
+    if isinstance(a, bool | int | float | complex):
+        return type(a) is type(b) and a == b
+    return a is b and a is not None
+
+
+_origins: Memory[tuple[_Root, Reflection]] = Memory()
+
+
+def _origin(operator: Any) -> tuple[_Root, Reflection]:
+    return _origins.get(operator) or (_Root(operator), Reflection.IDENTITY)
 
 
 def remember(image: _T, operator: Any, reflection: Reflection) -> _T:
     """`image`, marked as this reflection of `operator`."""
-    root, element = _origin(operator)
-    if image is not root and image is not operator:
-        _origins.keep(image, (weakref.ref(root), element ^ reflection))
+    if image is not operator:
+        root, element = _origin(operator)
+        if root.operator() is not image:
+            _origins.keep(image, (root, element ^ reflection))
     return image
+
+
+def is_image(operator: Any) -> bool:
+    """Whether an operator is known as the reflection of another."""
+    return _origins.get(operator) is not None
 
 
 def relation(operator1: Any, operator2: Any) -> Reflection | None:
     """The reflection that turns one into the other; None if none is known."""
+    if operator1 is operator2:
+        return Reflection.IDENTITY
+    if not is_image(operator1) and not is_image(operator2):
+        if type(operator1) is not type(operator2):
+            return None
     (root1, element1), (root2, element2) = _origin(operator1), _origin(operator2)
-    return element1 ^ element2 if root1 is root2 else None
+    return element1 ^ element2 if root1.is_one_with(root2) else None
 
 
 def same(operator1: Any, operator2: Any) -> bool:
@@ -82,6 +148,14 @@ def reflections(operator1: Any, operator2: Any) -> frozenset[Reflection]:
     if hermitian_tag in tags:
         found |= {element ^ Reflection.ADJOINT for element in found}
     return frozenset(found) & {Reflection.TRANSPOSE, Reflection.ADJOINT}
+
+
+def stronger(found: frozenset[Reflection]) -> Reflection | None:
+    """The adjoint rather than the transpose: of real operators they are the same."""
+    for reflection in (Reflection.ADJOINT, Reflection.TRANSPOSE):
+        if reflection in found:
+            return reflection
+    return None
 
 
 def _remembering(generic: Any, reflection: Reflection) -> None:

@@ -3,12 +3,11 @@
 from jaxtyping import Array, Inexact
 
 from ._banded import banded
-from ._functions import diagonal, tridiagonal
+from ._functions import diagonal, tridiagonal, with_tags
 from ._operator import AbstractLinearOperator
 from ._probing import as_blocks, by_columns, by_fewest, by_rows
 from ._properties import declared, is_diagonal, is_tridiagonal
 from ._structures import spaces
-from .composites.tagged import with_tags
 from .leaves.diagonal import DiagonalLinearOperator
 from .leaves.pytree import PyTreeLinearOperator
 from .leaves.tridiagonal import TridiagonalLinearOperator

@@ -1,19 +1,40 @@
 """The sum A + B."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
 from .._checks import check_operator, check_same
-from .._functions import conj, diagonal, linearise, materialise, tridiagonal
+from .._composite import map_parts, once, operands
+from .._functions import (
+    bands,
+    bandwidths,
+    conj,
+    diagonal,
+    linearise,
+    materialise,
+    tridiagonal,
+)
 from .._operator import AbstractLinearOperator
-from .._parts import map_parts, once, operands
 from .._printing import SUM, layout, within
 from .._promotion import product, promoted_structure
 from .._properties import is_diagonal, is_tridiagonal
-from .._provenance import Reflection, reflections
+from .._simplify import SUMS, unwrapped, view
 from .._structures import Structure, common_dtype, spaces
+from .._tags import (
+    Tags,
+    diagonal_tag,
+    hermitian_tag,
+    lower_triangular_tag,
+    negative_semidefinite_tag,
+    nonsingular_tag,
+    positive_semidefinite_tag,
+    symmetric_tag,
+    tridiagonal_tag,
+    upper_triangular_tag,
+)
+from ._bands import fitted, widths_of
+from ._rules import Rule, all_have, declare
 
 
 class AddLinearOperator(AbstractLinearOperator):
@@ -34,8 +55,6 @@ class AddLinearOperator(AbstractLinearOperator):
 
     operator1: AbstractLinearOperator
     operator2: AbstractLinearOperator
-    # Which reflections turn one operand into the other: A + Aᴴ is Hermitian.
-    mirror: frozenset[Reflection] = eqx.field(static=True)
 
     def __init__(
         self, operator1: AbstractLinearOperator, operator2: AbstractLinearOperator
@@ -47,7 +66,6 @@ class AddLinearOperator(AbstractLinearOperator):
         check_same(out1, out2, "in a sum, the output structures of the two operators")
         self.operator1 = operator1
         self.operator2 = operator2
-        self.mirror = reflections(operator1, operator2)
 
     def mv(self, vector):
         a, b = operands(self)
@@ -122,6 +140,44 @@ def _(operator: AddLinearOperator):
 def _(operator: AddLinearOperator):
     bands = (tridiagonal(part) for part in operands(operator))
     return tuple(map(_plus, *bands))
+
+
+# What all operands have, and more: `definite_sum`.
+
+
+def definite_sum(op, a: Tags, b: Tags) -> bool:
+    """Definite + semidefinite of the same sign is definite."""
+    return nonsingular_tag in a | b and any(
+        sign in a & b for sign in (positive_semidefinite_tag, negative_semidefinite_tag)
+    )
+
+
+_KEPT = (symmetric_tag, hermitian_tag, diagonal_tag, tridiagonal_tag)
+_KEPT += (lower_triangular_tag, upper_triangular_tag)
+_KEPT += (positive_semidefinite_tag, negative_semidefinite_tag)
+RULES: dict[object, Rule] = {tag: all_have(tag) for tag in _KEPT}
+RULES[nonsingular_tag] = definite_sum
+declare(AddLinearOperator, RULES)
+
+
+@unwrapped.register
+def _(operator: AddLinearOperator):
+    a, b = operands(operator)
+    return view(operator, SUMS, lambda: unwrapped(a), lambda: unwrapped(b))
+
+
+@bandwidths.register
+def _(operator: AddLinearOperator):
+    first, second = map(bandwidths, operands(operator))
+    if first is None or second is None:
+        return None
+    return max(first[0], second[0]), max(first[1], second[1])
+
+
+@bands.register
+def _(operator: AddLinearOperator):
+    parts = [fitted(part, widths_of(operator)) for part in operands(operator)]
+    return _plus(*parts)
 
 
 @layout.register

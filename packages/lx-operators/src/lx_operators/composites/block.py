@@ -1,5 +1,6 @@
 """A grid of operators."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -7,14 +8,21 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from .._blocks import Grid, block_diagonal, block_grid, map_grid
+from .._blocks import Grid, block_diagonal, block_grid, blocks_mapped, map_grid
 from .._checks import check_claims
-from .._functions import conj, diagonal, divide, linearise, materialise, negate, scale
+from .._functions import conj, diagonal, linearise, materialise
 from .._operator import AbstractLinearOperator
 from .._printing import ATOM, layout, summary
 from .._promotion import check_dtypes, conform, product
 from .._properties import declared, known
-from .._provenance import Reflection, reflections
+from .._provenance import (
+    Reflection,
+    reflected,
+    reflected_product,
+    reflections,
+    stronger,
+)
+from .._simplify import SCALINGS, Scaling
 from .._structures import (
     Frozen,
     Structure,
@@ -41,7 +49,6 @@ from .._tags import (
 )
 from .block_diagonal import BlockDiagonalLinearOperator
 from .promoted import promoted
-from .scale import DivLinearOperator, MulLinearOperator, NegLinearOperator
 
 
 class BlockLinearOperator(AbstractLinearOperator):
@@ -68,12 +75,13 @@ class BlockLinearOperator(AbstractLinearOperator):
     ```
     """
 
-    blocks: Grid
+    # the blocks; where they mirror each other, without those above the diagonal
+    held: Grid
     input_structure: Frozen = eqx.field(static=True)
     output_structure: Frozen = eqx.field(static=True)
     tags: Tags = eqx.field(static=True)
-    # Which reflections turn the grid into itself, its diagonal aside.
-    mirror: frozenset[Reflection] = eqx.field(static=True)
+    # the reflection that makes those below the diagonal the ones above it
+    mirror: Reflection | None = eqx.field(static=True)
 
     def __init__(
         self,
@@ -82,22 +90,33 @@ class BlockLinearOperator(AbstractLinearOperator):
     ):
         grid = tuple(tuple(row) for row in blocks)
         _check_grid(grid)
-        self.mirror = _mirror(grid)
+        mirror = _mirror(grid)
         ins, outs, same = _structures(grid)
         if not same:
             dtype = common_dtype([spaces(block) for _, block in present(grid)])
             grid = map_grid(lambda block: promoted(block, dtype), grid)
             ins, outs, _ = _structures(grid)
-        self.blocks = grid
+        self.mirror, self.held = mirror, grid if mirror is None else _lower(grid)
         self.input_structure, self.output_structure = freeze(ins), freeze(outs)
         self.tags = as_tags(tags)
         check_claims(self)
 
+    @property
+    def blocks(self) -> Grid:
+        """The rows of blocks."""
+        star = functools.partial(reflected, reflection=self.mirror)
+        return _each(self, lambda block: block, star)
+
     def mv(self, vector):
         vector = conform(vector, self.in_structure(), "the vector")
+        products = _each(
+            self,
+            lambda block: functools.partial(product, block),
+            lambda block: functools.partial(reflected_product, block, self.mirror),
+        )
         return tuple(
-            _sum([product(b, x) for b, x in zip(row, vector) if b is not None])
-            for row in self.blocks
+            _sum([times(x) for times, x in zip(row, vector) if times is not None])
+            for row in products
         )
 
     def as_matrix(self):
@@ -119,13 +138,34 @@ class BlockLinearOperator(AbstractLinearOperator):
 
     def transpose(self):
         grid = map_grid(lambda block: block.T, tuple(zip(*self.blocks)))
-        return BlockLinearOperator(grid, transpose_tags(declared(self)))
+        return BlockLinearOperator(grid, transpose_tags(self.tags))
 
     def in_structure(self):
         return self.input_structure.thaw()
 
     def out_structure(self):
         return self.output_structure.thaw()
+
+
+def _each(
+    operator: BlockLinearOperator, of: Callable[[Any], Any], star: Callable[[Any], Any]
+) -> tuple[tuple[Any, ...], ...]:
+    """The grid of `of(block)`, with `star(block)` where one below the diagonal is
+    mirrored."""
+    held = operator.held
+
+    def at(i: int, j: int) -> Any:
+        mirrored = operator.mirror is not None and i < j
+        block = held[j][i] if mirrored else held[i][j]
+        return None if block is None else (star if mirrored else of)(block)
+
+    return tuple(tuple(at(i, j) for j in range(len(held[0]))) for i in range(len(held)))
+
+
+def _lower(grid: Grid) -> Grid:
+    """The grid without what stands above its diagonal."""
+    rows = enumerate(grid)
+    return tuple((*row[: i + 1], *(None for _ in row[i + 1 :])) for i, row in rows)
 
 
 def _elements(structure: Structure) -> tuple[Structure, ...]:
@@ -200,10 +240,11 @@ def _structures(grid: Grid) -> tuple[tuple, tuple, bool]:
     return columns, tuple(outs[i][0] for i in range(len(grid))), same
 
 
-def _mirror(grid: Grid) -> frozenset[Reflection]:
+def _mirror(grid: Grid) -> Reflection | None:
+    """The reflection that turns the grid into itself, its diagonal aside."""
     both = frozenset((Reflection.TRANSPOSE, Reflection.ADJOINT))
-    if len(grid) != len(grid[0]):
-        return frozenset()
+    if len(grid) != len(grid[0]) or not any(sides(grid)):
+        return None
     for i in range(len(grid)):
         for j in range(i):
             a, b = grid[i][j], grid[j][i]
@@ -211,12 +252,16 @@ def _mirror(grid: Grid) -> frozenset[Reflection]:
                 both = both if a is b else frozenset()
             else:
                 both &= reflections(a, b)
-    return both
+    return stronger(both)
 
 
-def _mapped(fn: Callable[[Any], Any], operator: BlockLinearOperator) -> Any:
-    """The same of `fn(block)`, which knows as much."""
-    return BlockLinearOperator(map_grid(fn, operator.blocks), declared(operator))
+def _mapped(
+    fn: Callable[[Any], Any], operator: BlockLinearOperator, tags: Tags
+) -> BlockLinearOperator:
+    """The same of `fn(block)`, which must commute with reflections; the blocks mirror
+    each other as before."""
+    grid = _each(operator, fn, lambda block: reflected(fn(block), operator.mirror))
+    return BlockLinearOperator(grid, tags)
 
 
 def square_diagonal(operator: BlockLinearOperator) -> bool:
@@ -246,10 +291,13 @@ def _(operator: BlockLinearOperator):
     full = all(block is not None for block in blocks)
     below, above = sides(grid)
     if operator.input_structure == operator.output_structure:
-        if Reflection.TRANSPOSE in operator.mirror and of_all(symmetric_tag):
-            tags.add(symmetric_tag)
-        if Reflection.ADJOINT in operator.mirror and of_all(hermitian_tag):
-            tags.add(hermitian_tag)
+        alone = not below and not above
+        for reflection, tag in (
+            (Reflection.TRANSPOSE, symmetric_tag),
+            (Reflection.ADJOINT, hermitian_tag),
+        ):
+            if (alone or operator.mirror is reflection) and of_all(tag):
+                tags.add(tag)
     if not above and of_all(lower_triangular_tag):
         tags.add(lower_triangular_tag)
     if not below and of_all(upper_triangular_tag):
@@ -266,17 +314,17 @@ def _(operator: BlockLinearOperator):
 
 @linearise.register
 def _(operator: BlockLinearOperator):
-    return _mapped(linearise, operator)
+    return _mapped(linearise, operator, operator.tags)
 
 
 @materialise.register
 def _(operator: BlockLinearOperator):
-    return _mapped(materialise, operator)
+    return _mapped(materialise, operator, operator.tags)
 
 
 @conj.register
 def _(operator: BlockLinearOperator):
-    return _mapped(conj, operator)
+    return _mapped(conj, operator, operator.tags)
 
 
 @diagonal.register
@@ -292,24 +340,18 @@ def _(operator: BlockLinearOperator):
     return jnp.concatenate([part.astype(dtype) for part in parts])
 
 
-@negate.register
-def _(operator: BlockLinearOperator):
-    return _scaled(negate, NegLinearOperator(operator))
+def _scaled(a: BlockLinearOperator, s: Any) -> BlockLinearOperator:
+    if a.mirror is Reflection.ADJOINT and s.complex():
+        return BlockLinearOperator(map_grid(s, a.blocks))
+    return _mapped(s, a, frozenset())
 
 
-@scale.register
-def _(operator: BlockLinearOperator, scalar: Any):
-    return _scaled(lambda b: scale(b, scalar), MulLinearOperator(operator, scalar))
+SCALINGS.append(Scaling("s [Aᵢⱼ] = [sAᵢⱼ]", BlockLinearOperator, _scaled))
 
 
-@divide.register
-def _(operator: BlockLinearOperator, scalar: Any):
-    return _scaled(lambda b: divide(b, scalar), DivLinearOperator(operator, scalar))
-
-
-def _scaled(fn: Callable[[Any], Any], whole: Any) -> BlockLinearOperator:
-    """Block by block, with what is known of the whole."""
-    return BlockLinearOperator(map_grid(fn, whole.operator.blocks), known(whole))
+@blocks_mapped.register
+def _(operator: BlockLinearOperator, fn: Callable[[Any], Any]):
+    return BlockLinearOperator(map_grid(fn, operator.blocks))
 
 
 @block_grid.register

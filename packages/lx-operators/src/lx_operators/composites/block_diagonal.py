@@ -15,6 +15,7 @@ from .._blocks import (
     square,
     tags_of_blocks,
 )
+from .._composite import once
 from .._functions import (
     add,
     bands,
@@ -22,21 +23,16 @@ from .._functions import (
     compose,
     conj,
     diagonal,
-    divide,
     linearise,
     materialise,
-    negate,
-    scale,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
-from .._parts import once
 from .._printing import ATOM, layout, summary
 from .._promotion import conform, product
 from .._properties import declared
+from .._simplify import PRODUCTS, SCALINGS, SUMS, Rewrite, Scaling
 from .._structures import common_dtype, spaces
-from .add import AddLinearOperator
-from .compose import ComposedLinearOperator
 
 
 class BlockDiagonalLinearOperator(AbstractLinearOperator):
@@ -116,10 +112,8 @@ def map_blocks(
     return BlockDiagonalLinearOperator(jtu.tree_map(fn, *blocks, is_leaf=_is_operator))
 
 
-def _meet(a: BlockDiagonalLinearOperator, b: Any, fit: Callable[..., bool]) -> bool:
-    """Whether b is block diagonal as well, in blocks that fit those of a."""
-    if not isinstance(b, BlockDiagonalLinearOperator):
-        return False
+def _meet(a: Any, b: Any, fit: Callable[..., bool]) -> bool:
+    """Whether the blocks of b fit those of a."""
     (first, a_def), (second, b_def) = flatten(a), flatten(b)
     return a_def == b_def and all(map(fit, first, second))
 
@@ -173,6 +167,8 @@ def _(operator: BlockDiagonalLinearOperator):
     widths = [bandwidths(block) for block in blocks]
     if not blocks or any(width is None for width in widths):
         return None
+    if any(block.in_size() != block.out_size() for block in blocks):
+        return None
     lower, upper = zip(*widths)
     return max(lower), max(upper)
 
@@ -194,33 +190,19 @@ def _joined(arrays: Any) -> Any:
 # Block by block: sums, products and scalings of block diagonal operators are so too.
 
 
-@negate.register
-def _(operator: BlockDiagonalLinearOperator):
-    return map_blocks(negate, operator)
+def _sum(a, b):
+    return map_blocks(add, a, b) if _meet(a, b, same_spaces) else None
 
 
-@scale.register
-def _(operator: BlockDiagonalLinearOperator, scalar: Any):
-    return map_blocks(lambda block: scale(block, scalar), operator)
+def _product(a, b):
+    fit = _meet(a, b, lambda x, y: spaces(x)[0] == spaces(y)[1])
+    return map_blocks(compose, a, b) if fit else None
 
 
-@divide.register
-def _(operator: BlockDiagonalLinearOperator, scalar: Any):
-    return map_blocks(lambda block: divide(block, scalar), operator)
-
-
-@add.register
-def _(operator1: BlockDiagonalLinearOperator, operator2: AbstractLinearOperator):
-    if _meet(operator1, operator2, same_spaces):
-        return map_blocks(add, operator1, operator2)  # pyright: ignore
-    return AddLinearOperator(operator1, operator2)
-
-
-@compose.register
-def _(operator1: BlockDiagonalLinearOperator, operator2: AbstractLinearOperator):
-    if _meet(operator1, operator2, lambda a, b: spaces(a)[0] == spaces(b)[1]):
-        return map_blocks(compose, operator1, operator2)  # pyright: ignore
-    return ComposedLinearOperator(operator1, operator2)
+_OWN = BlockDiagonalLinearOperator
+SUMS.append(Rewrite("diag(Aᵢ) + diag(Bᵢ) = diag(Aᵢ + Bᵢ)", _OWN, _OWN, _sum))
+PRODUCTS.append(Rewrite("diag(Aᵢ) diag(Bᵢ) = diag(AᵢBᵢ)", _OWN, _OWN, _product))
+SCALINGS.append(Scaling("s diag(Aᵢ) = diag(sAᵢ)", _OWN, lambda a, s: map_blocks(s, a)))
 
 
 @block_diagonal.register

@@ -1,9 +1,9 @@
 """The product A @ B: first B, then A."""
 
-import equinox as eqx
 import jax.numpy as jnp
 
 from .._checks import check_operator, check_same, check_square
+from .._composite import map_parts, once, operands, with_parts
 from .._functions import (
     bands,
     bandwidths,
@@ -14,12 +14,26 @@ from .._functions import (
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
-from .._parts import map_parts, once, operands, with_parts
 from .._printing import PRODUCT, layout, within
 from .._promotion import at_least, product, widened
 from .._properties import is_diagonal, is_tridiagonal
-from .._provenance import Reflection, reflections
-from .._structures import Structure, common_dtype, matmul, spaces
+from .._simplify import PRODUCTS, unwrapped, view
+from .._skewed import skewed
+from .._structures import Structure, common_dtype, matmul, size_of, spaces
+from .._tags import (
+    Tag,
+    Tags,
+    diagonal_tag,
+    hermitian_tag,
+    lower_triangular_tag,
+    nonsingular_tag,
+    symmetric_tag,
+    tridiagonal_tag,
+    unit_diagonal_tag,
+    upper_triangular_tag,
+)
+from ._bands import resized, widths_of
+from ._rules import Rule, all_have, any_of, declare
 
 
 class ComposedLinearOperator(AbstractLinearOperator):
@@ -40,9 +54,6 @@ class ComposedLinearOperator(AbstractLinearOperator):
 
     operator1: AbstractLinearOperator
     operator2: AbstractLinearOperator
-    # The reflections under which the chain of factors reads the same from behind, the
-    # middle factor aside: XᴴX and B S Bᴴ are their own adjoints if S is.
-    mirror: frozenset[Reflection] = eqx.field(static=True)
 
     def __init__(
         self, operator1: AbstractLinearOperator, operator2: AbstractLinearOperator
@@ -57,9 +68,6 @@ class ComposedLinearOperator(AbstractLinearOperator):
         )
         self.operator1 = operator1
         self.operator2 = operator2
-        chain = [*factors(operator1), *factors(operator2)]
-        pairs = zip(chain[: len(chain) // 2], reversed(chain))
-        self.mirror = frozenset.intersection(*(reflections(*pair) for pair in pairs))
 
     def mv(self, vector):
         a, b = operands(self)
@@ -91,7 +99,14 @@ class ComposedLinearOperator(AbstractLinearOperator):
 
 @once
 def _spaces(operator: ComposedLinearOperator) -> tuple[Structure, Structure]:
-    (a_in, a_out), (b_in, b_out) = map(spaces, operands(operator))
+    return spaces_of_product(*map(spaces, operands(operator)))
+
+
+def spaces_of_product(
+    a: tuple[Structure, Structure], b: tuple[Structure, Structure]
+) -> tuple[Structure, Structure]:
+    """Input and output structure of A B, from those of A and of B."""
+    (a_in, a_out), (b_in, b_out) = a, b
     return widened(b_in, a_in, b_out), widened(a_out, b_out, a_in)
 
 
@@ -185,6 +200,91 @@ def _row_sums(x, y):
     """Σⱼ xᵢⱼyᵢⱼ of as many rows as both have."""
     n = min(x.shape[0], y.shape[0])
     return jnp.sum(_times(x[:n], y[:n]), axis=1)
+
+
+# What is known
+
+
+def diagonal_and(tag: Tag) -> Rule:
+    """One factor diagonal, the other `tag`."""
+    return lambda op, a, b: (
+        (diagonal_tag in a and tag in b) or (tag in a and diagonal_tag in b)
+    )
+
+
+def wide_enough(rule: Rule) -> Rule:
+    """The space between the factors is not the smallest of the three."""
+
+    def wide(op, *parts: Tags) -> bool:
+        m, k, n = _sizes(op)
+        return k >= min(m, n) and rule(op, *parts)
+
+    return wide
+
+
+def full_rank(op, a: Tags, b: Tags) -> bool:
+    """(injective)∘(injective) is injective, (surjective)∘(surjective) surjective: full
+    rank, if the space between the factors is neither the smallest nor the largest."""
+    m, k, n = _sizes(op)
+    return nonsingular_tag in a & b and min(m, n) <= k <= max(m, n)
+
+
+def _sizes(op: ComposedLinearOperator) -> tuple[int, int, int]:
+    """m, k, n of a product [m, k] @ [k, n]."""
+    (a_in, a_out), (b_in, _) = map(spaces, operands(op))
+    return size_of(a_out), size_of(a_in), size_of(b_in)
+
+
+_unit, _low, _up = unit_diagonal_tag, lower_triangular_tag, upper_triangular_tag
+declare(
+    ComposedLinearOperator,
+    {
+        symmetric_tag: all_have(diagonal_tag),
+        hermitian_tag: all_have(diagonal_tag, hermitian_tag),
+        diagonal_tag: all_have(diagonal_tag),
+        tridiagonal_tag: diagonal_and(tridiagonal_tag),
+        _low: all_have(_low),
+        _up: all_have(_up),
+        _unit: wide_enough(any_of(all_have(_unit, _low), all_have(_unit, _up))),
+        nonsingular_tag: full_rank,
+    },
+)
+
+
+@unwrapped.register
+def _(operator: ComposedLinearOperator):
+    a, b = operands(operator)
+    return view(operator, PRODUCTS, lambda: unwrapped(a), lambda: unwrapped(b))
+
+
+# A product is as wide as its factors together: (AB)ᵢⱼ = Σₖ AᵢₖBₖⱼ, with i - j =
+# (i - k) + (k - j). No matrix `[n, n]` is formed.
+
+
+def _all_square(operator: ComposedLinearOperator) -> bool:
+    return all(a.in_size() == a.out_size() for a in operands(operator))
+
+
+@bandwidths.register
+def _(operator: ComposedLinearOperator):
+    first, second = map(bandwidths, operands(operator))
+    if first is None or second is None or not _all_square(operator):
+        return None
+    most = max(operator.in_size() - 1, 0)
+    return min(first[0] + second[0], most), min(first[1] + second[1], most)
+
+
+@bands.register
+def _(operator: ComposedLinearOperator):
+    (l1, u1), (l2, u2) = map(widths_of, operands(operator))
+    a, b = map(bands, operands(operator))
+    dtype = common_dtype([a, b])
+    a, b, n = a.astype(dtype), b.astype(dtype), operator.in_size()
+    # (AB)[r + s, j] = Σ A[r, j + s - u2] B[s, j], both in the storage of `bands`
+    a = jnp.pad(a, ((0, 0), (u2, l2)))
+    terms = jnp.stack([a[:, s : s + n] * b[s][None, :] for s in range(len(b))])
+    full = jnp.sum(skewed(terms), axis=0)
+    return resized(full, (l1 + l2, u1 + u2), widths_of(operator))
 
 
 @layout.register

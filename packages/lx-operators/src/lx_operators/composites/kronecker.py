@@ -8,13 +8,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int
 
 from .._checks import check_square
-from .._functions import conj, diagonal, linearise, materialise, tridiagonal
+from .._composite import map_parts, once
+from .._functions import compose, conj, diagonal, linearise, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
-from .._parts import map_parts, once
 from .._printing import PRODUCT, layout, within
 from .._promotion import at_least, conform, product
 from .._properties import declared, known
-from .._structures import common_dtype, size_of, spaces
+from .._simplify import PRODUCTS, SCALINGS, Rewrite, Scaling
+from .._structures import common_dtype, same_shapes, size_of, spaces
 from .._tags import (
     Tags,
     diagonal_tag,
@@ -179,3 +180,23 @@ def _(operator: KroneckerLinearOperator):
         return f"KroneckerLinearOperator({within(operator.operators[0], 0)})", PRODUCT
     text = " ⊗ ".join(within(part, PRODUCT + 1) for part in operator.operators)
     return text, PRODUCT
+
+
+def _product(a, b):
+    pairs = list(zip(a.operators, b.operators))
+    if len(a.operators) != len(b.operators):
+        return None
+    if not all(same_shapes(spaces(x)[0], spaces(y)[1]) for x, y in pairs):
+        return None
+    return KroneckerLinearOperator(*(compose(x, y) for x, y in pairs))
+
+
+_OWN = KroneckerLinearOperator
+PRODUCTS.append(Rewrite("(A ⊗ B)(C ⊗ D) = AC ⊗ BD", _OWN, _OWN, _product))
+SCALINGS.append(
+    Scaling(
+        "s(A ⊗ B) = sA ⊗ B",
+        _OWN,
+        lambda a, s: KroneckerLinearOperator(s(a.operators[0]), *a.operators[1:]),
+    )
+)

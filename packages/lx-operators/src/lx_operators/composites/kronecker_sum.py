@@ -7,12 +7,13 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from .._checks import check_square
-from .._functions import conj, diagonal, linearise, materialise, tridiagonal
+from .._composite import map_parts, once
+from .._functions import add, conj, diagonal, linearise, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
-from .._parts import map_parts, once
 from .._printing import SUM, layout, within
 from .._promotion import at_least, conform, product
 from .._properties import declared, known
+from .._simplify import SCALINGS, SUMS, Scaling, both_orders, multiple_of_identity
 from .._structures import common_dtype, describe, same_shapes, spaces
 from .._tags import (
     Tags,
@@ -173,3 +174,28 @@ def _(operator: KroneckerSumLinearOperator):
         return f"KroneckerSumLinearOperator({within(operator.operators[0], 0)})", SUM
     text = " ⊕ ".join(within(part, SUM + 1) for part in operator.operators)
     return text, SUM
+
+
+def _shifted(a, b):
+    shift = multiple_of_identity(b)
+    if shift is None:
+        return None
+    first, *rest = a.operators
+    return KroneckerSumLinearOperator(add(first, shift(spaces(first)[0])), *rest)
+
+
+SUMS.extend(
+    both_orders(
+        "A ⊕ B + sI = (A + sI) ⊕ B",
+        KroneckerSumLinearOperator,
+        AbstractLinearOperator,
+        _shifted,
+    )
+)
+SCALINGS.append(
+    Scaling(
+        "s(A ⊕ B) = sA ⊕ sB",
+        KroneckerSumLinearOperator,
+        lambda a, s: KroneckerSumLinearOperator(*map(s, a.operators)),
+    )
+)

@@ -7,12 +7,13 @@ import jax.tree_util as jtu
 from jaxtyping import Array, ArrayLike
 
 from .._checks import check_operator, check_same, check_square
-from .._functions import conj, diagonal, linearise, materialise, tridiagonal
+from .._composite import once
+from .._functions import add, conj, diagonal, linearise, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
-from .._parts import once
 from .._printing import SUM, layout, within
 from .._promotion import product, promoted_structure, widened
 from .._properties import declared, known
+from .._simplify import SCALINGS, SUMS, Rewrite, Scaling, both_orders
 from .._structures import common_dtype, matmul, spaces
 from .._tags import (
     Tags,
@@ -21,6 +22,7 @@ from .._tags import (
     nonsingular_tag,
     positive_semidefinite_tag,
 )
+from ..leaves.identity import IdentityLinearOperator
 from ..leaves.matrix import MatrixLinearOperator
 
 
@@ -209,3 +211,52 @@ def _(operator: LowRankUpdateLinearOperator):
     C = "" if operator.C is None else f" @ {within(operator.C, SUM + 1)}"
     U, V = within(operator.U, SUM + 1), within(right_of(operator), SUM + 2)
     return f"{within(operator.operator, SUM)} + {U}{C} @ {V}.H", SUM
+
+
+def _sum(a, b):
+    """[U W] diag(C, D) [V Z]ᴴ, of matrices."""
+    U, V = [a.U, b.U], [a.V, b.V]
+    same = V == [None, None]
+    V = [u if v is None else v for u, v in zip(U, V)]
+    if not all(isinstance(part, MatrixLinearOperator) for part in U + V):
+        return None
+    if len({part.matrix.dtype for part in U + V}) > 1:
+        return None
+    U, V = (jnp.concatenate([x.matrix for x in part], axis=1) for part in (U, V))
+    C = None
+    if a.C is not None or b.C is not None:
+        top, bottom = (_core(x, U.dtype) for x in (a, b))
+        top = jnp.pad(top, ((0, len(bottom)), (0, 0)))
+        bottom = jnp.pad(bottom, ((len(top) - len(bottom), 0), (0, 0)))
+        dtype = common_dtype([top, bottom])
+        C = jnp.concatenate((top.astype(dtype), bottom.astype(dtype)), axis=1)
+    inner = add(a.operator, b.operator)
+    return LowRankUpdateLinearOperator(inner, U, C, None if same else V)
+
+
+def _core(a, dtype):
+    if a.C is None:
+        return jnp.eye(a.U.in_size(), dtype=dtype)
+    C = a.C.as_matrix()
+    return C.astype(common_dtype([C, jnp.zeros((), dtype)]))
+
+
+def _sum_with(a, b):
+    return LowRankUpdateLinearOperator(add(a.operator, b), a.U, a.C, a.V)
+
+
+def _scaled(a, s):
+    core = IdentityLinearOperator(spaces(a.U)[0]) if a.C is None else a.C
+    return LowRankUpdateLinearOperator(s(a.operator), a.U, s(core), a.V)
+
+
+_OWN = LowRankUpdateLinearOperator
+SUMS.append(
+    Rewrite("A + UCVᴴ + B + WDZᴴ = (A + B) + [U W] diag(C, D) [V Z]ᴴ", _OWN, _OWN, _sum)
+)
+SUMS.extend(
+    both_orders(
+        "A + UCVᴴ + B = (A + B) + UCVᴴ", _OWN, AbstractLinearOperator, _sum_with
+    )
+)
+SCALINGS.append(Scaling("s(A + UCVᴴ) = sA + U(sC)Vᴴ", _OWN, _scaled))

@@ -6,12 +6,28 @@ import equinox as eqx
 import jax
 import jax.tree_util as jtu
 
-from .._functions import conj, diagonal, linearise, materialise, tridiagonal
+from .._blocks import (
+    block_diagonal,
+    block_grid,
+    block_tridiagonal,
+    block_tridiagonal_of,
+    blocks_mapped,
+)
+from .._composite import map_parts
+from .._functions import (
+    bands,
+    bandwidths,
+    conj,
+    diagonal,
+    linearise,
+    materialise,
+    tridiagonal,
+)
 from .._operator import AbstractLinearOperator
-from .._parts import map_parts
 from .._printing import ATOM, layout
 from .._promotion import at_least, conform, product
 from .._properties import declared, known
+from .._simplify import unwrapped
 from .._structures import Structure, promote_types, short_dtype
 
 
@@ -90,6 +106,42 @@ def _(operator: PromotedLinearOperator):
 @tridiagonal.register
 def _(operator: PromotedLinearOperator):
     return operator._promote(tridiagonal(operator.operator))
+
+
+@bandwidths.register
+def _(operator: PromotedLinearOperator):
+    return bandwidths(operator.operator)
+
+
+@bands.register
+def _(operator: PromotedLinearOperator):
+    return operator._promote(bands(operator.operator))
+
+
+@unwrapped.register
+def _(operator: PromotedLinearOperator):
+    return unwrapped(operator.operator)
+
+
+@block_diagonal.register
+def _(operator: PromotedLinearOperator):
+    return _of_blocks(block_diagonal(operator.operator), operator)
+
+
+@block_grid.register
+def _(operator: PromotedLinearOperator):
+    return _of_blocks(block_grid(operator.operator), operator)
+
+
+@block_tridiagonal.register
+def _(operator: PromotedLinearOperator):
+    return block_tridiagonal_of(operator, operator._promote)
+
+
+def _of_blocks(inner: Any, operator: PromotedLinearOperator) -> Any:
+    if inner is None:
+        return None
+    return blocks_mapped(inner, lambda block: promoted(block, operator.dtype))
 
 
 @layout.register

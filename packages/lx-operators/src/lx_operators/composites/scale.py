@@ -2,7 +2,9 @@
 
 import cmath
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,19 +12,46 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Inexact, PyTree, Scalar
 
+from .._blocks import (
+    block_grid,
+    block_tridiagonal,
+    block_tridiagonal_of,
+    blocks_mapped,
+)
 from .._checks import check_operator
+from .._composite import map_parts, once, with_parts
 from .._functions import (
+    bands,
+    bandwidths,
     conj,
     diagonal,
+    divide,
     linearise,
     materialise,
+    negate,
+    scale,
     tridiagonal,
 )
 from .._operator import NUMBERS, AbstractLinearOperator, scalar
-from .._parts import map_parts, once, with_parts
 from .._printing import PRODUCT, layout, within
 from .._promotion import product, strict_promotion
+from .._simplify import SCALINGS, multiple_of_identity, simplified, unwrapped, view
 from .._structures import Structure, common_dtype, describe, promote_types, spaces
+from .._tags import (
+    Tag,
+    Tags,
+    diagonal_tag,
+    hermitian_tag,
+    lower_triangular_tag,
+    negative_semidefinite_tag,
+    nonsingular_tag,
+    positive_semidefinite_tag,
+    symmetric_tag,
+    tridiagonal_tag,
+    unit_diagonal_tag,
+    upper_triangular_tag,
+)
+from ._rules import Rule, all_have, any_of, declare
 
 
 class MulLinearOperator(AbstractLinearOperator):
@@ -316,6 +345,158 @@ def _(operator: _Scaling):
 @tridiagonal.register
 def _(operator: _Scaling):
     return scaled(operator, tridiagonal(operator.operator))
+
+
+# What is known: the value of a scalar is known only if it is a Python number.
+
+
+def kept_if(condition: Callable[[complex], bool], tag: Tag) -> Rule:
+    """Kept where the scalar is known and meets the condition."""
+
+    def rule(op, a: Tags) -> bool:
+        value = number(op.scalar)
+        return value is not None and condition(value) and tag in a
+
+    return rule
+
+
+def kept_if_real(tag: Tag) -> Rule:
+    return lambda op, a: tag in a and not is_complex(op.scalar)
+
+
+def positive(s: complex) -> bool:
+    return not isinstance(s, complex) and s > 0
+
+
+def negative(s: complex) -> bool:
+    return not isinstance(s, complex) and s < 0
+
+
+def zero(s: complex) -> bool:
+    return s == 0
+
+
+def one(s: complex) -> bool:
+    return s == 1
+
+
+def invertible(s: complex) -> bool:
+    parts = (s.real, s.imag)
+    return s != 0 and all(math.isfinite(part) for part in parts)
+
+
+_psd, _nsd = positive_semidefinite_tag, negative_semidefinite_tag
+_KEPT = (symmetric_tag, diagonal_tag, tridiagonal_tag)
+_KEPT += (lower_triangular_tag, upper_triangular_tag)
+
+
+def _flipped(tag: Tag, opposite: Tag) -> Rule:
+    """A semidefinite tag under a scaling: kept by s > 0, the opposite's by s < 0."""
+    return any_of(kept_if(positive, tag), kept_if(negative, opposite))
+
+
+def _annulled(tag: Tag, opposite: Tag) -> Rule:
+    """Zero times a semidefinite operator is both."""
+    return any_of(_flipped(tag, opposite), kept_if(zero, tag), kept_if(zero, opposite))
+
+
+_DIVISION: dict[Tag, Rule] = {tag: all_have(tag) for tag in _KEPT} | {
+    hermitian_tag: kept_if_real(hermitian_tag),
+    unit_diagonal_tag: kept_if(one, unit_diagonal_tag),
+    _psd: _flipped(_psd, _nsd),
+    _nsd: _flipped(_nsd, _psd),
+    nonsingular_tag: kept_if(invertible, nonsingular_tag),
+}
+_MULTIPLICATION = _DIVISION | {_psd: _annulled(_psd, _nsd), _nsd: _annulled(_nsd, _psd)}
+_NEGATION: dict[Tag, Rule] = {tag: all_have(tag) for tag in _KEPT} | {
+    hermitian_tag: all_have(hermitian_tag),
+    _psd: all_have(_nsd),
+    _nsd: all_have(_psd),
+    nonsingular_tag: all_have(nonsingular_tag),
+}
+declare(MulLinearOperator, _MULTIPLICATION)
+declare(DivLinearOperator, _DIVISION)
+declare(NegLinearOperator, _NEGATION)
+
+
+# The signs
+
+
+class Scale:
+    """s·, ·/s or -, as in a composite."""
+
+    def __init__(self, plain: _Scaling):
+        self.plain = plain
+
+    def __call__(self, operator: AbstractLinearOperator) -> AbstractLinearOperator:
+        match self.plain:
+            case MulLinearOperator(scalar=s):
+                return scale(operator, s)
+            case DivLinearOperator(scalar=s):
+                return divide(operator, s)
+        return negate(operator)
+
+    def array(self, x: Any) -> Any:
+        return scaled(self.plain, x)
+
+    def complex(self) -> bool:
+        """Whether s is a complex number."""
+        return is_complex(getattr(self.plain, "scalar", 1))
+
+
+@scale.register
+def _(operator: AbstractLinearOperator, scalar: Any):
+    return _simplified(MulLinearOperator(operator, scalar))
+
+
+@divide.register
+def _(operator: AbstractLinearOperator, scalar: Any):
+    return _simplified(DivLinearOperator(operator, scalar))
+
+
+@negate.register
+def _(operator: AbstractLinearOperator):
+    return _simplified(NegLinearOperator(operator))
+
+
+def _simplified(plain: _Scaling) -> AbstractLinearOperator:
+    return simplified(plain, SCALINGS, plain.operator, Scale(plain))
+
+
+@unwrapped.register
+def _(operator: _Scaling):
+    inner = functools.partial(unwrapped, operator.operator)
+    return view(operator, SCALINGS, inner, lambda: Scale(operator))
+
+
+@multiple_of_identity.register
+def _(operator: _Scaling):
+    inner = multiple_of_identity(unwrapped(operator.operator))
+    if inner is None:
+        return None
+    again = Scale(operator)
+    return lambda structure: again(inner(structure))
+
+
+@bandwidths.register
+def _(operator: _Scaling):
+    return bandwidths(operator.operator)
+
+
+@bands.register
+def _(operator: _Scaling):
+    return scaled(operator, bands(operator.operator))
+
+
+@block_tridiagonal.register
+def _(operator: _Scaling):
+    return block_tridiagonal_of(operator, lambda blocks: scaled(operator, blocks))
+
+
+@block_grid.register
+def _(operator: _Scaling):
+    inner = block_grid(operator.operator)
+    return None if inner is None else blocks_mapped(inner, Scale(operator))
 
 
 @layout.register

@@ -17,22 +17,18 @@ from .._functions import (
     compose,
     conj,
     diagonal,
-    divide,
     linearise,
     materialise,
-    negate,
-    scale,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
 from .._printing import ATOM, layout, summary
 from .._promotion import conform, product
 from .._properties import declared, known
+from .._provenance import is_image, reflected, reflections, stronger
+from .._simplify import PRODUCTS, SCALINGS, SUMS, Rewrite, Scaling
 from .._structures import Frozen, common_dtype, freeze, spaces
 from .._tags import Tags, tridiagonal_tag
-from .add import AddLinearOperator
-from .compose import ComposedLinearOperator
-from .tagged import with_tags
 
 
 class StackedLinearOperator(AbstractLinearOperator):
@@ -196,7 +192,7 @@ def _(operator: StackedLinearOperator):
 
 @bandwidths.register
 def _(operator: StackedLinearOperator):
-    if not _single(operator):
+    if not _single(operator) or operator.in_size() != operator.out_size():
         return None
     found = []
     eqx.filter_eval_shape(
@@ -212,42 +208,30 @@ def _(operator: StackedLinearOperator):
     return jnp.moveaxis(slices, 0, 1).reshape(slices.shape[1], -1)
 
 
-# Slice by slice. What is known of a sum or product as a whole, such as AᴴA, is known of
-# its slices.
+# Slice by slice. A slice does not know what it is a slice of: A + Aᴴ and AᴴA are seen
+# here, and built in each slice.
 
 
-@negate.register
-def _(operator: StackedLinearOperator):
-    return map_slices(negate, operator)
+def _slicewise(fn: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def sliced(a: Any, b: Any) -> Any:
+        if a.size != b.size:
+            return None
+        reflection = stronger(reflections(a, b))
+        if reflection is None:
+            return map_slices(fn, a, b)
+        if is_image(a):
+            return map_slices(lambda x: fn(reflected(x, reflection), x), b)
+        return map_slices(lambda x: fn(x, reflected(x, reflection)), a)
+
+    return sliced
 
 
-@scale.register
-def _(operator: StackedLinearOperator, scalar: Any):
-    return map_slices(lambda block: scale(block, scalar), operator)
-
-
-@divide.register
-def _(operator: StackedLinearOperator, scalar: Any):
-    return map_slices(lambda block: divide(block, scalar), operator)
-
-
-@add.register
-def _(operator1: StackedLinearOperator, operator2: AbstractLinearOperator):
-    return _slicewise(add, AddLinearOperator(operator1, operator2))
-
-
-@compose.register
-def _(operator1: StackedLinearOperator, operator2: AbstractLinearOperator):
-    return _slicewise(compose, ComposedLinearOperator(operator1, operator2))
-
-
-def _slicewise(fn: Callable, whole: Any) -> AbstractLinearOperator:
-    a, b = whole.operator1, whole.operator2
-    stacked = isinstance(a, StackedLinearOperator), isinstance(b, StackedLinearOperator)
-    if not all(stacked) or a.size != b.size:
-        return whole
-    tags = known(whole)
-    return map_slices(lambda x, y: with_tags(fn(x, y), tags), a, b)
+_OWN = StackedLinearOperator
+SUMS.append(Rewrite("diag(Aᵢ) + diag(Bᵢ) = diag(Aᵢ + Bᵢ)", _OWN, _OWN, _slicewise(add)))
+PRODUCTS.append(
+    Rewrite("diag(Aᵢ) diag(Bᵢ) = diag(AᵢBᵢ)", _OWN, _OWN, _slicewise(compose))
+)
+SCALINGS.append(Scaling("s diag(Aᵢ) = diag(sAᵢ)", _OWN, lambda a, s: map_slices(s, a)))
 
 
 @block_diagonal.register

@@ -6,21 +6,42 @@ import equinox as eqx
 import jax.numpy as jnp
 
 from .._banded import banded
+from .._blocks import (
+    block_diagonal,
+    block_grid,
+    block_shapes,
+    block_tridiagonal,
+    block_tridiagonal_of,
+    blocks_mapped,
+)
 from .._checks import check_claims, check_operator
-from .._functions import conj, diagonal, linearise, materialise, tridiagonal
+from .._composite import map_parts, once, operands
+from .._functions import (
+    bands,
+    bandwidths,
+    conj,
+    diagonal,
+    linearise,
+    materialise,
+    tridiagonal,
+    with_tags,
+)
 from .._operator import AbstractLinearOperator
-from .._parts import map_parts, once, operands
 from .._printing import ATOM, layout
 from .._promotion import product
 from .._properties import (
     declared,
     is_diagonal,
+    is_lower_triangular,
     is_own_adjoint,
     is_own_transpose,
     is_tridiagonal,
+    is_upper_triangular,
     known,
 )
+from .._simplify import unwrapped
 from .._tags import Tags, as_tags, diagonal_tag, transpose_tags, tridiagonal_tag
+from ._bands import fitted, widths_of
 
 
 class TaggedLinearOperator(AbstractLinearOperator):
@@ -53,9 +74,9 @@ class TaggedLinearOperator(AbstractLinearOperator):
 
     def as_matrix(self):
         if not _answers_alone(diagonal, self):
-            bands = banded(self)
-            if bands is not None:
-                return bands.as_matrix()
+            stored = banded(self)
+            if stored is not None:
+                return stored.as_matrix()
         return self.operator.as_matrix()
 
     def transpose(self):
@@ -73,8 +94,8 @@ class TaggedLinearOperator(AbstractLinearOperator):
         return self.operator.out_structure()
 
 
-def with_tags(operator: AbstractLinearOperator, tags: Tags) -> AbstractLinearOperator:
-    """`operator`, wrapped only if it does not know all these tags by itself."""
+@with_tags.register
+def _(operator: AbstractLinearOperator, tags: Tags):
     missing = tags - known(operator)
     return TaggedLinearOperator(operator, missing) if missing else operator
 
@@ -99,8 +120,8 @@ def _(operator: TaggedLinearOperator):
 def _(operator: TaggedLinearOperator):
     inner = operator.operator
     gained = known(operator) - known(inner)
-    bands = banded(operator) if gained & {diagonal_tag, tridiagonal_tag} else None
-    inner = materialise(inner) if bands is None else bands
+    stored = banded(operator) if gained & {diagonal_tag, tridiagonal_tag} else None
+    inner = materialise(inner) if stored is None else stored
     return TaggedLinearOperator(inner, operator.tags)
 
 
@@ -132,6 +153,53 @@ def _(operator: TaggedLinearOperator):
     if is_tridiagonal(operator) and not _answers_alone(tridiagonal, operator):
         return tridiagonal.dispatch(AbstractLinearOperator)(operator)
     return tridiagonal(operator.operator)
+
+
+@bandwidths.register
+def _(operator: TaggedLinearOperator):
+    by_tags = bandwidths.dispatch(AbstractLinearOperator)(operator)
+    by_type = bandwidths(operator.operator)
+    if by_tags is not None or by_type is None:
+        return by_tags
+    lower, upper = by_type
+    return (
+        0 if is_upper_triangular(operator) else lower,
+        0 if is_lower_triangular(operator) else upper,
+    )
+
+
+@bands.register
+def _(operator: TaggedLinearOperator):
+    inner = operator.operator
+    if bandwidths(inner) is None:
+        return bands.dispatch(AbstractLinearOperator)(operator)
+    return fitted(inner, widths_of(operator))
+
+
+@unwrapped.register
+def _(operator: TaggedLinearOperator):
+    return unwrapped(operator.operator)
+
+
+# Blocks: all that a tag says of a block diagonal whole, it says of its square blocks.
+
+
+@block_diagonal.register
+def _(operator: TaggedLinearOperator):
+    inner = block_diagonal(operator.operator)
+    if inner is None or not all(m == n for m, n in block_shapes(inner)):
+        return inner
+    return blocks_mapped(inner, lambda block: with_tags(block, operator.tags))
+
+
+@block_tridiagonal.register
+def _(operator: TaggedLinearOperator):
+    return block_tridiagonal_of(operator, lambda blocks: blocks)
+
+
+@block_grid.register
+def _(operator: TaggedLinearOperator):
+    return block_grid(operator.operator)
 
 
 @layout.register

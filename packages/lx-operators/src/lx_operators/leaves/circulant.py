@@ -1,5 +1,7 @@
 """A circulant operator: periodic convolution."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,16 @@ from .._functions import conj, diagonal, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared, is_own_transpose
-from .._structures import floating
+from .._simplify import (
+    PRODUCTS,
+    SCALINGS,
+    SUMS,
+    Rewrite,
+    Scaling,
+    both_orders,
+    multiple_of_identity,
+)
+from .._structures import common_dtype, floating
 from .._tags import Tags, as_tags, transpose_tags
 
 
@@ -114,3 +125,48 @@ def _(operator: CirculantLinearOperator):
     if not jnp.iscomplexobj(operator.column):
         return operator
     return CirculantLinearOperator(operator.column.conj(), operator.tags)
+
+
+def shifted(column: Array, multiple: Any) -> Array | None:
+    """The first column of A + sI, of that of A; None if it would have to be complex, or
+    if what is added is no multiple of the identity."""
+    shift = multiple_of_identity(multiple)
+    if shift is None:
+        return None
+    one = jnp.ones((1,), column.dtype)
+    s = shift(jax.ShapeDtypeStruct(one.shape, one.dtype)).mv(one)[0]
+    if jnp.iscomplexobj(s) and not jnp.iscomplexobj(column):
+        return None
+    return column.at[(0,) * column.ndim].add(s.astype(column.dtype))
+
+
+def _shifted(a, b):
+    column = shifted(a.column, b)
+    return None if column is None else CirculantLinearOperator(column)
+
+
+def _sum(a, b):
+    dtype = common_dtype([a.column, b.column])
+    return CirculantLinearOperator(a.column.astype(dtype) + b.column.astype(dtype))
+
+
+_OWN = CirculantLinearOperator
+PRODUCTS.append(
+    Rewrite(
+        "F⁻¹ΛF F⁻¹MF = F⁻¹ΛMF",
+        _OWN,
+        _OWN,
+        lambda a, b: CirculantLinearOperator(a.mv(b.column)),
+    )
+)
+SUMS.append(Rewrite("F⁻¹ΛF + F⁻¹MF = F⁻¹(Λ + M)F", _OWN, _OWN, _sum))
+SUMS.extend(
+    both_orders("F⁻¹ΛF + sI = F⁻¹(Λ + sI)F", _OWN, AbstractLinearOperator, _shifted)
+)
+SCALINGS.append(
+    Scaling(
+        "s F⁻¹ΛF = F⁻¹(sΛ)F",
+        _OWN,
+        lambda a, s: CirculantLinearOperator(s.array(a.column)),
+    )
+)

@@ -11,13 +11,14 @@ from .._functions import conj, diagonal, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
 from .._promotion import conform, widened
 from .._properties import declared
+from .._simplify import multiple_of_identity
 from .._structures import (
     Frozen,
     Structure,
     cast,
     common_dtype,
     describe,
-    freeze,
+    freeze_structure,
     ravel,
     spaces,
     structure_of,
@@ -50,8 +51,8 @@ class IdentityLinearOperator(AbstractLinearOperator):
     ):
         if output_structure is None:
             output_structure = input_structure
-        self.input_structure = freeze(input_structure)
-        self.output_structure = freeze(output_structure)
+        self.input_structure = freeze_structure(input_structure, "input_structure")
+        self.output_structure = freeze_structure(output_structure, "output_structure")
         if self.input_structure != self.output_structure:
             _check_complex(*spaces(self))
 
@@ -131,3 +132,9 @@ def _(operator: IdentityLinearOperator):
 @conj.register
 def _(operator: IdentityLinearOperator):
     return operator
+
+
+@multiple_of_identity.register
+def _(operator: IdentityLinearOperator):
+    same = operator.input_structure == operator.output_structure
+    return IdentityLinearOperator if same else None

@@ -14,17 +14,20 @@ from .._functions import conj, diagonal, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared
+from .._provenance import Reflection, reflections
+from .._simplify import PRODUCTS, Rewrite
 from .._structures import (
     Frozen,
     common_dtype,
     default_floating_dtype,
     describe,
-    freeze,
+    freeze_structure,
     ravel,
     structure_of,
     unravel,
 )
 from .._tags import nonsingular_tag
+from .identity import IdentityLinearOperator
 
 
 class PermutationLinearOperator(AbstractLinearOperator):
@@ -65,7 +68,7 @@ class PermutationLinearOperator(AbstractLinearOperator):
         self.permutation = jnp.asarray(permutation)
         if input_structure is None:
             input_structure = jax.ShapeDtypeStruct((n,), default_floating_dtype())
-        self.structure = freeze(input_structure)
+        self.structure = freeze_structure(input_structure, "input_structure")
         sizes = sum(leaf.size for leaf in self.structure.leaves)
         dtypes = {leaf.dtype for leaf in self.structure.leaves}
         if sizes != n or len(dtypes) > 1:
@@ -143,3 +146,19 @@ def _(operator: PermutationLinearOperator):
 @conj.register
 def _(operator: PermutationLinearOperator):
     return operator
+
+
+def _product(a, b):
+    if Reflection.TRANSPOSE in reflections(a, b):
+        return IdentityLinearOperator(a.in_structure())
+    return PermutationLinearOperator(b.permutation[a.permutation], a.in_structure())
+
+
+PRODUCTS.append(
+    Rewrite(
+        "PᵀP = I, and two permutations are one",
+        PermutationLinearOperator,
+        PermutationLinearOperator,
+        _product,
+    )
+)

@@ -7,7 +7,7 @@ import jax.tree_util as jtu
 from jaxtyping import Array, ArrayLike, Inexact, PyTree
 
 from .._checks import check_claims, check_transposable
-from .._functions import conj, diagonal, materialise
+from .._functions import conj, diagonal, materialise, with_tags
 from .._operator import AbstractLinearOperator
 from .._promotion import conform, widened
 from .._properties import declared, is_own_transpose
@@ -18,6 +18,7 @@ from .._structures import (
     describe,
     floating,
     freeze,
+    freeze_structure,
     is_real,
     promote_types,
     ravel,
@@ -27,7 +28,6 @@ from .._structures import (
     unravel,
 )
 from .._tags import Tags, as_tags, tagged_diagonal, transpose_tags
-from ..composites.tagged import with_tags
 from .diagonal import DiagonalLinearOperator
 
 
@@ -69,7 +69,7 @@ class PyTreeLinearOperator(AbstractLinearOperator):
         input_structure: PyTree | None = None,
     ):
         self.pytree = jtu.tree_map(floating, pytree)
-        self.output_structure = freeze(output_structure)
+        self.output_structure = freeze_structure(output_structure, "output_structure")
         found = _input_structure(self.pytree, self.output_structure)
         if input_structure is None:
             self.input_structure = freeze(()) if found is None else found

@@ -12,8 +12,10 @@ from .._functions import conj, diagonal, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared, is_own_transpose
+from .._simplify import SCALINGS, SUMS, Rewrite, Scaling, both_orders
 from .._structures import common_dtype, floating
 from .._tags import Tags, as_tags, hermitian_tag, symmetric_tag, transpose_tags
+from .circulant import shifted
 
 
 class ToeplitzLinearOperator(AbstractLinearOperator):
@@ -136,3 +138,34 @@ def _(operator: ToeplitzLinearOperator):
         return operator
     row = None if operator.row is None else operator.row.conj()
     return ToeplitzLinearOperator(operator.column.conj(), row, operator.tags)
+
+
+def _shifted(a, b):
+    column = shifted(a.column, b)
+    return None if column is None else ToeplitzLinearOperator(column, a.row)
+
+
+def _sum(a, b):
+    dtype = common_dtype([a.column, b.column])
+    column = a.column.astype(dtype) + b.column.astype(dtype)
+    if a.row is None and b.row is None:
+        return ToeplitzLinearOperator(column)
+    return ToeplitzLinearOperator(column, _row(a).astype(dtype) + _row(b).astype(dtype))
+
+
+def _scaled(a, s):
+    column = s.array(a.column)
+    if a.row is not None:
+        return ToeplitzLinearOperator(column, s.array(a.row))
+    row = s.array(a.column.conj()) if s.complex() else None
+    return ToeplitzLinearOperator(column, row)
+
+
+_OWN = ToeplitzLinearOperator
+SUMS.append(Rewrite("sᵢ₋ⱼ + tᵢ₋ⱼ = (s + t)ᵢ₋ⱼ", _OWN, _OWN, _sum))
+SUMS.extend(
+    both_orders(
+        "T + sI has s more on its diagonal", _OWN, AbstractLinearOperator, _shifted
+    )
+)
+SCALINGS.append(Scaling("(sT)ᵢⱼ = s tᵢ₋ⱼ", _OWN, _scaled))

@@ -10,7 +10,15 @@ from .._functions import conj, diagonal, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
 from .._promotion import conform, widened
 from .._properties import declared
-from .._structures import Frozen, Structure, common_dtype, freeze, structure_of
+from .._simplify import PRODUCTS, SCALINGS, SUMS, Rewrite, Scaling, both_orders
+from .._structures import (
+    Frozen,
+    Structure,
+    common_dtype,
+    freeze_structure,
+    spaces,
+    structure_of,
+)
 from .._tags import (
     diagonal_tag,
     negative_semidefinite_tag,
@@ -42,8 +50,8 @@ class ZeroLinearOperator(AbstractLinearOperator):
     ):
         if output_structure is None:
             output_structure = input_structure
-        self.input_structure = freeze(input_structure)
-        self.output_structure = freeze(output_structure)
+        self.input_structure = freeze_structure(input_structure, "input_structure")
+        self.output_structure = freeze_structure(output_structure, "output_structure")
 
     def mv(self, vector):
         ins = self.in_structure()
@@ -97,3 +105,20 @@ def _(operator: ZeroLinearOperator):
 @conj.register
 def _(operator: ZeroLinearOperator):
     return operator
+
+
+_ANY = AbstractLinearOperator
+
+
+def _product(a, b):
+    return ZeroLinearOperator(spaces(b)[0], spaces(a)[1])
+
+
+SUMS.extend(both_orders("A + 0 = A", _ANY, ZeroLinearOperator, lambda a, zero: a))
+PRODUCTS.extend(
+    (
+        Rewrite("0 A = 0", ZeroLinearOperator, _ANY, _product),
+        Rewrite("A 0 = 0", _ANY, ZeroLinearOperator, _product),
+    )
+)
+SCALINGS.append(Scaling("s 0 = 0", ZeroLinearOperator, lambda a, s: a))

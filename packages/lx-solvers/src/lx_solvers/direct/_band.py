@@ -69,9 +69,9 @@ def band_qr(F: Inexact[Array, "m w"], n: int, lower: int) -> BandQR:
     """Householder QR of a band matrix with at least as many rows as columns n.
 
     A reflection of rows j … j + l makes column j zero below the diagonal and fills l
-    more diagonals above (Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section
-    4.3.4), so that it is a scan over a window of l + 1 rows and l + u + 1 columns:
-    4 n l (l + u) operations.
+    more diagonals above (Golub and Van Loan, "Matrix Computations", 4th ed., 2013,
+    section 4.3.4), so that it is a scan over a window of l + 1 rows and l + u + 1
+    columns: 4 n l (l + u) operations.
     """
     m, w = F.shape
     rows = jnp.pad(F, ((0, max(n + lower + 1 - m, 0)), (0, 0)))[: n + lower + 1]

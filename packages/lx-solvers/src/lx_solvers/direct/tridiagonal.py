@@ -19,13 +19,15 @@ from lx_operators.internal import PackedStructures, pack_structures
 from .._checks import check_options, check_square, check_state
 from .._loops import scan
 from .._results import both
-from .._scaling import largest, power_of_two
+from .._scaling import largest, power_of_two, reciprocal_scale
 from .._sizes import variates
 from .._slogdet import slogdet_of, slogdet_of_factors
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
 from ._factors import judge, judge_answer, ratio_or, working_dtype
+
+Bands = tuple[Inexact[Array, " n"], Inexact[Array, " n"], Inexact[Array, " n"]]
 
 
 class _TridiagonalState(eqx.Module):
@@ -84,10 +86,8 @@ class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
             if not b.size:
                 return b
             bands = _adjoint(*bands) if adjoint else bands
-            x = jax.lax.linalg.tridiagonal_solve(*bands, b[:, None])[:, 0]
-            stats["backward_error"], stats["reciprocal_condition"] = _figures(
-                bands, b, x
-            )
+            x, error, near = _solve(bands, b)
+            stats.update(backward_error=error, reciprocal_condition=near)
             return x
 
         x, result = views.solve(state, vector, state.main.dtype, solve_with)
@@ -112,40 +112,34 @@ def _adjoint(lower: Array, main: Array, upper: Array) -> tuple[Array, Array, Arr
     return down, main.conj(), up
 
 
-def _product(bands: tuple[Array, Array, Array], x: Array) -> Array:
-    lower, main, upper = bands
-    return lower * jnp.roll(x, 1) + main * x + upper * jnp.roll(x, -1)
-
-
-def _rows(bands: tuple[Array, Array, Array]) -> Real[Array, " n"]:
-    """The scales of the rows."""
-    return power_of_two(largest(jnp.stack(bands), axis=0))
-
-
-def _figures(
-    bands: tuple[Array, Array, Array], b: Array, x: Array
-) -> tuple[Real[Array, ""], Real[Array, ""]]:
-    """The backward error of x, per row, and how near A is to a singular matrix."""
-    sizes = jnp.abs(jnp.stack(bands))
-    rows = _rows(bands)
-    lower, main, upper = sizes / rows[None]
-    columns = jnp.maximum(jnp.maximum(jnp.roll(lower, -1), main), jnp.roll(upper, 1))
-    near = ratio_or(
-        largest(b / rows.astype(b.dtype)), largest(x * columns.astype(x.dtype)), 1
-    )
-    residual = largest(b - _product(bands, x))
-    size = largest(sizes) * largest(x) + largest(b)
-    return ratio_or(residual, b.size * size, 0), near
+def _solve(
+    bands: Bands, b: Inexact[Array, " n"]
+) -> tuple[Inexact[Array, " n"], Real[Array, ""], Real[Array, ""]]:
+    """The solution x of R⁻¹Ax = R⁻¹b, where R scales the rows by powers of two; its
+    backward error, per row; and how near to a singular matrix R⁻¹A is."""
+    rows = power_of_two(largest(jnp.stack(bands), axis=0))
+    lower, main, upper = (band / rows.astype(b.dtype) for band in bands)
+    b = b / rows.astype(b.dtype)
+    x = jax.lax.linalg.tridiagonal_solve(lower, main, upper, b[:, None])[:, 0]
+    product = lower * jnp.roll(x, 1) + main * x + upper * jnp.roll(x, -1)
+    sizes = jnp.stack((jnp.roll(lower, -1), main, jnp.roll(upper, 1)))
+    columns = largest(sizes, axis=0).astype(x.dtype)
+    weighted = largest(columns * x)
+    error = ratio_or(largest(b - product), b.size * (weighted + largest(b)), 0)
+    return x, error, ratio_or(largest(b), weighted, 1)
 
 
 @slogdet_of.register
 def _(state: _TridiagonalState):
     bands, verdict = (state.lower, state.main, state.upper), state.verdict
     pivots, swaps = _eliminate(*bands)
-    if pivots.size:  # with any vector, the answer shows what the matrix is worth
-        b = variates(pivots.shape, pivots.dtype) * _rows(bands).astype(pivots.dtype)
-        x = jax.lax.linalg.tridiagonal_solve(*bands, b[:, None])[:, 0]
-        seen = judge_answer(*_figures(bands, b, x), dtype=pivots.dtype)
+    if pivots.size:  # inverse iteration, as in `_factors.reciprocal_condition`
+        rows = power_of_two(largest(jnp.stack(bands), axis=0))
+        lower, main, upper = (band / rows.astype(band.dtype) for band in bands)
+        z = jnp.asarray(variates(pivots.shape, pivots.dtype))
+        y, *_ = _solve(_adjoint(lower, main, upper), z)
+        _, *figures = _solve((lower, main, upper), _of_order_one(y))
+        seen = judge_answer(*figures, dtype=pivots.dtype)
         verdict = both(verdict, seen)
     return slogdet_of_factors(
         pivots,
@@ -153,6 +147,10 @@ def _(state: _TridiagonalState):
         odd=jnp.sum(swaps) % 2 == 1,
         verdict=verdict,
     )
+
+
+def _of_order_one(x: Inexact[Array, " n"]) -> Inexact[Array, " n"]:
+    return x * reciprocal_scale(largest(x)).astype(x.dtype)
 
 
 def _eliminate(

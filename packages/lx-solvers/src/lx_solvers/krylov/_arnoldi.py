@@ -24,6 +24,7 @@ from .._scaling import (
     real_dot,
     reciprocal_scale,
 )
+from .._sizes import is_known
 from .._solver import Options
 from ._driver import KrylovState, Outcome, first_guess, report, step_limit
 from ._history import Monitor
@@ -116,7 +117,8 @@ def arnoldi(
     monitor = Monitor(solver.history, solver.progress, limit, name)
     A: Product = product(operator)
     y0 = first_guess(options, X, name)
-    m = max(min(solver.restart, X.size), 1)
+    m = min(solver.restart, X.size) if is_known(X.size) else solver.restart
+    m = max(m, 1)
     index = np.arange(m + 1, dtype=np.int32)
     rows = np.arange(2 * m + 3, dtype=np.int32)[:, None]
 

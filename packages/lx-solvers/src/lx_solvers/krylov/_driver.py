@@ -25,6 +25,7 @@ from .._checks import check_options, check_square, check_state
 from .._loops import while_loop
 from .._results import judged, named
 from .._scaling import norm2, plain_norm2
+from .._sizes import is_known
 from .._solution import RESULTS
 from .._solver import Options
 from ._history import Monitor
@@ -374,6 +375,8 @@ def conjugated_state(
 def step_limit(max_steps: int | None, space: Space) -> int:
     """Ten times the size, unless given; never more than can be counted."""
     limit = 10 * space.size if max_steps is None else max_steps
+    if max_steps is None and not is_known(space.size):
+        return jnp.asarray(limit, jnp.int32)
     return min(limit, 2**31 - 2) if isinstance(limit, int) else limit
 
 

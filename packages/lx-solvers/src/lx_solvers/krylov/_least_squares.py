@@ -25,6 +25,7 @@ from lx_operators import AbstractLinearOperator, linearise
 from .._checks import check_options, check_state
 from .._loops import while_loop
 from .._scaling import norm2, plain_norm2, real_dot, reciprocal_scale
+from .._sizes import is_known
 from .._solver import Options
 from ._driver import (
     KrylovState,
@@ -178,7 +179,8 @@ def least_squares(
     preconditioned = M is not None
     M, MH = (_same, _same) if M is None else (product(M, X), product(M.H, X))
     # of a wide operator no first guess helps: it would stay in the solution
-    wide = X.size > Y.size and undamped(solver.damp)
+    maybe = X.size != Y.size and (not is_known(X.size, Y.size) or X.size > Y.size)
+    wide = maybe and undamped(solver.damp)
     y0 = None if wide else first_guess(options, X, name)
     conlim = jnp.asarray(solver.conlim).astype(X.real_dtype)
     conlim = where(conlim == 0, jnp.inf, jnp.minimum(conlim, 0.1 / X.eps))

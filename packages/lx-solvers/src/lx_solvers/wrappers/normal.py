@@ -30,18 +30,26 @@ from .._auto import chosen
 from .._checks import check_state
 from .._loops import while_loop
 from .._results import code, judged, named
-from .._scaling import hypot, largest, norm2, plain_norm2, reciprocal_scale
+from .._scaling import (
+    hypot,
+    largest,
+    norm2,
+    plain_norm2,
+    power_of_two,
+    reciprocal_scale,
+)
+from .._sizes import is_known, sqrt_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver, Options
 from ..direct._factors import check_damp, is_zero
 from ..krylov._driver import conjugated, first_guess, step_limit, transposed
 from ..krylov._phases import Exit, first_of
-from ..krylov._scalars import packed, scalar_at, unpacked, where
+from ..krylov._scalars import packed, scalar_at, times, unpacked, where
 from ..krylov._spaces import Space, product, spaces
+from ..krylov._stability import HOPELESS, C, backward_error
 from ..krylov._tolerances import resolved
 from ..krylov.cg import CG
 
-_ROUNDING = 16  # the c in c · eps, up to which a residual is that of rounding errors
 _UNSTABLE: Any = int(code(RESULTS.unstable))
 
 
@@ -76,7 +84,7 @@ class Normal(AbstractLinearSolver[NormalState]):
     - with more rows than columns, ‖Aᴴr‖ ≤ rtol ‖r‖ ‖Aᴴb‖ / ‖b‖, in which the last ratio
       stands for ‖A‖;
     - no smaller residual is possible in this arithmetic: ‖r‖ ≤ c eps (‖A‖‖x‖ + ‖b‖),
-      or, with more rows than columns, ‖Aᴴr‖ ≤ c eps ‖A‖ (‖A‖‖x‖ + ‖r‖), with c = 16 and
+      or, with more rows than columns, ‖Aᴴr‖ ≤ c eps ‖A‖ (‖A‖‖x‖ + ‖r‖), with c = 32 and
       a lower bound of ‖A‖ from products. Where eps ‖A‖‖x‖ > 0.01 ‖b‖, so that x is
       nothing but rounding errors, the result is `singular`.
 
@@ -160,13 +168,13 @@ class Normal(AbstractLinearSolver[NormalState]):
         b = Y.ravel(vector)
         peak = largest(b)
         unit = reciprocal_scale(where(peak == 0, 1, peak))
-        b = unit * b
+        b = times(unit, b)
         b_norm = plain_norm2(b)
-        eps, rounding = X.eps, _ROUNDING * X.eps
-        rtol, atol = getattr(method, "rtol", eps**0.5), getattr(method, "atol", 0.0)
-        rtol, atol = resolved(rtol, atol, X.real_dtype)
+        eps, rounding = X.eps, C * X.eps
+        rtol = getattr(method, "rtol", eps**0.5)
+        rtol, atol = resolved(rtol, getattr(method, "atol", 0.0), X.real_dtype)
         rtol, atol = (jnp.asarray(tol, X.real_dtype) for tol in (rtol, atol))
-        allowed = rtol * b_norm + atol * unit * Y.size**0.5
+        allowed = rtol * b_norm + atol * unit * sqrt_of(Y.size)
         fixed = (rtol == 0) & (atol == 0)
         # the inner solver's right-hand sides are of the size of b, to keep the meaning
         # of `atol`
@@ -192,29 +200,29 @@ class Normal(AbstractLinearSolver[NormalState]):
             Ax = A(s.x)
             r = b - Ax
             g = AH(r) if tall else r
-            x_norm, r_norm, damped = norm2(s.x), norm2(r), 0
+            x_norm, r_norm, damped = norm2(s.x), norm2(r), 0.0
             A_norm = last.A_norm
             if tall:
                 A_norm = jnp.maximum(A_norm, _ratio(norm2(g), r_norm))
             if d is not None:
                 z = s.x if tall else s.w
-                g, damped = g - d * d * z, d * d * norm2(z)
+                g, damped = g - times(d * d, z), d * d * norm2(z)
             g_norm = norm2(g)
             if d is not None:
                 r_norm = hypot(r_norm, d * x_norm) if tall else g_norm
 
-            # beside what rounding makes of it
+            # relative to what rounding makes of it
             Ax_norm = A_norm * x_norm
-            backward = _ratio(r_norm, Ax_norm + b_norm + (0 if tall else damped))
-            consistent = jnp.minimum(backward / rounding, _ratio(r_norm, allowed))
+            backward = backward_error(r_norm, Ax_norm, b_norm + (0 if tall else damped))
+            consistent = jnp.minimum(_ratio(r_norm, allowed), backward / rounding)
             attained = backward <= rounding
             if tall:  # A + E with ‖E‖ ≤ ‖Aᴴr‖ / ‖r‖ has this residual
                 attained |= g_norm <= rounding * (A_norm * r_norm + damped)
-                unseen = 0 if square else Ax_norm
+                unseen = 0.0 if square else Ax_norm
                 of_g = _ratio(g_norm, A_norm * (unseen + r_norm) + damped)
                 backward = jnp.minimum(backward, of_g)
 
-            # beside what is allowed
+            # relative to what is allowed
             excess, slope = _ratio(r_norm, allowed), last.slope
             if tall and not square:
                 slope = where(first, _ratio(g_norm, r_norm), slope)
@@ -222,10 +230,9 @@ class Normal(AbstractLinearSolver[NormalState]):
                     slope = jnp.maximum(slope, _ratio(norm2(Ax), x_norm))
                 excess = jnp.minimum(excess, _ratio(g_norm, slope * r_norm * rtol))
             better = (excess < last.excess / 2) & (num_steps < limit)
-            settled = (backward <= rounding) & (g_norm <= rtol * A_norm * r_norm)
-            settled &= s.moved <= 0.01 * x_norm
-            attained = (attained | (settled & ~better & ~first)) & ~fixed
-            lost = eps * Ax_norm > 0.01 * b_norm
+            settled = (backward <= rounding) & (s.moved <= 0.01 * x_norm)
+            attained = (attained | (settled & solved & ~better)) & ~fixed
+            lost = eps * Ax_norm > HOPELESS * b_norm
             finite = jax.lax.is_finite(r_norm + g_norm)
             trusted = first | solved if direct else True  # w is what was asked for
             exit = first_of(
@@ -256,8 +263,8 @@ class Normal(AbstractLinearSolver[NormalState]):
             )
             zoom, exit = unpacked(numbers)[-2:]
             more = exit == Exit.running
-            w, inner_result, steps, stats = inner(where(more, zoom * g, 0))
-            w = reciprocal_scale(zoom) * w
+            w, inner_result, steps, stats = inner(where(more, times(zoom, g), 0))
+            w = times(reciprocal_scale(zoom), w)
             if "residuals" in stats:
                 residuals = reciprocal_scale(zoom) * stats["residuals"]
                 stats["residuals"] = _times(residuals, 1 / state.σ, 1 / unit)
@@ -277,8 +284,8 @@ class Normal(AbstractLinearSolver[NormalState]):
 
         x, w = X.zeros(), None if tall or d is None else Y.zeros()
         if y0 is not None:  # of x, or of w
-            y0 = _times(y0, unit, reciprocal_scale(state.σ))
-            w = None if tall else _times(y0, reciprocal_scale(state.σ), 1)
+            y0 = _times(y0, unit, 1 / state.σ)
+            w = None if tall else times(1 / state.σ, y0)
             x = y0 if tall else AH(w)
             w = None if d is None else w
         shapes = jax.eval_shape(inner, W.zeros())[-1]
@@ -303,7 +310,7 @@ class Normal(AbstractLinearSolver[NormalState]):
         if square:
             least_squares = (result == Exit.converged) & (numbers.consistent > 1)
             stats["rank_deficient"] = least_squares
-        x = _times(end.x, state.σ, reciprocal_scale(unit))
+        x = _times(end.x, state.σ, 1 / unit)
         value = X.solution(where(result == Exit.nonfinite, jnp.nan, x))
         return value, judged(named(result), vector, value), stats
 
@@ -363,11 +370,11 @@ def _ratio(x: Array, y: Array) -> Array:
     return where(x == 0, 0, x / y)
 
 
-def _times(x: Array, p: Array, q: ArrayLike) -> Array:
+def _times(x: Array, p: Array, q: Array) -> Array:
     """x p q, for powers of two p and q whose product need not be in range."""
     pq = p * q
-    tiny = jnp.finfo(pq.dtype).tiny
-    return where((pq >= tiny) & jax.lax.is_finite(pq), x * pq, x * p * q)
+    normal = (pq >= jnp.finfo(pq.dtype).tiny) & jax.lax.is_finite(pq)
+    return times(where(normal, 1, q), times(where(normal, pq, p), x))
 
 
 def _scaled(
@@ -384,7 +391,8 @@ def _scaled(
     d = None if damp is None else jnp.asarray(damp, X.real_dtype)
     size = Av if d is None else jnp.maximum(Av, v_norm * d)
     known = (size > 0) & jax.lax.is_finite(size)
-    σ = reciprocal_scale(size) * 2.0 ** round(math.log2(v_norm))
+    v_norm = jnp.asarray(v_norm, X.real_dtype)
+    σ = reciprocal_scale(size) * power_of_two(v_norm)
     σ = where(known, σ, 1)
     for info in map(jnp.finfo, _dtypes(A)):
         σ = jnp.clip(σ, 2.0 ** (info.minexp + 1), 2.0 ** (info.maxexp - 3))
@@ -395,17 +403,21 @@ def _scaled(
     return A, σ, None if d is None else σ * d, σ * Av / v_norm
 
 
-def _probe(X: Space) -> tuple[Array, float]:
+def _probe(X: Space) -> tuple[Array, Any]:
     """A vector v that no operator is likely to annihilate, and so small that nothing
     overflows, as Σ |vᵢ| ≤ 1: hashes of the indices, so that no array is a constant of
     the program. And ‖v‖, at most."""
     n = math.prod(X.shape)
     hashes = jax.lax.iota(jnp.uint32, n) * np.uint32(2654435769)
-    hashes = (hashes ^ (hashes >> 15)) * np.uint32(2246822519)
-    hashes = (hashes ^ (hashes >> 13)) >> 8
-    largest = 2.0 ** -max(n - 1, 1).bit_length()
-    v = (hashes.astype(X.real_dtype) * 2.0**-23 - 1) * largest
-    return v.astype(X.dtype).reshape(X.shape), max(n, 1) ** 0.5 * largest
+    hashes = (hashes ^ (hashes >> np.uint32(15))) * np.uint32(2246822519)
+    hashes = (hashes ^ (hashes >> np.uint32(13))) >> np.uint32(8)
+    signed = hashes.astype(X.real_dtype) * 2.0**-23 - 1.0
+    if is_known(n):
+        size: Any = 2.0 ** -max(n - 1, 1).bit_length()
+    else:
+        size = reciprocal_scale(2.0 * jnp.asarray(n, X.real_dtype))
+    v = (signed * size).astype(X.dtype).reshape(X.shape)
+    return v, sqrt_of(max(n, 1) if is_known(n) else n) * size
 
 
 def _dtypes(A: AbstractLinearOperator) -> set[Any]:

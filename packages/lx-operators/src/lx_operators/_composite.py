@@ -2,10 +2,9 @@
 
 import dataclasses
 import functools
+import weakref
 from collections.abc import Callable
-from typing import Any, TypeVar
-
-from ._memory import Memory
+from typing import Any, Generic, TypeVar
 
 _T = TypeVar("_T")
 
@@ -32,9 +31,7 @@ def map_parts(fn: Callable[[Any], Any], operator: _T) -> _T:
 
 
 def with_parts(operator: _T, *parts: Any) -> _T:
-    """The same composite of other parts. What was recognised in it when it was built
-    (its `mirror`) stays: transposing, conjugating, linearising or materialising every
-    part keeps the parts each other's reflections."""
+    """The same composite of other parts."""
     kind: Any = type(operator)
     clone = object.__new__(kind)
     for field in dataclasses.fields(kind):
@@ -45,6 +42,32 @@ def with_parts(operator: _T, *parts: Any) -> _T:
         new = tuple(next(each) for _ in old) if isinstance(old, tuple) else next(each)
         object.__setattr__(clone, name, new)
     return clone
+
+
+class Memory(Generic[_T]):
+    """What is remembered of operators: a table from objects, compared by identity and
+    held weakly, to values.
+
+    An operator is exactly its fields: whatever else is stored on the object would
+    become part of its pytree.
+    """
+
+    def __init__(self):
+        self._values: dict[int, tuple[weakref.ref, _T]] = {}
+
+    def get(self, key: Any) -> _T | None:
+        """The value kept for this object; None if there is none."""
+        kept = self._values.get(id(key))
+        return None if kept is None else kept[1]
+
+    def keep(self, key: Any, value: _T) -> None:
+        """Keep `value` for as long as `key` lives."""
+        values, identity = self._values, id(key)
+
+        def forget(_: weakref.ref) -> None:
+            values.pop(identity, None)
+
+        values[identity] = weakref.ref(key, forget), value
 
 
 def once(fn: Callable[[Any], _T]) -> Callable[[Any], _T]:

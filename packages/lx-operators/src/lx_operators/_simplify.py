@@ -1,0 +1,114 @@
+"""Where `+ - @ * /` give one structured operator instead of a composite.
+
+Each row of the tables is an identity of matrices, so that nothing changes but rounding.
+Rows stand in the files of the operators that they make. A row is tried on the operands
+as they are, and on what they are unwrapped. Constructors (`AddLinearOperator(a, b)`)
+give what they say; only the signs simplify.
+
+A sign simplifies where the result knows by itself all that is known of the composite:
+what is recognised (`XᴴX` is semidefinite) must follow from how it is stored. Where it
+does not, the composite is kept, and `unwrapped` shows its structure to whoever asks.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from ._composite import Memory
+from ._properties import known
+from ._structures import same_shapes, spaces
+
+
+class Rewrite(NamedTuple):
+    """For operands of these types, the composite is `result(a, b)`, unless that is
+    None."""
+
+    identity: str
+    left: type
+    right: type
+    result: Callable[[Any, Any], Any]
+
+    def apply(self, a: Any, b: Any) -> Any:
+        fits = isinstance(a, self.left) and isinstance(b, self.right)
+        return self.result(a, b) if fits else None
+
+
+class Scaling(NamedTuple):
+    """For an operand of this type, the scaling is `result(a, s)`, unless that is None;
+    `s` scales: operators by `s(B)`, arrays by `s.array(x)`."""
+
+    identity: str
+    of: type
+    result: Callable[[Any, Any], Any]
+
+    def apply(self, a: Any, s: Any) -> Any:
+        return self.result(a, s) if isinstance(a, self.of) else None
+
+
+SUMS: list[Rewrite] = []
+PRODUCTS: list[Rewrite] = []
+SCALINGS: list[Scaling] = []
+
+
+def both_orders(identity: str, left: type, right: type, result: Any) -> list[Rewrite]:
+    """A row for `a, b` and one for `b, a`, with the same result."""
+    return [
+        Rewrite(identity, left, right, result),
+        Rewrite(identity, right, left, lambda b, a: result(a, b)),
+    ]
+
+
+@functools.singledispatch
+def unwrapped(operator: Any) -> Any:
+    """The operator inside tags and promotions; of a sum, product or scaling, the one
+    structured operator that it is, if a row of the tables says so.
+
+    It is what a structured solver looks at. Its dtype may be narrower than the
+    operator's, and it may know less: ask for tags of the operator itself.
+    """
+    return operator
+
+
+@functools.singledispatch
+def multiple_of_identity(operator: Any) -> Callable[[Any], Any] | None:
+    """Of s·I: the function from a structure to s·I of that space. None of anything
+    else."""
+    return None
+
+
+def simplified(plain: Any, rows: Sequence[Any], *operands: Any) -> Any:
+    """What a row makes of a composite's operands, if it knows as much; else `plain`."""
+    for result in _results(rows, *map(_views, operands)):
+        same = spaces(result) == spaces(plain)
+        if same and known(plain) <= known(result):
+            return result
+    return plain
+
+
+# of composites that no row simplifies
+_settled: Memory[bool] = Memory()
+
+
+def view(plain: Any, rows: Sequence[Any], *operands: Callable[[], Any]) -> Any:
+    """What a row makes of a composite's operands, unwrapped; else `plain`."""
+    if _settled.get(plain):
+        return plain
+    for result in _results(rows, *([operand()] for operand in operands)):
+        if all(map(same_shapes, spaces(result), spaces(plain))):
+            return result
+    _settled.keep(plain, True)
+    return plain
+
+
+def _views(operand: Any) -> list[Any]:
+    inner = unwrapped(operand)
+    return [operand] if inner is operand else [operand, inner]
+
+
+def _results(rows: Sequence[Any], *operands: Sequence[Any]) -> Iterator[Any]:
+    for given in itertools.product(*operands):
+        for row in rows:
+            result = row.apply(*given)
+            if result is not None:
+                yield result
