@@ -224,6 +224,10 @@ NEXT_STEP = {
         lambda: lx.linear_solve(2 * SQUARES, b, lx.GMRES(1e-9, 1e-9)),
         "is a function: `verify",
     ),
+    "figures of a direct solver": (
+        lambda: lx.linear_solve(lx.MatrixLinearOperator(jnp.ones((2, 2))), b, lx.LU()),
+        r"Reached: .*reciprocal_condition = 0\b",
+    ),
     "figures": (
         lambda: lx.linear_solve(FUNCTION, jnp.array([1.0, jnp.nan]), lx.GMRES(1e-9, 0)),
         "num_steps = ",
