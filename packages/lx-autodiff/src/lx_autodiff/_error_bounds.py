@@ -292,7 +292,7 @@ def _near_normal(A: Array, x: Array, r: Array) -> Array:
     doi:10.1007/BF02510356). How accurate it is does not matter."""
     d = jnp.linalg.norm(A, axis=0)
     d = jnp.where(d == 0, 1, d)
-    F, eye = A / cast(d, A.dtype), jnp.eye(len(d), dtype=A.dtype)
+    F, eye = A / cast(d, A.dtype)[None], jnp.eye(len(d), dtype=A.dtype)
     θ = _ratio(jnp.linalg.norm(r), jnp.linalg.norm(d * jnp.abs(x)))
     θ = cast(jnp.minimum(θ, 1 / eps_of(r)), A.dtype)
     R = jnp.linalg.qr(jnp.concatenate((θ * eye, F)), mode="r")

@@ -9,7 +9,11 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, PyTree
-from lx_operators import AbstractLinearOperator, MatrixLinearOperator
+from lx_operators import (
+    AbstractLinearOperator,
+    MatrixLinearOperator,
+    StackedLinearOperator,
+)
 from lx_operators.internal import (
     Structure,
     common_dtype,
@@ -28,7 +32,7 @@ from lx_solvers.internal import code
 from . import _derivative as _derivative, _transpose as _transpose
 from ._failure import raise_now, raise_on_failure
 from ._identity import Identity, solver_for
-from ._method import Adjoint, Method, Problem, prepare
+from ._method import Adjoint, Method, Problem, prepare, problem_of
 from ._partition import NUMBERS, Sealed, Static, is_traced, split, stop_gradient
 from ._primitive import OnFailure, solve
 from ._sharding import explicit_layout, with_automatic_axes
@@ -233,11 +237,11 @@ def _axes_of_many(vector: PyTree, wanted: Structure) -> list[int]:
 def _check_one(operator: AbstractLinearOperator) -> None:
     """An operator that `vmap` made is a batch of them."""
 
-    def stored(node: Any) -> bool:
-        return isinstance(node, MatrixLinearOperator)
+    def stored(node: Any) -> bool:  # the slices of a stacked operator are a batch
+        return isinstance(node, MatrixLinearOperator | StackedLinearOperator)
 
     for node in jtu.tree_leaves(operator, is_leaf=stored):
-        if stored(node) and node.matrix.ndim > 2:
+        if isinstance(node, MatrixLinearOperator) and node.matrix.ndim > 2:
             raise ValueError(
                 f"`operator` is a batch of operators, with a matrix of shape "
                 f"{node.matrix.shape}. Solve with one at a time under a `vmap`: "
@@ -257,9 +261,9 @@ def _prepared(problem: _Problem) -> Problem:
         _check_state(operator, solver, options, state)
         method = Method(solver, stop_gradient(state), options)
     if adjoint_solver is None and adjoint_options is None:
-        return Problem(operator, method)
+        return problem_of(operator, method)
     adjoint = Adjoint(adjoint_solver or solver, adjoint_options or {})
-    return Problem(operator, method, stop_gradient(adjoint))
+    return problem_of(operator, method, stop_gradient(adjoint))
 
 
 def _check_state(operator: Any, solver: Any, options: Any, state: Any) -> None:

@@ -4,6 +4,7 @@ from ._auto import chosen, has_trace
 from ._memory import MAX_BYTES, check_matrix, matrix_free
 from ._projection import annihilated
 from ._results import NAMES, code, judged, succeeded
+from ._scaling import largest, power_of_two
 from ._slogdet import slogdet_of, trace_of
 from .direct._sequence import after
 from .wrappers._doubled import residual
@@ -18,7 +19,9 @@ __all__ = [
     "code",
     "has_trace",
     "judged",
+    "largest",
     "matrix_free",
+    "power_of_two",
     "residual",
     "slogdet_of",
     "succeeded",
