@@ -38,10 +38,9 @@ from lx_operators.internal import (
     unravel,
 )
 from lx_solvers import AbstractLinearSolver, AutoLinearSolver, Solution
-from lx_solvers.internal import residual
+from lx_solvers.internal import residual, solver_for
 
 from ._estimates import Map, max_norm, two_norm
-from ._identity import solver_for
 from ._linear_solve import NO_STATE, check_solve, widened
 from ._method import Method, Problem, conjugated, transposed, without_first_guess
 from ._partition import Static, split, stop_gradient

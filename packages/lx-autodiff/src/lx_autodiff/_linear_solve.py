@@ -11,8 +11,11 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, PyTree
 from lx_operators import (
     AbstractLinearOperator,
+    DivLinearOperator,
     MatrixLinearOperator,
-    StackedLinearOperator,
+    MulLinearOperator,
+    NegLinearOperator,
+    TaggedLinearOperator,
 )
 from lx_operators.internal import (
     Structure,
@@ -27,11 +30,10 @@ from lx_operators.internal import (
     summary,
 )
 from lx_solvers import RESULTS, AbstractLinearSolver, AutoLinearSolver, Solution
-from lx_solvers.internal import code
+from lx_solvers.internal import Identity, code, solver_for
 
 from . import _derivative as _derivative, _transpose as _transpose
 from ._failure import raise_now, raise_on_failure
-from ._identity import Identity, solver_for
 from ._method import Adjoint, Method, Problem, prepare, problem_of
 from ._partition import NUMBERS, Sealed, Static, is_traced, split, stop_gradient
 from ._primitive import OnFailure, solve
@@ -235,19 +237,26 @@ def _axes_of_many(vector: PyTree, wanted: Structure) -> list[int]:
 
 
 def _check_one(operator: AbstractLinearOperator) -> None:
-    """An operator that `vmap` made is a batch of them."""
+    """An operator that `vmap` made is a batch of them. (Inside others, such as stacked
+    operators, a batch may be in its place.)"""
+    node: Any = operator
+    while isinstance(node, _WRAPPERS):
+        node = node.operator
+    if isinstance(node, MatrixLinearOperator) and node.matrix.ndim > 2:
+        raise ValueError(
+            f"`operator` is a batch of operators, with a matrix of shape "
+            f"{node.matrix.shape}. Solve with one at a time under a `vmap`: "
+            "`equinox.filter_vmap(linear_solve)(operator, vector)`, with `in_axes` "
+            "if the vector is no batch."
+        )
 
-    def stored(node: Any) -> bool:  # the slices of a stacked operator are a batch
-        return isinstance(node, MatrixLinearOperator | StackedLinearOperator)
 
-    for node in jtu.tree_leaves(operator, is_leaf=stored):
-        if isinstance(node, MatrixLinearOperator) and node.matrix.ndim > 2:
-            raise ValueError(
-                f"`operator` is a batch of operators, with a matrix of shape "
-                f"{node.matrix.shape}. Solve with one at a time under a `vmap`: "
-                "`equinox.filter_vmap(linear_solve)(operator, vector)`, with `in_axes` "
-                "if the vector is no batch."
-            )
+_WRAPPERS = (
+    TaggedLinearOperator,
+    MulLinearOperator,
+    DivLinearOperator,
+    NegLinearOperator,
+)
 
 
 def _prepared(problem: _Problem) -> Problem:

@@ -8,9 +8,11 @@ from ._scaling import largest, power_of_two
 from ._slogdet import slogdet_of, trace_of
 from .direct._sequence import after
 from .krylov import internal as krylov
+from .direct.identity import Identity, solver_for
 from .wrappers._doubled import residual
 
 __all__ = [
+    "Identity",
     "MAX_BYTES",
     "NAMES",
     "after",
@@ -26,6 +28,7 @@ __all__ = [
     "power_of_two",
     "residual",
     "slogdet_of",
+    "solver_for",
     "succeeded",
     "trace_of",
 ]
