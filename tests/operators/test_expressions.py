@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+# real and complex operands meet
+pytestmark = pytest.mark.standard_promotion
+
 SIZE = 3
 TAGS = {
     lx.is_symmetric: lambda a: np.max(abs(a - a.T)),
