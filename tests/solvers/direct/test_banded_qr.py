@@ -133,9 +133,8 @@ def test_operator(draw, dtype, shape):
         close(x, np.linalg.pinv(wide(M)) @ b, dtype)
 
 
-@pytest.mark.parametrize("posed", [None, True])
-def test_chosen_automatically(posed):
+def test_chosen_automatically():
     bands = jnp.ones((3, 40), jnp.float32)
     operator = lxo.BandedLinearOperator(bands, lower=1, upper=1, rows=41)
-    state = lxs.AutoLinearSolver(well_posed=posed).init(operator, {})
+    state = lxs.AutoLinearSolver(well_posed=None).init(operator, {})
     assert isinstance(state.solver, lxs.Banded)

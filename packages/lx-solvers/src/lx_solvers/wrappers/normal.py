@@ -174,7 +174,7 @@ class Normal(AbstractLinearSolver[NormalState]):
         rtol = getattr(method, "rtol", eps**0.5)
         rtol, atol = resolved(rtol, getattr(method, "atol", 0.0), X.real_dtype)
         rtol, atol = (jnp.asarray(tol, X.real_dtype) for tol in (rtol, atol))
-        allowed = rtol * b_norm + atol * unit * Y.size**0.5
+        allowed = rtol * b_norm + atol * unit * sqrt_of(Y.size)
         fixed = (rtol == 0) & (atol == 0)
         # the inner solver's right-hand sides are of the size of b, to keep the meaning
         # of `atol`
