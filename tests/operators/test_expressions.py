@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import lx_operators as lx
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from lx_operators._tags import Tag
 
 MINE = Tag("mine")

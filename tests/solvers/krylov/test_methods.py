@@ -165,7 +165,8 @@ def test_unreachable_tolerance(name, method, run):
     a, b, eps = np.diag(np.logspace(0, -13, N)), np.ones(N), 2.0**-52
     x, result, steps, _ = run(method.make(1e-15, 0.0), a, b, method.tags)
     assert result != "breakdown"
-    assert (result == "singular") <= (eps * np.linalg.norm(x) > 0.01)
+    if result == "singular":
+        assert eps * np.linalg.norm(x) > 0.01
     assert steps <= 10 * N
     if result == "successful":
         assert stable(a, x, b)
@@ -452,7 +453,8 @@ def test_half_precision(name, method, suited, draw, run):
     structure = jax.ShapeDtypeStruct((4, 4), half)
     a = a.reshape(4, 4, 4, 4)
     operator = lo.PyTreeLinearOperator(a, structure, method.tags)
-    x, result, _, _ = run(method.make(1e-3, 1e-3), operator, b.reshape(4, 4))
+    with jax.numpy_dtype_promotion("standard"):  # else products are in half precision
+        x, result, _, _ = run(method.make(1e-3, 1e-3), operator, b.reshape(4, 4))
     assert result == "successful"
     assert x.dtype == half
     assert x.shape == (4, 4)

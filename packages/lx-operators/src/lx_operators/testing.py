@@ -388,13 +388,13 @@ class OperatorLaws:
 
     def test_promotion(self, dtype):
         """A real operator takes complex vectors, any operator wider ones and integers;
-        dtypes promote by JAX's rules, those of its standard mode."""
-        if self.promotes:
-            with jax.numpy_dtype_promotion("standard"):
-                self._promotes(dtype)
+        dtypes promote by JAX's rules."""
+        if not self.promotes:
+            return
+        with jax.numpy_dtype_promotion("standard"):
+            self._promotes(self._subject(dtype))
 
-    def _promotes(self, dtype: str) -> None:
-        subject = self._subject(dtype)
+    def _promotes(self, subject: "_Subject") -> None:
         ins, outs = spaces(subject.operator)
         if not jtu.tree_leaves(ins):
             return

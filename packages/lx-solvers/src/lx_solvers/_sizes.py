@@ -24,7 +24,7 @@ def sqrt_of(size: Any) -> Any:
     return math.sqrt(size) if is_known(size) else jnp.sqrt(size * 1.0)
 
 
-def variates(shape: tuple[Any, ...], dtype: Any) -> Inexact[Array, "..."]:
+def variates(shape: tuple[Any, ...], dtype: Any) -> np.ndarray | Inexact[Array, "..."]:
     """Normal variates, the same in every run: a vector that hardly any matrix is made
     to be special for."""
     if is_known(*shape):

@@ -7,6 +7,7 @@ from ._results import NAMES, code, judged, succeeded
 from ._scaling import largest, power_of_two
 from ._slogdet import slogdet_of, trace_of
 from .direct._sequence import after
+from .krylov import internal as krylov
 from .direct.identity import Identity, solver_for
 from .wrappers._doubled import residual
 
@@ -21,6 +22,7 @@ __all__ = [
     "code",
     "has_trace",
     "judged",
+    "krylov",
     "largest",
     "matrix_free",
     "power_of_two",

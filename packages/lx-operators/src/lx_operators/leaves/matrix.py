@@ -47,8 +47,8 @@ class MatrixLinearOperator(AbstractLinearOperator):
             raise ValueError(
                 "`matrix` must be a two-dimensional array, but got shape "
                 f"{self.matrix.shape}; a batch of matrices becomes a batch of "
-                "operators by `equinox.filter_vmap(MatrixLinearOperator)(matrices)`, for maps "
-                "between arrays of other shapes use `PyTreeLinearOperator`."
+                "operators by `equinox.filter_vmap(MatrixLinearOperator)(matrices)`, "
+                "for maps between arrays of other shapes use `PyTreeLinearOperator`."
             )
         self.tags = as_tags(tags)
         check_claims(self)

@@ -75,10 +75,11 @@ class LU(AbstractLinearSolver[_LUState]):
         check_square(operator, "LU")
         A = dense_matrix(operator)
         factors = tiny_lu_p.bind(A, stacked=False) if _is_tiny(A) else _factorise(A)
-        *kept, finite, singular, rcond, growth = factors
+        lu, pivots, permutation, rows, finite, singular, rcond, growth = factors
         unstable = growth > grown_above(A.dtype)
         verdict = judge(finite, singular=singular, unstable=unstable)
-        return _LUState(*kept, rcond, growth, verdict, pack_structures(operator))
+        packed = pack_structures(operator)
+        return _LUState(lu, pivots, permutation, rows, rcond, growth, verdict, packed)
 
     def compute(self, state, vector, options):
         check_state(state, _LUState, "LU")

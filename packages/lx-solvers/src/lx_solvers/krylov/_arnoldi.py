@@ -176,7 +176,7 @@ def arnoldi(
         ρ = jnp.sqrt(jnp.abs(Qh[k]) ** 2 + square)
         recurred = size * (old.left / old.aim) / ρ
         moved = where(old.left <= 1e-3 * old.aim, 0, _moved(y, s.T[1::2, m]))
-        numbers = Qh[k] / ρ, size / ρ, ρ, length, size, shrink, recurred, moved
+        numbers = Qh[k] / ρ.astype(X.dtype), size / ρ, ρ, length, size, shrink, recurred, moved
         rotation = packed(*(x.astype(X.dtype) for x in numbers))
         p, *real = unpacked(rotation)
         q, ρ, length, size, shrink, recurred, _ = (x.real for x in real)
@@ -309,6 +309,6 @@ def _with_row(V: Array, v: Array, i: Array) -> Array:
 def _moved(y: Array, inverse_D: Array) -> Array:
     """The norm of what the last step changed beside that of the whole, of D y."""
     unit = reciprocal_scale(inverse_D[0].real).astype(y.dtype)
-    y = y * inverse_D[:, None] * unit
+    y = unit * (y * inverse_D[:, None])
     whole, last = (jnp.sum(jnp.abs(y[:, i]) ** 2) for i in (0, 1))
     return jnp.sqrt(last / jnp.maximum(whole, jnp.finfo(y.dtype).tiny))

@@ -268,7 +268,7 @@ def solve(
             broken=step.broken & (loop.ν > 0) & ~check,
             finite=where(check, ~jnp.isnan(ν), step.finite),
             limit=limit,
-            due=due & ~check,
+            due=due,
             nothing=ν == 0,
             failure=failure,
             probe=M is not None,

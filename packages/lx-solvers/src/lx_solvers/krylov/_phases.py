@@ -3,10 +3,10 @@
 **Phases.** A pass makes a step, or it is a check: it computes the residual as b - A x
 with the one product in the loop's body. `CHECK` replaces the recurred residual; `CLAIM`
 does so because the recurred residual and the last update passed; `LAST` because the
-solve is to end, for a reason that is kept as `pending`. With a preconditioner a last
-pass that finds nothing is followed by `PROBE`, which multiplies the residual, as the
-products that were made may say little of ‖A‖ (`_stability.py`). `converged` is claimed only in
+solve is to end, for a reason that is kept as `pending`. `converged` is claimed only in
 a check: in the last one if the residual passes, in others if the last update did too.
+With a preconditioner, a last check that does not pass is followed by `PROBE`, which
+multiplies the residual, as other products may say little of ‖A‖ (`_stability.py`).
 
 **Steps** are products with the operator (LSMR, LSQR: pairs of one with it and one with
 its adjoint), also in BiCGStab, whose textbook step has two, and in GMRES, where a cycle
@@ -230,7 +230,7 @@ def advance(
         (goal.unless_fixed(stuck), Exit.stagnated),
         (steps >= limit, Exit.tired),
     )
-    phase = where(due, jnp.int32(CHECK), STEP)
+    phase = where(due & ~check, jnp.int32(CHECK), STEP)
     phase = where(close & ~check, jnp.int32(CLAIM), phase)
     phase = where(pending != Exit.running, jnp.int32(LAST), phase)
     if probe:
