@@ -24,7 +24,9 @@ class Shifting(lxs.AbstractLinearSolver):
     def compute(self, state, vector, options):
         shift, (order, ones) = options["shift"], options["order"]
         assert (type(shift), type(order)) == (int, float)
-        vector = jnp.roll(vector, shift) * ones if order < 1 else vector
+        vector = (
+            jnp.roll(vector, shift) * ones.astype(vector.dtype) if order < 1 else vector
+        )
         return self.inner.compute(state, vector, {})
 
     def transpose(self, state, options):
@@ -142,7 +144,7 @@ def test_tags(tags, kept):
 def test_turning_an_inverse_turns_its_factors():
     """The transpose and the conjugate of an inverse are inverses, without a new
     factorisation."""
-    matrix = A + 1j * jnp.eye(3, dtype=complex)
+    matrix = A.astype(complex) + 1j * jnp.eye(3, dtype=complex)
     inverse = lxa.invert(lxo.MatrixLinearOperator(matrix), lxs.LU())
     truth = np.linalg.inv(matrix)
     b = B.astype(complex)

@@ -99,6 +99,7 @@ class TestArguments:
 
 
 class TestDtypes:
+    @pytest.mark.standard_promotion
     @pytest.mark.parametrize("solver", [lxs.LU(), lxs.QR(), lxs.SVD()])
     @pytest.mark.parametrize("vector", ["int32", "float32", "float64", "complex64"])
     @pytest.mark.parametrize("matrix", ["float32", "float64", "complex128"])

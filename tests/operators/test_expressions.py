@@ -7,6 +7,9 @@ import lx_operators as lx
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from lx_operators._tags import Tag
+
+MINE = Tag("mine")
 
 SIZE = 3
 TAGS = {
@@ -167,7 +170,7 @@ UNARY = {
     "A+Aᵀ": lambda a, d: (a + a.T, d + d.T),
     "linearise": lambda a, d: (lx.linearise(a), d),
     "materialise": lambda a, d: (lx.materialise(a), d),
-    "tagged": lambda a, d: (lx.TaggedLinearOperator(a, "mine"), d),
+    "tagged": lambda a, d: (lx.TaggedLinearOperator(a, MINE), d),
 }
 
 expressions = st.recursive(leaves(), _grow, max_leaves=4)

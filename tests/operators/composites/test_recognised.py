@@ -187,6 +187,16 @@ def test_by_identity_of_arrays():
     assert not lx.is_hermitian(numbers[0].H @ numbers[3])
 
 
+def test_tags_hide_nothing():
+    X = matrix(4, 3)
+    tagged = lx.TaggedLinearOperator(X, lx.nonsingular_tag)
+    for gram in (X.H @ tagged, tagged.H @ X, tagged.H @ tagged, tagged @ X.H):
+        assert lx.is_positive_semidefinite(gram)
+    assert lx.is_nonsingular(X.H @ tagged)
+    A = matrix(3, 3)
+    assert lx.is_hermitian(A + lx.TaggedLinearOperator(A, lx.nonsingular_tag).H)
+
+
 def test_memory_keeps_no_arrays():
     import weakref
 

@@ -42,7 +42,7 @@ from ._tags import (
     unit_diagonal_tag as unit_diagonal_tag,
     upper_triangular_tag as upper_triangular_tag,
 )
-from .composites import gram as gram, mirrored as mirrored
+from .composites import gram as _gram, mirrored as _mirrored  # noqa: F401
 from .composites.add import AddLinearOperator as AddLinearOperator
 from .composites.compose import ComposedLinearOperator as ComposedLinearOperator
 from .composites.scale import (

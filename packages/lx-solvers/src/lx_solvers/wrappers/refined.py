@@ -11,17 +11,30 @@ precision as long as cond(A) times the precision of the factors is below one.
 - Tall and wide ones: refining x alone would not do, as the residual is not small. The
   augmented system  [I F; Fᴴ 0][r; y] = [p; q]  is refined (Björck 1967,
   doi:10.1007/BF01939321): p = b, q = 0 give the least-squares solution y of Fy = b and
-  its residual r; p = 0, q = b the solution r of minimum norm of Fᴴr = b. The columns
-  of F are scaled by powers of two.
+  its residual r; p = 0, q = b the solution r of minimum norm of Fᴴr = b.
+
+What is factorised and refined is F = R⁻¹A C⁻¹, with diagonal R and C of powers of two,
+hence exact, that make the largest elements of rows and columns near one: no product of
+an element of F and one of the solution underflows that matters. Hermitian operators
+have R = C, and tall ones R = I, as a row's scale is its weight.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Inexact, PyTree, Real
-from lx_operators import MatrixLinearOperator, unit_diagonal_tag
+import numpy as np
+from jaxtyping import Array, Bool, Inexact, Int, PyTree, Real
+from lx_operators import (
+    MatrixLinearOperator,
+    hermitian_tag,
+    negative_semidefinite_tag,
+    positive_semidefinite_tag,
+    symmetric_tag,
+    unit_diagonal_tag,
+)
 from lx_operators.internal import (
     PackedStructures,
     known,
@@ -31,7 +44,7 @@ from lx_operators.internal import (
 
 from .._checks import check_state
 from .._loops import while_loop
-from .._scaling import eps, largest, power_of_two
+from .._scaling import binade, eps, largest, power_of_two
 from .._slogdet import slogdet_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
@@ -42,7 +55,8 @@ from ._doubled import residual
 
 class _RefinedState(eqx.Module):
     F: Inexact[Array, "m k"]  # A, or Aᴴ if that is tall, scaled
-    scales: Real[Array, " k"]  # what the columns were divided by
+    rows: Int[Array, " m"]  # the binary exponents of what the rows were divided by,
+    columns: Int[Array, " k"]  # and the columns
     inner: Any  # the inner solver's state for F
     verdict: RESULTS
     packed: PackedStructures
@@ -54,7 +68,8 @@ class Refined(AbstractLinearSolver[_RefinedState]):
 
     Takes what the inner solver takes. It keeps the matrix besides the factors. Success
     means that the corrections, and with them the residual, shrank to nothing: it
-    rescues what `LU` calls unstable.
+    rescues what `LU` calls unstable. It ends in `unstable` where corrections do not
+    shrink, and in `max_steps_reached` where more of them would.
 
     Args:
         inner: the solver to refine; a direct one, of a matrix of full rank.
@@ -93,17 +108,13 @@ class Refined(AbstractLinearSolver[_RefinedState]):
         m, n = A.shape
         F = A.T.conj() if m < n else A
         finite = jnp.isfinite(largest(F))
-        if m == n:  # a common factor keeps all that the tags say but a unit diagonal
-            scales = jnp.full(n, power_of_two(largest(F)))
-            tags = known(operator) - {unit_diagonal_tag}
-        else:
-            scales = power_of_two(largest(F, axis=0))
-            tags = frozenset()
-        F = F / scales[None].astype(F.dtype)
+        tags = known(operator) - {unit_diagonal_tag} if m == n else frozenset()
+        rows, columns = _exponents(F, tags)
+        F = _times_power(F, -(rows[:, None] + columns[None]))
         inner = self.inner.init(MatrixLinearOperator(self._narrow(F), tags), options)
         view = views.View(adjoint=m < n, conjugate=False)
         packed = pack_structures(operator)
-        return _RefinedState(F, scales, inner, judge(finite), packed, view)
+        return _RefinedState(F, rows, columns, inner, judge(finite), packed, view)
 
     def compute(self, state, vector, options):
         check_state(state, _RefinedState, "Refined")
@@ -134,15 +145,18 @@ class Refined(AbstractLinearSolver[_RefinedState]):
     def _refine(self, state: _RefinedState, b: Array, adjoint: bool, options: dict):
         """x = F†b or (Fᴴ)†b; whether it converged, what to call it otherwise, and the
         number of corrections."""
-        F, scales = state.F, state.scales.astype(b.dtype)
+        F, before, after = state.F, state.rows, state.columns
+        if adjoint:  # Aᴴ = C Fᴴ R
+            before, after = after, before
         (m, k), FH, u = F.shape, F.T.conj(), eps(F.dtype)
         forward, backward = self._solves(state, options)
         inputs = state, b, options
-        if m != k and adjoint:
-            b = b / scales
-        # a magnitude that the inner precision can hold
-        size = power_of_two(largest(b)).astype(b.dtype)
-        b = b / size
+        # R⁻¹b, with a largest element near one, which the inner precision can hold
+        size = _exponent(largest(b))
+        b = _times_power(b, -size - before)
+        more = _exponent(largest(b))
+        b = _times_power(b, -more)
+        after = size + more - after
 
         if m == k:
             A, solve = (FH, backward) if adjoint else (F, forward)
@@ -154,7 +168,7 @@ class Refined(AbstractLinearSolver[_RefinedState]):
                 return (d,), result, self._small(r, b, size_A * largest(x[0]))
 
             (x,), *rest = self._iterate((jnp.zeros_like(b),), correct, 0, inputs)
-            return x * size / scales, *rest
+            return _times_power(x, after), *rest
 
         p, q = jnp.zeros(m, b.dtype), jnp.zeros(k, b.dtype)
         start = p, q
@@ -178,7 +192,7 @@ class Refined(AbstractLinearSolver[_RefinedState]):
 
         wanted = 0 if adjoint else 1
         (r, y), *rest = self._iterate(start, correct_both, wanted, inputs)
-        return r * size if adjoint else y * size / scales, *rest
+        return _times_power(r if adjoint else y, after), *rest
 
     def _iterate(
         self,
@@ -202,12 +216,13 @@ class Refined(AbstractLinearSolver[_RefinedState]):
         def goes_on(carry):
             _, _, small, _, best, stale, count = carry
             more = (best > u) | ~small
-            return more & (stale < patience) & (count <= self.steps)
+            # at the end one pass without a correction, for the residual of x
+            return more & (stale < patience) & (count <= self.steps + 1)
 
         def step(carry):
             x, inner, _, _, best, stale, count = carry
             d, result, small = correct(x)
-            x = tuple(a + b for a, b in zip(x, d))
+            x = tuple(jnp.where(count <= self.steps, a + b, a) for a, b in zip(x, d))
             ratio = relative(d, x)
             stale = jnp.where(ratio < best, 0, stale + 1)
             best = jnp.where(ratio < best, ratio, best)
@@ -218,13 +233,18 @@ class Refined(AbstractLinearSolver[_RefinedState]):
         zero = jnp.zeros((), jnp.int32)
         never = jnp.zeros((), bool)
         carry = start, RESULTS.successful, never, infinity, infinity, zero, zero
-        x, inner, small, last, *_, count = while_loop(goes_on, step, carry, inputs)
+        x, inner, small, last, _, stale, count = while_loop(
+            goes_on, step, carry, inputs
+        )
         converged: Bool[Array, ""] = small & (last <= u**0.5 / 2 * norm(x))
         # with such factors nothing contracts: of a null vector no residual tells
         converged &= inner != RESULTS.singular
         fine = inner == RESULTS.successful
-        failure = RESULTS.where(fine, RESULTS.unstable, inner)
-        return x, converged, failure, jnp.maximum(count - 1, 0)  # the first is x itself
+        spent = (count > self.steps + 1) & (stale < patience)
+        failure = RESULTS.where(spent, RESULTS.max_steps_reached, RESULTS.unstable)
+        failure = RESULTS.where(fine, failure, inner)
+        # the first is x itself, and one beyond the limit is none
+        return x, converged, failure, jnp.clip(count - 1, 0, self.steps)
 
     @staticmethod
     def _small(r: Array, b: Array, size: Array) -> Bool[Array, ""]:
@@ -255,6 +275,60 @@ class Refined(AbstractLinearSolver[_RefinedState]):
         return x.astype(dtype or self.precision)
 
 
+def _exponents(
+    A: Inexact[Array, "m n"], tags: Collection[Any]
+) -> tuple[Int[Array, " m"], Int[Array, " n"]]:
+    """Of the powers of two to divide rows and columns by, so that the largest element
+    of each is near one. They keep what tags say, but for a unit diagonal."""
+    (m, n), sizes = A.shape, jax.lax.max(jnp.abs(A.real), jnp.abs(A.imag))
+    zero = sizes == 0
+    exponents = jnp.where(zero, _LEAST, _exponent(sizes))
+
+    def most(shift: Array, axis: int) -> Array:
+        of_each = jnp.max(exponents - shift, axis=axis, initial=_LEAST)
+        return jnp.where(of_each < _LEAST // 2, 0, of_each)
+
+    columns = most(jnp.zeros_like(exponents), 0)
+    if m != n:
+        return jnp.zeros(m, jnp.int32), columns
+    if tags & {symmetric_tag, hermitian_tag}:
+        # |aᵢⱼ| ≤ √(aᵢᵢ aⱼⱼ) where A is semidefinite
+        definite = tags & {positive_semidefinite_tag, negative_semidefinite_tag}
+        each = (
+            jnp.diagonal(exponents) if definite else most(jnp.zeros_like(exponents), 1)
+        )
+        each = jnp.where(each == _LEAST, 0, each)
+        half = -(-each // 2)
+        return half, half
+    rows = most(columns[None], 1)
+    return rows, columns + most(rows[:, None] + columns[None], 0)
+
+
+_LEAST = -(1 << 20)  # in place of the exponent of zero
+
+
+def _exponent(x: Real[Array, "..."]) -> Int[Array, "..."]:
+    """k for 2ᵏ ≤ x < 2ᵏ⁺¹; 0 for what is 0 or not finite."""
+    power = power_of_two(x)
+    return binade(power) - np.int32(jnp.finfo(x.dtype).maxexp - 1)
+
+
+def _times_power(x: Inexact[Array, "..."], k: Int[Array, "..."]) -> Array:
+    """2ᵏ x, in two steps: 2ᵏ itself need not be in range."""
+    half = k // 2
+    for part in (half, k - half):
+        x = x * _power(part, jnp.finfo(x.dtype).dtype).astype(x.dtype)
+    return x
+
+
+def _power(k: Int[Array, "..."], dtype: np.dtype) -> Real[Array, "..."]:
+    """2ᵏ, or the nearest normal number."""
+    info = jnp.finfo(dtype)
+    bias = np.int32(info.maxexp - 1)
+    stored = jnp.clip(k + bias, 1, 2 * bias).astype(f"int{info.bits}")
+    return jax.lax.bitcast_convert_type(stored << info.nmant, dtype)
+
+
 def _norm(A: Inexact[Array, "m n"]) -> Real[Array, ""]:
     """The norm that goes with the largest element of a vector."""
     return jnp.max(jnp.sum(jnp.abs(A), axis=1), initial=0)
@@ -263,6 +337,7 @@ def _norm(A: Inexact[Array, "m n"]) -> Real[Array, ""]:
 @slogdet_of.register
 def _(state: _RefinedState):
     sign, logabs = slogdet_of(state.inner)
+    exponent = jnp.sum(state.rows) + jnp.sum(state.columns)
     if state.view.adjoint != state.view.conjugate:
         sign = jnp.conj(sign)
-    return sign, logabs + jnp.sum(jnp.log(state.scales)).astype(logabs.dtype)
+    return sign, logabs + exponent.astype(logabs.dtype) * np.log(2.0)
