@@ -179,6 +179,7 @@ UNARY = {
 expressions = st.recursive(leaves(), _grow, max_leaves=4)
 
 
+@pytest.mark.standard_promotion
 @given(expressions)
 @settings(max_examples=150, deadline=None, derandomize=True)
 def test_expression(expression):

@@ -156,6 +156,7 @@ def test_own_arithmetic():
     assert Summing(jnp.ones(2)) + Summing(jnp.ones(2)) == "mine"
 
 
+@pytest.mark.standard_promotion
 def test_real_operator_gets_real_vectors_in_composites():
     """A third party's product that drops imaginary parts is not handed any."""
 
