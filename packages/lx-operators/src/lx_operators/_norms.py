@@ -59,12 +59,16 @@ def _abs(x: Array) -> Array:
     return jnp.where(zero, 0, jnp.abs(jnp.where(zero, jnp.ones_like(x), x)))
 
 
-@jax.custom_jvp
 def two_norm(x: PyTree[Array]) -> Scalar:
     """√Σ |xᵢ|², real; scaled, so that no square overflows or underflows.
 
     Differentiable everywhere, with the zero subgradient at 0.
     """
+    return _two_norm(x)
+
+
+@jax.custom_jvp
+def _two_norm(x: PyTree[Array]) -> Scalar:
     largest = jax.lax.stop_gradient(max_norm(x))
     usable = (largest > 0) & jnp.isfinite(largest)
     scale = jnp.where(usable, largest, jnp.ones_like(largest))
@@ -73,7 +77,7 @@ def two_norm(x: PyTree[Array]) -> Scalar:
     return scale * jnp.sqrt(sum_squares(scaled))
 
 
-@two_norm.defjvp
+@_two_norm.defjvp
 def _two_norm_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
     norm = two_norm(x)

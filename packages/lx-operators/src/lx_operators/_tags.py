@@ -82,8 +82,10 @@ def as_tags(tags: Hashable | Iterable[Hashable]) -> Tags:
     Raises:
         ValueError: a string, which no rule and no question knows.
     """
-    several = isinstance(tags, Iterable) and not isinstance(tags, str)
-    found = frozenset(tags) if several else frozenset((tags,))
+    if isinstance(tags, Iterable) and not isinstance(tags, str):
+        found = frozenset(tags)
+    else:
+        found = frozenset((tags,))
     for tag in found:
         if isinstance(tag, str):
             name = f"{tag.removesuffix('_tag')}_tag"

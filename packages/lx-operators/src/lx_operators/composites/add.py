@@ -22,6 +22,7 @@ from .._properties import is_diagonal, is_tridiagonal
 from .._simplify import SUMS, unwrapped, view
 from .._structures import Structure, common_dtype, spaces
 from .._tags import (
+    Tag,
     Tags,
     diagonal_tag,
     hermitian_tag,
@@ -155,7 +156,7 @@ def definite_sum(op, a: Tags, b: Tags) -> bool:
 _KEPT = (symmetric_tag, hermitian_tag, diagonal_tag, tridiagonal_tag)
 _KEPT += (lower_triangular_tag, upper_triangular_tag)
 _KEPT += (positive_semidefinite_tag, negative_semidefinite_tag)
-RULES: dict[object, Rule] = {tag: all_have(tag) for tag in _KEPT}
+RULES: dict[Tag, Rule] = {tag: all_have(tag) for tag in _KEPT}
 RULES[nonsingular_tag] = definite_sum
 declare(AddLinearOperator, RULES)
 

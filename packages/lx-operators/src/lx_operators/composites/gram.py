@@ -78,7 +78,7 @@ class GramLinearOperator(AbstractLinearOperator):
         return at_least(y, self.out_structure())
 
     def as_matrix(self):
-        return as_product(self).as_matrix()
+        return _multiplied(self).as_matrix()
 
     def transpose(self):
         if is_own_transpose(self):
@@ -148,11 +148,13 @@ def as_product(operator: Any) -> ComposedLinearOperator | None:
     """A product of any kind as that of two operators; None of anything else."""
     if isinstance(operator, ComposedLinearOperator):
         return operator
-    if not isinstance(operator, GramLinearOperator):
-        return None
-    X, D = operator.operator, operator.middle
-    star = reflected(X, operator.reflection)
-    left, right = (X, star) if operator.outer else (star, X)
+    return _multiplied(operator) if isinstance(operator, GramLinearOperator) else None
+
+
+def _multiplied(gram: GramLinearOperator) -> ComposedLinearOperator:
+    X, D = gram.operator, gram.middle
+    star = reflected(X, gram.reflection)
+    left, right = (X, star) if gram.outer else (star, X)
     right = right if D is None else ComposedLinearOperator(D, right)
     return ComposedLinearOperator(left, right)
 

@@ -51,7 +51,7 @@ def figures(U: Inexact[Array, "n w"]) -> tuple[Real[Array, ""], Real[Array, ""]]
     if n == 0:
         return jnp.ones_like(growth), growth
     lengths = columns.astype(U.dtype)
-    y = forward(U, variates((n,), U.dtype) * lengths)
+    y = forward(U, jnp.asarray(variates((n,), U.dtype)) * lengths)
     x = back(U, y) * lengths
     ratio = jnp.linalg.norm(y) / jnp.linalg.norm(x)
     return jnp.where(ratio > 0, ratio, jnp.zeros_like(ratio)), growth

@@ -137,7 +137,7 @@ def _reciprocal_condition(
 ) -> Real[Array, " batch"]:
     """As in `_factors`."""
     lengths = lengths[:, None].astype(U.dtype)
-    b = variates((len(U), 1, 1), U.dtype) * lengths
+    b = jnp.asarray(variates((len(U), 1, 1), U.dtype)) * lengths
     y = _triangular(U, b, lower=False, adjoint=True)
     x = _triangular(U, y, lower=False) * lengths
     x, y = (jnp.linalg.norm(v[:, 0], axis=0) for v in (x, y))
