@@ -75,6 +75,7 @@ MODES = {
         {
             "operators": (*MESHES, "-k", "explicit and operator"),
             "solvers": (*MESHES, "-k", "explicit and solver"),
+            "derivatives": (*MESHES, "-k", "explicit and derivative"),
         },
     ),
     "`shard_map`": Mode(

@@ -32,7 +32,9 @@ CASES = [
 
 
 def _in_ci(case):
-    _, about, name = case.split("-", 2)
+    mesh, about, name = case.split("-", 2)
+    if (mesh, about) == ("explicit", "derivative"):
+        return False  # not all of them are to be had: `hatch run modes` counts them
     return name in FAMILIES["operator" if about == "operator" else "solver"]
 
 

@@ -11,6 +11,9 @@ from lx_operators._tags import Tag
 
 MINE = Tag("mine")
 
+# real and complex operands meet
+pytestmark = pytest.mark.standard_promotion
+
 SIZE = 3
 TAGS = {
     lx.is_symmetric: lambda a: np.max(abs(a - a.T)),

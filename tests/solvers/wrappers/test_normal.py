@@ -161,6 +161,171 @@ def test_exits(system):
     assert (text, int(stats["num_steps"])) == ("", 3)
 
 
+def least_squares(a, b, rank, damp=0.0):
+    """The pseudoinverse solution, in double precision and at the scale of one."""
+    u, s, vh = np.linalg.svd(a, full_matrices=False)
+    u, s, vh = u[:, :rank], s[:rank], vh[:rank]
+    return vh.conj().T @ (s / (s**2 + damp**2) * (u.conj().T @ b))
+
+
+EXTREMES = [("float32", 1e30), ("complex64", 1e-30), ("float64", 1e-200)]
+
+
+@pytest.mark.parametrize("dtype, scale", EXTREMES)
+@pytest.mark.parametrize("shape", [(6, 6), (9, 5), (5, 9), (1, 1)], ids=str)
+@pytest.mark.parametrize("inner", ["CG", "Cholesky"])
+def test_every_size_and_rank(rng, dtype, scale, shape, inner):
+    """Where the squares of A's elements are out of range. Success is claimed of no
+    wrong solution; of all that are consistent or tall by CG, and of all of full rank
+    by Cholesky."""
+    tol = 1e-4 if np.finfo(dtype).bits == 32 else 1e-9
+    solver = Normal(CG(tol, 0.0) if inner == "CG" else Cholesky())
+    (m, n), full = shape, min(shape)
+    for rank in {full, full // 2, 0}:
+        for consistent in (True, False):
+            a = rng.normal(size=(m, rank)) @ rng.normal(size=(rank, n))
+            if np.dtype(dtype).kind == "c":
+                a = a * (1 + 0.5j)
+            b = a @ rng.normal(size=n) if consistent else rng.normal(size=m)
+            for size_a, size_b in ((scale, 1.0), (1.0, scale), (scale, scale)):
+                x, text, _ = run(
+                    solver, (a * size_a).astype(dtype), (b * size_b).astype(dtype)
+                )
+                exact = least_squares(a, b, rank)
+                with np.errstate(all="ignore"):
+                    x = x.astype(complex) * size_a / size_b
+                right = np.abs(x - exact).max() <= 1e3 * tol * np.abs(exact).max()
+                assert right or text != ""
+                if rank == full or inner == "CG" and (consistent or m >= n):
+                    assert text == ""
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (9, 5)], ids=str)
+def test_rank_deficiency_is_told(rng, shape):
+    """Of a square operator, whose residual vanishes if it is nonsingular."""
+    m, n = shape
+    a = rng.normal(size=(m, 3)) @ rng.normal(size=(3, n))
+    solver = Normal(CG(1e-9, 0.0))
+    for vector, deficient in ((rng.normal(size=m), True), (a @ np.ones(n), False)):
+        x, text, stats = run(solver, a, vector)
+        assert text == ""
+        np.testing.assert_allclose(x, least_squares(a, vector, 3), atol=1e-8)
+        assert stats["backward_error"] <= 1e-9
+        if m == n:
+            assert bool(stats["rank_deficient"]) == deficient
+        else:
+            assert "rank_deficient" not in stats
+
+
+@pytest.mark.parametrize("inner", [Cholesky(), CG(1e-10, 1e-12)], ids=["direct", "CG"])
+def test_gauss_newton(inner):
+    """As it converges, b tends to be orthogonal to the range of A, and rounding limits
+    what can be asked of Aᴴr."""
+    t, solver = np.linspace(0, 3, 30), Normal(inner)
+    noise = 0.1 * np.random.default_rng(0).normal(size=30)
+    y, p = 1.1 * np.exp(-0.9 * t) + 0.3 + noise, np.array([1.0, 1.0, 0.0])
+    for _ in range(14):
+        e = np.exp(-p[1] * t)
+        a, b = np.stack([e, -p[0] * t * e, np.ones_like(t)], 1), y - p[0] * e - p[2]
+        x, text, stats = run(solver, a, b)
+        assert text == ""
+        assert stats["backward_error"] <= 32 * np.finfo(float).eps
+        angle = np.linalg.norm(a.T @ b) / np.linalg.norm(b)
+        exact = np.linalg.lstsq(a, b)[0]
+        error = np.linalg.norm(x - exact)
+        assert error <= 1e3 * np.finfo(float).eps / angle * np.linalg.norm(exact)
+        p = p + exact
+    assert angle < 1e-13
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_small_residuals(rng, dtype):
+    """‖A‖‖x‖ is much larger than ‖r‖: Aᴴr is no smaller than the rounding errors of
+    the former."""
+    a, x = rng.normal(size=(30, 6)), rng.normal(size=6)
+    for noise in (1e-2, 1e-4, 1e-6):
+        b = a @ x + noise * rng.normal(size=30)
+        for inner in (CG(1e-5, 0.0), Cholesky()):
+            got, text, _ = run(Normal(inner), a.astype(dtype), b.astype(dtype))
+            assert text == ""
+            np.testing.assert_allclose(got, np.linalg.lstsq(a, b)[0], atol=1e-4)
+
+
+def test_tolerance_below_rounding(rng):
+    """Condition 1e11: success is claimed only of what is backward stable."""
+    solved = 0
+    for n in (2, 3, 4, 6):
+        for s in (np.geomspace(1, 1e-11, n), np.r_[np.ones(n - 1), 1e-11]):
+            for shape in ((n, n), (n + 3, n), (n, n + 3)):
+                u, v = (np.linalg.qr(rng.normal(size=(k, n)))[0] for k in shape)
+                a = (u * s) @ v.T
+                b = a @ rng.normal(size=shape[1])
+                x, text, stats = run(Normal(CG(1e-12, 1e-12)), a, b)
+                left = np.linalg.norm(b - a @ x)
+                size = np.linalg.norm(x) + np.linalg.norm(b)
+                allowed = 1e-12 * np.linalg.norm(b) + 1e-12 * shape[0] ** 0.5
+                assert text != "" or left <= max(allowed, 1e-14 * size) * 1.1
+                solved += text == ""
+    assert solved >= 16
+
+
+def test_direct_solvers_are_not_told_of_tolerances(rng):
+    u, v = np.linalg.qr(rng.normal(size=(9, 5)))[0], np.linalg.qr(np.eye(5) + 1)[0]
+    for condition in (1e6, 1e8, 1e10):
+        a = (u * np.geomspace(1, 1 / condition, 5)) @ v.T
+        _, text, _ = run(Normal(Cholesky()), a, a @ np.ones(5) + 0.1 * u[:, 0])
+        assert "rtol" not in text and "restart" not in text
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("inner", [CG(1e-11, 0.0), Cholesky()], ids=["CG", "direct"])
+def test_damping(system, shape, inner):
+    for scale, dtype in ((1.0, "complex128"), (1e150, "float64"), (1e-160, "float64")):
+        a, b = system(dtype, shape, condition=30)
+        for damp in (1e-3, 0.5, 1e3, 1e12):
+            solver = Normal(inner, damp=damp * scale)
+            x, text, _ = run(solver, a * scale, b * scale)
+            assert text == ""
+            exact = least_squares(a, b, min(shape), damp)
+            np.testing.assert_allclose(x, exact, rtol=0, atol=1e-9 * abs(exact).max())
+    # of deficient rank as well, by factors too
+    low = a[:, :3] @ a[:3]
+    x, text, _ = run(Normal(inner, damp=0.5), low, b)
+    assert text == ""
+    np.testing.assert_allclose(x, least_squares(low, b, 3, 0.5), atol=1e-8)
+
+
+def test_damping_is_an_array_like_any(system):
+    a, b = system("float64", (20, 12), condition=30)
+    operator = lo.MatrixLinearOperator(jnp.asarray(a))
+
+    def solve(damp, vector):
+        solver = Normal(CG(1e-11, 0.0), damp=damp)
+        return solver.compute(solver.init(operator, {}), vector, {})
+
+    damps = jnp.array([0.0, 0.1, 2.0])
+    x, _, _ = jax.jit(jax.vmap(solve, (0, None)))(damps, jnp.asarray(b))
+    wanted = [least_squares(a, b, 12, float(damp)) for damp in damps]
+    np.testing.assert_allclose(x, wanted, atol=1e-9)
+    # the transpose, and the conjugate
+    solver = Normal(Cholesky(), damp=0.7)
+    state, options = solver.transpose(solver.init(operator, {}), {})
+    x, _, _ = solver.compute(state, jnp.ones(12), options)
+    np.testing.assert_allclose(x, least_squares(a.T, np.ones(12), 12, 0.7), atol=1e-12)
+    with pytest.raises(ValueError, match="damp"):
+        Normal(CG(), damp=-1.0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("damp", [0.0, 0.5])
+def test_zero_gives_exactly_zero(system, shape, damp):
+    a, _ = system("float64", shape)
+    for inner in (CG(1e-9, 0.0), CG(0.0, 0.0, max_steps=3), Cholesky()):
+        x, text, _ = run(Normal(inner, damp=damp), a, np.zeros(shape[0]))
+        assert text == ""
+        np.testing.assert_array_equal(x, np.zeros(shape[1]))
+
+
 @pytest.mark.parametrize("scale", [1e-100, 1e-30, 1e20, 1e100])
 def test_scales(system, scale):
     a, b = system("float64", (20, 12))
@@ -206,9 +371,11 @@ def test_history(system):
     """The inner solver's statistics are passed on."""
     a, b = system("float64", (20, 12))
     _, _, stats = run(Normal(CG(1e-6, 0.0, history=10)), a, b)
-    history = np.asarray(stats["residuals"])
-    assert history.shape == (10,)
-    assert history[0] == pytest.approx(np.linalg.norm(a.T @ b))
+    assert stats["residuals"].shape == (10,)
+    for scale in (1.0, 1e10):
+        _, _, stats = run(Normal(CG(1e-6, 0.0, history=10, max_steps=2)), a * scale, b)
+        wanted = np.linalg.norm(a.T @ b) * scale
+        assert float(stats["residuals"][0]) == pytest.approx(wanted)
 
 
 def test_demands(system):

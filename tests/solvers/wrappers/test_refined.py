@@ -203,6 +203,70 @@ def test_steps():
     assert errors[0] > 1e3 * errors[1] > 1e3 * errors[2]
 
 
+def test_out_of_steps_is_told():
+    A = scipy.linalg.hilbert(6)
+    operator, b = MatrixLinearOperator(A), np.ones(6)
+    for steps in (0, 1):  # in float32 a correction gains about a digit
+        result = solve(Refined(LU(), steps, jnp.float32), operator, b)[1]
+        assert result == RESULTS.max_steps_reached
+    # the residual of the last x is known: a step that suffices is a success
+    x, result, stats = solve(Refined(LU(), 0), operator, b)
+    assert result == RESULTS.successful and stats["num_steps"] == 0
+    wanted = mpmath.lu_solve(mpmath.matrix(A.tolist()), mpmath.matrix(b.tolist()))
+    np.testing.assert_allclose(x, [float(e) for e in wanted], rtol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.complex64, np.float64])
+def test_rows_and_columns_of_any_scale(dtype):
+    """R⁻¹AC⁻¹ is well conditioned: the elements of Cx are right, relative to the
+    largest, and success is claimed wherever A, b and x are in range."""
+    generator, n, count = np.random.default_rng(1), 4, 0
+    limits = np.finfo(dtype)
+    sizes = (12, 24, 30) if limits.bits == 32 else (100, 200, 250)
+
+    def in_range(array):
+        array = abs(array)
+        return ((array <= limits.max) & (array >= limits.tiny)).all()
+
+    for of_rows in (0, *sizes):
+        for of_columns in sizes:
+            for _ in range(3):
+                B = 3 * np.eye(n) + generator.normal(size=(n, n))
+                if np.issubdtype(dtype, np.complexfloating):
+                    B = B * (1 + 0.3j)
+                R, C = (
+                    2.0 ** np.round(generator.uniform(-k, k, n) * np.log2(10))
+                    for k in (of_rows, of_columns)
+                )
+                b = B @ generator.normal(size=n) * R
+                with np.errstate(all="ignore"):
+                    A, b = (B * R[:, None] * C).astype(dtype), b.astype(dtype)
+                exact = np.linalg.solve(B, b / R)
+                if not in_range(A) or not in_range(b) or not in_range(exact / C):
+                    continue
+                count += 1
+                for inner in (LU(), QR()):
+                    x, result, _ = solve(Refined(inner), MatrixLinearOperator(A), b)
+                    assert result == RESULTS.successful
+                    error = abs(np.asarray(x).astype(B.dtype) * C - exact).max()
+                    assert error <= 1e2 * limits.eps * abs(exact).max()
+    assert count >= 10
+
+
+@pytest.mark.parametrize("scale", [1e12, 1e17])
+def test_scales_of_definite_operators(scale):
+    """They stay definite."""
+    generator = np.random.default_rng(2)
+    B = generator.normal(size=(6, 4))
+    B, D = B.T @ B, np.array([1.0, scale, 1 / scale, 1.0])
+    A = (B * D[:, None] * D).astype(np.float32)
+    b = (B @ np.ones(4) * D).astype(np.float32)
+    operator = MatrixLinearOperator(A, positive_semidefinite_tag)
+    x, result, _ = solve(Refined(Cholesky()), operator, b)
+    assert result == RESULTS.successful
+    np.testing.assert_allclose(np.asarray(x) * D, np.ones(4), rtol=1e-4)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_nonfinite(bad):
     A, b = np.eye(3), np.ones(3)

@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lx_autodiff import *  # noqa: F403
-    from lx_operators import *  # noqa: F403
-    from lx_solvers import *  # noqa: F403
+    from lx_autodiff import *  # noqa: F403  # pyright: ignore
+    from lx_operators import *  # noqa: F403  # pyright: ignore
+    from lx_solvers import *  # noqa: F403  # pyright: ignore
 
     from . import internal as internal
 

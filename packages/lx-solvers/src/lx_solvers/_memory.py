@@ -138,8 +138,8 @@ def matrix_free(
 
 def gib(size: int) -> str:
     """A number of bytes, for people."""
-    size = size / 2**30
-    return f"{size:.3g} GiB" if size < 1000 else f"{size:,.0f} GiB"
+    figure = size / 2**30
+    return f"{figure:.3g} GiB" if figure < 1000 else f"{figure:,.0f} GiB"
 
 
 def _matrix(operator: AbstractLinearOperator) -> str:

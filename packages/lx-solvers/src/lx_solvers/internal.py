@@ -7,8 +7,8 @@ from ._results import NAMES, code, judged, succeeded
 from ._scaling import largest, power_of_two
 from ._slogdet import slogdet_of, trace_of
 from .direct._sequence import after
-from .krylov import internal as krylov
 from .direct.identity import Identity, solver_for
+from .krylov import internal as krylov
 from .wrappers._doubled import residual
 
 __all__ = [

@@ -176,7 +176,8 @@ def arnoldi(
         ρ = jnp.sqrt(jnp.abs(Qh[k]) ** 2 + square)
         recurred = size * (old.left / old.aim) / ρ
         moved = where(old.left <= 1e-3 * old.aim, 0, _moved(y, s.T[1::2, m]))
-        numbers = Qh[k] / ρ.astype(X.dtype), size / ρ, ρ, length, size, shrink, recurred, moved
+        cosine = Qh[k] / ρ.astype(X.dtype)
+        numbers = cosine, size / ρ, ρ, length, size, shrink, recurred, moved
         rotation = packed(*(x.astype(X.dtype) for x in numbers))
         p, *real = unpacked(rotation)
         q, ρ, length, size, shrink, recurred, _ = (x.real for x in real)

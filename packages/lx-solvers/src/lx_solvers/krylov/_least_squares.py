@@ -383,13 +383,13 @@ def _augmented(
     m = b.size
 
     def both(x: Array) -> Array:
-        return jnp.concatenate([A(x).reshape(m), (λ * x).reshape(-1)])
+        return jnp.concatenate([A(x).reshape(m), (λ.astype(x.dtype) * x).reshape(-1)])
 
     def first(r: Array) -> Array:
         return r[:m].reshape(b.shape)
 
     def adjoint(r: Array) -> Array:
-        return AH(first(r)) + λ * r[m:].reshape(shape)
+        return AH(first(r)) + λ.astype(r.dtype) * r[m:].reshape(shape)
 
     zeros = jnp.zeros(math.prod(shape), b.dtype)
     return both, adjoint, jnp.concatenate([b.reshape(m), zeros]), first
