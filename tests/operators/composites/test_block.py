@@ -43,6 +43,7 @@ class TestSaddle(OperatorLaws):
         return lx.BlockLinearOperator([[A, B.T], [B, None]])
 
 
+@pytest.mark.standard_promotion
 def test_what_is_known():
     eye = jnp.eye(2)
     psd = lx.MatrixLinearOperator(eye, lx.positive_semidefinite_tag)
