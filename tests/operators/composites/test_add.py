@@ -45,6 +45,7 @@ class TestBands(OperatorLaws):
         return a + np.diag(2 * d) + np.diag(d[1:], -1) + np.diag(d[:-1], 1)
 
 
+@pytest.mark.standard_promotion
 class TestRealAndComplex(OperatorLaws):
     """Operators of different dtypes promote."""
 

@@ -43,11 +43,12 @@ class TestSaddle(OperatorLaws):
         return lx.BlockLinearOperator([[A, B.T], [B, None]])
 
 
+@pytest.mark.standard_promotion
 def test_what_is_known():
     eye = jnp.eye(2)
     psd = lx.MatrixLinearOperator(eye, lx.positive_semidefinite_tag)
     full = lx.MatrixLinearOperator(eye, lx.nonsingular_tag)
-    B = lx.MatrixLinearOperator(jnp.ones((2, 2)) * 1j)
+    B = lx.MatrixLinearOperator(jnp.ones((2, 2), complex) * 1j)
 
     def known(grid, *tags):
         return lx.BlockLinearOperator(grid, tags)

@@ -7,6 +7,7 @@ import jax.tree_util as jtu
 import lx_operators as lx
 import numpy as np
 import pytest
+from lx_operators.internal import bands as bands_of, bandwidths
 from lx_operators.testing import OperatorLaws
 
 RNG = np.random.default_rng(5)
@@ -256,6 +257,30 @@ class TestBandedGram(OperatorLaws):
     def make(self, dtype, key):
         X = lx.BandedLinearOperator(jax.random.normal(key, (3, 5), dtype), 2, 0)
         return X.H @ X
+
+
+class TestRectangularBandedGram(OperatorLaws):
+    dtypes = ("float64",)
+
+    def make(self, dtype, key):
+        bands = jax.random.normal(key, (3, 4), dtype)
+        X = lx.BandedLinearOperator(bands, 1, 1, rows=6)
+        gram = X.T @ X
+        assert (
+            bandwidths(gram) == bandwidths(lx.ComposedLinearOperator(X.T, X)) == (2, 2)
+        )
+        for product in (gram, X @ X.T, lx.ComposedLinearOperator(X.T, X)):
+            (_, upper), dense = bandwidths(product), np.asarray(product.as_matrix())
+            rows = np.asarray(bands_of(product))
+            for (i, j), element in np.ndenumerate(dense):
+                r = upper + i - j
+                inside = 0 <= r < len(rows)
+                np.testing.assert_allclose(rows[r, j] if inside else 0, element)
+        return gram
+
+    def matrix(self, operator):
+        X = np.asarray(operator.operator.as_matrix())
+        return X.T @ X
 
 
 class TestOfFunction(OperatorLaws):

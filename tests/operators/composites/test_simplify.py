@@ -107,6 +107,7 @@ def test_scalings(kind):
     check(-a, lx.NegLinearOperator(a), -dense, kind)
 
 
+@pytest.mark.standard_promotion
 def test_not_where_it_is_no_theorem():
     """Factors that do not match, dtypes that would be lost, what is not s·I."""
     three = lx.KroneckerLinearOperator(matrix(2, 2), matrix(2, 1), matrix(1, 2))
