@@ -35,8 +35,7 @@ if WORKER and hasattr(os, "sched_setaffinity"):
 @pytest.fixture(autouse=True)
 def _standard_promotion(request):
     """JAX's own rules of promotion, for tests marked `standard_promotion`."""
-    law = request.node.originalname == "test_promotion"  # that of OperatorLaws
-    if not law and request.node.get_closest_marker("standard_promotion") is None:
+    if request.node.get_closest_marker("standard_promotion") is None:
         yield
     else:
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
@@ -63,26 +62,57 @@ def pytest_addoption(parser):
         action="store_true",
         help="all tests in all dtypes, not only in the narrowest and the widest",
     )
+    parser.addoption(
+        "--all-members",
+        action="store_true",
+        help="tests of modes run every operator and solver, not one of each family",
+    )
+    parser.addoption(
+        "--laws",
+        action="store_true",
+        help="only classes that inherit the laws of operators or of solvers",
+    )
 
 
 def pytest_collection_modifyitems(config, items):
     """A test that runs in float32 and complex128 is left out in the dtypes between
     them, unless it is one of `SMOKE`."""
-    if config.getoption("--all-dtypes"):
-        return
+    left_out = set()
+    if config.getoption("--laws"):
+        left_out |= {item for item in items if not _is_law(item.cls)}
+    if not config.getoption("--all-dtypes"):
+        left_out |= _between(items)
+    items[:] = [item for item in items if item not in left_out]
+    config.hook.pytest_deselected(items=list(left_out))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc):
+    """While x64 is off, laws run in the narrower dtypes."""
+    if _is_law(metafunc.cls) and not jax.config.jax_enable_x64:
+        dtypes = metafunc.cls.dtypes
+        narrow = {"float64": "float32", "complex128": "complex64"}
+        metafunc.cls.dtypes = tuple(dict.fromkeys(narrow.get(d, d) for d in dtypes))
+
+
+def _is_law(cls):
+    laws = {"OperatorLaws", "SolverLaws"}
+    return cls is not None and not laws.isdisjoint(c.__name__ for c in cls.__mro__)
+
+
+def _between(items):
+    """Tests in a dtype between the narrowest and the widest that they run in."""
     dtypes = {}
     for item in items:
         if _dtype(item):
             dtypes.setdefault(_test(item), set()).add(_dtype(item))
-    left_out = {
+    return {
         item
         for item in items
         if _dtype(item) in REST
         and item.originalname not in SMOKE
         and {"float32", "complex128"} <= dtypes[_test(item)]
     }
-    items[:] = [item for item in items if item not in left_out]
-    config.hook.pytest_deselected(items=list(left_out))
 
 
 def _dtype(item):

@@ -282,6 +282,7 @@ def test_inside_shard_map():
     )
 
 
+@pytest.mark.standard_promotion
 def test_gaussian_process():
     """The example's log-likelihood and its gradient are those of the dense density."""
     example = Path(__file__).parents[2] / "examples" / "gaussian_process.py"

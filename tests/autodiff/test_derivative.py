@@ -96,7 +96,7 @@ def test_damped(solver):
 
     def inverse(parameters):
         a = problem.matrix(parameters)
-        normal = a.conj().T @ a + 0.7**2 * jnp.eye(a.shape[1])
+        normal = a.conj().T @ a + 0.7**2 * jnp.eye(a.shape[1], dtype=a.dtype)
         return jnp.linalg.solve(normal, a.conj().T)
 
     damped = problem._replace(pseudoinverse=inverse)
@@ -142,6 +142,273 @@ def test_residual_from_the_factors_is_no_less_accurate(solver):
         truth = np.array(mpmath.lu_solve(A.T * A, rhs), float).ravel()
     # cond(A)² eps would be 1e-4
     assert np.linalg.norm(ours - truth) <= 1e-8 * np.linalg.norm(truth)
+
+
+DAMPED_BY = {
+    "QR": lambda d: lxs.QR(damp=d),
+    "SVD": lambda d: lxs.SVD(damp=d),
+    "PivotedQR": lambda d: lxs.PivotedQR(damp=d),
+    "LSMR": lambda d: lxs.LSMR(**_TIGHT, damp=d),
+    "LSQR": lambda d: lxs.LSQR(**_TIGHT, damp=d),
+}
+
+
+def normal_equations(a, b, d):
+    normal = a.conj().T @ a + (d * d).astype(a.dtype) * jnp.eye(a.shape[1])
+    return jnp.linalg.solve(normal, a.conj().T @ b)
+
+
+@pytest.mark.parametrize(
+    "shape", [(5, 3), (3, 5), (4, 4)], ids=["tall", "wide", "square"]
+)
+@pytest.mark.parametrize("name", DAMPED_BY)
+def test_damping_has_a_derivative(name, shape):
+    """With respect to operator, vector and `damp`: both modes, two orders, `vmap`."""
+    rng = np.random.default_rng(3)
+    a, da = (jnp.asarray(rng.standard_normal((*shape, 2)) @ [1, 1j]) for _ in range(2))
+    b, db = (
+        jnp.asarray(rng.standard_normal((shape[0], 2)) @ [1, 1j]) for _ in range(2)
+    )
+    y = jnp.asarray(rng.standard_normal((shape[1], 2)) @ [1, 1j])
+    x, dx = (a, b, jnp.asarray(0.6)), (da, db, jnp.asarray(0.3))
+
+    def solve(a, b, d):
+        operator = lxo.MatrixLinearOperator(a)
+        return lxa.linear_solve(operator, b, DAMPED_BY[name](d)).value
+
+    def of_damping(fn):
+        """For 0.2, 0.6 and λ = d²."""
+        gradient = jax.grad(lambda d: jnp.sum(jnp.abs(fn(a, b, d)) ** 2))
+        by_square = jax.grad(lambda λ: jnp.sum(jnp.abs(fn(a, b, jnp.sqrt(λ))) ** 2))
+        ds = jnp.array([0.2, 0.6])
+        return jax.vmap(gradient)(ds), jax.vmap(by_square)(ds)
+
+    def both(fn):
+        laws = {k: LAWS[k](fn, x, dx, y) for k in _FEWER}
+        return laws, of_damping(fn)
+
+    ours, truth = jax.jit(both, static_argnums=0)(solve), both(normal_equations)
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(truth), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", DAMPED_BY)
+def test_gradient_in_the_penalty_of_a_ridge_regression(name):
+    """Against finite differences of NumPy's normal equations, for many penalties."""
+    rng = np.random.default_rng(4)
+    a, b = rng.standard_normal((8, 3)), rng.standard_normal(8)
+    held_out, target = rng.standard_normal((5, 3)), rng.standard_normal(5)
+
+    def loss(penalty):
+        solver = DAMPED_BY[name](jnp.sqrt(penalty))
+        x = lxa.linear_solve(lxo.MatrixLinearOperator(a), b, solver).value
+        return jnp.sum((held_out @ x - target) ** 2)
+
+    def truth(penalty):
+        x = np.linalg.solve(a.T @ a + penalty * np.eye(3), a.T @ b)
+        return np.sum((held_out @ x - target) ** 2)
+
+    penalties = np.array([1e-3, 0.1, 1.0, 10.0])
+    ours = jax.jit(jax.vmap(jax.grad(loss)))(penalties)
+    step = 1e-5 * penalties
+    wanted = [(truth(p + h) - truth(p - h)) / (2 * h) for p, h in zip(penalties, step)]
+    np.testing.assert_allclose(ours, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["QR", "SVD", "LSMR"])
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5)], ids=["tall", "wide"])
+def test_no_derivative_in_damping_at_zero(name, shape):
+    """Exactly 0 there; that in the operator is the undamped one; and the second
+    derivative is that of x − d² (AᴴA)†x + …."""
+    rng = np.random.default_rng(5)
+    a, da = rng.standard_normal((2, *shape))
+    b = rng.standard_normal(shape[0])
+
+    def solve(a, d):
+        operator = lxo.MatrixLinearOperator(a)
+        return lxa.linear_solve(operator, b, DAMPED_BY[name](d)).value
+
+    zero, one = jnp.asarray(0.0), jnp.asarray(1.0)
+    slope = lambda d: jax.jvp(lambda d: solve(a, d), (d,), (one,))[1]  # noqa: E731
+    assert (slope(zero) == 0).all()
+    assert (jax.jacrev(lambda d: solve(a, d))(zero) == 0).all()
+    inverse = np.linalg.pinv(a)
+    _, bend = jax.jvp(slope, (zero,), (one,))
+    wanted = -2 * inverse @ inverse.T @ inverse @ b
+    np.testing.assert_allclose(bend, wanted, rtol=1e-7, atol=1e-8)
+    ours = jax.jvp(lambda a: solve(a, zero), (a,), (da,))[1]
+    step = 1e-6
+    by_hand = [np.linalg.pinv(a + sign * step * da) @ b for sign in (1, -1)]
+    wanted = (by_hand[0] - by_hand[1]) / (2 * step)
+    np.testing.assert_allclose(ours, wanted, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("damp", [1e-2, 1e-4])
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5)], ids=["tall", "wide"])
+@pytest.mark.parametrize("name", ["QR", "SVD"])
+def test_small_damping_in_single_precision(name, shape, damp):
+    """Against mpmath: what is divided by d² must not be rounded before."""
+    rng = np.random.default_rng(6)
+    a, da = rng.standard_normal((2, *shape)).astype(np.float32)
+    b = rng.standard_normal(shape[0]).astype(np.float32)
+
+    def solve(a, d):
+        operator = lxo.MatrixLinearOperator(a)
+        return lxa.linear_solve(operator, b, DAMPED_BY[name](d)).value
+
+    d = np.float32(damp)
+    in_a = jax.jvp(lambda a: solve(a, d), (a,), (da,))[1]
+    in_d = jax.jvp(lambda d: solve(a, d), (d,), (np.float32(1),))[1]
+    with mpmath.workdps(50):
+        A, dA, B = (mpmath.matrix(x.astype(float).tolist()) for x in (a, da, b))
+        M = A.T * A + mpmath.mpf(float(d)) ** 2 * mpmath.eye(shape[1])
+        x = mpmath.lu_solve(M, A.T * B)
+        of_a = mpmath.lu_solve(M, dA.T * (B - A * x) - A.T * (dA * x))
+        of_d = -2 * mpmath.mpf(float(d)) * mpmath.lu_solve(M, x)
+        of_a, of_d = (np.array(x.tolist(), float).ravel() for x in (of_a, of_d))
+    for ours, truth in ((in_a, of_a), (in_d, of_d)):
+        far = np.linalg.norm(np.asarray(ours, float) - truth)
+        assert far <= 1e-4 * np.linalg.norm(truth)
+
+
+def test_damping_of_the_adjoint_solver():
+    """The damping is the problem's: second derivatives through an `adjoint_solver`."""
+    rng = np.random.default_rng(7)
+    a, b = rng.standard_normal((5, 3)), rng.standard_normal(5)
+
+    def slope(adjoint_solver):
+        def solve(a, d):
+            operator, solver = lxo.MatrixLinearOperator(a), lxs.QR(damp=d)
+            x = lxa.linear_solve(operator, b, solver, adjoint_solver=adjoint_solver)
+            return x.value[0]
+
+        return jax.grad(lambda d: jnp.sum(jax.grad(solve)(a, d)))(0.5)
+
+    truth = slope(None)
+    np.testing.assert_allclose(slope(lxs.LSMR(**_TIGHT, damp=0.5)), truth, rtol=1e-9)
+    with pytest.raises(ValueError, match="adjoint_solver"):
+        slope(lxs.LU())
+
+
+def test_tolerances_do_not_move():
+    def solve(t):
+        solver = lxs.LSMR(rtol=t, atol=1e-9, damp=t)
+        operator = lxo.MatrixLinearOperator(jnp.eye(3))
+        return lxa.linear_solve(operator, jnp.ones(3), solver).value
+
+    with pytest.raises(ValueError, match="`rtol`") as error:
+        jax.jacfwd(solve)(1e-3)
+    assert "damp" not in str(error.value)
+
+
+SCALED = {
+    lxs.LU(): ("square",),
+    lxs.QR(): ("tall", "wide"),
+    lxs.SVD(): ("tall", "wide"),
+    lxs.PivotedQR(): ("tall", "wide"),
+    lxs.LSMR(1e-13, 0.0): ("tall",),
+    lxs.LSQR(1e-13, 0.0): ("wide",),
+    lxs.AutoLinearSolver(well_posed=None): ("tall", "wide"),
+}
+
+
+@pytest.mark.parametrize("scale", [2.0**664, 2.0**-664])
+@pytest.mark.parametrize(
+    "solver, name", [(s, n) for s, names in SCALED.items() for n in names], ids=repr
+)
+def test_scale(solver, name, scale):
+    """1e±200, where squares are out of range."""
+    laws = ("jvp", "vjp", "jvp of jvp", "vjp of jvp", "jvp of vjp")
+    problem = PROBLEMS[name]
+    check_derivatives(solver, problem, "complex128", laws=laws, scale=scale)
+
+
+@pytest.mark.parametrize("scale", [2.0**100, 2.0**-100, 2.0**66, 2.0**-66])
+@pytest.mark.parametrize("name", ["tall", "wide"])
+@pytest.mark.parametrize("solver", [lxs.QR(), lxs.PivotedQR()], ids=repr)
+def test_scale_in_single_precision(solver, name, scale):
+    """1e±30 and 1e±20."""
+    laws = ("jvp", "vjp", "vjp of jvp")
+    problem = PROBLEMS[name]
+    check_derivatives(solver, problem, "float32", laws=laws, scale=scale, rtol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [2.0**664, 2.0**-664])
+@pytest.mark.parametrize("shape", [(5, 3), (3, 5)], ids=["tall", "wide"])
+@pytest.mark.parametrize("name", ["QR", "SVD"])
+def test_scale_with_damping(name, shape, scale):
+    rng = np.random.default_rng(8)
+    a, b, c = (rng.standard_normal(s) for s in (shape, shape[0], shape[1]))
+
+    def solve(a, b, d):
+        operator = lxo.MatrixLinearOperator(a)
+        return lxa.linear_solve(operator, b, DAMPED_BY[name](d)).value
+
+    @jax.jit
+    def derivatives(x, s):
+        x = jax.tree.map(lambda x: s * x, x)
+
+        def tangent(*at):
+            return jax.jvp(solve, at, x)[1]
+
+        dx, pull = jax.vjp(tangent, *x)
+        return dx, [s * g for g in pull(c)], [s * g for g in jax.vjp(solve, *x)[1](c)]
+
+    ours, truth = (derivatives((a, b, 0.6), s) for s in (scale, 1.0))
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(truth), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-12)
+
+
+LINEAR = {
+    "LU": (lxs.LU(), 4),
+    "QR": (lxs.QR(), 6),
+    "QR, damped": (lxs.QR(damp=0.5), 6),
+    "SVD": (lxs.SVD(), 3),
+    "CG, steps": (lxs.CG(rtol=0.0, atol=0.0, max_steps=3), 4),
+    "LSMR": (lxs.LSMR(rtol=1e-8, atol=0.0), 6),
+    "LSMR, damped": (lxs.LSMR(rtol=1e-8, atol=0.0, damp=0.5), 6),
+    "LSQR, damped": (lxs.LSQR(rtol=1e-8, atol=0.0, damp=0.5), 3),
+}
+
+
+@pytest.mark.parametrize("name", LINEAR)
+def test_zero_gives_exactly_zero(name):
+    """Of a zero tangent, and of a zero cotangent."""
+    solver, m = LINEAR[name]
+    a = np.random.default_rng(9).standard_normal((m, 4))
+    a = a @ a.T + np.eye(4) if m == 4 else a
+    b = np.arange(1.0, m + 1)
+    tag = lxo.positive_semidefinite_tag if m == 4 else ()
+
+    def solve(a, b):
+        operator = lxo.MatrixLinearOperator(a, tag)
+        return lxa.linear_solve(operator, b, solver, throw=False).value
+
+    @jax.jit
+    def derivatives(a, b, zero):
+        none = jax.tree.map(lambda x: zero * x, (a, b))
+        tangent = jax.jvp(solve, (a, b), none)[1]
+        x, pull = jax.vjp(solve, a, b)
+        return tangent, pull(zero * x)
+
+    for x in jax.tree.leaves(derivatives(a, b, 0.0)):
+        assert (x == 0).all()
+
+
+def test_the_chosen_solver_knows_the_rank():
+    """`AutoLinearSolver(well_posed=None)` assumes full rank; derivatives of a diagonal
+    with zeros are those of its pseudoinverse still."""
+    solver = lxs.AutoLinearSolver(well_posed=None)
+    assert solver.assume_full_rank()
+    assert lxs.AutoLinearSolver(well_posed=True).assume_full_rank()
+    assert not lxs.AutoLinearSolver(well_posed=False).assume_full_rank()
+    d, b = jnp.array([2.0, 0.0, 4.0]), jnp.array([1.0, 1.0, 1.0])
+
+    def solve(d):
+        return lxa.linear_solve(lxo.DiagonalLinearOperator(d), b, solver).value
+
+    tangent = jax.jvp(solve, (d,), (jnp.array([1.0, 0.0, 1.0]),))[1]
+    np.testing.assert_allclose(tangent, [-1 / 4, 0, -1 / 16])
 
 
 def test_suite_catches_a_wrong_derivative():

@@ -24,7 +24,9 @@ class Shifting(lxs.AbstractLinearSolver):
     def compute(self, state, vector, options):
         shift, (order, ones) = options["shift"], options["order"]
         assert (type(shift), type(order)) == (int, float)
-        vector = jnp.roll(vector, shift) * ones if order < 1 else vector
+        vector = (
+            jnp.roll(vector, shift) * ones.astype(vector.dtype) if order < 1 else vector
+        )
         return self.inner.compute(state, vector, {})
 
     def transpose(self, state, options):
@@ -59,10 +61,14 @@ def test_is_the_inverse(solver):
 )
 def test_python_numbers_of_a_solver_stay_numbers(solver, options):
     """An inverse is an argument of `jit`, turned within it, and comes out again."""
-    inverse = lxa.invert(lxo.MatrixLinearOperator(A + 0j), solver, options=options)
-    turned, value = jax.jit(lambda op, b: (op.H, op.mv(b)))(inverse, B + 0j)
-    np.testing.assert_allclose(value, inverse.mv(B + 0j), rtol=1e-12)
-    np.testing.assert_allclose(turned.mv(B + 0j), inverse.H.mv(B + 0j), rtol=1e-12)
+    inverse = lxa.invert(
+        lxo.MatrixLinearOperator(A.astype(complex)), solver, options=options
+    )
+    turned, value = jax.jit(lambda op, b: (op.H, op.mv(b)))(inverse, B.astype(complex))
+    np.testing.assert_allclose(value, inverse.mv(B.astype(complex)), rtol=1e-12)
+    np.testing.assert_allclose(
+        turned.mv(B.astype(complex)), inverse.H.mv(B.astype(complex)), rtol=1e-12
+    )
 
 
 def test_the_sign_of_a_scaling_crosses_jit():
@@ -138,10 +144,10 @@ def test_tags(tags, kept):
 def test_turning_an_inverse_turns_its_factors():
     """The transpose and the conjugate of an inverse are inverses, without a new
     factorisation."""
-    matrix = A + 1j * jnp.eye(3)
+    matrix = A.astype(complex) + 1j * jnp.eye(3, dtype=complex)
     inverse = lxa.invert(lxo.MatrixLinearOperator(matrix), lxs.LU())
     truth = np.linalg.inv(matrix)
-    b = B + 0j
+    b = B.astype(complex)
     for turned, dense in (
         (inverse.T, truth.T),
         (lxo.conj(inverse), truth.conj()),

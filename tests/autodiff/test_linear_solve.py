@@ -99,6 +99,7 @@ class TestArguments:
 
 
 class TestDtypes:
+    @pytest.mark.standard_promotion
     @pytest.mark.parametrize("solver", [lxs.LU(), lxs.QR(), lxs.SVD()])
     @pytest.mark.parametrize("vector", ["int32", "float32", "float64", "complex64"])
     @pytest.mark.parametrize("matrix", ["float32", "float64", "complex128"])
@@ -112,6 +113,7 @@ class TestDtypes:
         rtol = 1e-4 if single or vector == "complex64" else 1e-11
         np.testing.assert_allclose(solution.value, np.linalg.solve(a, b), rtol=rtol)
 
+    @pytest.mark.standard_promotion
     def test_complex_vector_reuses_a_real_state(self):
         state = lxs.LU().init(OPERATOR, {})
         b = B + 1j * B[::-1]
@@ -119,6 +121,7 @@ class TestDtypes:
         close(solution.value, np.linalg.solve(M, b))
         assert solution.result == lxs.RESULTS.successful
 
+    @pytest.mark.standard_promotion
     def test_state_of_a_narrower_operator(self):
         narrow = lxo.MatrixLinearOperator(jnp.asarray(M, jnp.float32))
         state = lxs.LU().init(narrow, {})
@@ -457,6 +460,7 @@ class TestManyRightHandSides:
         close(solution.value, truth)
         assert jnp.all(solution.result == lxs.RESULTS.successful)
 
+    @pytest.mark.standard_promotion
     def test_rectangular_and_complex(self):
         tall = RNG.standard_normal((4, 2))
         operator = lxo.MatrixLinearOperator(jnp.asarray(tall))

@@ -28,6 +28,14 @@ def test_eight_devices():
 
 
 @pytest.mark.xdist_group("processes")
+def test_checked_types_and_raised_errors():
+    """The defaults of `shard_map` and of `linear_solve` together: value and gradient of
+    13 solvers; a batch; a shared operator; and a failure."""
+    out = run(HERE / "processes" / "checked.py")
+    assert out.count(" ok") == 13 + 3
+
+
+@pytest.mark.xdist_group("processes")
 def test_two_processes():
     """A sharded Poisson problem, solved and differentiated over two processes; the
     script compares both with a closed form."""

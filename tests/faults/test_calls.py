@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from jax.experimental.sparse import BCOO
 from scipy import sparse
 from scipy.sparse.linalg import aslinearoperator
@@ -225,6 +224,10 @@ NEXT_STEP = {
         lambda: lx.linear_solve(2 * SQUARES, b, lx.GMRES(1e-9, 1e-9)),
         "is a function: `verify",
     ),
+    "figures of a direct solver": (
+        lambda: lx.linear_solve(lx.MatrixLinearOperator(jnp.ones((2, 2))), b, lx.LU()),
+        r"Reached: .*reciprocal_condition = 0\b",
+    ),
     "figures": (
         lambda: lx.linear_solve(FUNCTION, jnp.array([1.0, jnp.nan]), lx.GMRES(1e-9, 0)),
         "num_steps = ",
@@ -274,3 +277,13 @@ def test_failure_inside_jit(jit):
     text = str(caught.value) + repr(caught.value.__cause__)
     assert "A linear solve failed: singular." in text
     assert "Solver: LU()" in text and "throw=False" in text
+
+
+def test_a_batch_in_its_place():
+    """Of which an operator is made: it is no batch of operators."""
+    stacked = lx.StackedLinearOperator(BATCH)
+    vector = jnp.tile(b, (3, 1))
+    solution = lx.linear_solve(stacked, vector)
+    np.testing.assert_allclose(
+        solution.value, np.tile(np.linalg.solve(M, b), (3, 1)), rtol=1e-12
+    )

@@ -29,6 +29,7 @@ def _blocks(thing):
     return [dedent(code) for _, code in _BLOCK.findall(inspect.getdoc(thing) or "")]
 
 
+@pytest.mark.standard_promotion
 @pytest.mark.parametrize("name", sorted(DOCUMENTED))
 def test_example_runs(name):
     blocks = _blocks(DOCUMENTED[name])

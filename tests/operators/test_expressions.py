@@ -6,8 +6,13 @@ import jax.numpy as jnp
 import lx_operators as lx
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
+from lx_operators._tags import Tag
+
+MINE = Tag("mine")
+
+# real and complex operands meet
+pytestmark = pytest.mark.standard_promotion
 
 SIZE = 3
 TAGS = {
@@ -168,12 +173,13 @@ UNARY = {
     "A+Aᵀ": lambda a, d: (a + a.T, d + d.T),
     "linearise": lambda a, d: (lx.linearise(a), d),
     "materialise": lambda a, d: (lx.materialise(a), d),
-    "tagged": lambda a, d: (lx.TaggedLinearOperator(a, "mine"), d),
+    "tagged": lambda a, d: (lx.TaggedLinearOperator(a, MINE), d),
 }
 
 expressions = st.recursive(leaves(), _grow, max_leaves=4)
 
 
+@pytest.mark.standard_promotion
 @given(expressions)
 @settings(max_examples=150, deadline=None, derandomize=True)
 def test_expression(expression):

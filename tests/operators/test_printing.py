@@ -4,12 +4,15 @@ import jax
 import jax.numpy as jnp
 import lx_operators as lx
 import pytest
+from lx_operators._tags import Tag
+
+MINE = Tag("mine")
 
 M = lx.MatrixLinearOperator(jnp.ones((3, 3)), lx.symmetric_tag)
 D = lx.DiagonalLinearOperator({"a": jnp.ones(2, "complex64"), "b": jnp.ones(1)})
 T = lx.TridiagonalLinearOperator(jnp.ones(3), jnp.ones(2), jnp.ones(2))
 I = lx.IdentityLinearOperator(jnp.ones(3), jnp.ones(5))
-F = lx.FunctionLinearOperator(lambda x: x, jnp.ones(3), [lx.nonsingular_tag, "mine"])
+F = lx.FunctionLinearOperator(lambda x: x, jnp.ones(3), [lx.nonsingular_tag, MINE])
 J = lx.JacobianLinearOperator(lambda x, _: x[:2], jnp.ones(3, "float32"))
 
 m, t = "MatrixLinearOperator(f64[3, 3], symmetric)", "TridiagonalLinearOperator"
@@ -22,7 +25,7 @@ TEXTS = [
     (D, "DiagonalLinearOperator(c128[3, 3], diagonal)"),
     (T, f"{t}(f64[3, 3], tridiagonal)"),
     (I, "IdentityLinearOperator(f64[5, 3], nonsingular, unit_diagonal)"),
-    (F, "FunctionLinearOperator(f64[3, 3], 'mine', nonsingular)"),
+    (F, "FunctionLinearOperator(f64[3, 3], mine, nonsingular)"),
     (J, "JacobianLinearOperator(f32[2, 3])"),
     (M + M, f"{m} + {m}"),
     (M @ M @ M, f"{m} @ {m} @ {m}"),
@@ -34,8 +37,8 @@ TEXTS = [
     (-M, f"-{m}"),
     (M + -M, f"{m} + -{m}"),
     (
-        lx.TaggedLinearOperator(M @ M, "mine"),
-        f"TaggedLinearOperator({m} @ {m}, 'mine')",
+        lx.TaggedLinearOperator(M @ M, MINE),
+        f"TaggedLinearOperator({m} @ {m}, mine)",
     ),
     (lx.TangentLinearOperator(M, M), f"TangentLinearOperator({m})"),
 ]

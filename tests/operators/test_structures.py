@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from lx_operators import DiagonalLinearOperator, MatrixLinearOperator
-from lx_operators import internal as lxi
+from lx_operators import DiagonalLinearOperator, MatrixLinearOperator, internal as lxi
 
 DTYPES = ["float32", "float64", "complex64", "complex128"]
 

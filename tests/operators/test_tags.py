@@ -7,7 +7,11 @@ import jax
 import jax.numpy as jnp
 import lx_operators as lx
 import pytest
+from lx_operators._tags import Tag
 from lx_operators.internal import inverse_tags, known
+
+MINE = Tag("mine")
+TURNED = Tag("mine transposed")
 
 TAGS = {
     tag: question
@@ -162,21 +166,21 @@ def test_transpose_tags():
     assert lx.transpose_tags({up, unit, full}) == {low, unit, full}
     assert lx.transpose_tags(()) == frozenset()
     for own in (sym, diag):  # its own transpose: nothing is lost
-        assert lx.transpose_tags({own, "mine"}) == {own, "mine"}
-    assert lx.transpose_tags({psd, herm, tri, "mine"}) == {psd, herm, tri}
+        assert lx.transpose_tags({own, MINE}) == {own, MINE}
+    assert lx.transpose_tags({psd, herm, tri, MINE}) == {psd, herm, tri}
 
 
 def test_transpose_rules_are_open():
     def rule(tags):
-        return "mine transposed" if "mine" in tags else None
+        return TURNED if MINE in tags else None
 
     lx.transpose_tags_rules.append(rule)
     try:
-        assert lx.transpose_tags({"mine", low}) == {"mine transposed", up}
-        operator = lx.MatrixLinearOperator(jnp.eye(2), ["mine", low])
-        assert operator.T.tags == {"mine transposed", up}
-        fn = lx.FunctionLinearOperator(lambda x: x, jnp.zeros(2), "mine")
-        assert fn.T.tags == {"mine transposed"}
+        assert lx.transpose_tags({MINE, low}) == {TURNED, up}
+        operator = lx.MatrixLinearOperator(jnp.eye(2), [MINE, low])
+        assert operator.T.tags == {TURNED, up}
+        fn = lx.FunctionLinearOperator(lambda x: x, jnp.zeros(2), MINE)
+        assert fn.T.tags == {TURNED}
     finally:
         lx.transpose_tags_rules.remove(rule)
 

@@ -18,11 +18,13 @@ FLOORS = ("lx-operators", "lx-solvers", "lx-autodiff", "lineax")
 
 
 def _run(*command: str | Path, cwd: Path = ROOT, **env: str) -> str:
-    """Standard output of a command; its error output is shown if it fails."""
+    """Standard output of a command; its error output is shown if it fails. JAX is as
+    its user has it: what tests/conftest.py sets is not passed on."""
+    inherited = {k: v for k, v in os.environ.items() if not k.endswith("_PROMOTION")}
     result = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env={**os.environ, **env},
+        env=inherited | env,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -32,6 +32,7 @@ def _documented() -> list[str]:
     return [n for n in sorted(names) if _blocks(getdoc(getattr(lineax, n)) or "")]
 
 
+@pytest.mark.standard_promotion
 @pytest.mark.parametrize("name", _documented())
 def test_docstring(name):
     """The example of a public name runs, with the usual imports."""

@@ -30,6 +30,24 @@ def test_names_are_public(floor):
     assert not [name for name in floor.__all__ if name.startswith("_")]
 
 
+@pytest.mark.parametrize("module", [lineax, *FLOORS], ids=lambda m: m.__name__)
+def test_sorted(module):
+    assert module.__all__ == sorted(module.__all__)
+    assert set(module.__all__) <= {*dir(module)}
+
+
+def test_star_import():
+    names = {}
+    exec("from lineax import *", names)
+    assert set(lineax.__all__) <= {*names}
+
+
+def test_no_other_names():
+    with pytest.raises(AttributeError, match="has no attribute 'CGG'"):
+        getattr(lineax, "CGG")  # noqa: B009
+    assert not hasattr(lineax, "__wrapped__")
+
+
 @each_floor
 def test_had_from_lineax(floor):
     missing = [

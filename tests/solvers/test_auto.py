@@ -74,7 +74,10 @@ def test_wrong_argument():
 def test_solves_and_turns_its_state(well_posed):
     """The value, and the laws of transposed and conjugated states, by NumPy."""
     dense = np.asarray(SQUARE) + 1j * np.eye(3)
-    operator, b = lxo.MatrixLinearOperator(jnp.asarray(dense)), jnp.arange(3) + 1j
+    operator, b = (
+        lxo.MatrixLinearOperator(jnp.asarray(dense)),
+        jnp.arange(3, dtype=complex) + 1j,
+    )
     solver = lxs.AutoLinearSolver(well_posed=well_posed)
     state = jax.jit(solver.init)(operator, {})
     for turn, truth in (

@@ -151,7 +151,7 @@ def test_every_solver_is_here():
     assert solvers == {type(solver) for solver, _ in EVERY.values()}
 
 
-@pytest.mark.parametrize("name", GENERAL)
+@pytest.mark.parametrize("name", GENERAL | ITERATIVE)
 def test_symbolic_sizes(name):
     """Value and gradient, for all sizes at once."""
     (n,) = export.symbolic_shape("n", constraints=["n >= 2"])

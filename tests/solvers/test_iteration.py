@@ -45,7 +45,7 @@ def ratio(r, b, rtol=1e-3, atol=0.0, norm=max_norm, floor=1e-3):
     given = scaled(jax.tree.map(jnp.asarray, b), space, rtol, atol, norm)
     floor = jnp.asarray(floor, space.real_dtype)
     scale = given.goal.scale(given.b, given.peaks, floor, space)
-    r = space.ravel(jax.tree.map(jnp.asarray, r)) / given.unit
+    r = space.ravel(jax.tree.map(jnp.asarray, r)) / given.unit.astype(space.dtype)
     return float(given.goal.ratio((space, r, scale)))
 
 
@@ -219,7 +219,8 @@ def test_stall_first_relaxes_then_ends():
         floors.append(float(state.floor(goal, space)))
         state = move(state, goal, 3.0)
         exits.append(int(state.exit))
-        if not state.running:
+        if state.last:
+            exits.append(int(move(state, goal, 3.0).exit))
             break
     assert floors[0] == pytest.approx(1e-3)
     assert floors[-1] == 1
@@ -338,9 +339,8 @@ def test_backward_error():
     a, x, b = rng.normal(size=(4, 4)), rng.normal(size=4), rng.normal(size=4)
     r = b - a @ x
     sizes = [np.linalg.norm(z, 2) for z in (r, a, x, b)]
-    error = float(
-        backward_error(*map(jnp.asarray, (sizes[0], sizes[1] * sizes[2], sizes[3])))
-    )
+    given = sizes[0], sizes[1] * sizes[2], sizes[3]
+    error = float(backward_error(*map(jnp.asarray, given)))
     da = error * sizes[1] * np.outer(r, x) / sizes[0] / sizes[2]
     db = -error * sizes[3] * r / sizes[0]
     np.testing.assert_allclose((a + da) @ x, b + db)

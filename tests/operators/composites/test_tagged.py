@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import lx_operators as lx
 import numpy as np
 import pytest
+from lx_operators._tags import Tag
 from lx_operators.testing import OperatorLaws
+
+MINE = Tag("mine")
 
 
 class TestSemidefinite(OperatorLaws):
@@ -56,7 +59,7 @@ def test_any_iterable_or_one():
     for tags in ([a, b], {a, b}, (a, b), iter([a, b]), frozenset((a, b))):
         assert lx.TaggedLinearOperator(inner, tags).tags == {a, b}
     assert lx.TaggedLinearOperator(inner, a).tags == {a}
-    assert lx.TaggedLinearOperator(inner, "mine").tags == {"mine"}
+    assert lx.TaggedLinearOperator(inner, MINE).tags == {MINE}
     assert lx.TaggedLinearOperator(inner, ()).tags == frozenset()
 
 
@@ -79,10 +82,10 @@ def test_needs_equal_structures(tag):
 
 def test_tags_are_transposed():
     inner = lx.MatrixLinearOperator(jnp.eye(2))
-    operator = lx.TaggedLinearOperator(inner, [lx.lower_triangular_tag, "mine"])
+    operator = lx.TaggedLinearOperator(inner, [lx.lower_triangular_tag, MINE])
     assert operator.T.tags == {lx.upper_triangular_tag}
     assert operator.T.T.tags == {lx.lower_triangular_tag}
-    symmetric = lx.TaggedLinearOperator(inner, [lx.symmetric_tag, "mine"])
+    symmetric = lx.TaggedLinearOperator(inner, [lx.symmetric_tag, MINE])
     assert symmetric.T is symmetric
 
 

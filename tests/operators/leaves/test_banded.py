@@ -108,6 +108,7 @@ ALGEBRA = {
 # fmt: on
 
 
+@pytest.mark.standard_promotion
 @pytest.mark.parametrize("name", ALGEBRA)
 def test_algebra(parts, name):
     """Sums, products and scalings know their widths, and have the right diagonals."""

@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import lx_operators as lx
 import numpy as np
 import pytest
+from lx_operators._tags import Tag
 from lx_operators.testing import OperatorLaws
+
+MINE = Tag("mine")
 
 
 class TestTall(OperatorLaws):
@@ -112,9 +115,9 @@ def test_claims_that_need_no_square():
 
 
 def test_symmetric_is_its_own_transpose():
-    operator = lx.MatrixLinearOperator(jnp.eye(2), {lx.symmetric_tag, "mine"})
+    operator = lx.MatrixLinearOperator(jnp.eye(2), {lx.symmetric_tag, MINE})
     assert operator.T is operator
-    other = lx.MatrixLinearOperator(jnp.eye(2), "mine")
+    other = lx.MatrixLinearOperator(jnp.eye(2), MINE)
     assert other.T.tags == frozenset()
 
 

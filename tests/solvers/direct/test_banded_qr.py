@@ -65,7 +65,7 @@ def test_least_squares_and_minimum_norm(draw, dtype, shape):
 
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_scale(draw, scale):
-    """Columns of any size are no matter, nor is that of the whole."""
+    """The scale of each column does not matter, nor that of the whole."""
     A = matrix(draw, np.float32, 9, 4, 1, 1)
     columns = np.array([1, 1e6, 1e-6, 1], np.float32)
     b = draw(np.float32, 9)
@@ -89,7 +89,9 @@ def test_rank_deficient(draw, dtype):
 def test_not_finite(draw):
     A = matrix(draw, np.float32, 6, 5, 1, 0)
     A[3, 3] = np.nan
-    _, result, _ = lxs.Banded().compute(factorised(A, 1, 0), jnp.ones(6, jnp.float32), {})
+    _, result, _ = lxs.Banded().compute(
+        factorised(A, 1, 0), jnp.ones(6, jnp.float32), {}
+    )
     assert result == lxs.RESULTS.nonfinite_input
 
 
@@ -113,3 +115,26 @@ def test_work_is_linear_in_the_size():
     b = jax.ShapeDtypeStruct((n + 1,), np.float32)
     text = str(jax.make_jaxpr(solve)(diagonals, b))
     assert f"{n},{n}" not in text and f"{n + 1},{n}" not in text
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_operator(draw, dtype, shape):
+    """From an operator, and from its transpose."""
+    A = matrix(draw, dtype, *shape)
+    lower, upper = shape[2:]
+    operator = lxo.BandedLinearOperator(
+        jnp.asarray(band(A, lower, upper)), lower, upper, rows=len(A)
+    )
+    for op, M in ((operator, A), (operator.T, A.T)):
+        state = lxs.Banded().init(op, {})
+        b = draw(dtype, len(M))
+        x, result, _ = lxs.Banded().compute(state, jnp.asarray(b), {})
+        assert result == lxs.RESULTS.successful
+        close(x, np.linalg.pinv(wide(M)) @ b, dtype)
+
+
+def test_chosen_automatically():
+    bands = jnp.ones((3, 40), jnp.float32)
+    operator = lxo.BandedLinearOperator(bands, lower=1, upper=1, rows=41)
+    state = lxs.AutoLinearSolver(well_posed=None).init(operator, {})
+    assert isinstance(state.solver, lxs.Banded)

@@ -55,7 +55,7 @@ def test_untagged_is_an_error():
     with pytest.raises(ValueError, match="hermitian_tag"):
         Eigh().init(MatrixLinearOperator(jnp.eye(2)), {})
     with pytest.raises(ValueError, match="hermitian_tag"):
-        Eigh().init(MatrixLinearOperator(jnp.eye(2) + 0j, symmetric_tag), {})
+        Eigh().init(MatrixLinearOperator(jnp.eye(2, dtype=complex), symmetric_tag), {})
 
 
 def test_slogdet(draw, slogdet, dtype):

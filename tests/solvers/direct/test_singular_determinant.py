@@ -68,7 +68,9 @@ CASES = {
     "in parallel": (lxs.BlockTridiagonal(parallel=True), blocks),
     "BlockDiagonal": (
         lxs.BlockDiagonal(lxs.LU()),
-        lambda A: lxo.BlockDiagonalLinearOperator([matrix()(A), matrix()(np.eye(2, dtype=A.dtype))]),
+        lambda A: lxo.BlockDiagonalLinearOperator(
+            [matrix()(A), matrix()(np.eye(2, dtype=A.dtype))]
+        ),
     ),
     "Kronecker": (
         lxs.Kronecker(lxs.LU()),

@@ -214,3 +214,12 @@ def krylov_minimum(a, b, steps):
         v = a @ basis[-1]
     q = np.stack(basis, 1)
     return q @ np.linalg.lstsq(a @ q, b, rcond=None)[0]
+
+
+def stable(a, x, b, eps=2.0**-52, c=32):
+    """Whether x is a backward stable solution, by NumPy, and not too large: within what
+    a lower bound of ‖A‖ allows."""
+    norm = np.linalg.norm
+    size = norm(a, 2) * norm(x)
+    error = norm(b - a @ x) / (size + norm(b))
+    return error <= c * eps and eps * size <= 0.3 * norm(b)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from lx_solvers.krylov.cg import CG
 
-from .conftest import N
+from .conftest import N, stable
 
 PSD, NSD = lo.positive_semidefinite_tag, lo.negative_semidefinite_tag
 pytestmark = pytest.mark.xdist_group("CG itself")
@@ -98,7 +98,8 @@ def test_lying_recurrence(spectral, draw, run, every):
         solver = CG(rtol, 0.0, stabilise_every=every, max_steps=1000)
         x, result, _, _ = run(solver, a, b, PSD)
         if result == "successful":
-            assert np.abs(a @ x - b).max() <= rtol * np.abs(b).max()
+            passed = np.abs(a @ x - b).max() <= rtol * np.abs(b).max()
+            assert passed or stable(a, x, b)
         else:
             assert rtol < 1e-6
 

@@ -57,7 +57,10 @@ def test_demands():
     with pytest.raises(ValueError, match="hermitian_tag"):
         solver.init(lo.MatrixLinearOperator(jnp.eye(2)), {})
     with pytest.raises(ValueError, match="hermitian_tag"):
-        solver.init(lo.MatrixLinearOperator(jnp.eye(2) * 1j, lo.symmetric_tag), {})
+        solver.init(
+            lo.MatrixLinearOperator(jnp.eye(2, dtype=complex) * 1j, lo.symmetric_tag),
+            {},
+        )
     symmetric = lo.MatrixLinearOperator(jnp.eye(2), lo.symmetric_tag)
     with pytest.raises(ValueError, match="preconditioner.*positive_semidefinite_tag"):
         solver.init(symmetric, {"preconditioner": symmetric})

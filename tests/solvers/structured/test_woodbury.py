@@ -82,7 +82,7 @@ def test_cancellation_is_told(solve):
         error = abs(x - wanted).max()
         if result == lxs.RESULTS.successful:
             assert error < 1e-6
-            accurate += error < 1e-13
+            accurate += int(error < 1e-13)
     assert accurate >= 8
 
 

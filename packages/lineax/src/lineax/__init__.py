@@ -9,232 +9,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lx_autodiff import (
-        ErrorBounds,
-        InverseLinearOperator,
-        error_bounds,
-        implicit,
-        invert,
-        linear_solve,
-        logdet,
-        slogdet,
-    )
-    from lx_operators import (
-        AbstractLinearOperator,
-        AddLinearOperator,
-        BandedLinearOperator,
-        BlockDiagonalLinearOperator,
-        BlockLinearOperator,
-        BlockTridiagonalLinearOperator,
-        CirculantLinearOperator,
-        ComposedLinearOperator,
-        DiagonalLinearOperator,
-        DivLinearOperator,
-        FunctionLinearOperator,
-        IdentityLinearOperator,
-        JacobianLinearOperator,
-        KroneckerLinearOperator,
-        KroneckerSumLinearOperator,
-        LowRankUpdateLinearOperator,
-        MatrixLinearOperator,
-        MulLinearOperator,
-        NegLinearOperator,
-        PermutationLinearOperator,
-        PyTreeLinearOperator,
-        StackedLinearOperator,
-        TaggedLinearOperator,
-        TangentLinearOperator,
-        ToeplitzLinearOperator,
-        TridiagonalLinearOperator,
-        ZeroLinearOperator,
-        conj,
-        diagonal,
-        diagonal_tag,
-        has_unit_diagonal,
-        hermitian_tag,
-        is_diagonal,
-        is_hermitian,
-        is_lower_triangular,
-        is_negative_semidefinite,
-        is_nonsingular,
-        is_positive_semidefinite,
-        is_symmetric,
-        is_tridiagonal,
-        is_upper_triangular,
-        linearise,
-        lower_triangular_tag,
-        materialise,
-        negative_semidefinite_tag,
-        nonsingular_tag,
-        positive_semidefinite_tag,
-        symmetric_tag,
-        transpose_tags,
-        transpose_tags_rules,
-        tridiagonal,
-        tridiagonal_tag,
-        unit_diagonal_tag,
-        upper_triangular_tag,
-        verify,
-    )
-    from lx_solvers import (
-        CG,
-        FGMRES,
-        GMRES,
-        LSMR,
-        LSQR,
-        LU,
-        MINRES,
-        QR,
-        RESULTS,
-        SVD,
-        AbstractLinearSolver,
-        AutoLinearSolver,
-        Banded,
-        BiCGStab,
-        BlockDiagonal,
-        BlockElimination,
-        BlockTridiagonal,
-        Cholesky,
-        Circulant,
-        Diagonal,
-        Eigh,
-        Kronecker,
-        KroneckerEigh,
-        Normal,
-        NormalCG,
-        Permutation,
-        PivotedQR,
-        Refined,
-        Solution,
-        Sylvester,
-        Toeplitz,
-        Triangular,
-        Tridiagonal,
-        Woodbury,
-        circulant_preconditioner,
-        export_checks,
-    )
+    from lx_autodiff import *  # noqa: F403  # pyright: ignore
+    from lx_operators import *  # noqa: F403  # pyright: ignore
+    from lx_solvers import *  # noqa: F403  # pyright: ignore
 
-    from . import internal
+    from . import internal as internal
 
 __version__ = "0.2.0"
 
-__all__ = [
-    "InverseLinearOperator",
-    "circulant_preconditioner",
-    "export_checks",
-    "Woodbury",
-    "Toeplitz",
-    "Permutation",
-    "Circulant",
-    "ZeroLinearOperator",
-    "ToeplitzLinearOperator",
-    "PermutationLinearOperator",
-    "LowRankUpdateLinearOperator",
-    "CirculantLinearOperator",
-    "AbstractLinearOperator",
-    "AbstractLinearSolver",
-    "AddLinearOperator",
-    "AutoLinearSolver",
-    "Banded",
-    "BandedLinearOperator",
-    "BiCGStab",
-    "BlockDiagonal",
-    "BlockDiagonalLinearOperator",
-    "BlockElimination",
-    "BlockLinearOperator",
-    "BlockTridiagonal",
-    "BlockTridiagonalLinearOperator",
-    "CG",
-    "Cholesky",
-    "ComposedLinearOperator",
-    "Diagonal",
-    "DiagonalLinearOperator",
-    "DivLinearOperator",
-    "Eigh",
-    "ErrorBounds",
-    "Kronecker",
-    "KroneckerEigh",
-    "FGMRES",
-    "FunctionLinearOperator",
-    "GMRES",
-    "IdentityLinearOperator",
-    "JacobianLinearOperator",
-    "KroneckerLinearOperator",
-    "KroneckerSumLinearOperator",
-    "LSMR",
-    "LSQR",
-    "LU",
-    "MINRES",
-    "MatrixLinearOperator",
-    "MulLinearOperator",
-    "NegLinearOperator",
-    "Normal",
-    "NormalCG",
-    "PivotedQR",
-    "PyTreeLinearOperator",
-    "QR",
-    "RESULTS",
-    "Refined",
-    "SVD",
-    "Solution",
-    "StackedLinearOperator",
-    "Sylvester",
-    "TaggedLinearOperator",
-    "TangentLinearOperator",
-    "Triangular",
-    "Tridiagonal",
-    "TridiagonalLinearOperator",
-    "conj",
-    "diagonal",
-    "diagonal_tag",
-    "error_bounds",
-    "has_unit_diagonal",
-    "hermitian_tag",
-    "implicit",
-    "internal",
-    "invert",
-    "is_diagonal",
-    "is_hermitian",
-    "is_lower_triangular",
-    "is_negative_semidefinite",
-    "is_nonsingular",
-    "is_positive_semidefinite",
-    "is_symmetric",
-    "is_tridiagonal",
-    "is_upper_triangular",
-    "linear_solve",
-    "linearise",
-    "logdet",
-    "lower_triangular_tag",
-    "materialise",
-    "negative_semidefinite_tag",
-    "nonsingular_tag",
-    "positive_semidefinite_tag",
-    "slogdet",
-    "symmetric_tag",
-    "transpose_tags",
-    "transpose_tags_rules",
-    "tridiagonal",
-    "tridiagonal_tag",
-    "unit_diagonal_tag",
-    "upper_triangular_tag",
-    "verify",
-]
-
-_FLOORS = ("lx_operators", "lx_solvers", "lx_autodiff")
+_PACKAGES = ("lx_operators", "lx_solvers", "lx_autodiff")
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, from the floor it lives on, when it is first asked for."""
+    """A public name, from the package that defines it, when it is first asked for."""
     if name == "internal":
         return import_module(".internal", __name__)
-    if name in __all__:
-        floors = map(import_module, _FLOORS)
-        home = next(floor for floor in floors if name in floor.__all__)
-        return globals().setdefault(name, getattr(home, name))
+    if name == "__all__":
+        return sorted({"internal", *_public()})
+    if not name.startswith("_"):
+        for package in map(import_module, _PACKAGES):
+            if name in package.__all__:
+                return globals().setdefault(name, getattr(package, name))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def _public() -> set[str]:
+    return {name for package in _PACKAGES for name in import_module(package).__all__}
+
+
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), "internal", *_public()})

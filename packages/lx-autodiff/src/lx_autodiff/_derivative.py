@@ -27,42 +27,69 @@ where the rank is not known. If A has no tangent it costs one. A derivative of d
 derivative of this code: x, r and z are solutions themselves.
 
 With damping d the solution is x = Gb, G = M⁻¹Aᴴ, M = AᴴA + d²I, of which nothing is a
-projector. From M x = Aᴴb
+projector. From M x = Aᴴb, for A of any shape and rank,
 
-    dx = G(db − dA x) + M⁻¹w                              with  w = dAᴴ r,
+    dx = G(db − dA x) + M⁻¹w                              with  w = dAᴴ r − 2d ḋ x,
 
-and as M⁻¹AᴴA = AᴴAM⁻¹ = I − d²M⁻¹, we have M⁻¹w = G(Gᴴw) + d²M⁻²w, and
-d²M⁻²w = (I − GA) z with z = (w − AᴴGᴴw) / d²:
+where ḋ is the tangent of d: M moves by 2d ḋ I as well. As M⁻¹AᴴA = I − d²M⁻¹,
 
-    dx = G(db − dA x + Gᴴw − A z) + z
+    M⁻¹w = G(Gᴴw) + d²M⁻²w = G(Gᴴw − A z) + z             with  z = (w − AᴴGᴴw) / d².
 
-at any rank, by two solves. (z itself is M⁻¹w, but where d is small it is a difference
-of nearly equal vectors; I − GA = d²M⁻¹ makes the error harmless.)
+(z is M⁻¹w itself, but a difference of nearly equal vectors where d is small; the factor
+I − GA = d²M⁻¹ leaves of its error the relative size (eps ‖A‖ / d)².)
+
+If A has a null space, errors in it are divided by d²: there w must be accurate. Now
+x = Aᴴu and r = d²u with u = (AAᴴ + d²I)⁻¹b, of which r/d² is an inaccurate value. In
+the same way as above, with h = Gᴴx and y = Gr/d² (which is M⁻¹x, but inaccurate),
+
+    u = h + r/d² − A y,        M⁻¹x = G(h − A y) + y.
+
+If rows are independent, u is of moderate size; then M⁻¹dAᴴr = (I − GA) dAᴴu. So
+
+    columns independent:  dx = G(db − dA x + Gᴴw − A z) + z,       w = dAᴴ r − 2d ḋ x
+    rows independent:     dx = G(db − dA x − A z − 2d ḋ (h − A y)) + z − 2d ḋ y,
+                                                                    z = dAᴴ u
+    else:                 the sum of the two, with  w = d² dAᴴ u
+
+by two, three and four solves, whatever moves; those for h and y are of no tangent. As
+d → 0, x tends to A†b, and 2d ḋ x to 0. At d = 0 the derivative is that of A†b; the
+formulas hold, with z = dAᴴ h if columns may be dependent, else z = 0, and y = 0.
+
+Scale. If A and b are of size s and x of size 1, dx/dA is of size 1/s. But the linear
+map from dA to dx, and with it the transposed map from a cotangent to the gradient, has
+intermediate results of size s² and s⁻²: dAᴴ r, and A†A†ᴴ of a cotangent. Hence r and x
+enter divided by powers of two of their own size, ρ = |b| and ξ = |x|, which multiply
+the result of the solve:
+
+    A†ᴴ(dAᴴ r) = ρ A†ᴴ(dAᴴ(r/ρ)),      z = ξ dAᴴ(A†ᴴ(x/ξ))
+
+These are exact, and known before any tangent, so the map stays linear.
 
 All this is of the exact x: the derivative of a solve that failed is NaN.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
+from equinox import is_inexact_array
 from jax.custom_derivatives import SymbolicZero
 from jax.interpreters import ad
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, ArrayLike, PyTree, Real
 from lx_operators import AbstractLinearOperator, TangentLinearOperator
 from lx_solvers import RESULTS
-from lx_solvers.internal import after, annihilated, code
+from lx_solvers.internal import after, annihilated, code, largest, power_of_two
 
 from ._method import (
     Method,
     Problem,
     conjugated,
-    damping,
     has_full_rank,
+    is_undamped,
     transposed,
     without_first_guess,
 )
@@ -82,6 +109,7 @@ def solution_tangent(
     solution: PyTree[Array],
     operator_tangent: AbstractLinearOperator,
     vector_tangent: PyTree[Array] | None,
+    damp_tangent: Real[Array, ""] | None,
     spec: Spec,
 ) -> PyTree[Array]:
     """dx, by the formula above.
@@ -92,51 +120,120 @@ def solution_tangent(
         solution: x.
         operator_tangent: dA, with None for leaves that do not move.
         vector_tangent: db; None for zero.
+        damp_tangent: ḋ; None for zero.
         spec: of the solve that is differentiated.
     """
     problem = _once(without_first_guess(problem), solution)
-    operator = problem.operator
-    if not jtu.tree_leaves(operator_tangent):
+    operator, damp = problem.operator, problem.damp
+    moves = bool(jtu.tree_leaves(operator_tangent))
+    if not moves and damp_tangent is None:
         return _solved(spec, problem, vector_tangent)
     operator_tangent = TangentLinearOperator(operator, operator_tangent)
-    m, n = operator.out_size(), operator.in_size()
-    damp = damping(problem)
-    damped = not (isinstance(damp, float | int) and damp == 0)
-    full_rank = has_full_rank(problem) and not damped
-    rows_independent, columns_independent = full_rank and m <= n, full_rank and m >= n
     solved = functools.partial(_solved, spec)
-    rhs = _neg(operator_tangent.mv(solution))
-    if vector_tangent is not None:
-        rhs = _add(rhs, vector_tangent)
+    rhs = vector_tangent
+    if moves:
+        moved = operator_tangent.mv(solution)
+        rhs = _neg(moved) if rhs is None else _sub(rhs, moved)
+    m, n = operator.out_size(), operator.in_size()
+    full_rank = has_full_rank(problem)
+    rows_independent, columns_independent = full_rank and m <= n, full_rank and m >= n
+    tangent_adjoint = operator_tangent.H if moves else None
+    if not is_undamped(damp):
+        return _damped_tangent(
+            problem, vector, solution, tangent_adjoint, rhs, damp_tangent, solved
+        )
     if rows_independent and columns_independent:
         return solved(problem, rhs)
 
     adjoint = without_first_guess(conjugated(transposed(problem)))
-    tangent_adjoint = operator_tangent.H
-    if damped:
-        residual = _sub(vector, operator.mv(solution))
-        w = tangent_adjoint.mv(residual)
-        back = solved(adjoint, w)
-        z = _over_square(_sub(w, adjoint.operator.mv(back)), damp)
-        if not isinstance(damp, float | int):  # it may be zero
-            undamped = tangent_adjoint.mv(solved(adjoint, solution))
-            z = jtu.tree_map(lambda x, y: jnp.where(damp == 0, y, x), z, undamped)
-        dx = solved(problem, _add(rhs, _sub(back, operator.mv(z))))
-        return _add(dx, z)
+    rho, xi = _unit(vector, operator), _unit(solution)
     residual = back = None  # known before any tangent is
     if not rows_independent:
         residual = _residual(problem, adjoint, vector, solution)
         problem, adjoint = _once(problem, residual), _once(adjoint, residual)
+        residual = _times(1 / rho, residual)
     if not columns_independent:
-        back = solved(adjoint, solution)
+        back = solved(adjoint, _times(1 / xi, solution))
         problem, adjoint = _once(problem, back), _once(adjoint, back)
     if not rows_independent:
-        rhs = _add(rhs, solved(adjoint, tangent_adjoint.mv(residual)))
+        far = solved(adjoint, tangent_adjoint.mv(residual))
+        rhs = _add(rhs, _times(rho, far))
     if columns_independent:
         return solved(problem, rhs)
-    z = tangent_adjoint.mv(back)
+    z = _times(xi, tangent_adjoint.mv(back))
     dx = solved(problem, _sub(rhs, operator.mv(z)))
     return _add(dx, z)
+
+
+def _damped_tangent(
+    problem: Problem,
+    vector: PyTree[Array],
+    solution: PyTree[Array],
+    tangent_adjoint: AbstractLinearOperator | None,
+    rhs: PyTree[Array] | None,
+    damp_tangent: Real[Array, ""] | None,
+    solved: Callable[[Problem, PyTree[Array]], PyTree[Array]],
+) -> PyTree[Array]:
+    """dx with damping.
+
+    Args:
+        problem, vector, solution, damp_tangent: as above.
+        tangent_adjoint: dAᴴ; None for zero.
+        rhs: db − dA x; None for zero.
+        solved: solves one of the problems.
+    """
+    operator, damp = problem.operator, problem.damp
+    m, n = operator.out_size(), operator.in_size()
+    full_rank = has_full_rank(problem)
+    rows_independent, columns_independent = full_rank and m < n, full_rank and m >= n
+    adjoint = without_first_guess(conjugated(transposed(problem)))
+    rho, xi = _unit(vector, operator), _unit(solution)
+    d = jnp.asarray(damp).astype(xi.dtype)
+    zero = None if isinstance(damp, float | int) else d == 0  # None: it is not
+    delta = _unit(d)  # as the derivative of 1/d is of size d⁻²
+    inverse = 1 / _unless(zero, d / delta, jnp.ones_like(d))  # δ/d
+
+    residual = _sub(vector, operator.mv(solution))
+    w = back = z = after_all = None  # w is in units of ρ
+    if columns_independent:
+        if tangent_adjoint is not None:
+            w = tangent_adjoint.mv(_times(1 / rho, residual))
+        if damp_tangent is not None:  # ‖d x‖ ≤ ‖b‖ / 2: nothing is out of range
+            scaled = _times(1 / rho, _times(d, solution))
+            w = _sum(w, _times(-2 * damp_tangent, scaled))
+    else:
+        # u, h and x in units of ξ, y and r of ξ / d and ξ d
+        r = _times(inverse / xi, _times(1 / delta, residual))
+        y = solved(problem, r)
+        problem, adjoint = _once(problem, y), _once(adjoint, y)
+        h = solved(adjoint, _times(1 / xi, solution))
+        problem, adjoint = _once(problem, h), _once(adjoint, h)
+        y = _unless(zero, y)
+        p = _sub(_times(d, h), operator.mv(y))  # d (h − A y)
+        u_d = _add(r, p)
+        if damp_tangent is not None:
+            turn = -2 * xi * damp_tangent.astype(xi.dtype)
+            rhs, after_all = _sum(rhs, _times(turn, p)), _times(turn, y)
+        if tangent_adjoint is not None:
+            if rows_independent:
+                u = _unless(zero, _times(inverse / delta, u_d), h)
+                z = _times(xi, tangent_adjoint.mv(u))
+            else:
+                accurate = _times(d * xi / rho, u_d)
+                accurate = _unless(zero, accurate, _times(1 / rho, residual))
+                w = tangent_adjoint.mv(accurate)
+    if w is not None:
+        back = solved(adjoint, w)
+        z = _sub(w, adjoint.operator.mv(back))
+        z = _times(inverse / delta, _times(inverse * (rho / delta), z))
+        if not columns_independent and zero is not None:
+            z = _unless(zero, z, _times(xi, tangent_adjoint.mv(h)))
+        else:
+            z = _unless(zero, z)
+        rhs = _sum(rhs, _times(rho, back))
+    if z is not None:
+        rhs, after_all = _sum(rhs, _neg(operator.mv(z))), _sum(z, after_all)
+    return _sum(solved(problem, rhs), after_all)
 
 
 def _solved(spec: Spec, problem: Problem, vector: PyTree[Array]) -> PyTree[Array]:
@@ -161,7 +258,7 @@ def _once(problem: Problem, known: PyTree[Array]) -> Problem:
     forward = problem.forward
     state = jtu.tree_map(tied, forward.state)
     forward = Method(forward.solver, state, forward.options)
-    return Problem(problem.operator, forward, problem.backward)
+    return Problem(problem.operator, forward, problem.backward, problem.damp)
 
 
 def _residual(
@@ -198,15 +295,49 @@ def _residual(
     return residual(arrays)
 
 
-def _over_square(x: PyTree[Array], damp: Any) -> PyTree[Array]:
-    """x / d², for d > 0."""
+def _unit(x: PyTree[Array], otherwise: PyTree = None) -> Real[Array, ""]:
+    """The power of two nearest to the largest element of x, without a tangent.
 
-    def over(leaf: Array) -> Array:
-        d = jnp.asarray(damp, jnp.finfo(leaf.dtype).dtype)
-        d = jnp.where(d == 0, jnp.ones_like(d), d).astype(leaf.dtype)
-        return leaf / d / d
+    If x is zero, that of the arrays in `otherwise` (an operator, whose size b has if x
+    is of size 1), or 1.
+    """
+    size = _size(x)
+    if otherwise is not None:
+        size = jnp.where(size == 0, _size(otherwise).astype(size.dtype), size)
+    return power_of_two(size)
 
-    return jtu.tree_map(over, x)
+
+def _size(tree: PyTree) -> Real[Array, ""]:
+    """The largest modulus (of complex numbers: its norm) in the inexact arrays."""
+    leaves = [leaf for leaf in jtu.tree_leaves(tree) if is_inexact_array(leaf)]
+    sizes = [largest(jax.lax.stop_gradient(leaf)) for leaf in leaves if leaf.size]
+    if not sizes:
+        return jnp.zeros(())
+    dtype = min((size.dtype for size in sizes), key=lambda d: jnp.finfo(d).maxexp)
+    return functools.reduce(jnp.maximum, [size.astype(dtype) for size in sizes])
+
+
+def _times(factor: ArrayLike, x: PyTree[Array]) -> PyTree[Array]:
+    """x times a real scalar."""
+    return jtu.tree_map(lambda leaf: leaf * jnp.asarray(factor).astype(leaf.dtype), x)
+
+
+def _unless(
+    zero: Array | None, x: PyTree[Array], instead: PyTree[Array] | None = None
+) -> PyTree[Array]:
+    """x, but `instead` (by default 0) where `zero` holds, if it can hold at all."""
+    if zero is None:
+        return x
+    if instead is None:
+        instead = jtu.tree_map(jnp.zeros_like, x)
+    return jtu.tree_map(lambda x, y: jnp.where(zero, y, x), x, instead)
+
+
+def _sum(x: PyTree[Array] | None, y: PyTree[Array] | None) -> PyTree[Array]:
+    """x + y, of which one may be None, for zero."""
+    if x is None or y is None:
+        return y if x is None else x
+    return _add(x, y)
 
 
 def _add(x: PyTree[Array], y: PyTree[Array]) -> PyTree[Array]:
@@ -245,6 +376,7 @@ def _jvp(
             jtu.tree_unflatten(spec.solution, solution),
             problem_tangent.operator,
             _instantiated(vector_tangent, vector),
+            problem_tangent.damp,
             spec,
         )
         if spec.on_failure != "raise":
@@ -283,12 +415,20 @@ def _instantiated(tangent: PyTree, primal: PyTree[Array]) -> PyTree[Array] | Non
 
 
 def _check_solver(tangent: Problem) -> None:
+    """Only `damp` may move, and has been taken out of the solver.
+
+    Raises:
+        ValueError: names the other fields that do.
+    """
     methods = [tangent.forward, tangent.backward]
-    if any(jtu.tree_leaves(m.solver) for m in methods if m is not None):
+    solvers = [method.solver for method in methods if method is not None]
+    moving = jtu.tree_flatten_with_path(solvers)[0]
+    if moving:
+        names = sorted({jtu.keystr(path[1:]).removeprefix(".") for path, _ in moving})
         raise ValueError(
-            "a solve cannot be differentiated with respect to `solver`: a tolerance or "
-            "another array inside it depends on the differentiated variables. Apply "
-            "`jax.lax.stop_gradient` to it."
+            "a solve cannot be differentiated with respect to these fields of its "
+            f"solver: {', '.join(f'`{name}`' for name in names)}. They depend on the "
+            "differentiated variables; apply `jax.lax.stop_gradient` to them."
         )
 
 

@@ -38,10 +38,9 @@ from lx_operators.internal import (
     unravel,
 )
 from lx_solvers import AbstractLinearSolver, AutoLinearSolver, Solution
-from lx_solvers.internal import residual
+from lx_solvers.internal import residual, solver_for
 
 from ._estimates import Map, max_norm, two_norm
-from ._identity import solver_for
 from ._linear_solve import NO_STATE, check_solve, widened
 from ._method import Method, Problem, conjugated, transposed, without_first_guess
 from ._partition import Static, split, stop_gradient
@@ -292,7 +291,7 @@ def _near_normal(A: Array, x: Array, r: Array) -> Array:
     doi:10.1007/BF02510356). How accurate it is does not matter."""
     d = jnp.linalg.norm(A, axis=0)
     d = jnp.where(d == 0, 1, d)
-    F, eye = A / cast(d, A.dtype), jnp.eye(len(d), dtype=A.dtype)
+    F, eye = A / cast(d, A.dtype)[None], jnp.eye(len(d), dtype=A.dtype)
     θ = _ratio(jnp.linalg.norm(r), jnp.linalg.norm(d * jnp.abs(x)))
     θ = cast(jnp.minimum(θ, 1 / eps_of(r)), A.dtype)
     R = jnp.linalg.qr(jnp.concatenate((θ * eye, F)), mode="r")

@@ -9,7 +9,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, PyTree
 from lx_operators import FunctionLinearOperator
-from lx_operators.internal import summary
+from lx_operators.internal import manual_axes, summary
 from lx_solvers import RESULTS, Solution
 from lx_solvers.internal import NAMES, code
 
@@ -73,7 +73,14 @@ def raise_on_failure(
         return value
     texts = [_message(name, operator, solver, stage, "") for name in NAMES]
     number = code(result)
-    return eqx.branched_error_if(value, number != 0, number, texts)
+    if not manual_axes():
+        return eqx.branched_error_if(value, number != 0, number, texts)
+    # Inside `shard_map` what an error's callback would return varies over no mesh axis,
+    # while the value does: they are no branches of one `cond`. So the error hangs on a
+    # number that does not vary, which the value is made to wait for.
+    zero = jnp.zeros((), jnp.int32)
+    zero = eqx.branched_error_if(zero, number != 0, number, texts)
+    return jtu.tree_map(lambda x: jnp.where(zero == 0, x, jnp.zeros_like(x)), value)
 
 
 def raise_now(solution: Solution, operator: Any, solver: Any) -> None:

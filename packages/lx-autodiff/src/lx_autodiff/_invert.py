@@ -24,8 +24,8 @@ from lx_operators.internal import (
     signed,
 )
 from lx_solvers import AbstractLinearSolver, AutoLinearSolver
+from lx_solvers.internal import solver_for
 
-from ._identity import solver_for
 from ._linear_solve import check_solve, linear_solve
 from ._partition import Static, split, stop_gradient
 

@@ -9,7 +9,14 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, PyTree
-from lx_operators import AbstractLinearOperator, MatrixLinearOperator
+from lx_operators import (
+    AbstractLinearOperator,
+    DivLinearOperator,
+    MatrixLinearOperator,
+    MulLinearOperator,
+    NegLinearOperator,
+    TaggedLinearOperator,
+)
 from lx_operators.internal import (
     Structure,
     common_dtype,
@@ -23,13 +30,11 @@ from lx_operators.internal import (
     summary,
 )
 from lx_solvers import RESULTS, AbstractLinearSolver, AutoLinearSolver, Solution
-from lx_solvers.internal import code
+from lx_solvers.internal import Identity, code, solver_for
 
-from . import _derivative as _derivative
-from . import _transpose as _transpose
+from . import _derivative as _derivative, _transpose as _transpose
 from ._failure import raise_now, raise_on_failure
-from ._identity import Identity, solver_for
-from ._method import Adjoint, Method, Problem, prepare
+from ._method import Adjoint, Method, Problem, prepare, problem_of
 from ._partition import NUMBERS, Sealed, Static, is_traced, split, stop_gradient
 from ._primitive import OnFailure, solve
 from ._sharding import explicit_layout, with_automatic_axes
@@ -119,7 +124,7 @@ def linear_solve(
     if _scaled_by_numbers(static):  # no program of their own for `2.5 * A`
         arrays, static = split(signed(problem))
     # Where values can be looked at, a failure is raised here, without a callback.
-    late = throw and not is_traced(arrays)
+    late = throw and not is_traced(*arrays)
     on_failure: OnFailure = "raise" if throw and not late else "report"
     call = _Call(static, on_failure, rhs_axis)
     solution = _solve(call, *arrays)
@@ -128,7 +133,7 @@ def linear_solve(
     if not late:
         return solution
     number = code(solution.result)  # 0 is success
-    if is_traced([number]):  # constants, within a trace
+    if is_traced(number):  # constants, within a trace
         return _raising(solution, operator, solver_for(operator, solver))
     # `bool` of an array of JAX's takes 13 µs more
     if np.asarray(jnp.any(number) if number.ndim else number):
@@ -187,12 +192,13 @@ def _solve_arrays(call: _Call, static: Static, *arrays: Array) -> Solution:
         _check_axis(operator, axis)
         wanted = _with_axis(wanted, problem.vector, axis)
     vector = _conform(problem.vector, wanted, axis)
-    problem = problem._replace(
-        operator=widened(operator, vector, problem.state),
-        options=stop_gradient(problem.options),
-    )
-    prepared = _prepared(problem)
-    one = functools.partial(_solve_one, prepared, on_failure=call.on_failure)
+    fits = _fits(operator, vector)
+    if not fits:
+        operator = widened(operator, vector, problem.state)
+    options = stop_gradient(problem.options)
+    prepared = _prepared(problem._replace(operator=operator, options=options))
+    solve_one = solve if fits else _solve_promoted
+    one = functools.partial(solve_one, prepared, on_failure=call.on_failure)
     if axis is None:
         value, result, stats = one(vector)
     else:
@@ -231,19 +237,26 @@ def _axes_of_many(vector: PyTree, wanted: Structure) -> list[int]:
 
 
 def _check_one(operator: AbstractLinearOperator) -> None:
-    """An operator that `vmap` made is a batch of them."""
+    """An operator that `vmap` made is a batch of them. (Inside others, such as stacked
+    operators, a batch may be in its place.)"""
+    node: Any = operator
+    while isinstance(node, _WRAPPERS):
+        node = node.operator
+    if isinstance(node, MatrixLinearOperator) and node.matrix.ndim > 2:
+        raise ValueError(
+            f"`operator` is a batch of operators, with a matrix of shape "
+            f"{node.matrix.shape}. Solve with one at a time under a `vmap`: "
+            "`equinox.filter_vmap(linear_solve)(operator, vector)`, with `in_axes` "
+            "if the vector is no batch."
+        )
 
-    def stored(node: Any) -> bool:
-        return isinstance(node, MatrixLinearOperator)
 
-    for node in jtu.tree_leaves(operator, is_leaf=stored):
-        if stored(node) and node.matrix.ndim > 2:
-            raise ValueError(
-                f"`operator` is a batch of operators, with a matrix of shape "
-                f"{node.matrix.shape}. Solve with one at a time under a `vmap`: "
-                "`equinox.filter_vmap(linear_solve)(operator, vector)`, with `in_axes` "
-                "if the vector is no batch."
-            )
+_WRAPPERS = (
+    TaggedLinearOperator,
+    MulLinearOperator,
+    DivLinearOperator,
+    NegLinearOperator,
+)
 
 
 def _prepared(problem: _Problem) -> Problem:
@@ -257,9 +270,9 @@ def _prepared(problem: _Problem) -> Problem:
         _check_state(operator, solver, options, state)
         method = Method(solver, stop_gradient(state), options)
     if adjoint_solver is None and adjoint_options is None:
-        return Problem(operator, method)
+        return problem_of(operator, method)
     adjoint = Adjoint(adjoint_solver or solver, adjoint_options or {})
-    return Problem(operator, method, stop_gradient(adjoint))
+    return problem_of(operator, method, stop_gradient(adjoint))
 
 
 def _check_state(operator: Any, solver: Any, options: Any, state: Any) -> None:
@@ -353,12 +366,9 @@ def widened(
 ) -> AbstractLinearOperator:
     """The operator between dtypes as wide as the vector's, real if it was real; itself,
     if its own mixture of single and double precision is the vector's."""
-    wanted = operator.out_structure()
-    leaves = jtu.tree_leaves((wanted, operator.in_structure()))
-    dtypes = [leaf.dtype for leaf in jtu.tree_leaves(wanted)]
-    fits = dtypes == [leaf.dtype for leaf in jtu.tree_leaves(vector)]
-    if fits and len({leaf.dtype.kind == "c" for leaf in leaves}) == 1:
+    if _fits(operator, vector):
         return operator
+    wanted = operator.out_structure()
     dtype = common_dtype(vector)
     if is_real(wanted):
         dtype = complex_to_real_dtype(dtype)
@@ -372,11 +382,24 @@ def widened(
     return wide
 
 
-def _solve_one(
+def _fits(operator: AbstractLinearOperator, vector: PyTree[Array]) -> bool:
+    """Whether the vector has the dtypes of the operator, all real or all complex."""
+    wanted = jtu.tree_leaves(operator.out_structure())
+    is_complex = set()
+    for x, leaf in zip(jtu.tree_leaves(vector), wanted):
+        if x.dtype != leaf.dtype:
+            return False
+        is_complex.add(leaf.dtype.kind == "c")
+    for leaf in jtu.tree_leaves(operator.in_structure()):
+        is_complex.add(leaf.dtype.kind == "c")
+    return len(is_complex) == 1
+
+
+def _solve_promoted(
     problem: Problem, vector: PyTree[Array], *, on_failure: OnFailure
 ) -> tuple[PyTree[Array], RESULTS, dict[str, Any]]:
-    """One right-hand side, which may be complex where the operator is real:
-    A†(u + iv) = A†u + i A†v, in one batch.
+    """One right-hand side of other dtypes, which may be complex where the operator is
+    real: A†(u + iv) = A†u + i A†v, in one batch.
 
     The statistics are the larger of the two; the result is the first that failed.
     """

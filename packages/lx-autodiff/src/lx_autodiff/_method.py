@@ -3,6 +3,7 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 from jaxtyping import ArrayLike
 from lx_operators import AbstractLinearOperator, conj, is_nonsingular
 from lx_solvers import AbstractLinearSolver
@@ -31,11 +32,50 @@ class Problem(eqx.Module):
 
     `backward` says how solves with the transpose are done: None, by the same solver
     with its transposed state.
+
+    `damp` is d, where x minimises ‖Ax − b‖² + d²‖x‖²: the value of the solver's field
+    of that name. The solution is differentiable with respect to it; the solver's own
+    copy carries no tangent.
     """
 
     operator: AbstractLinearOperator
     forward: Method
     backward: Method | Adjoint | None = None
+    damp: ArrayLike = 0.0
+
+
+def problem_of(
+    operator: AbstractLinearOperator,
+    method: Method,
+    backward: Method | Adjoint | None = None,
+) -> Problem:
+    """A problem whose damping is that of the method's solver."""
+    damp = getattr(method.solver, "damp", 0.0)
+    if isinstance(damp, jax.Array):
+        solver = with_damping(method.solver, damp)
+        method = Method(solver, method.state, method.options)
+    return Problem(operator, method, backward, damp)
+
+
+def with_damping(solver: AbstractLinearSolver, damp: ArrayLike) -> AbstractLinearSolver:
+    """The same solver with this value of its field `damp`, without its tangent.
+
+    Raises:
+        ValueError: the solver has no such field, and `damp` is not known to be zero.
+    """
+    if hasattr(solver, "damp"):
+        return eqx.tree_at(lambda s: s.damp, solver, stop_gradient(damp))
+    if is_undamped(damp):
+        return solver
+    raise ValueError(
+        f"`solver` has damping, but `adjoint_solver` has none: {solver!r}. Use an "
+        "`adjoint_solver` with a field `damp`, such as `LSMR` or `QR`."
+    )
+
+
+def is_undamped(damp: ArrayLike) -> bool:
+    """Whether the damping is known to be zero; that of an array is not known."""
+    return isinstance(damp, float | int) and damp == 0
 
 
 def prepare(
@@ -45,32 +85,37 @@ def prepare(
 ) -> Method:
     """A method with a state of its own, which carries no gradient."""
     operator, options = stop_gradient((operator, options))
-    return Method(solver, solver.init(operator, options), options)
+    state = stop_gradient(solver).init(operator, options)
+    return Method(solver, state, options)
 
 
 def transposed(problem: Problem) -> Problem:
     """The same for Aᵀ: the two methods change places."""
-    operator = problem.operator.T
+    operator, damp = problem.operator.T, problem.damp
     forward = problem.forward
     match problem.backward:
         case None:
             state, options = forward.solver.transpose(forward.state, forward.options)
-            return Problem(operator, Method(forward.solver, state, options))
+            forward = Method(forward.solver, state, options)
+            return Problem(operator, forward, None, damp)
         case Adjoint(solver=solver, options=options):
-            return Problem(operator, prepare(operator, solver, options), forward)
+            method = prepare(operator, with_damping(solver, damp), options)
+            return Problem(operator, method, forward, damp)
         case Method() as backward:
-            return Problem(operator, backward, forward)
+            return Problem(operator, backward, forward, damp)
 
 
 def conjugated(problem: Problem) -> Problem:
     """The same for Ā."""
     backward = problem.backward
     if isinstance(backward, Adjoint):
-        backward = prepare(problem.operator.T, backward.solver, backward.options)
+        solver = with_damping(backward.solver, problem.damp)
+        backward = prepare(problem.operator.T, solver, backward.options)
     return Problem(
         conj(problem.operator),
         _conjugated(problem.forward),
         None if backward is None else _conjugated(backward),
+        problem.damp,
     )
 
 
@@ -84,12 +129,7 @@ def without_first_guess(problem: Problem) -> Problem:
     forward = problem.forward
     options = {key: x for key, x in forward.options.items() if key != "y0"}
     forward = Method(forward.solver, forward.state, options)
-    return Problem(problem.operator, forward, problem.backward)
-
-
-def damping(problem: Problem) -> ArrayLike:
-    """d, where x minimises ‖Ax − b‖² + d²‖x‖²: the field `damp` of a solver."""
-    return getattr(problem.forward.solver, "damp", 0.0)
+    return Problem(problem.operator, forward, problem.backward, problem.damp)
 
 
 def has_full_rank(problem: Problem) -> bool:

@@ -52,16 +52,19 @@ def _static(tree: Any, *rest: Any) -> Static:
 def split(tree: Any) -> tuple[list[Any], Static]:
     """A pytree's arrays, in order, and the rest."""
     leaves, treedef = jtu.tree_flatten(tree)
-    dynamic = tuple(isinstance(leaf, _ARRAYS) for leaf in leaves)
-    arrays = [_array(leaf) for leaf, yes in zip(leaves, dynamic) if yes]
-    rest = tuple(None if yes else leaf for leaf, yes in zip(leaves, dynamic))
-    numbers = tuple(repr(leaf) for leaf in rest if isinstance(leaf, NUMBERS))
-    return arrays, Static(treedef, rest, dynamic, numbers)
+    arrays, rest, dynamic, numbers = [], [], [], []
+    for leaf in leaves:
+        is_array = isinstance(leaf, _ARRAYS)
+        if is_array:
+            arrays.append(leaf if isinstance(leaf, jax.Array) else _array(leaf))
+        elif isinstance(leaf, NUMBERS):
+            numbers.append(repr(leaf))
+        dynamic.append(is_array)
+        rest.append(None if is_array else leaf)
+    return arrays, Static(treedef, tuple(rest), tuple(dynamic), tuple(numbers))
 
 
 def _array(leaf: Any) -> jax.Array:
-    if isinstance(leaf, jax.Array):
-        return leaf
     try:
         return jnp.asarray(leaf)
     except (TypeError, ValueError) as error:
@@ -98,6 +101,9 @@ def stop_gradient(tree: Any) -> Any:
     return jtu.tree_map(stop, tree)
 
 
-def is_traced(arrays: Sequence[Any]) -> bool:
+def is_traced(*arrays: Any) -> bool:
     """Whether any is a tracer, so that its values cannot be looked at."""
-    return any(isinstance(array, jax.core.Tracer) for array in arrays)
+    for array in arrays:
+        if isinstance(array, jax.core.Tracer):
+            return True
+    return False

@@ -133,7 +133,8 @@ def _slogdet_jvp(static: Static, primals: Any, tangents: Any) -> Any:
     trace = _trace(static, given, arrays, moving)
     d_log = jnp.real(trace).astype(logabsdet.dtype)
     if jnp.iscomplexobj(sign):
-        d_sign = sign * (1j * jnp.imag(trace)).astype(sign.dtype)
+        turn = jnp.imag(trace).astype(logabsdet.dtype)
+        d_sign = sign * jax.lax.complex(jnp.zeros_like(turn), turn)
     else:
         d_sign = jnp.zeros_like(sign)
     return (sign, logabsdet), (d_sign, d_log)

@@ -324,17 +324,23 @@ def check_derivatives(
     seed: int = 0,
     rtol: float = 1e-7,
     laws: tuple[str, ...] = tuple(LAWS),
+    scale: float = 1.0,
     **options: Any,
 ) -> None:
     """Compare every derivative of a solve with that of a closed form.
 
+    At another `scale` s the truth is that at scale 1: the solution of (sA, sb) is that
+    of (A, b), and s times its gradient is the gradient at scale 1.
+
     Args:
         solver: the solver to test; it must handle the problem class.
         problem: one of `PROBLEMS`, or one's own.
-        dtype: float64 or complex128.
+        dtype: float64 or complex128; with a larger `rtol`, float32 or complex64.
         seed: of the random parameters, vectors and directions.
         rtol: the largest difference allowed, relative to the truth's largest element.
         laws: which of `LAWS` to check.
+        scale: a power of two, which multiplies parameters, vector and directions. The
+            operator must be linear in the parameters, unless it is 1.
         options: keyword arguments of `linear_solve`.
 
     Raises:
@@ -347,16 +353,31 @@ def check_derivatives(
         return ravel(linear_solve(operator, vector, solver, **options).value)
 
     arguments = _arguments(problem, dtype, seed)
-    ours = _compiled(lambda: _all_laws(laws, solve, arguments))()
+
+    def at_scale(arguments: tuple, scale: Array) -> dict[str, Any]:
+        x, dx, y = arguments
+        x, dx = _multiplied(x, scale), _multiplied(dx, scale)
+        out = _all_laws(laws, solve, (x, dx, y))
+        # gradients are of the size of 1 / scale
+        return {k: _multiplied(v, scale) if "vjp" in k else v for k, v in out.items()}
+
+    # as arguments: XLA would merge the factors of constants
+    number = np.asarray(scale, jnp.finfo(dtype).dtype)
+    ours = _compiled(at_scale)(arguments, number)
     theirs = _truth(problem, dtype, seed, laws)
     wrong = {name: _distance(ours[name], theirs[name]) for name in laws}
     wrong = {name: far for name, far in wrong.items() if not far <= rtol}
     if wrong:
         table = "\n".join(f"  {name}: {far:.1e}" for name, far in wrong.items())
         raise AssertionError(
-            f"{solver!r} on {problem.name!r} in {dtype}: relative errors over {rtol}\n"
+            f"{solver!r} on {problem.name!r} in {dtype} at scale {scale:.0e}: relative "
+            f"errors over {rtol}\n"
             f"{table}"
         )
+
+
+def _multiplied(tree: PyTree[Array], factor: Array) -> PyTree[Array]:
+    return jtu.tree_map(lambda x: x * factor.astype(x.dtype), tree)
 
 
 def _arguments(problem: ProblemClass, dtype: Any, seed: int) -> tuple[Any, Any, Any]:

@@ -7,143 +7,84 @@ structured operators are when they are first named.
 from typing import TYPE_CHECKING
 
 from . import _fallbacks as _fallbacks
-from ._functions import conj, diagonal, linearise, materialise, tridiagonal
+from ._functions import (
+    conj as conj,
+    diagonal as diagonal,
+    linearise as linearise,
+    materialise as materialise,
+    tridiagonal as tridiagonal,
+)
 from ._lazy import attach
-from ._operator import AbstractLinearOperator
+from ._operator import AbstractLinearOperator as AbstractLinearOperator
 from ._properties import (
-    has_unit_diagonal,
-    is_diagonal,
-    is_hermitian,
-    is_lower_triangular,
-    is_negative_semidefinite,
-    is_nonsingular,
-    is_positive_semidefinite,
-    is_symmetric,
-    is_tridiagonal,
-    is_upper_triangular,
+    has_unit_diagonal as has_unit_diagonal,
+    is_diagonal as is_diagonal,
+    is_hermitian as is_hermitian,
+    is_lower_triangular as is_lower_triangular,
+    is_negative_semidefinite as is_negative_semidefinite,
+    is_nonsingular as is_nonsingular,
+    is_positive_semidefinite as is_positive_semidefinite,
+    is_symmetric as is_symmetric,
+    is_tridiagonal as is_tridiagonal,
+    is_upper_triangular as is_upper_triangular,
 )
 from ._tags import (
-    diagonal_tag,
-    hermitian_tag,
-    lower_triangular_tag,
-    negative_semidefinite_tag,
-    nonsingular_tag,
-    positive_semidefinite_tag,
-    symmetric_tag,
-    transpose_tags,
-    transpose_tags_rules,
-    tridiagonal_tag,
-    unit_diagonal_tag,
-    upper_triangular_tag,
+    diagonal_tag as diagonal_tag,
+    hermitian_tag as hermitian_tag,
+    lower_triangular_tag as lower_triangular_tag,
+    negative_semidefinite_tag as negative_semidefinite_tag,
+    nonsingular_tag as nonsingular_tag,
+    positive_semidefinite_tag as positive_semidefinite_tag,
+    symmetric_tag as symmetric_tag,
+    transpose_tags as transpose_tags,
+    transpose_tags_rules as transpose_tags_rules,
+    tridiagonal_tag as tridiagonal_tag,
+    unit_diagonal_tag as unit_diagonal_tag,
+    upper_triangular_tag as upper_triangular_tag,
 )
-from .composites import gram as gram
-from .composites import mirrored as mirrored
-from .composites.add import AddLinearOperator
-from .composites.compose import ComposedLinearOperator
-from .composites.scale import DivLinearOperator, MulLinearOperator, NegLinearOperator
-from .composites.tagged import TaggedLinearOperator
-from .leaves.diagonal import DiagonalLinearOperator
-from .leaves.function import FunctionLinearOperator
-from .leaves.identity import IdentityLinearOperator
-from .leaves.pytree import PyTreeLinearOperator
-from .leaves.tridiagonal import TridiagonalLinearOperator
+from .composites import gram as _gram, mirrored as _mirrored  # noqa: F401
+from .composites.add import AddLinearOperator as AddLinearOperator
+from .composites.compose import ComposedLinearOperator as ComposedLinearOperator
+from .composites.scale import (
+    DivLinearOperator as DivLinearOperator,
+    MulLinearOperator as MulLinearOperator,
+    NegLinearOperator as NegLinearOperator,
+)
+from .composites.tagged import TaggedLinearOperator as TaggedLinearOperator
+from .leaves.diagonal import DiagonalLinearOperator as DiagonalLinearOperator
+from .leaves.function import FunctionLinearOperator as FunctionLinearOperator
+from .leaves.identity import IdentityLinearOperator as IdentityLinearOperator
+from .leaves.pytree import PyTreeLinearOperator as PyTreeLinearOperator
+from .leaves.tridiagonal import TridiagonalLinearOperator as TridiagonalLinearOperator
 
 if TYPE_CHECKING:
-    from ._verify import verify
-    from .composites.block import BlockLinearOperator
-    from .composites.block_diagonal import BlockDiagonalLinearOperator
-    from .composites.kronecker import KroneckerLinearOperator
-    from .composites.kronecker_sum import KroneckerSumLinearOperator
-    from .composites.low_rank_update import LowRankUpdateLinearOperator
-    from .composites.stacked import StackedLinearOperator
-    from .composites.tangent import TangentLinearOperator
-    from .leaves.banded import BandedLinearOperator
-    from .leaves.block_tridiagonal import BlockTridiagonalLinearOperator
-    from .leaves.circulant import CirculantLinearOperator
-    from .leaves.jacobian import JacobianLinearOperator
-    from .leaves.matrix import MatrixLinearOperator
-    from .leaves.permutation import PermutationLinearOperator
-    from .leaves.toeplitz import ToeplitzLinearOperator
-    from .leaves.zero import ZeroLinearOperator
+    from ._verify import verify as verify
+    from .composites.block import BlockLinearOperator as BlockLinearOperator
+    from .composites.block_diagonal import (
+        BlockDiagonalLinearOperator as BlockDiagonalLinearOperator,
+    )
+    from .composites.kronecker import KroneckerLinearOperator as KroneckerLinearOperator
+    from .composites.kronecker_sum import (
+        KroneckerSumLinearOperator as KroneckerSumLinearOperator,
+    )
+    from .composites.low_rank_update import (
+        LowRankUpdateLinearOperator as LowRankUpdateLinearOperator,
+    )
+    from .composites.stacked import StackedLinearOperator as StackedLinearOperator
+    from .composites.tangent import TangentLinearOperator as TangentLinearOperator
+    from .leaves.banded import BandedLinearOperator as BandedLinearOperator
+    from .leaves.block_tridiagonal import (
+        BlockTridiagonalLinearOperator as BlockTridiagonalLinearOperator,
+    )
+    from .leaves.circulant import CirculantLinearOperator as CirculantLinearOperator
+    from .leaves.jacobian import JacobianLinearOperator as JacobianLinearOperator
+    from .leaves.matrix import MatrixLinearOperator as MatrixLinearOperator
+    from .leaves.permutation import (
+        PermutationLinearOperator as PermutationLinearOperator,
+    )
+    from .leaves.toeplitz import ToeplitzLinearOperator as ToeplitzLinearOperator
+    from .leaves.zero import ZeroLinearOperator as ZeroLinearOperator
 
-__getattr__, __dir__ = attach(
-    __name__,
-    {
-        "._verify": ["verify"],
-        ".composites.kronecker": ["KroneckerLinearOperator"],
-        ".composites.kronecker_sum": ["KroneckerSumLinearOperator"],
-        ".composites.low_rank_update": ["LowRankUpdateLinearOperator"],
-        ".composites.tangent": ["TangentLinearOperator"],
-        ".leaves.banded": ["BandedLinearOperator"],
-        ".composites.block": ["BlockLinearOperator"],
-        ".composites.block_diagonal": ["BlockDiagonalLinearOperator"],
-        ".leaves.block_tridiagonal": ["BlockTridiagonalLinearOperator"],
-        ".leaves.circulant": ["CirculantLinearOperator"],
-        ".leaves.jacobian": ["JacobianLinearOperator"],
-        ".leaves.matrix": ["MatrixLinearOperator"],
-        ".leaves.permutation": ["PermutationLinearOperator"],
-        ".composites.stacked": ["StackedLinearOperator"],
-        ".leaves.toeplitz": ["ToeplitzLinearOperator"],
-        ".leaves.zero": ["ZeroLinearOperator"],
-    },
-)
+__getattr__, __dir__, __all__ = attach(__name__)
 
 __version__ = "0.1.0"
-
-__all__ = [
-    "AbstractLinearOperator",
-    "AddLinearOperator",
-    "BandedLinearOperator",
-    "BlockDiagonalLinearOperator",
-    "BlockLinearOperator",
-    "BlockTridiagonalLinearOperator",
-    "CirculantLinearOperator",
-    "ComposedLinearOperator",
-    "DiagonalLinearOperator",
-    "DivLinearOperator",
-    "FunctionLinearOperator",
-    "IdentityLinearOperator",
-    "JacobianLinearOperator",
-    "KroneckerLinearOperator",
-    "KroneckerSumLinearOperator",
-    "LowRankUpdateLinearOperator",
-    "MatrixLinearOperator",
-    "MulLinearOperator",
-    "NegLinearOperator",
-    "PermutationLinearOperator",
-    "PyTreeLinearOperator",
-    "StackedLinearOperator",
-    "TaggedLinearOperator",
-    "TangentLinearOperator",
-    "ToeplitzLinearOperator",
-    "TridiagonalLinearOperator",
-    "ZeroLinearOperator",
-    "conj",
-    "diagonal",
-    "diagonal_tag",
-    "has_unit_diagonal",
-    "hermitian_tag",
-    "is_diagonal",
-    "is_hermitian",
-    "is_lower_triangular",
-    "is_negative_semidefinite",
-    "is_nonsingular",
-    "is_positive_semidefinite",
-    "is_symmetric",
-    "is_tridiagonal",
-    "is_upper_triangular",
-    "linearise",
-    "lower_triangular_tag",
-    "materialise",
-    "negative_semidefinite_tag",
-    "nonsingular_tag",
-    "positive_semidefinite_tag",
-    "symmetric_tag",
-    "transpose_tags",
-    "transpose_tags_rules",
-    "tridiagonal",
-    "tridiagonal_tag",
-    "unit_diagonal_tag",
-    "upper_triangular_tag",
-    "verify",
-]

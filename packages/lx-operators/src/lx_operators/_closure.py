@@ -7,6 +7,8 @@ tells the structure of the output, so that no second one is needed for that. Fun
 of equal jaxprs are equal, so that what is compiled for one serves the others.
 """
 
+import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +47,18 @@ class Closure(eqx.Module):
         # A constant comes out of a jaxpr as what it was written as, and weakly typed.
         flat = [jnp.asarray(y, leaf.dtype) for y, leaf in zip(flat, self.out.leaves)]
         return jtu.tree_unflatten(self.out.treedef, flat)
+
+    # A traced program is never changed, so that a copy may share it.
+    def __deepcopy__(self, memo: dict) -> "Closure":
+        consts = copy.deepcopy(self.consts, memo)
+        return Closure(consts, self.jaxpr, self.fixed, self.out, self.axes)
+
+    def __reduce__(self) -> Any:
+        raise pickle.PicklingError(
+            "the operator holds a traced function, which cannot be pickled. Store it "
+            "as arrays first, by `materialise(operator)`; or build it from a function "
+            "that is defined at the top of a module, with `closure_convert=False`."
+        )
 
     def _fits(self, leaves: list[Any]) -> bool:
         fixed = tuple(None if _is_array(leaf) else leaf for leaf in leaves)

@@ -1,30 +1,36 @@
 """Names that are imported when they are first asked for (PEP 562)."""
 
+import ast
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 
 def attach(
-    module: str, names: Mapping[str, Iterable[str]]
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """A module's `__getattr__` and `__dir__`, by which names come from other files when
-    first asked for. What was asked for once is an ordinary attribute.
+    module: str,
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """A module's `__getattr__`, `__dir__` and `__all__`, from its own list of imports.
+
+    Public is what it imports by the name it has, as type checkers take it (`from .file
+    import Name as Name`). What is imported under `if TYPE_CHECKING:` is, at run time,
+    imported when it is first asked for, and is an ordinary attribute from then on.
 
     Equinox takes about a millisecond to build a class: a program is to pay for the
     operators and solvers that it names, and for no others.
 
     Args:
         module: its `__name__`.
-        names: which names come from which file, absolute or relative to the package.
 
     ```python
-    __getattr__, __dir__ = attach(__name__, {".krylov.cg": ["CG"]})
+    if TYPE_CHECKING:
+        from .krylov.cg import CG as CG
+
+    __getattr__, __dir__, __all__ = attach(__name__)
     ```
     """
     this = sys.modules[module]
-    files = {name: file for file, found in names.items() for name in found}
+    public, files = _imports(module)
 
     def __getattr__(name: str) -> Any:
         if name not in files:
@@ -36,4 +42,22 @@ def attach(
     def __dir__() -> list[str]:
         return sorted({*vars(this), *files})
 
-    return __getattr__, __dir__
+    return __getattr__, __dir__, public
+
+
+def _imports(module: str) -> tuple[list[str], dict[str, str]]:
+    """The public names, sorted, and the files of those that are imported later."""
+    loader: Any = sys.modules[module].__spec__.loader  # pyright: ignore
+    public, files = [], {}
+    for node in ast.parse(loader.get_source(module)).body:
+        later = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for line in node.body if later else [node]:
+            if not isinstance(line, ast.ImportFrom):
+                continue
+            names = [x.name for x in line.names if x.asname == x.name]
+            names = [name for name in names if not name.startswith("_")]
+            public += names
+            if later:
+                file = "." * line.level + (line.module or "")
+                files |= dict.fromkeys(names, file)
+    return sorted(public), files

@@ -42,6 +42,8 @@ def max_norm(x: PyTree[Array]) -> Scalar:
     dtype = complex_to_real_dtype(common_dtype(leaves))
     norm = jnp.zeros((), dtype)
     for leaf in leaves:
+        if not jnp.size(leaf):
+            continue
         # XLA's maximum of many elements drops a NaN on some processors
         size = jnp.max(_abs(leaf), initial=0)
         size = jnp.where(jnp.any(jnp.isnan(leaf)), jnp.nan, size)

@@ -133,6 +133,12 @@ class AbstractLinearOperator(eqx.Module):
     def __rmatmul__(self, other: Any) -> "AbstractLinearOperator":
         generic.reject(other, "`@`")
 
+    def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
+        raise TypeError(
+            f"an operator is no array: {summary(self)}; its matrix is "
+            "`operator.as_matrix()`."
+        )
+
     def __repr__(self) -> str:
         return summary(self)
 

@@ -111,8 +111,24 @@ def is_image(operator: Any) -> bool:
     return _origins.get(operator) is not None
 
 
+@functools.singledispatch
+def untagged(operator: Any) -> Any:
+    """The operator inside tags."""
+    return operator
+
+
 def relation(operator1: Any, operator2: Any) -> Reflection | None:
-    """The reflection that turns one into the other; None if none is known."""
+    """The reflection that turns one into the other, tags aside; None if none is
+    known."""
+    found = _relation(operator1, operator2)
+    if found is None:
+        inner1, inner2 = untagged(operator1), untagged(operator2)
+        if inner1 is not operator1 or inner2 is not operator2:
+            found = _relation(inner1, inner2)
+    return found
+
+
+def _relation(operator1: Any, operator2: Any) -> Reflection | None:
     if operator1 is operator2:
         return Reflection.IDENTITY
     if not is_image(operator1) and not is_image(operator2):

@@ -24,6 +24,13 @@ class Frozen(NamedTuple):
     leaves: tuple[jax.ShapeDtypeStruct, ...]
     treedef: Any
 
+    # A tree definition with Equinox modules in it comes broken out of a copy.
+    def __deepcopy__(self, memo: dict) -> "Frozen":
+        return self
+
+    def __reduce__(self) -> tuple:
+        return freeze, (self.thaw(),)
+
     def thaw(self) -> Structure:
         return jtu.tree_unflatten(self.treedef, self.leaves)
 
@@ -51,6 +58,11 @@ def _is_array(x: Any) -> bool:
 
 def _no_array(x: Any) -> str:
     of = f", of dtype {x.dtype}" if hasattr(x, "dtype") else ""
+    if hasattr(x, "todense"):
+        of += (
+            ", a sparse matrix; pass `x.todense()`, or put its product into a "
+            "`FunctionLinearOperator` and solve by an iterative solver"
+        )
     return (
         "an array of numbers (or, in a structure, a `jax.ShapeDtypeStruct`) is wanted, "
         f"but got a value of type `{type(x).__name__}`{of}."
@@ -69,6 +81,23 @@ def freeze(tree: PyTree) -> Frozen:
     become floating."""
     leaves, treedef = jtu.tree_flatten(tree)
     return Frozen(tuple(_strip_inexact(leaf) for leaf in leaves), treedef)
+
+
+def freeze_structure(structure: PyTree, argument: str) -> Frozen:
+    """As `freeze`, of what a user gives as a structure.
+
+    Raises:
+        ValueError: a Python number, which is more likely meant as a size.
+    """
+    if isinstance(structure, bool | int | float | complex) and not isinstance(
+        structure, np.generic
+    ):
+        raise ValueError(
+            f"`{argument}` is the Python number {structure!r}, but a structure is a "
+            "pytree of `jax.ShapeDtypeStruct` (arrays will do); for vectors of n "
+            "elements pass `jax.ShapeDtypeStruct((n,), dtype)`."
+        )
+    return freeze(structure)
 
 
 def spaces(operator: Any) -> tuple[Structure, Structure]:

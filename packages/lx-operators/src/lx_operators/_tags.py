@@ -77,10 +77,23 @@ def tagged_diagonal(tags: Tags) -> bool:
 
 
 def as_tags(tags: Hashable | Iterable[Hashable]) -> Tags:
-    """One tag, or any iterable of tags, as a frozen set."""
-    if isinstance(tags, Iterable) and not isinstance(tags, str):
-        return frozenset(tags)
-    return frozenset((tags,))
+    """One tag, or any iterable of tags, as a frozen set.
+
+    Raises:
+        ValueError: a string, which no rule and no question knows.
+    """
+    several = isinstance(tags, Iterable) and not isinstance(tags, str)
+    found = frozenset(tags) if several else frozenset((tags,))
+    for tag in found:
+        if isinstance(tag, str):
+            name = f"{tag.removesuffix('_tag')}_tag"
+            ours = isinstance(globals().get(name), Tag)
+            raise ValueError(
+                f"a tag is an object, such as `{name if ours else 'symmetric_tag'}`, "
+                f"but got the string {tag!r}; for a tag of your own, take an object of "
+                "your own."
+            )
+    return found
 
 
 # How tags pass through transposing: each rule takes the frozen set of an operator's

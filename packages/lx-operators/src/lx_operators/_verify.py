@@ -31,6 +31,7 @@ from ._structures import (
     describe,
     is_complex,
     is_real,
+    promote_types,
     ravel,
     size_of,
     spaces,
@@ -223,7 +224,7 @@ def _random(structure: Structure, key: Array) -> np.ndarray:
     parts = []
     for leaf, k in zip(leaves, keys):
         # in float32 at least, as there is no narrower complex number
-        wide = jnp.promote_types(complex_to_real_dtype(leaf.dtype), jnp.float32)
+        wide = promote_types(complex_to_real_dtype(leaf.dtype), jnp.float32)
         real, imag = _wide(jax.random.normal(k, (2, leaf.size), wide))
         parts.append(real if is_real(leaf) else real + 1j * imag)
     return np.concatenate(parts) if parts else np.zeros(0)

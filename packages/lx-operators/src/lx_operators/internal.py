@@ -4,124 +4,90 @@ pytrees as flat vectors, norms, dtypes, promotion."""
 from typing import TYPE_CHECKING
 
 from ._blocks import (
-    Grid,
-    block_diagonal,
-    block_grid,
-    block_shapes,
-    block_tridiagonal,
-    map_grid,
+    Grid as Grid,
+    block_diagonal as block_diagonal,
+    block_grid as block_grid,
+    block_shapes as block_shapes,
+    block_tridiagonal as block_tridiagonal,
+    map_grid as map_grid,
 )
-from ._functions import adjoint_product, bands, bandwidths
-from ._laws import available_dtypes, run_laws
-from ._lazy import attach
-from ._norms import max_norm, rms_norm, sum_squares, tree_dot, two_norm
-from ._printing import summary
-from ._promotion import conform, strict_promotion
-from ._properties import known
-from ._provenance import Reflection, remember, same
-from ._simplify import PRODUCTS, Rewrite, unwrapped
-from ._skewed import skewed
+from ._functions import (
+    adjoint_product as adjoint_product,
+    bands as bands,
+    bandwidths as bandwidths,
+)
+from ._laws import (
+    available_dtypes as available_dtypes,
+    run_laws as run_laws,
+)
+from ._lazy import attach as attach
+from ._norms import (
+    max_norm as max_norm,
+    rms_norm as rms_norm,
+    sum_squares as sum_squares,
+    tree_dot as tree_dot,
+    two_norm as two_norm,
+)
+from ._printing import summary as summary
+from ._promotion import (
+    conform as conform,
+    strict_promotion as strict_promotion,
+)
+from ._properties import known as known
+from ._provenance import (
+    Reflection as Reflection,
+    remember as remember,
+    same as same,
+)
+from ._simplify import (
+    PRODUCTS as PRODUCTS,
+    Rewrite as Rewrite,
+    unwrapped as unwrapped,
+)
+from ._skewed import skewed as skewed
 from ._structures import (
-    Frozen,
-    PackedStructures,
-    Structure,
-    cast,
-    common_dtype,
-    complex_to_real_dtype,
-    default_floating_dtype,
-    describe,
-    freeze,
-    is_real,
-    pack_structures,
-    promote_types,
-    ravel,
-    ravel_vector,
-    same_shapes,
-    size_of,
-    structure_of,
-    transpose_packed_structures,
-    unravel,
-    unravel_solution,
+    Frozen as Frozen,
+    PackedStructures as PackedStructures,
+    Structure as Structure,
+    cast as cast,
+    common_dtype as common_dtype,
+    complex_to_real_dtype as complex_to_real_dtype,
+    default_floating_dtype as default_floating_dtype,
+    describe as describe,
+    freeze as freeze,
+    is_real as is_real,
+    pack_structures as pack_structures,
+    promote_types as promote_types,
+    ravel as ravel,
+    ravel_vector as ravel_vector,
+    same_shapes as same_shapes,
+    size_of as size_of,
+    structure_of as structure_of,
+    transpose_packed_structures as transpose_packed_structures,
+    unravel as unravel,
+    unravel_solution as unravel_solution,
 )
-from ._tags import inverse_tags
-from ._tensor import columns
-from ._varying import as_when_lowered, manual_axes, vary, varying_axes
-from .composites.gram import as_product
-from .composites.promoted import promoted
-from .composites.scale import scaled, signed
+from ._tags import inverse_tags as inverse_tags
+from ._tensor import columns as columns
+from ._varying import (
+    as_when_lowered as as_when_lowered,
+    manual_axes as manual_axes,
+    vary as vary,
+    varying_axes as varying_axes,
+)
+from .composites.gram import as_product as as_product
+from .composites.promoted import promoted as promoted
+from .composites.scale import (
+    scaled as scaled,
+    signed as signed,
+)
 
 if TYPE_CHECKING:
-    from .composites.block import sides, square_diagonal
+    from .composites.block import (
+        sides as sides,
+        square_diagonal as square_diagonal,
+    )
 
 bare = unwrapped
 
-__getattr__, __dir__ = attach(
-    __name__,
-    {
-        ".composites.block": ["sides", "square_diagonal"],
-    },
-)
-
-__all__ = [
-    "PRODUCTS",
-    "Rewrite",
-    "as_when_lowered",
-    "same",
-    "Frozen",
-    "Grid",
-    "PackedStructures",
-    "Reflection",
-    "Structure",
-    "adjoint_product",
-    "as_product",
-    "attach",
-    "available_dtypes",
-    "bands",
-    "bandwidths",
-    "block_diagonal",
-    "block_grid",
-    "block_shapes",
-    "block_tridiagonal",
-    "bare",
-    "cast",
-    "columns",
-    "common_dtype",
-    "complex_to_real_dtype",
-    "conform",
-    "default_floating_dtype",
-    "describe",
-    "freeze",
-    "inverse_tags",
-    "is_real",
-    "known",
-    "manual_axes",
-    "map_grid",
-    "max_norm",
-    "pack_structures",
-    "promote_types",
-    "promoted",
-    "ravel",
-    "ravel_vector",
-    "remember",
-    "rms_norm",
-    "run_laws",
-    "same_shapes",
-    "scaled",
-    "sides",
-    "signed",
-    "size_of",
-    "skewed",
-    "square_diagonal",
-    "strict_promotion",
-    "structure_of",
-    "sum_squares",
-    "summary",
-    "transpose_packed_structures",
-    "tree_dot",
-    "two_norm",
-    "unravel",
-    "unwrapped",
-    "unravel_solution",
-    "vary",
-    "varying_axes",
-]
+__getattr__, __dir__, __all__ = attach(__name__)

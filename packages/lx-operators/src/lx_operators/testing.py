@@ -391,7 +391,10 @@ class OperatorLaws:
         dtypes promote by JAX's rules."""
         if not self.promotes:
             return
-        subject = self._subject(dtype)
+        with jax.numpy_dtype_promotion("standard"):
+            self._promotes(self._subject(dtype))
+
+    def _promotes(self, subject: "_Subject") -> None:
         ins, outs = spaces(subject.operator)
         if not jtu.tree_leaves(ins):
             return
@@ -423,6 +426,38 @@ class OperatorLaws:
         again = jtu.tree_unflatten(treedef, leaves)
         subject.same(again, subject.dense, "unflattened")
         subject.knows(again, known(subject.operator), "unflattened")
+
+    def test_fields(self, dtype):
+        """An operator is its fields, and nothing else: no question changes its pytree.
+        So a function of it is traced once, and equal operators add leaf by leaf."""
+        subject = self._subject(dtype)
+        leaves, treedef = jtu.tree_flatten(subject.operator)
+        operator, other = (jtu.tree_unflatten(treedef, leaves) for _ in range(2))
+        traces = []
+
+        @eqx.filter_jit
+        def product(operator: AbstractLinearOperator, x: PyTree[Array]) -> PyTree:
+            traces.append(repr(operator))
+            return operator.mv(x)
+
+        x = subject.vector()
+        product(operator, x)
+        questions = (repr, known, spaces, _claims, lambda op: (op.T, op.H, op.T.T),
+                     conj, linearise, materialise, diagonal, adjoint_product,
+                     lambda op: op.as_matrix(), lambda op: op.mv(x),
+                     lambda op: (op + op, op.H @ op, 2 * op, -op / 2.0))  # fmt: skip
+        for question in questions:
+            question(operator)
+            subject.demand(
+                jtu.tree_structure(operator) == treedef,
+                f"its pytree is another one after {question}",
+            )
+        product(operator, x)
+        product(other, x)
+        subject.equal(len(traces), 1, "the number of traces of a jitted function")
+        arrays, _ = eqx.partition(operator, eqx.is_array)
+        others, _ = eqx.partition(other, eqx.is_array)
+        jtu.tree_map(jnp.add, arrays, others)
 
     def test_printing(self, dtype):
         """An operator prints on one line, also while it is traced."""

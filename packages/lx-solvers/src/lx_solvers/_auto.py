@@ -145,7 +145,9 @@ class AutoLinearSolver(AbstractLinearSolver[AutoState]):
         return AutoState(state.solver, inner), options
 
     def assume_full_rank(self) -> bool:
-        return self.well_posed is True
+        """True, unless `well_posed` is `False`. (Derivatives ask the solver that was
+        chosen, which may know less: `Diagonal` allows zeros.)"""
+        return self.well_posed is not False
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
+import jax.core
 import jax.tree_util as jtu
 import numpy as np
 
@@ -12,7 +13,10 @@ class _Example(eqx.Enumeration):
     item = ""
 
 
-class Item(type(_Example.item)):
+_PlainItem: Any = type(_Example.item)
+
+
+class Item(_PlainItem):
     """An item of an enumeration: one, or under `vmap` an array of them."""
 
     @property
@@ -73,17 +77,17 @@ _Plain: Any = type(eqx.Enumeration)
 class _Meta(_Plain):
     """Gives every item of the enumerations that descend from it the one type `Item`."""
 
-    def __new__(mcs, name, bases, namespace):
+    def __new__(cls, name, bases, namespace):
         own = [key for key in namespace if not key.startswith("__")]
-        cls = super().__new__(mcs, name, bases, namespace)
+        made = super().__new__(cls, name, bases, namespace)
         inherited = [key for base in bases for key in getattr(base, "_names", ())]
-        plain = {key: _Plain.__getattr__(cls, key) for key in inherited + own}
-        items = {key: _item(cls, item) for key, item in plain.items()}
+        plain = {key: _Plain.__getattr__(made, key) for key in inherited + own}
+        items = {key: _item(made, item) for key, item in plain.items()}
         for key, item in items.items():
-            setattr(cls, key, item)
+            setattr(made, key, item)
         numbers = {int(jtu.tree_leaves(item)[0]): key for key, item in items.items()}
-        cls._names = tuple(numbers[i] for i in range(len(numbers)))
-        return cls
+        made._names = tuple(numbers[i] for i in range(len(numbers)))
+        return made
 
 
 if TYPE_CHECKING:

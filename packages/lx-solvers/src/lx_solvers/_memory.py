@@ -15,6 +15,8 @@ from lx_operators import (
 )
 from lx_operators.internal import common_dtype
 
+from ._sizes import is_known
+
 MAX_BYTES = 4 * 2**30
 """What is formed unasked takes at most this much, unless the operator itself does."""
 
@@ -52,7 +54,11 @@ def check_matrix(
         return
     m, n = operator.out_size(), operator.in_size()
     formed = m * n * _dtype(operator).itemsize
-    if formed > max_bytes and m * n > _MULTIPLE * elements((operator, held)):
+    if (
+        is_known(m, n)
+        and formed > max_bytes
+        and m * n > _MULTIPLE * elements((operator, held))
+    ):
         raise ValueError(
             f"{who} would form {_matrix(operator)} ({gib(formed)}), which the operator "
             f"does not store: {operator!r}. {instead}"
@@ -78,6 +84,8 @@ def check_formed(
     if max_bytes is None:
         return
     m, n = operator.out_size(), operator.in_size()
+    if not is_known(m, n):
+        return
     held = elements(operator)
     if m * n * _dtype(operator).itemsize <= max_bytes or m * n <= held:
         return
@@ -130,8 +138,8 @@ def matrix_free(
 
 def gib(size: int) -> str:
     """A number of bytes, for people."""
-    size = size / 2**30
-    return f"{size:.3g} GiB" if size < 1000 else f"{size:,.0f} GiB"
+    figure = size / 2**30
+    return f"{figure:.3g} GiB" if figure < 1000 else f"{figure:,.0f} GiB"
 
 
 def _matrix(operator: AbstractLinearOperator) -> str:

@@ -20,13 +20,11 @@ def is_known(*sizes: Any) -> bool:
 
 
 def sqrt_of(size: Any) -> Any:
-    """√size: a number, or an array where the size is symbolic."""
-    if is_known(size):
-        return math.sqrt(size)
-    return jnp.sqrt(jnp.asarray(size, jnp.float32))
+    """√size: a number, or a weakly typed array where the size is symbolic."""
+    return math.sqrt(size) if is_known(size) else jnp.sqrt(size * 1.0)
 
 
-def variates(shape: tuple[Any, ...], dtype: Any) -> Inexact[Array, "..."]:
+def variates(shape: tuple[Any, ...], dtype: Any) -> np.ndarray | Inexact[Array, "..."]:
     """Normal variates, the same in every run: a vector that hardly any matrix is made
     to be special for."""
     if is_known(*shape):

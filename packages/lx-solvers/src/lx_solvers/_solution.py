@@ -4,6 +4,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.core
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, PyTree
@@ -85,7 +86,7 @@ class Solution(eqx.Module):
     def __repr__(self) -> str:
         facts = [
             f"value={_short(self.value)}",
-            f"status={self.result.text()}",
+            f"status={self.result.text()}",  # pyright: ignore
             *(f"{name}={_short(x)}" for name, x in self.stats.items()),
         ]
         return f"Solution({', '.join(facts)})"

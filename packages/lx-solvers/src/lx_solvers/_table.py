@@ -69,7 +69,12 @@ def _triangular(operator: AbstractLinearOperator) -> bool:
 def _narrow(operator: AbstractLinearOperator) -> bool:
     """Few diagonals beside n: else dense kernels are faster than a scan."""
     widths = bandwidths(operator)
-    return widths is not None and 4 * (sum(widths) + 1) <= operator.in_size()
+    size = min(operator.in_size(), operator.out_size())
+    return widths is not None and 4 * (sum(widths) + 1) <= size
+
+
+def _few_rectangular(operator: AbstractLinearOperator) -> bool:
+    return _rectangular(operator) and _narrow(operator)
 
 
 def _blocks(operator: AbstractLinearOperator) -> bool:
@@ -221,6 +226,7 @@ def rows(
             Row("it is diagonal", is_diagonal, Diagonal(well_posed=False)),
             Row("it is tridiagonal", is_tridiagonal, Tridiagonal()),
             *_structured(auto(None), None),
+            Row("it is not square, its diagonals are few", _few_rectangular, Banded()),
             Row("it is not square", _rectangular, QR()),
             *_square(auto(True)),
         ),

@@ -4,11 +4,15 @@ from ._auto import chosen, has_trace
 from ._memory import MAX_BYTES, check_matrix, matrix_free
 from ._projection import annihilated
 from ._results import NAMES, code, judged, succeeded
+from ._scaling import largest, power_of_two
 from ._slogdet import slogdet_of, trace_of
 from .direct._sequence import after
+from .direct.identity import Identity, solver_for
+from .krylov import internal as krylov
 from .wrappers._doubled import residual
 
 __all__ = [
+    "Identity",
     "MAX_BYTES",
     "NAMES",
     "after",
@@ -18,9 +22,13 @@ __all__ = [
     "code",
     "has_trace",
     "judged",
+    "krylov",
+    "largest",
     "matrix_free",
+    "power_of_two",
     "residual",
     "slogdet_of",
+    "solver_for",
     "succeeded",
     "trace_of",
 ]

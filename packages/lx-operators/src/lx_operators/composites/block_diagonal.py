@@ -167,6 +167,8 @@ def _(operator: BlockDiagonalLinearOperator):
     widths = [bandwidths(block) for block in blocks]
     if not blocks or any(width is None for width in widths):
         return None
+    if any(block.in_size() != block.out_size() for block in blocks):
+        return None
     lower, upper = zip(*widths)
     return max(lower), max(upper)
 

@@ -261,10 +261,14 @@ def _(operator: ComposedLinearOperator):
 # (i - k) + (k - j). No matrix `[n, n]` is formed.
 
 
+def _all_square(operator: ComposedLinearOperator) -> bool:
+    return all(a.in_size() == a.out_size() for a in operands(operator))
+
+
 @bandwidths.register
 def _(operator: ComposedLinearOperator):
     first, second = map(bandwidths, operands(operator))
-    if first is None or second is None:
+    if first is None or second is None or not _all_square(operator):
         return None
     most = max(operator.in_size() - 1, 0)
     return min(first[0] + second[0], most), min(first[1] + second[1], most)
@@ -278,7 +282,7 @@ def _(operator: ComposedLinearOperator):
     a, b, n = a.astype(dtype), b.astype(dtype), operator.in_size()
     # (AB)[r + s, j] = Σ A[r, j + s - u2] B[s, j], both in the storage of `bands`
     a = jnp.pad(a, ((0, 0), (u2, l2)))
-    terms = jnp.stack([a[:, s : s + n] * b[s] for s in range(len(b))])
+    terms = jnp.stack([a[:, s : s + n] * b[s][None, :] for s in range(len(b))])
     full = jnp.sum(skewed(terms), axis=0)
     return resized(full, (l1 + l2, u1 + u2), widths_of(operator))
 

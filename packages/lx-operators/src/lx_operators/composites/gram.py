@@ -256,7 +256,7 @@ def _(operator: GramLinearOperator):
 def _(operator: GramLinearOperator):
     X, D = operator.operator, operator.middle
     inner, middle = bandwidths(X), (0, 0) if D is None else bandwidths(D)
-    if inner is None or middle is None:
+    if inner is None or middle is None or X.in_size() != X.out_size():
         return None
     most = max(operator.in_size() - 1, 0)
     lower, upper = (min(sum(inner) + width, most) for width in middle)

@@ -192,7 +192,7 @@ def _(operator: StackedLinearOperator):
 
 @bandwidths.register
 def _(operator: StackedLinearOperator):
-    if not _single(operator):
+    if not _single(operator) or operator.in_size() != operator.out_size():
         return None
     found = []
     eqx.filter_eval_shape(

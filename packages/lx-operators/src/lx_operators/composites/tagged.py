@@ -39,6 +39,7 @@ from .._properties import (
     is_upper_triangular,
     known,
 )
+from .._provenance import untagged
 from .._simplify import unwrapped
 from .._tags import Tags, as_tags, diagonal_tag, transpose_tags, tridiagonal_tag
 from ._bands import fitted, widths_of
@@ -174,6 +175,11 @@ def _(operator: TaggedLinearOperator):
     if bandwidths(inner) is None:
         return bands.dispatch(AbstractLinearOperator)(operator)
     return fitted(inner, widths_of(operator))
+
+
+@untagged.register
+def _(operator: TaggedLinearOperator):
+    return untagged(operator.operator)
 
 
 @unwrapped.register

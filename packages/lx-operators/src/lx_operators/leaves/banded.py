@@ -1,19 +1,21 @@
 """An operator of a few diagonals."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Inexact
 
-from .._checks import check_claims
+from .._checks import check_claims, check_square
 from .._functions import bands, bandwidths, conj, diagonal, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared, is_own_transpose
 from .._simplify import PRODUCTS, Rewrite
 from .._skewed import skewed
-from .._structures import floating
+from .._structures import common_dtype, floating
 from .._tags import (
     Tags,
     as_tags,
@@ -26,7 +28,7 @@ from .diagonal import DiagonalLinearOperator
 
 
 class BandedLinearOperator(AbstractLinearOperator):
-    """A square matrix of `lower` diagonals below and `upper` above the main one.
+    """A matrix of `lower` diagonals below and `upper` above the main one.
 
     A product costs O(n·(lower + upper + 1)); the matrix itself is never formed.
 
@@ -37,15 +39,20 @@ class BandedLinearOperator(AbstractLinearOperator):
             become floating.
         lower, upper: the number of diagonals below and above the main one.
         tags: a tag or an iterable of tags.
+        rows: the number of rows of the matrix; by default it is square.
 
     Raises:
         ValueError: `bands` is not two-dimensional, or has another number of rows than
-            the widths say; a width is no integer of at least 0.
+            the widths say; a width, or `rows`, is no integer of at least 0.
 
     ```python
     # [[4, 1, 0], [2, 4, 1], [3, 2, 4]]
     diagonals = jnp.array([[0.0, 1, 1], [4, 4, 4], [2, 2, 0], [3, 0, 0]])
     operator = lx.BandedLinearOperator(diagonals, lower=2, upper=1)
+    # differences of four numbers: [[-1, 1, 0, 0], [0, -1, 1, 0], [0, 0, -1, 1]]
+    differences = lx.BandedLinearOperator(
+        jnp.array([[0.0, 1, 1, 1], [-1, -1, -1, 0]]), lower=0, upper=1, rows=3
+    )
     ```
     """
 
@@ -53,12 +60,23 @@ class BandedLinearOperator(AbstractLinearOperator):
     lower: int = eqx.field(static=True)
     upper: int = eqx.field(static=True)
     tags: Tags = eqx.field(static=True)
+    rows: int = eqx.field(static=True)
 
-    def __init__(self, bands: ArrayLike, lower: int, upper: int, tags: object = ()):
+    def __init__(
+        self,
+        bands: ArrayLike,
+        lower: int,
+        upper: int,
+        tags: object = (),
+        *,
+        rows: int | None = None,
+    ):
         _check_widths(bands, lower, upper)
-        self.lower, self.upper = int(lower), int(upper)
+        rows = jnp.shape(bands)[1] if rows is None else rows
+        _check_number("rows", rows)
+        self.lower, self.upper, self.rows = int(lower), int(upper), int(rows)
         # also a NaN outside of the matrix must not reach a derivative
-        self.bands = _inside(floating(bands), self.upper)
+        self.bands = _inside(floating(bands), self.upper, self.rows)
         self.tags = as_tags(tags)
         check_claims(self)
 
@@ -66,58 +84,76 @@ class BandedLinearOperator(AbstractLinearOperator):
         x = conform(vector, self.in_structure(), "the vector")
         # (row r, column j) belongs to row j + r - upper of the matrix
         terms = skewed(self.bands.astype(x.dtype) * x[None])
-        return jnp.sum(terms, axis=0)[self.upper : self.upper + x.size]
+        return _rows_of(jnp.sum(terms, axis=0), self.upper, self.rows)
 
     def as_matrix(self):
-        i = jnp.arange(self.in_size())
-        row = self.upper + i[:, None] - i[None, :]
+        i, j = jnp.arange(self.rows)[:, None], jnp.arange(self.in_size())[None, :]
+        row = self.upper + i - j
         inside = (row >= 0) & (row < len(self.bands))
-        elements = self.bands[jnp.clip(row, 0, len(self.bands) - 1), i[None, :]]
+        elements = self.bands[jnp.clip(row, 0, len(self.bands) - 1), j]
         return jnp.where(inside, elements, jnp.zeros_like(elements))
 
     def transpose(self):
         if is_own_transpose(self):
             return self
-        rows = _by_rows(self.bands, self.upper)
+        # the elements of row i of the matrix in column i, from the right to the left
+        by_rows = _rows_of(skewed(self.bands), self.upper, self.rows)
         return BandedLinearOperator(
-            rows[::-1], self.upper, self.lower, transpose_tags(self.tags)
+            by_rows[::-1],
+            self.upper,
+            self.lower,
+            transpose_tags(self.tags),
+            rows=self.in_size(),
         )
 
     def in_structure(self):
         return jax.ShapeDtypeStruct(self.bands.shape[1:], self.bands.dtype)
 
     def out_structure(self):
-        return jax.ShapeDtypeStruct(self.bands.shape[1:], self.bands.dtype)
+        return jax.ShapeDtypeStruct((self.rows,), self.bands.dtype)
 
 
-def _by_rows(bands: Inexact[Array, "w n"], upper: int) -> Inexact[Array, "w n"]:
-    """The elements of row i of the matrix in column i, from the right to the left; zero
-    where there is no column."""
-    return skewed(bands)[:, upper : upper + bands.shape[1]]
+def _rows_of(
+    diagonals: Inexact[Array, "... c"], upper: int, rows: int
+) -> Inexact[Array, "... m"]:
+    """The rows of the matrix, from what `skewed` made of its diagonals: the first is at
+    `upper`, and there is nothing in those that are beyond the last diagonal."""
+    x = diagonals[..., upper : upper + rows]
+    padding = [(0, 0)] * (x.ndim - 1) + [(0, rows - x.shape[-1])]
+    return jnp.pad(x, padding)
 
 
-def _inside(bands: Inexact[Array, "w n"], upper: int) -> Inexact[Array, "w n"]:
+def _inside(
+    bands: Inexact[Array, "w n"], upper: int, rows: int
+) -> Inexact[Array, "w n"]:
     """The same, zero where there is no row."""
     w, n = bands.shape
-    row = np.arange(n) + np.arange(w)[:, None] - upper
-    return jnp.where((row >= 0) & (row < n), bands, jnp.zeros_like(bands))
+    row = np.arange(n)[None, :] + np.arange(w)[:, None] - upper
+    return jnp.where((row >= 0) & (row < rows), bands, jnp.zeros_like(bands))
 
 
 def _diagonal(operator: BandedLinearOperator, offset: int) -> Array:
     """The elements (i, i + offset)."""
-    row, n = operator.upper - offset, operator.in_size()
+    row, first = operator.upper - offset, max(offset, 0)
+    end = max(min(operator.in_size(), operator.rows + offset), first)
     if not 0 <= row < len(operator.bands):
-        return jnp.zeros(max(n - abs(offset), 0), operator.bands.dtype)
-    return operator.bands[row, max(offset, 0) : n + min(offset, 0)]
+        return jnp.zeros(end - first, operator.bands.dtype)
+    return operator.bands[row, first:end]
+
+
+def _check_number(name: str, number: object) -> None:
+    integer = hasattr(number, "__index__") and not isinstance(number, bool)
+    if not integer or number < 0:  # pyright: ignore[reportOperatorIssue]
+        of = "rows" if name == "rows" else "diagonals"
+        raise ValueError(
+            f"`{name}` must be a number of {of}, an integer of at least 0, but got "
+            f"{number!r}."
+        )
 
 
 def _check_widths(bands: ArrayLike, lower: int, upper: int) -> None:
-    for name, width in (("lower", lower), ("upper", upper)):
-        if isinstance(width, bool) or not hasattr(width, "__index__") or width < 0:
-            raise ValueError(
-                f"`{name}` must be a number of diagonals, an integer of at least 0, "
-                f"but got {width!r}."
-            )
+    _check_number("lower", lower)
+    _check_number("upper", upper)
     shape = jnp.shape(bands)
     if len(shape) != 2 or shape[0] != lower + upper + 1:
         raise ValueError(
@@ -131,6 +167,8 @@ def _check_widths(bands: ArrayLike, lower: int, upper: int) -> None:
 def _(operator: BandedLinearOperator):
     lower, upper = operator.lower, operator.upper
     tags = set(operator.tags)
+    if operator.rows != operator.in_size():
+        return frozenset(tags)
     if lower <= 1 and upper <= 1:
         tags.add(tridiagonal_tag)
     if upper == 0:
@@ -152,6 +190,7 @@ def _(operator: BandedLinearOperator):
 
 @tridiagonal.register
 def _(operator: BandedLinearOperator):
+    check_square(operator)
     main, lower, upper = (_diagonal(operator, offset) for offset in (0, -1, 1))
     return main, lower, upper
 
@@ -163,27 +202,38 @@ def _(operator: BandedLinearOperator):
 
 @bands.register
 def _(operator: BandedLinearOperator):
-    return _inside(operator.bands, operator.upper)
+    return _inside(operator.bands, operator.upper, operator.rows)
 
 
 @conj.register
 def _(operator: BandedLinearOperator):
     if not jnp.iscomplexobj(operator.bands):
         return operator
+    return _with_bands(operator, operator.bands.conj(), operator.tags)
+
+
+def _with_bands(operator: BandedLinearOperator, bands: Array, tags: Tags) -> Any:
+    """An operator of the same shape."""
     return BandedLinearOperator(
-        operator.bands.conj(), operator.lower, operator.upper, operator.tags
+        bands, operator.lower, operator.upper, tags, rows=operator.rows
     )
 
 
 def _diagonal_banded(d, b):
-    n = d.in_size()
-    row = jnp.arange(b.in_size()) + jnp.arange(len(b.bands))[:, None] - b.upper
-    elements = jnp.ravel(diagonal(d))[jnp.clip(row, 0, max(n - 1, 0))] if n else 0
-    return BandedLinearOperator(elements * b.bands, b.lower, b.upper)
+    (w, n), elements = b.bands.shape, diagonal(d)
+    if not elements.size:
+        return None
+    row = np.arange(n)[None, :] + np.arange(w)[:, None] - b.upper
+    dtype = common_dtype([elements, b.bands])
+    elements = elements[np.clip(row, 0, elements.size - 1)].astype(dtype)
+    return _with_bands(b, elements * b.bands.astype(dtype), frozenset())
 
 
 def _banded_diagonal(b, d):
-    return BandedLinearOperator(b.bands * diagonal(d), b.lower, b.upper)
+    elements = diagonal(d)
+    dtype = common_dtype([elements, b.bands])
+    bands = b.bands.astype(dtype) * elements.astype(dtype)[None, :]
+    return _with_bands(b, bands, frozenset())
 
 
 PRODUCTS.extend(

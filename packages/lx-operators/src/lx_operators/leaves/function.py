@@ -16,7 +16,7 @@ from .._operator import AbstractLinearOperator
 from .._promotion import apply_linear, conform
 from .._properties import declared, is_own_adjoint, is_own_transpose
 from .._stored import probed, stored
-from .._structures import Frozen, freeze, is_real, spaces
+from .._structures import Frozen, freeze_structure, is_real, spaces
 from .._tags import Tags, as_tags, transpose_tags
 from .._varying import examples, varying_axes
 
@@ -57,7 +57,7 @@ class FunctionLinearOperator(AbstractLinearOperator):
         closure_convert: bool = True,
     ):
         check_callable(fn)
-        self.input_structure = freeze(input_structure)
+        self.input_structure = freeze_structure(input_structure, "input_structure")
         structure = self.in_structure()
         if closure_convert:
             fn = close(fn, structure)
@@ -106,8 +106,14 @@ class _Transposed(eqx.Module):
         primal = examples(
             self.output_structure.thaw(), varying_axes((self.fn, cotangent))
         )
-        transpose = jax.linear_transpose(self.fn, primal)
-        (out,) = transpose(cotangent)
+        try:
+            (out,) = jax.linear_transpose(self.fn, primal)(cotangent)
+        except NotImplementedError as error:
+            raise ValueError(
+                "the function of an operator could not be transposed. Is it linear? "
+                "`verify(operator, key)` checks that, and `JacobianLinearOperator` is "
+                f"the derivative of a function that is not. JAX says: {error}"
+            ) from error
         return out
 
 

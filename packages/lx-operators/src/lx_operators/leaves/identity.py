@@ -18,7 +18,7 @@ from .._structures import (
     cast,
     common_dtype,
     describe,
-    freeze,
+    freeze_structure,
     ravel,
     spaces,
     structure_of,
@@ -51,8 +51,8 @@ class IdentityLinearOperator(AbstractLinearOperator):
     ):
         if output_structure is None:
             output_structure = input_structure
-        self.input_structure = freeze(input_structure)
-        self.output_structure = freeze(output_structure)
+        self.input_structure = freeze_structure(input_structure, "input_structure")
+        self.output_structure = freeze_structure(output_structure, "output_structure")
         if self.input_structure != self.output_structure:
             _check_complex(*spaces(self))
 

@@ -5,12 +5,13 @@ from typing import Any, Literal
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Inexact, PyTree
 
 from .._checks import check_callable, check_claims, check_transposable
 from .._closure import close
-from .._functions import conj, linearise, materialise
+from .._functions import adjoint_product, conj, linearise, materialise
 from .._operator import AbstractLinearOperator
 from .._promotion import apply_linear, conform
 from .._properties import declared, is_own_adjoint, is_own_transpose
@@ -157,3 +158,18 @@ def _(operator: JacobianLinearOperator):
     if is_real(*spaces(operator)):
         return operator
     return conj(linearise(operator))
+
+
+@adjoint_product.register
+def _(operator: JacobianLinearOperator):
+    if operator.jac == "fwd" or is_own_transpose(operator) or is_own_adjoint(operator):
+        return operator.H.mv
+    check_transposable(operator)
+    back, outs = _back(operator), operator.out_structure()
+
+    def product(vector: PyTree[Array]) -> PyTree[Array]:
+        vector = conform(vector, outs, "the vector")
+        conjugate = jtu.tree_map(jnp.conj, vector)
+        return jtu.tree_map(jnp.conj, apply_linear(back, conjugate, outs))
+
+    return product

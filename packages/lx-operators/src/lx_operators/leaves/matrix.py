@@ -46,13 +46,19 @@ class MatrixLinearOperator(AbstractLinearOperator):
         if self.matrix.ndim != 2:
             raise ValueError(
                 "`matrix` must be a two-dimensional array, but got shape "
-                f"{self.matrix.shape}; for maps between arrays of other shapes use "
-                "`PyTreeLinearOperator`."
+                f"{self.matrix.shape}; a batch of matrices becomes a batch of "
+                "operators by `equinox.filter_vmap(MatrixLinearOperator)(matrices)`, "
+                "for maps between arrays of other shapes use `PyTreeLinearOperator`."
             )
         self.tags = as_tags(tags)
         check_claims(self)
 
     def mv(self, vector):
+        if self.matrix.ndim != 2:
+            raise ValueError(
+                f"the operator is a batch: its matrix has shape {self.matrix.shape}; "
+                "map over it by `equinox.filter_vmap(lambda operator: ...)(operators)`."
+            )
         vector = conform(vector, self.in_structure(), "the vector")
         matrix = self.matrix.astype(vector.dtype)
         if tagged_diagonal(self.tags):

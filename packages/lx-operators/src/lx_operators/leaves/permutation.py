@@ -21,7 +21,7 @@ from .._structures import (
     common_dtype,
     default_floating_dtype,
     describe,
-    freeze,
+    freeze_structure,
     ravel,
     structure_of,
     unravel,
@@ -68,7 +68,7 @@ class PermutationLinearOperator(AbstractLinearOperator):
         self.permutation = jnp.asarray(permutation)
         if input_structure is None:
             input_structure = jax.ShapeDtypeStruct((n,), default_floating_dtype())
-        self.structure = freeze(input_structure)
+        self.structure = freeze_structure(input_structure, "input_structure")
         sizes = sum(leaf.size for leaf in self.structure.leaves)
         dtypes = {leaf.dtype for leaf in self.structure.leaves}
         if sizes != n or len(dtypes) > 1:

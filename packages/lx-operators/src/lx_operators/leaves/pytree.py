@@ -18,6 +18,7 @@ from .._structures import (
     describe,
     floating,
     freeze,
+    freeze_structure,
     is_real,
     promote_types,
     ravel,
@@ -68,7 +69,7 @@ class PyTreeLinearOperator(AbstractLinearOperator):
         input_structure: PyTree | None = None,
     ):
         self.pytree = jtu.tree_map(floating, pytree)
-        self.output_structure = freeze(output_structure)
+        self.output_structure = freeze_structure(output_structure, "output_structure")
         found = _input_structure(self.pytree, self.output_structure)
         if input_structure is None:
             self.input_structure = freeze(()) if found is None else found

@@ -11,7 +11,14 @@ from .._operator import AbstractLinearOperator
 from .._promotion import conform, widened
 from .._properties import declared
 from .._simplify import PRODUCTS, SCALINGS, SUMS, Rewrite, Scaling, both_orders
-from .._structures import Frozen, Structure, common_dtype, freeze, spaces, structure_of
+from .._structures import (
+    Frozen,
+    Structure,
+    common_dtype,
+    freeze_structure,
+    spaces,
+    structure_of,
+)
 from .._tags import (
     diagonal_tag,
     negative_semidefinite_tag,
@@ -43,8 +50,8 @@ class ZeroLinearOperator(AbstractLinearOperator):
     ):
         if output_structure is None:
             output_structure = input_structure
-        self.input_structure = freeze(input_structure)
-        self.output_structure = freeze(output_structure)
+        self.input_structure = freeze_structure(input_structure, "input_structure")
+        self.output_structure = freeze_structure(output_structure, "output_structure")
 
     def mv(self, vector):
         ins = self.in_structure()

@@ -204,7 +204,7 @@ def reciprocal_condition(
     *,
     lower: bool = False,
     power: int = 1,
-) -> Real[Array, ""]:
+) -> tuple[Real[Array, ""], Bool[Array, ""]]:
     """An estimate of 1/‖T⁻¹‖ for a triangular factor, with its columns (rows, if it is
     lower triangular) scaled to length one; 0 if a pivot is zero or not finite.
 
@@ -217,19 +217,27 @@ def reciprocal_condition(
         lengths: of its columns (rows), in any norm.
         lower: which triangle.
         power: 2 for the estimate of 1/‖T⁻¹‖², if the matrix in question is TTᴴ.
+
+    Returns:
+        The estimate, and whether it is at most `singular_below`: by a comparison that
+        needs neither its quotient nor its root, which are left out where only the
+        status is used.
     """
     n = lengths.size
     if n == 0:
-        return jnp.ones((), lengths.dtype)
+        return jnp.ones((), lengths.dtype), jnp.zeros((), bool)
     z = variates((n,), T.dtype)
     lengths = cast(lengths, T.dtype)
     y = solve_triangular(T, jax.lax.mul(z, lengths), lower=lower, adjoint=not lower)
     x = solve_triangular(T, y, lower=lower, adjoint=lower)
-    # a zero pivot makes these infinite or NaN
-    ratio = jax.lax.div(_square(y), _square(jax.lax.mul(x, lengths)))
+    X, Y = _square(jax.lax.mul(x, lengths)), _square(y)
+    small = np.asarray(singular_below(T.dtype) ** (2 / power), X.dtype)
+    # a zero pivot makes X infinite or NaN, for which comparisons are false
+    singular = jax.lax.bitwise_not(jax.lax.lt(jax.lax.mul(small, X), Y))
+    ratio = jax.lax.div(Y, X)
     zero = jax.lax.full_like(ratio, 0)
     ratio = jax.lax.select(jax.lax.gt(ratio, zero), ratio, zero)
-    return ratio if power == 2 else jax.lax.sqrt(ratio)
+    return (ratio if power == 2 else jax.lax.sqrt(ratio)), singular
 
 
 def singular_below(dtype: Any) -> float:
@@ -321,24 +329,6 @@ def judge(
         if not isinstance(failed, bool):
             result = choose(failed, item, result)
     return choose(finite, result, RESULTS.nonfinite_input)
-
-
-def judge_factors(
-    finite: Bool[Array, ""],
-    rcond: Real[Array, ""],
-    growth: Array | None = None,
-    *,
-    dtype: Any,
-) -> RESULTS:
-    """The verdict by the reciprocal condition number of a triangular factor, and by how
-    much the elements grew."""
-    # written so that NaN, from infinite factors, is a failure
-    small = np.asarray(singular_below(dtype), rcond.dtype)
-    singular = jax.lax.bitwise_not(jax.lax.gt(rcond, small))
-    if growth is None:
-        return judge(finite, singular=singular)
-    unstable = jax.lax.gt(growth, np.asarray(grown_above(dtype), growth.dtype))
-    return judge(finite, singular=singular, unstable=unstable)
 
 
 def judge_answer(

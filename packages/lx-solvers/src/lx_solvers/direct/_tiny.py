@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Inexact, Int, Real
 from .._loops import scan
 from .._scaling import power_of_two
 from .._sizes import variates
+from ._factors import singular_below
 
 LARGEST = 8  # larger matrices are LAPACK's
 
@@ -28,6 +29,7 @@ class Factors(NamedTuple):
     permutation: Int[Array, "n *batch"]
     rows: Real[Array, "n *batch"]
     finite: Bool[Array, "*batch"]
+    singular: Bool[Array, "*batch"]
     reciprocal_condition: Real[Array, "*batch"]
     growth: Real[Array, "*batch"]
 
@@ -74,13 +76,15 @@ def eliminate(A: Inexact[Array, "n n batch"]) -> Factors:
     last = _take(A, p[None])[0], _take(places, p)[0], p[0]
     lu, pivots, permutation = (jnp.concatenate((x, y[None])) for x, y in zip(out, last))
     columns = _largest(jnp.where(index[:, None] <= index[None], _size(lu), 0))
+    rcond = _reciprocal_condition(lu, columns)
     return Factors(
         lu,
         pivots,
         permutation,
         rows,
         finite,
-        _reciprocal_condition(lu, columns),
+        ~(rcond > singular_below(lu.dtype)),
+        rcond,
         jnp.max(columns, axis=0),
     )
 

@@ -51,7 +51,7 @@ from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
 from ._band import BandQR, back, band_qr, figures, forward, times, times_adjoint
-from ._factors import judge, judge_factors, working_dtype
+from ._factors import grown_above, judge, singular_below, working_dtype
 
 
 class _Factors(eqx.Module):
@@ -131,9 +131,11 @@ class Banded(AbstractLinearSolver[_BandedState | _BandedQRState]):
         rcond, growth = figures(factors.U)
         finite = all_finite(sizes)
         if lower:
-            verdict = judge_factors(finite, rcond, growth, dtype=F.dtype)
+            singular = ~(rcond > singular_below(F.dtype))
         else:
-            verdict = judge(finite, singular=jnp.any(factors.U[:, 0] == 0))
+            singular = jnp.any(factors.U[:, 0] == 0)
+        unstable = growth > grown_above(F.dtype) if lower else False
+        verdict = judge(finite, singular=singular, unstable=unstable)
         packed = pack_structures(operator)
         return _BandedState(factors, rows, rcond, growth, verdict, packed, view)
 
@@ -259,7 +261,7 @@ def _factorise_rectangular(
     qr = band_qr(F / scales.astype(F.dtype), n, lower)
     rcond, _ = figures(qr.R)
     finite = all_finite(largest(F, axis=1))
-    verdict = judge_factors(finite, rcond, dtype=F.dtype)
+    verdict = judge(finite, singular=~(rcond > singular_below(F.dtype)))
     packed, view = pack_structures(operator), views.View(adjoint=wide)
     return _BandedQRState(qr, columns, rcond, verdict, packed, view)
 

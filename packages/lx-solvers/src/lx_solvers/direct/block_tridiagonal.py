@@ -26,7 +26,7 @@ from lx_operators.internal import PackedStructures, block_tridiagonal, pack_stru
 from .._checks import check_options, check_state
 from .._loops import scan
 from .._results import all_finite, both
-from .._scaling import largest, power_of_two
+from .._scaling import largest, power_of_two, reciprocal_scale
 from .._sizes import variates
 from .._slogdet import slogdet_of, slogdet_of_factors, tangent_of, trace_of
 from .._solution import RESULTS
@@ -356,8 +356,10 @@ def _(state: _State):
     D = factors.D
     pivots = jnp.diagonal(D.lu, axis1=1, axis2=2).ravel()
     verdict = state.verdict
-    if pivots.size:  # with any vector, the answer shows what the matrix is worth
-        b = variates(state.rows.shape, pivots.dtype)
+    if pivots.size:  # inverse iteration, as in `_factors.reciprocal_condition`
+        z = jnp.asarray(variates(state.rows.shape, pivots.dtype))
+        b = _in_sequence(factors, z, True)
+        b = b * reciprocal_scale(largest(b)).astype(b.dtype)
         x = _in_sequence(factors, b, False)
         seen = judge_answer(*_figures(state.blocks, b, x, False), dtype=pivots.dtype)
         verdict = both(verdict, seen)

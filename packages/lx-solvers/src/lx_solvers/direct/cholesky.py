@@ -23,7 +23,7 @@ from .._solver import AbstractLinearSolver
 from . import _views as views
 from ._factors import (
     dense_matrix,
-    judge_factors,
+    judge,
     lower_triangle,
     main_diagonal,
     reciprocal_condition,
@@ -74,8 +74,8 @@ class Cholesky(AbstractLinearSolver[_CholeskyState]):
         finite = jnp.isfinite(largest(lower_triangle(A)))
         # `cholesky` returns NaN where a pivot is not positive
         rows = jax.lax.sqrt(main_diagonal(A).real)
-        rcond = reciprocal_condition(L, rows, lower=True, power=2)
-        verdict = judge_factors(finite, rcond, dtype=A.dtype)
+        rcond, singular = reciprocal_condition(L, rows, lower=True, power=2)
+        verdict = judge(finite, singular=singular)
         packed = pack_structures(operator)
         return _CholeskyState(L, not positive, rcond, verdict, packed)
 

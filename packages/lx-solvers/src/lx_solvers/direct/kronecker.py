@@ -135,7 +135,7 @@ def of_one_kind(operator: Any) -> bool:
 
 def _powers(state: _KroneckerState) -> list[int]:
     """det(A ⊗ B) = det(A)ⁿ det(B)ᵐ, of A `[m, m]` and B `[n, n]`."""
-    sizes = [n for n, _, _ in state.factors]
+    sizes = [n or 0 for n, _, _ in state.factors]
     return [math.prod(sizes[:i] + sizes[i + 1 :]) for i in range(len(sizes))]
 
 

@@ -26,14 +26,14 @@ from .._sizes import is_known
 from .._slogdet import slogdet_of, slogdet_of_factors
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from . import _tiny as tiny
-from . import _views as views
+from . import _tiny as tiny, _views as views
 from ._batched import batched_primitive, linear_in_last
 from ._factors import (
     dense_matrix,
     equilibrated,
+    grown_above,
     inverse_permutation,
-    judge_factors,
+    judge,
     lower_triangle,
     permuted,
     reciprocal_condition,
@@ -75,9 +75,11 @@ class LU(AbstractLinearSolver[_LUState]):
         check_square(operator, "LU")
         A = dense_matrix(operator)
         factors = tiny_lu_p.bind(A, stacked=False) if _is_tiny(A) else _factorise(A)
-        *kept, finite, rcond, growth = factors
-        verdict = judge_factors(finite, rcond, growth, dtype=A.dtype)
-        return _LUState(*kept, rcond, growth, verdict, pack_structures(operator))
+        lu, pivots, permutation, rows, finite, singular, rcond, growth = factors
+        unstable = growth > grown_above(A.dtype)
+        verdict = judge(finite, singular=singular, unstable=unstable)
+        packed = pack_structures(operator)
+        return _LUState(lu, pivots, permutation, rows, rcond, growth, verdict, packed)
 
     def compute(self, state, vector, options):
         check_state(state, _LUState, "LU")
@@ -112,8 +114,9 @@ def _factorise(A: Inexact[Array, "n n"]) -> tiny.Factors:
     lu, pivots, permutation = jax.lax.linalg.lu(A)
     # of U; contiguous, from LAPACK
     columns = largest(lower_triangle(lu.T), axis=1)
-    rcond, growth = reciprocal_condition(lu, columns), largest(columns)
-    return tiny.Factors(lu, pivots, permutation, rows, finite, rcond, growth)
+    rcond, singular = reciprocal_condition(lu, columns)
+    factors = lu, pivots, permutation, rows
+    return tiny.Factors(*factors, finite, singular, rcond, largest(columns))
 
 
 def _substitute(

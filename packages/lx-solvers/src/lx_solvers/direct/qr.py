@@ -26,7 +26,7 @@ from ._factors import (
     check_damp,
     dense_matrix,
     householder,
-    judge_factors,
+    judge,
     lower_triangle,
     reciprocal_condition,
     solve_triangular,
@@ -79,8 +79,8 @@ class QR(AbstractLinearSolver[_QRState]):
         R = h[: h.shape[1]]
         # of R; contiguous, from LAPACK
         columns = largest(lower_triangle(R.T), axis=1)
-        rcond = reciprocal_condition(R, columns)
-        verdict = judge_factors(finite, rcond, dtype=A.dtype)
+        rcond, singular = reciprocal_condition(R, columns)
+        verdict = judge(finite, singular=singular)
         return _QRState(
             h, taus, rows, rcond, verdict, pack_structures(operator), views.View(wide)
         )

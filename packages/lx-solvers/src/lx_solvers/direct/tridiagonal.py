@@ -19,7 +19,7 @@ from lx_operators.internal import PackedStructures, pack_structures
 from .._checks import check_options, check_square, check_state
 from .._loops import scan
 from .._results import both
-from .._scaling import largest, power_of_two
+from .._scaling import largest, power_of_two, reciprocal_scale
 from .._sizes import variates
 from .._slogdet import slogdet_of, slogdet_of_factors
 from .._solution import RESULTS
@@ -133,9 +133,12 @@ def _solve(
 def _(state: _TridiagonalState):
     bands, verdict = (state.lower, state.main, state.upper), state.verdict
     pivots, swaps = _eliminate(*bands)
-    if pivots.size:  # with any vector, the answer shows what the matrix is worth
-        rows = largest(jnp.stack(bands), axis=0).astype(pivots.dtype)
-        _, *figures = _solve(bands, variates(pivots.shape, pivots.dtype) * rows)
+    if pivots.size:  # inverse iteration, as in `_factors.reciprocal_condition`
+        rows = power_of_two(largest(jnp.stack(bands), axis=0))
+        lower, main, upper = (band / rows.astype(band.dtype) for band in bands)
+        z = jnp.asarray(variates(pivots.shape, pivots.dtype))
+        y, *_ = _solve(_adjoint(lower, main, upper), z)
+        _, *figures = _solve((lower, main, upper), _of_order_one(y))
         seen = judge_answer(*figures, dtype=pivots.dtype)
         verdict = both(verdict, seen)
     return slogdet_of_factors(
@@ -144,6 +147,10 @@ def _(state: _TridiagonalState):
         odd=jnp.sum(swaps) % 2 == 1,
         verdict=verdict,
     )
+
+
+def _of_order_one(x: Inexact[Array, " n"]) -> Inexact[Array, " n"]:
+    return x * reciprocal_scale(largest(x)).astype(x.dtype)
 
 
 def _eliminate(

@@ -24,6 +24,7 @@ from .._scaling import (
     real_dot,
     reciprocal_scale,
 )
+from .._sizes import is_known
 from .._solver import Options
 from ._driver import KrylovState, Outcome, first_guess, report, step_limit
 from ._history import Monitor
@@ -116,7 +117,8 @@ def arnoldi(
     monitor = Monitor(solver.history, solver.progress, limit, name)
     A: Product = product(operator)
     y0 = first_guess(options, X, name)
-    m = max(min(solver.restart, X.size), 1)
+    m = min(solver.restart, X.size) if is_known(X.size) else solver.restart
+    m = max(m, 1)
     index = np.arange(m + 1, dtype=np.int32)
     rows = np.arange(2 * m + 3, dtype=np.int32)[:, None]
 
@@ -138,13 +140,16 @@ def arnoldi(
 
     def step(s: _Loop) -> _Loop:
         check, claimed = s.phases.check, s.phases.claimed
+        if M is not None:  # a step from the residual, without M
+            check = check & ~s.phases.probe
         old = _Numbers(*unpacked(s.numbers))
         k = old.j.astype(jnp.int32)
         was_stuck = (old.row == m) & (k < m)
         z, y = cond(check, correction, direction, s)
         if M is not None:
             Mz = M(z, s.phases.num_steps)
-            z = where(check, z, Mz) if flexible else Mz
+            keep = s.phases.probe | check if flexible else s.phases.probe
+            z = where(keep, z, Mz)
 
         # the one product: with the direction, or with the new x for its residual
         u = where(check, s.x + z, z)
@@ -171,7 +176,8 @@ def arnoldi(
         ρ = jnp.sqrt(jnp.abs(Qh[k]) ** 2 + square)
         recurred = size * (old.left / old.aim) / ρ
         moved = where(old.left <= 1e-3 * old.aim, 0, _moved(y, s.T[1::2, m]))
-        numbers = Qh[k] / ρ, size / ρ, ρ, length, size, shrink, recurred, moved
+        cosine = Qh[k] / ρ.astype(X.dtype)
+        numbers = cosine, size / ρ, ρ, length, size, shrink, recurred, moved
         rotation = packed(*(x.astype(X.dtype) for x in numbers))
         p, *real = unpacked(rotation)
         q, ρ, length, size, shrink, recurred, _ = (x.real for x in real)
@@ -212,6 +218,7 @@ def arnoldi(
             limit=limit,
             due=stuck | (j == m),
             nothing=size == 0,
+            probe=M is not None,
             stagnant=stalls >= solver.stagnation_iters,
             failure=Exit.singular,
         )
@@ -248,7 +255,9 @@ def arnoldi(
         T = where((i >= 0) & (i <= 2), T, s.T)
 
         history = monitor.record(
-            s.history, phases, lambda: where(check, size, left) * unit
+            s.history,
+            phases,
+            lambda: where(check, size, where(s.phases.probe, old.β, left)) * unit,
         )
         x = where(new.row == 0, u, s.x)
         return _Loop(x, V, Z, T, numbers, norm_A, phases, history)
@@ -301,6 +310,6 @@ def _with_row(V: Array, v: Array, i: Array) -> Array:
 def _moved(y: Array, inverse_D: Array) -> Array:
     """The norm of what the last step changed beside that of the whole, of D y."""
     unit = reciprocal_scale(inverse_D[0].real).astype(y.dtype)
-    y = y * inverse_D[:, None] * unit
+    y = unit * (y * inverse_D[:, None])
     whole, last = (jnp.sum(jnp.abs(y[:, i]) ** 2) for i in (0, 1))
     return jnp.sqrt(last / jnp.maximum(whole, jnp.finfo(y.dtype).tiny))

@@ -25,6 +25,7 @@ from .._checks import check_options, check_square, check_state
 from .._loops import while_loop
 from .._results import judged, named
 from .._scaling import norm2, plain_norm2
+from .._sizes import is_known
 from .._solution import RESULTS
 from .._solver import Options
 from ._history import Monitor
@@ -57,11 +58,12 @@ class Solver(Aims, Protocol):
 class Pass:
     """What a method sees in one pass of the loop."""
 
-    def __init__(
-        self, A: Callable, M: Callable | None, b: Array, x: Array, ν: Array, at: Phases
-    ):
-        self._A, self._M, self._b, self._x = A, M, b, x
-        self.ν = ν
+    def __init__(self, A: Callable, M: Callable | None, b: Array, loop: "_Loop"):
+        at = loop.phases
+        self._A, self._M, self._b, self._x = A, M, b, loop.x
+        if M is not None:
+            self._x = where(at.probe, loop.r, loop.x)
+        self.ν = loop.ν
         """‖r‖."""
         self.check, self.claimed = at.check, at.claimed
         """Whether this pass is a check, whose step is not made; and whether it is to
@@ -75,7 +77,8 @@ class Pass:
         computes the true residual."""
         if self.product is not None:
             raise ValueError("a step has one product: call `A` once.")
-        self.vector, self.product = p, self._A(where(self.check, self._x, p))
+        self.vector = where(self.check, self._x, p)
+        self.product = self._A(self.vector)
         return self.product
 
     def M(self, r: Array) -> Array:
@@ -119,7 +122,8 @@ class Step(NamedTuple):
     due: Any = False
     """The residual is to be computed anew after this step."""
     stretch: Any = None
-    """A lower bound of ‖A‖; None: the driver takes ‖A p‖ / ‖p‖ of the product."""
+    """A lower bound of ‖A‖ without a preconditioner, which is cheaper to have than
+    ‖A p‖ / ‖p‖ of the product, which the driver takes otherwise."""
 
 
 class Recurrence(Protocol):
@@ -229,7 +233,7 @@ def solve(
     def one_pass(loop: _Loop) -> _Loop:
         old, norm_A = unpack(loop.carried, (initial, X.zero()))
         check, claimed = loop.phases.check, loop.phases.claimed
-        now = Pass(A, M, b, loop.x, loop.ν, loop.phases)
+        now = Pass(A, M, b, loop)
         step = method.step(old, loop.r, now)
         q, α = now.product, step.α
 
@@ -246,7 +250,7 @@ def solve(
             floor = phases.floor(goal, X)
             if goal.norm is None:
                 return (goal.residual_ratio(r, b, given.peaks, floor, Y),)
-            taken = where(phases.check, 0, α)
+            taken = where(phases.check | ~(jnp.abs(α) < jnp.inf), 0, α)
             moved = X, times(taken, step.p), goal.scale(x, peaks(X, x), floor, X)
             residual = Y, r, goal.scale(b, given.peaks, floor, Y)
             return (goal.ratio(residual, moved),)
@@ -264,21 +268,30 @@ def solve(
             broken=step.broken & (loop.ν > 0) & ~check,
             finite=where(check, ~jnp.isnan(ν), step.finite),
             limit=limit,
-            due=due & ~check,
+            due=due,
             nothing=ν == 0,
             failure=failure,
+            probe=M is not None,
         )
 
         state = step.state
         if not method.sees_checks:
             state = _kept(check, claimed, initial, old, state)
-        stretch = step.stretch
-        if stretch is None:
+        if M is None and step.stretch is not None:
+            stretch = where(check | step.broken, 0, step.stretch)
+        else:
             stretch = norm2(q) / norm2(now.vector)
-        seen = jnp.minimum(stretch, jnp.finfo(norm_A.dtype).max)
-        norm_A = jnp.maximum(norm_A, where(check | step.broken, 0, seen))
+            stretch = where(stretch > 0, stretch, 0)  # no vector, no product
+        stretch = jnp.minimum(stretch, jnp.finfo(norm_A.dtype).max)
+        norm_A = jnp.maximum(norm_A, stretch)
+        if M is not None:
+            ν = where(loop.phases.probe, loop.ν, ν)
         carried = pack((state, norm_A))
-        history = monitor.record(loop.history, phases, lambda: norm2(r) * unit)
+        history = monitor.record(
+            loop.history,
+            phases,
+            lambda: where(loop.phases.probe, ν, norm2(r)) * unit,
+        )
         return _Loop(x, r, ν, carried, phases, history)
 
     x = X.zeros() if y0 is None else where(given.zero, 0, times(1 / unit, y0))
@@ -314,6 +327,7 @@ def report(
     norm_b: Array,
     norm_r: Array,
     slope: Array | None = None,
+    cond: Array | int = 1,
     more: dict[str, Any] | None = None,
 ) -> Outcome:
     """The solution in its own units, how the solve ended, and the statistics.
@@ -327,11 +341,12 @@ def report(
         limit, monitor, given, X, vector: what the solve began with.
         norm_A, norm_b, norm_r: a lower bound of ‖A‖, and, in units of b, ‖b‖ and the
             true ‖r‖.
-        slope: ‖Aᴴ r‖ / ‖A‖, if this is a least-squares problem.
+        slope, cond: ‖Aᴴ r‖ / ‖A‖ and an estimate of the condition number, if this is a
+            least-squares problem.
         more: other statistics.
     """
     sizes = scaled_norm2(norm_A, end.x), norm_b
-    error = backward_error(norm_r, *sizes, slope)
+    error = backward_error(norm_r, *sizes, slope, cond)
     exit = ending(outcome(end.phases, given.goal), error, *sizes, X.eps)
     lost = end.phases.exit == Exit.nonfinite  # which `ending` leaves as it is
     value = X.solution(where(lost, jnp.nan, times(given.unit, end.x)))
@@ -360,6 +375,8 @@ def conjugated_state(
 def step_limit(max_steps: int | None, space: Space) -> int:
     """Ten times the size, unless given; never more than can be counted."""
     limit = 10 * space.size if max_steps is None else max_steps
+    if max_steps is None and not is_known(space.size):
+        return jnp.asarray(limit, jnp.int32)
     return min(limit, 2**31 - 2) if isinstance(limit, int) else limit
 
 

@@ -25,6 +25,7 @@ from lx_operators import AbstractLinearOperator, linearise
 from .._checks import check_options, check_state
 from .._loops import while_loop
 from .._scaling import norm2, plain_norm2, real_dot, reciprocal_scale
+from .._sizes import is_known
 from .._solver import Options
 from ._driver import (
     KrylovState,
@@ -37,7 +38,7 @@ from ._driver import (
 )
 from ._history import Monitor
 from ._phases import Exit, Phases, advance, begin
-from ._scalars import barrier, packed, times, unpacked, where
+from ._scalars import barrier, packed, stacked, times, unpacked, where
 from ._spaces import Product, product, products, spaces
 from ._tolerances import expected, peaks, right_hand_side
 
@@ -137,6 +138,8 @@ class _Loop(NamedTuple):
     Ah_bar: Any
     scalars: tuple[Array, Array]
     """The method's, in units of σ, and the shared ones."""
+    plain: Any
+    """A lower bound of ‖A‖, and ‖Aᴴ r‖ after a check; None without a preconditioner."""
     left: Array
     """The residual beside its tolerance; ∞ where that was not asked."""
     phases: Phases
@@ -176,7 +179,8 @@ def least_squares(
     preconditioned = M is not None
     M, MH = (_same, _same) if M is None else (product(M, X), product(M.H, X))
     # of a wide operator no first guess helps: it would stay in the solution
-    wide = X.size > Y.size and undamped(solver.damp)
+    maybe = X.size != Y.size and (not is_known(X.size, Y.size) or X.size > Y.size)
+    wide = maybe and undamped(solver.damp)
     y0 = None if wide else first_guess(options, X, name)
     conlim = jnp.asarray(solver.conlim).astype(X.real_dtype)
     conlim = where(conlim == 0, jnp.inf, jnp.minimum(conlim, 0.1 / X.eps))
@@ -201,7 +205,8 @@ def least_squares(
         û = where(check, b, Aq) - where(check, Aq, times(last.α, s.u))
         β, normed, β_σ = _significant(~check, norm2(û), rounding * last.A, last.shrink)
         u = times(normed, û)
-        v̂ = MH(AH(u)) - times(where(check, 0, β), s.v)
+        AHu = AH(u)
+        v̂ = MH(AHu) - times(where(check, 0, β), s.v)
         α, normed, α_σ = _significant(True, norm2(v̂), rounding * last.A, last.shrink)
         v = times(normed, v̂)
 
@@ -279,8 +284,12 @@ def least_squares(
             failure=Exit.ill_conditioned,
         )
         history = monitor.record(s.history, phases, lambda: norm2(undamp(r)) * unit)
+        plain = None
+        if preconditioned:  # ‖A‖ and ‖Aᴴ r‖, where the numbers are those of A M
+            length = norm2(AHu)  # ‖u‖ = 1
+            plain = stacked([jnp.maximum(s.plain[0], length), β * length])
         directions = u, v, h, Ah, h_bar, Ah_bar
-        return _Loop(x, r, *directions, scalars, left, phases, history)
+        return _Loop(x, r, *directions, scalars, plain, left, phases, history)
 
     none = X.zeros()
     x = none if y0 is None else where(given.zero, 0, times(1 / unit, y0))
@@ -299,6 +308,7 @@ def least_squares(
         h_bar=none if barred else None,
         Ah_bar=jnp.zeros_like(b) if barred else None,
         scalars=(numbers, shared),
+        plain=jnp.zeros(2, X.real_dtype) if preconditioned else None,
         left=X.zero(),
         phases=phases,
         history=monitor.start(phases, lambda: norm2(given.b) * unit, X),
@@ -309,10 +319,10 @@ def least_squares(
     istop = where(end.left <= 1, 1, 2)
     for code, number in _ISTOP.items():
         istop = where(exit == code, number, istop)
-    # with a preconditioner, what is known is the norm of A M
     norm_A, slope = shared.A, shared.normal
     if preconditioned:
-        norm_A, slope = X.zero(), None
+        norm_A, slope = unpacked(end.plain)
+        slope = slope / where(norm_A > 0, norm_A, 1)
     size = plain_norm2(end.r)
     norm_b = plain_norm2(given.b)
     return report(
@@ -326,6 +336,7 @@ def least_squares(
         norm_b,
         size,
         slope,
+        jnp.maximum(shared.cond, 1),
         dict(
             istop=where(given.zero & (exit == Exit.converged), 0, istop).astype(
                 jnp.int32
@@ -372,13 +383,13 @@ def _augmented(
     m = b.size
 
     def both(x: Array) -> Array:
-        return jnp.concatenate([A(x).reshape(m), (λ * x).reshape(-1)])
+        return jnp.concatenate([A(x).reshape(m), (λ.astype(x.dtype) * x).reshape(-1)])
 
     def first(r: Array) -> Array:
         return r[:m].reshape(b.shape)
 
     def adjoint(r: Array) -> Array:
-        return AH(first(r)) + λ * r[m:].reshape(shape)
+        return AH(first(r)) + λ.astype(r.dtype) * r[m:].reshape(shape)
 
     zeros = jnp.zeros(math.prod(shape), b.dtype)
     return both, adjoint, jnp.concatenate([b.reshape(m), zeros]), first

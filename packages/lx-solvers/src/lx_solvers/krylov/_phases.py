@@ -5,6 +5,8 @@ with the one product in the loop's body. `CHECK` replaces the recurred residual;
 does so because the recurred residual and the last update passed; `LAST` because the
 solve is to end, for a reason that is kept as `pending`. `converged` is claimed only in
 a check: in the last one if the residual passes, in others if the last update did too.
+With a preconditioner, a last check that does not pass is followed by `PROBE`, which
+multiplies the residual, as other products may say little of ‖A‖ (`_stability.py`).
 
 **Steps** are products with the operator (LSMR, LSQR: pairs of one with it and one with
 its adjoint), also in BiCGStab, whose textbook step has two, and in GMRES, where a cycle
@@ -53,7 +55,7 @@ def first_of(*exits: tuple[Any, Exit]) -> Array:
     return first
 
 
-STEP, CHECK, CLAIM, LAST = range(4)
+STEP, CHECK, CLAIM, LAST, PROBE = range(5)
 _FAR = 1 << 20
 
 
@@ -96,6 +98,11 @@ class Phases:
     def last(self) -> Array:
         """It is the last pass."""
         return self.phase == LAST
+
+    @functools.cached_property
+    def probe(self) -> Array:
+        """It multiplies the residual, and changes nothing."""
+        return self.phase == PROBE
 
     @functools.cached_property
     def best(self) -> Array:
@@ -173,6 +180,7 @@ def advance(
     due: ArrayLike,
     nothing: ArrayLike = False,
     stagnant: ArrayLike = False,
+    probe: bool = False,
     failure: Exit = Exit.breakdown,
 ) -> Phases:
     """After a pass.
@@ -192,6 +200,7 @@ def advance(
         nothing: the residual is zero. If it is so from the start, that passes any
             tolerance, zero too.
         stagnant: a check that found no progress for too long.
+        probe: whether to multiply the residual before the solve ends without success.
     """
     if goal.fixed is True:  # nothing is asked of the residual, and so nothing computed
         ratio = jnp.full_like(ratio, jnp.inf)
@@ -208,20 +217,25 @@ def advance(
     lost = ~finite
 
     passed = close if settled is True else close & (settled | last.last)
+    judged = check & ~last.probe if probe else check
     exit = first_of(
-        (check & (passed | (nothing & (steps == 0))), Exit.converged),
+        (judged & (passed | (nothing & (steps == 0))), Exit.converged),
         (lost & (steps <= 1), Exit.nonfinite),
         (goal.unless_fixed(lost), Exit.breakdown),
     )
-    exit = where((exit == Exit.running) & last.last, last.pending, exit)
+    over = last.probe if probe else last.last
+    exit = where((exit == Exit.running) & over, last.pending, exit)
     pending = first_of(
         (goal.unless_fixed(broken), failure),
         (goal.unless_fixed(stuck), Exit.stagnated),
         (steps >= limit, Exit.tired),
     )
-    phase = where(due, jnp.int32(CHECK), STEP)
+    phase = where(due & ~check, jnp.int32(CHECK), STEP)
     phase = where(close & ~check, jnp.int32(CLAIM), phase)
     phase = where(pending != Exit.running, jnp.int32(LAST), phase)
+    if probe:
+        phase = where(last.last, jnp.int32(PROBE), phase)
+        pending = where(last.last, last.pending, pending)
     best = where(check, where(relax, _FAR, jax.lax.min(last.best, size)), last.best)
     misses = where(check, missed, last.misses)
     return Phases(_stack(steps, exit, phase, best, misses, pending))

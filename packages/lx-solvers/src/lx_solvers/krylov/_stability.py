@@ -8,11 +8,15 @@ backward error (Rigal and Gaches 1967, doi:10.1145/321406.321416), is
 
 and for least-squares problems, up to a modest factor, the smaller of it and
 
-    ‖Aᴴ r‖ / (‖A‖ (‖A‖ ‖x‖ + ‖r‖))        (Stewart 1977, doi:10.1137/1019106).
+    ‖Aᴴ r‖ / (‖A‖ max(σ ‖x‖, ‖r‖)),
 
-A lower bound of ‖A‖ makes these larger, never smaller. See the decision record
+with σ the smallest singular value (Waldén, Karlson and Sun 1995,
+doi:10.1002/nla.1680020308; with ‖r‖ alone, Stewart 1977, doi:10.1137/1019106). A lower
+bound of ‖A‖ makes these larger, never smaller. See the decision record
 `docs/decisions/0006-backward-stability.md`.
 """
+
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -31,7 +35,9 @@ def scaled_norm2(norm_A: Array, x: Array) -> Array:
     return plain_norm2(times(norm_A, x))
 
 
-def backward_error(r: Array, Ax: Array, b: Array, slope: Array | None = None) -> Array:
+def backward_error(
+    r: Array, Ax: Array, b: Array, slope: Array | None = None, cond: Any = 1
+) -> Array:
     """The backward error of x.
 
     Args:
@@ -39,9 +45,12 @@ def backward_error(r: Array, Ax: Array, b: Array, slope: Array | None = None) ->
         Ax: ‖A‖ ‖x‖, or a lower bound of it.
         slope: ‖Aᴴ (b - A x)‖ / ‖A‖, or an upper bound of it, if x is to solve a
             least-squares problem.
+        cond: an estimate of the condition number, for the same.
     """
     error = _over(r, Ax + b)
-    return error if slope is None else jnp.minimum(error, _over(slope, Ax + r))
+    if slope is None:
+        return error
+    return jnp.minimum(error, _over(slope, jnp.maximum(Ax / cond, r)))
 
 
 def ending(exit: Array, error: Array, Ax: Array, b: Array, eps: float) -> Array:

@@ -27,7 +27,6 @@ underflows that need not, and a solve takes the same steps at every scale.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -53,6 +52,7 @@ from .._scaling import (
     power_of_two,
     reciprocal_scale,
 )
+from .._sizes import sqrt_of
 from ._scalars import packed, scalar_at, times, where
 from ._spaces import Space
 
@@ -259,7 +259,7 @@ class Tolerances(NamedTuple):
         if self.norm is max_norm:
             return 1.0
         if self.norm is two_norm or self.norm is None:
-            return math.sqrt(sum(leaf.size for leaf in scale))
+            return sqrt_of(sum(leaf.size for leaf in scale))
         ones = map(jnp.ones_like, scale)
         return self._norm(jtu.tree_unflatten(space.structure.treedef, ones))
 
@@ -363,7 +363,7 @@ def right_hand_side(vector: PyTree[Array], space: Space, solver: Aims) -> RightH
     if norm is None:
         reach = jnp.maximum(rtol * plain_norm2(b), atol)
     elif norm in (max_norm, two_norm):  # no tolerance is above atol + rtol · |b|∞
-        twice = 2 * math.sqrt(space.size)  # so that rounding is no matter
+        twice = 2 * sqrt_of(space.size)  # so that rounding is no matter
         reach = twice * (atol + rtol * (peak * shrink))
     numbers = packed(unit, atol, reach, *(p * shrink for p in each))
     goal = Tolerances(rtol, numbers, norm, fixed)

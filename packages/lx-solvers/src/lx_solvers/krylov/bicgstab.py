@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 from lx_operators.internal import max_norm
 
-from .._scaling import dot, largest, norm2, quotient, real_dot, reciprocal_scale
+from .._scaling import dot, largest, quotient, real_dot, reciprocal_scale
 from .._solver import AbstractLinearSolver
 from . import _driver as driver
 from ._scalars import barrier, times, together, where
@@ -90,8 +90,7 @@ class _Stabilised:
         )
 
         # c = r where β = 0
-        length = ν if now.plain else norm2(y)
-        stretch = where((β == 0) & (length > 0), size / shrink / length, 0)
+        stretch = where((β == 0) & (ν > 0), size / shrink / ν, 0)
         p = where(first, c, s.p - new.a * s.v)
         return driver.Step(
             new.a,

@@ -12,7 +12,7 @@ from lx_operators import (
 )
 from lx_operators.internal import max_norm
 
-from .._scaling import plain_norm2, real_dot
+from .._scaling import real_dot
 from .._solver import AbstractLinearSolver
 from . import _driver as driver
 from ._scalars import barrier, times, where
@@ -25,7 +25,7 @@ class _State(NamedTuple):
     p: Array
     ρ: Any
     length: Any
-    """An upper bound of ‖p‖."""
+    """An upper bound of ‖p‖, without a preconditioner."""
 
 
 class _ConjugateGradients:
@@ -46,7 +46,7 @@ class _ConjugateGradients:
         Ap = now.A(p)
         α = barrier(ρ / real_dot(p, Ap))
 
-        length = (1 if now.plain else plain_norm2(z)) + β * s.length
+        length = 1 + β * s.length  # without a preconditioner
         return driver.Step(
             α,
             p,

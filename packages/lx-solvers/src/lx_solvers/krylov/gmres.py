@@ -32,7 +32,9 @@ class GMRES(AbstractLinearSolver[driver.KrylovState]):
     A singular operator ends in `singular` where the Krylov space shows it. It need not:
     a consistent singular system may have a solution in the Krylov space of b. That one
     is returned as success, its residual passes; but it need not be of least norm. For
-    singular operators use `LSMR` or a rank-revealing solver.
+    singular operators use `LSMR` or a rank-revealing solver. No test can tell
+    more: from b = (1, 0), products with [[1, 1], [0, 0]] and with the nonsingular
+    [[1, 1], [0, 1]] are the same, and (1, 0) solves both systems.
 
     Args:
         rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single

@@ -139,7 +139,7 @@ class _MinimalResiduals:
             r=where(new.flat, r, recurred),
             broken=(square < 0) | new.flat,
             finite=jnp.isfinite(square) & jnp.isfinite(α),
-            stretch=A_norm if now.plain else None,
+            stretch=A_norm,
         )
 
 

@@ -6,8 +6,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from lx_operators import IdentityLinearOperator
 from lx_operators.internal import Frozen, common_dtype, complex_to_real_dtype, freeze
-from lx_solvers import RESULTS, AbstractLinearSolver
-from lx_solvers.internal import slogdet_of
+
+from .._slogdet import slogdet_of
+from .._solution import RESULTS
+from .._solver import AbstractLinearSolver
 
 
 class IdentityState(eqx.Module):
@@ -40,7 +42,7 @@ class Identity(AbstractLinearSolver[IdentityState]):
 
 
 def solver_for(operator: Any, solver: AbstractLinearSolver) -> AbstractLinearSolver:
-    """`solver`, but for identities."""
+    """`solver`; for identities, which no solver need know, `Identity`."""
     return Identity() if isinstance(operator, IdentityLinearOperator) else solver
 
 

@@ -1,0 +1,40 @@
+"""What authors of Krylov methods build on: `lx_solvers.internal.krylov`."""
+
+from .._scaling import dot, norm2, real_dot
+from ._driver import (
+    KrylovState,
+    Pass,
+    Recurrence,
+    Step,
+    conjugated_state,
+    prepare,
+    solve,
+    transposed_state,
+)
+from ._phases import Exit
+from ._scalars import times, where
+from ._spaces import Space
+from ._stability import backward_error
+from ._tolerances import Norm, check_aims, takes_rtol_and_atol
+
+__all__ = [
+    "Exit",
+    "KrylovState",
+    "Norm",
+    "Pass",
+    "Recurrence",
+    "Space",
+    "Step",
+    "backward_error",
+    "check_aims",
+    "conjugated_state",
+    "dot",
+    "norm2",
+    "prepare",
+    "real_dot",
+    "solve",
+    "takes_rtol_and_atol",
+    "times",
+    "transposed_state",
+    "where",
+]
