@@ -44,7 +44,7 @@ from .._solver import AbstractLinearSolver, Options
 from ..direct._factors import check_damp, is_zero
 from ..krylov._driver import conjugated, first_guess, step_limit, transposed
 from ..krylov._phases import Exit, first_of
-from ..krylov._scalars import packed, scalar_at, times, unpacked, where
+from ..krylov._scalars import barrier, packed, scalar_at, times, unpacked, where
 from ..krylov._spaces import Space, product, spaces
 from ..krylov._stability import HOPELESS, C, backward_error
 from ..krylov._tolerances import resolved
@@ -83,10 +83,12 @@ class Normal(AbstractLinearSolver[NormalState]):
     - ‖r‖ ≤ atol √m + rtol ‖b‖;
     - with more rows than columns, ‖Aᴴr‖ ≤ rtol ‖r‖ ‖Aᴴb‖ / ‖b‖, in which the last ratio
       stands for ‖A‖;
-    - no smaller residual is possible in this arithmetic: ‖r‖ ≤ c eps (‖A‖‖x‖ + ‖b‖),
-      or, with more rows than columns, ‖Aᴴr‖ ≤ c eps ‖A‖ (‖A‖‖x‖ + ‖r‖), with c = 32 and
-      a lower bound of ‖A‖ from products. Where eps ‖A‖‖x‖ > 0.01 ‖b‖, so that x is
-      nothing but rounding errors, the result is `singular`.
+    - rounding allows no smaller residual: ‖r‖ ≤ c eps (‖A‖‖x‖ + ‖b‖), or, with at least
+      as many rows as columns, ‖Aᴴr‖ ≤ c eps ‖A‖‖r‖; or, with more rows than columns and
+      once a correction neither halved r's excess nor moved x by more than one percent,
+      ‖Aᴴr‖ ≤ c eps ‖A‖ (‖A‖‖x‖ + ‖r‖). Here c = 32, and ‖A‖ is a lower bound from
+      products. Where eps ‖A‖‖x‖ > 0.01 ‖b‖, so that x is nothing but rounding errors,
+      the result is `singular`.
 
     As long as none holds and r gets better, the inner solver is applied to what is left
     (Björck 1996, section 6.6.5, doi:10.1137/1.9781611971484). The tolerances are the
@@ -400,7 +402,9 @@ def _scaled(
         A = _times_scalar(σ, A)
     else:
         σ = jnp.ones_like(σ)
-    return A, σ, None if d is None else σ * d, σ * Av / v_norm
+    if d is not None:  # XLA would make (σd)² of σ² and d², which need not be in range
+        d = barrier(σ * d)
+    return A, σ, d, σ * Av / v_norm
 
 
 def _probe(X: Space) -> tuple[Array, Any]:
