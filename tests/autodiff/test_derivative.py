@@ -154,14 +154,22 @@ DAMPED_BY = {
 
 
 def normal_equations(a, b, d):
-    normal = a.conj().T @ a + (d * d).astype(a.dtype) * jnp.eye(a.shape[1])
+    normal = a.conj().T @ a + (d * d).astype(a.dtype) * jnp.eye(
+        a.shape[1], dtype=a.dtype
+    )
     return jnp.linalg.solve(normal, a.conj().T @ b)
 
 
 @pytest.mark.parametrize(
-    "shape", [(5, 3), (3, 5), (4, 4)], ids=["tall", "wide", "square"]
+    "name, shape",
+    [
+        ("QR", (5, 3)),
+        ("QR", (3, 5)),
+        ("SVD", (4, 4)),
+        ("PivotedQR", (5, 3)),
+        ("LSMR", (3, 5)),
+    ],
 )
-@pytest.mark.parametrize("name", DAMPED_BY)
 def test_damping_has_a_derivative(name, shape):
     """With respect to operator, vector and `damp`: both modes, two orders, `vmap`."""
     rng = np.random.default_rng(3)
@@ -409,6 +417,23 @@ def test_the_chosen_solver_knows_the_rank():
 
     tangent = jax.jvp(solve, (d,), (jnp.array([1.0, 0.0, 1.0]),))[1]
     np.testing.assert_allclose(tangent, [-1 / 4, 0, -1 / 16])
+
+
+@pytest.mark.parametrize("b", [[1.0, 2.0, 4.0], [2.0, 2.0, 4.0]])
+def test_no_wrong_derivative_of_singular_normal_equations(b):
+    """Whether b is in the range of A or not."""
+    u = jnp.array([1.0, 1.0, 2.0])
+    a, da = jnp.outer(u, u), jnp.arange(9.0).reshape(3, 3)
+
+    def solve(a):
+        operator, solver = lxo.MatrixLinearOperator(a), lxs.Normal(lxs.CG(1e-8, 0.0))
+        return lxa.linear_solve(operator, jnp.asarray(b), solver, throw=False).value
+
+    value, tangent = jax.jvp(solve, (a,), (da,))
+    assert jnp.isnan(tangent).all()
+    assert jnp.isnan(jax.jacrev(solve)(a)).any()
+    if jnp.isfinite(value).all():
+        np.testing.assert_allclose(value, np.linalg.pinv(a) @ np.array(b), atol=1e-6)
 
 
 def test_suite_catches_a_wrong_derivative():

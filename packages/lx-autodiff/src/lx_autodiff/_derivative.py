@@ -358,11 +358,14 @@ def _jvp(
     out = linear_solve_p.bind(*primals, spec=spec)
     given = [type(tangent) is not ad.Zero for tangent in tangents]
     size = spec.solution.num_leaves
+    stats = jtu.tree_unflatten(spec.tree, out)[2]
+    deficient = [stats[key] for key in ("rank_deficient",) if key in stats]
 
     def rule(
         primals: Sequence[Array],
         solution: Sequence[Array],
         result: Array,
+        deficient: Sequence[Array],
         moving: Sequence[Array],
     ) -> list[Array]:
         problem, vector = spec.static.join(primals)
@@ -380,27 +383,31 @@ def _jvp(
             spec,
         )
         if spec.on_failure != "raise":
-            dx = _nan_if_failed(dx, result)
+            dx = _nan_unless(jax.lax.eq(result, code(RESULTS.successful)), dx)
+        if deficient and jtu.tree_leaves(problem_tangent.operator):
+            # the solver assumes full rank, and its formula was taken
+            dx = _nan_unless(~deficient[0], dx)
         return jtu.tree_leaves(dx)
 
     def axes(batch: Batch) -> Any:
         moving = [axis for axis, yes in zip(batch.axes, given) if yes]
-        return list(batch.axes), [0] * size, 0, moving
+        return list(batch.axes), [0] * size, 0, [0] * len(deficient), moving
 
     moving = [tangent for tangent, yes in zip(tangents, given) if yes]
-    dx = spec.batched(rule, axes)(list(primals), out[:size], out[size], moving)
+    dx = spec.batched(rule, axes)(
+        list(primals), out[:size], out[size], deficient, moving
+    )
     # How a solve went has no derivative.
     rest = (ad.Zero(jax.typeof(x).to_tangent_aval()) for x in out[size:])
     return out, [*dx, *rest]
 
 
-def _nan_if_failed(dx: PyTree[Array], result: Array) -> PyTree[Array]:
+def _nan_unless(condition: Array, dx: PyTree[Array]) -> PyTree[Array]:
     """dx, or NaN: as a product, whose transpose is NaN as well."""
-    successful = jax.lax.eq(result, code(RESULTS.successful))
 
     def times_one_or_nan(x: Array) -> Array:
         one, nan = (np.asarray(value, x.dtype) for value in (1.0, np.nan))
-        return x * jax.lax.select(successful, one, nan)
+        return x * jax.lax.select(condition, one, nan)
 
     return jtu.tree_map(times_one_or_nan, dx)
 

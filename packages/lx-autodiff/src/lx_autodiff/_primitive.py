@@ -149,6 +149,10 @@ def _flat(spec: Spec, *arrays: Array) -> list[Array]:
 
         heed = spec.batched(functools.partial(_heed, spec), axes)
         value = heed(value, result, list(arrays))
+    if spec.stage != "forward" and "rank_deficient" in stats:
+        # the derivative's formula was that of full rank
+        mask = spec.batched(_nan_where, lambda batch: (0, 0))
+        value = mask(stats["rank_deficient"], value)
     return jtu.tree_leaves((value, result, stats))
 
 
@@ -163,6 +167,15 @@ def _heed(
     successful = succeeded(result)
     return jtu.tree_map(
         lambda x: jax.lax.select(successful, x, jax.lax.full_like(x, jnp.nan)), value
+    )
+
+
+def _nan_where(condition: Array, value: PyTree[Array]) -> PyTree[Array]:
+    return jtu.tree_map(
+        lambda x: jax.lax.select(
+            jnp.broadcast_to(condition, x.shape), jax.lax.full_like(x, jnp.nan), x
+        ),
+        value,
     )
 
 
