@@ -6,7 +6,9 @@ dx = -A⁻¹ dA x whatever dA is, so the gradient of cᵀx is -A⁻ᵀc xᵀ at 
 
 import jax
 import jax.numpy as jnp
-import lineax as lx
+import lx_autodiff as lxa
+import lx_operators as lxo
+import lx_solvers as lxs
 import numpy as np
 import pytest
 
@@ -17,37 +19,37 @@ definite = general @ general.T
 band = np.triu(np.tril(definite, 1), -1)
 iterative = {"rtol": 1e-12, "atol": 1e-12}
 
-DEFINITE = lx.positive_semidefinite_tag
-LOWER, UPPER = lx.lower_triangular_tag, lx.upper_triangular_tag
+DEFINITE = lxo.positive_semidefinite_tag
+LOWER, UPPER = lxo.lower_triangular_tag, lxo.upper_triangular_tag
 CASES = {
-    "Cholesky": (lx.Cholesky(), definite, DEFINITE),
-    "refined Cholesky": (lx.Refined(lx.Cholesky()), definite, DEFINITE),
-    "CG": (lx.CG(**iterative), definite, DEFINITE),
-    "Eigh": (lx.Eigh(), definite, lx.symmetric_tag),
-    "MINRES": (lx.MINRES(**iterative), definite, lx.symmetric_tag),
-    "symmetric LU": (lx.LU(), definite, lx.symmetric_tag),
-    "symmetric SVD": (lx.SVD(), definite, lx.symmetric_tag),
-    "symmetric PivotedQR": (lx.PivotedQR(), definite, lx.symmetric_tag),
-    "symmetric Normal": (lx.Normal(lx.Cholesky()), definite, lx.symmetric_tag),
-    "lower Triangular": (lx.Triangular(), np.tril(general), LOWER),
-    "upper Triangular": (lx.Triangular(), np.triu(general), UPPER),
-    "lower LU": (lx.LU(), np.tril(general), LOWER),
+    "Cholesky": (lxs.Cholesky(), definite, DEFINITE),
+    "refined Cholesky": (lxs.Refined(lxs.Cholesky()), definite, DEFINITE),
+    "CG": (lxs.CG(**iterative), definite, DEFINITE),
+    "Eigh": (lxs.Eigh(), definite, lxo.symmetric_tag),
+    "MINRES": (lxs.MINRES(**iterative), definite, lxo.symmetric_tag),
+    "symmetric LU": (lxs.LU(), definite, lxo.symmetric_tag),
+    "symmetric SVD": (lxs.SVD(), definite, lxo.symmetric_tag),
+    "symmetric PivotedQR": (lxs.PivotedQR(), definite, lxo.symmetric_tag),
+    "symmetric Normal": (lxs.Normal(lxs.Cholesky()), definite, lxo.symmetric_tag),
+    "lower Triangular": (lxs.Triangular(), np.tril(general), LOWER),
+    "upper Triangular": (lxs.Triangular(), np.triu(general), UPPER),
+    "lower LU": (lxs.LU(), np.tril(general), LOWER),
     "unit diagonal": (
-        lx.Triangular(),
+        lxs.Triangular(),
         np.tril(general, -1) + np.eye(N),
-        (LOWER, lx.unit_diagonal_tag),
+        (LOWER, lxo.unit_diagonal_tag),
     ),
-    "Tridiagonal": (lx.Tridiagonal(), band, lx.tridiagonal_tag),
-    "Banded": (lx.Banded(), band, lx.tridiagonal_tag),
-    "tridiagonal LU": (lx.LU(), band, lx.tridiagonal_tag),
+    "Tridiagonal": (lxs.Tridiagonal(), band, lxo.tridiagonal_tag),
+    "Banded": (lxs.Banded(), band, lxo.tridiagonal_tag),
+    "tridiagonal LU": (lxs.LU(), band, lxo.tridiagonal_tag),
 }
 
 
 def weighted(solver, tags):
     def value(A):
-        operator = lx.MatrixLinearOperator(A, tags)
+        operator = lxo.MatrixLinearOperator(A, tags)
         b = jnp.arange(1.0, N + 1)
-        x = lx.linear_solve(operator, b, solver, throw=False).value
+        x = lxa.linear_solve(operator, b, solver, throw=False).value
         return jnp.dot(jnp.cos(b), x)
 
     return value
@@ -69,12 +71,12 @@ def test_entry_by_entry(name):
         np.testing.assert_allclose(gradient, expected, atol=1e-8 * scale)
 
 
-@pytest.mark.parametrize("solver", [lx.Diagonal(), lx.Diagonal(well_posed=True)])
+@pytest.mark.parametrize("solver", [lxs.Diagonal(), lxs.Diagonal(well_posed=True)])
 def test_diagonal(solver):
     """An operator tagged diagonal is its diagonal alone, also in products: there is no
     derivative elsewhere."""
     A = np.diag(np.arange(1.0, N + 1))
-    value = weighted(solver, lx.diagonal_tag)
+    value = weighted(solver, lxo.diagonal_tag)
     expected = np.diag(np.diag(entrywise(A)))
     for derivative in (jax.grad(value), jax.jacfwd(value)):
         np.testing.assert_allclose(derivative(jnp.asarray(A)), expected, atol=1e-12)
@@ -85,7 +87,7 @@ def test_determinant_of_a_triangular_operator():
     A = jnp.asarray(np.tril(general))
 
     def log(A):
-        return lx.slogdet(lx.MatrixLinearOperator(A, LOWER), lx.Triangular())[1]
+        return lxa.slogdet(lxo.MatrixLinearOperator(A, LOWER), lxs.Triangular())[1]
 
     expected = np.diag(1 / np.diag(A))
     for derivative in (jax.grad(log), jax.jacfwd(log)):

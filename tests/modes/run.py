@@ -44,7 +44,7 @@ class Mode(NamedTuple):
 
 LAWS = {"operators": OPERATORS, "solvers": SOLVERS, "derivatives": DERIVATIVES}
 MESHES = ("tests/modes/test_meshes.py", "--all-members")
-EXPORT = "tests/solvers/test_export.py"
+EXPORT = "tests/modes/test_export.py"
 
 MODES = {
     "strict promotion": Mode(
