@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 HERE = Path(__file__).parent
@@ -32,7 +33,8 @@ def test_checked_types_and_raised_errors():
     """The defaults of `shard_map` and of `linear_solve` together: value and gradient of
     13 solvers; a batch; a shared operator; and a failure."""
     out = run(HERE / "processes" / "checked.py")
-    assert out.count(" ok") == 13 + 3
+    solvers = 13 if jax.__version_info__ >= (0, 8) else 11
+    assert out.count(" ok") == solvers + 3
 
 
 @pytest.mark.xdist_group("processes")
