@@ -182,6 +182,9 @@ class Normal(AbstractLinearSolver[NormalState]):
         # of `atol`
         rhs_size = where(atol == 0, 1, reciprocal_scale(unit))
 
+        # without damping, squares underflow only of what is below rounding errors
+        norm = plain_norm2 if d is None else norm2
+
         no_arrays = []  # what else the statistics are, once they are traced
 
         @jax.jit  # for its cache: it is traced once, for its shapes and to run
@@ -202,14 +205,14 @@ class Normal(AbstractLinearSolver[NormalState]):
             Ax = A(s.x)
             r = b - Ax
             g = AH(r) if tall else r
-            x_norm, r_norm, damped = norm2(s.x), norm2(r), 0.0
+            x_norm, r_norm, damped = norm(s.x), norm(r), 0.0
             A_norm = last.A_norm
             if tall:
-                A_norm = jnp.maximum(A_norm, _ratio(norm2(g), r_norm))
+                A_norm = jnp.maximum(A_norm, _ratio(norm(g), r_norm))
             if d is not None:
                 z = s.x if tall else s.w
-                g, damped = g - times(d * d, z), d * d * norm2(z)
-            g_norm = norm2(g)
+                g, damped = g - times(d * d, z), d * d * norm(z)
+            g_norm = norm(g)
             if d is not None:
                 r_norm = hypot(r_norm, d * x_norm) if tall else g_norm
 
@@ -229,7 +232,7 @@ class Normal(AbstractLinearSolver[NormalState]):
             if tall and not square:
                 slope = where(first, _ratio(g_norm, r_norm), slope)
                 if y0 is not None:
-                    slope = jnp.maximum(slope, _ratio(norm2(Ax), x_norm))
+                    slope = jnp.maximum(slope, _ratio(norm(Ax), x_norm))
                 excess = jnp.minimum(excess, _ratio(g_norm, slope * r_norm * rtol))
             better = (excess < last.excess / 2) & (num_steps < limit)
             settled = (backward <= rounding) & (s.moved <= 0.01 * x_norm)
@@ -274,7 +277,7 @@ class Normal(AbstractLinearSolver[NormalState]):
             return _Loop(
                 x=where(more, s.x + Δx, s.x),
                 w=None if s.w is None else where(more, s.w + w, s.w),
-                moved=norm2(Δx),
+                moved=norm(Δx),
                 numbers=numbers,
                 counts=packed(
                     num_steps + where(more, steps, 0),
