@@ -137,7 +137,7 @@ def solution_tangent(
     m, n = operator.out_size(), operator.in_size()
     full_rank = has_full_rank(problem)
     rows_independent, columns_independent = full_rank and m <= n, full_rank and m >= n
-    tangent_adjoint = operator_tangent.H if moves else None
+    tangent_adjoint: Any = operator_tangent.H if moves else None
     if not is_undamped(damp):
         return _damped_tangent(
             problem, vector, solution, tangent_adjoint, rhs, damp_tangent, solved
@@ -169,7 +169,7 @@ def _damped_tangent(
     problem: Problem,
     vector: PyTree[Array],
     solution: PyTree[Array],
-    tangent_adjoint: AbstractLinearOperator | None,
+    tangent_adjoint: Any,
     rhs: PyTree[Array] | None,
     damp_tangent: Real[Array, ""] | None,
     solved: Callable[[Problem, PyTree[Array]], PyTree[Array]],
@@ -194,7 +194,7 @@ def _damped_tangent(
     inverse = 1 / _unless(zero, d / delta, jnp.ones_like(d))  # δ/d
 
     residual = _sub(vector, operator.mv(solution))
-    w = back = z = after_all = None  # w is in units of ρ
+    w = back = z = undamped = after_all = None  # w is in units of ρ
     if columns_independent:
         if tangent_adjoint is not None:
             w = tangent_adjoint.mv(_times(1 / rho, residual))
@@ -222,14 +222,13 @@ def _damped_tangent(
                 accurate = _times(d * xi / rho, u_d)
                 accurate = _unless(zero, accurate, _times(1 / rho, residual))
                 w = tangent_adjoint.mv(accurate)
+                if zero is not None:
+                    undamped = _times(xi, tangent_adjoint.mv(h))
     if w is not None:
         back = solved(adjoint, w)
         z = _sub(w, adjoint.operator.mv(back))
         z = _times(inverse / delta, _times(inverse * (rho / delta), z))
-        if not columns_independent and zero is not None:
-            z = _unless(zero, z, _times(xi, tangent_adjoint.mv(h)))
-        else:
-            z = _unless(zero, z)
+        z = _unless(zero, z, undamped)
         rhs = _sum(rhs, _times(rho, back))
     if z is not None:
         rhs, after_all = _sum(rhs, _neg(operator.mv(z))), _sum(z, after_all)

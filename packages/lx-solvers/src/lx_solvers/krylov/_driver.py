@@ -70,7 +70,8 @@ class Pass:
         confirm that the solve has converged."""
         self.plain = M is None
         """Whether there is no preconditioner."""
-        self.vector = self.product = None
+        self.vector: Any = None
+        self.product: Any = None
 
     def A(self, p: Array) -> Array:
         """The one product of a pass, A p. In a check it is A x, from which the driver
@@ -372,7 +373,7 @@ def conjugated_state(
     return KrylovState(conj(state.operator), state.sign), conjugated(options)
 
 
-def step_limit(max_steps: int | None, space: Space) -> int:
+def step_limit(max_steps: int | None, space: Space) -> int | Array:
     """Ten times the size, unless given; never more than can be counted."""
     limit = 10 * space.size if max_steps is None else max_steps
     if max_steps is None and not is_known(space.size):

@@ -15,7 +15,7 @@ from ._tolerances import concrete
 class Monitor:
     """Residual history and progress; of no cost when neither is asked for."""
 
-    def __init__(self, history: int | bool, progress: bool, limit: int, name: str):
+    def __init__(self, history: int | bool, progress: bool, limit: Any, name: str):
         # `history=True` is room for every step
         if history is True and concrete(limit) is None:
             raise ValueError(

@@ -47,7 +47,7 @@ class Exit(enum.IntEnum):
     ill_conditioned = int(code(RESULTS.conlim))
 
 
-def first_of(*exits: tuple[Any, Exit]) -> Array:
+def first_of(*exits: tuple[Any, Array | Exit]) -> Array:
     """The exit of the first condition that holds; `running` if none does."""
     first = jnp.int32(Exit.running)
     for condition, exit in reversed(exits):

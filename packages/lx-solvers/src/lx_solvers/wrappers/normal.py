@@ -290,9 +290,9 @@ class Normal(AbstractLinearSolver[NormalState]):
         x, w = X.zeros(), None if tall or d is None else Y.zeros()
         if y0 is not None:  # of x, or of w
             y0 = _times(y0, unit, 1 / state.σ)
-            w = None if tall else times(1 / state.σ, y0)
-            x = y0 if tall else AH(w)
-            w = None if d is None else w
+            guess = None if tall else times(1 / state.σ, y0)
+            x = y0 if guess is None else AH(guess)
+            w = None if d is None else guess
         shapes = jax.eval_shape(inner, W.zeros())[-1]
         zero = X.zero()
         numbers = _Numbers(*[zero] * 7)._replace(A_norm=state.A_norm)
@@ -356,7 +356,7 @@ class _Numbers(NamedTuple):
 
 class _Loop(NamedTuple):
     x: Array
-    w: Array | None
+    w: Any
     """x = Aᴴ w, where that is needed."""
     moved: Array
     """The norm of the last change of x."""

@@ -19,7 +19,7 @@ an element of F and one of the solution underflows that matters. Hermitian opera
 have R = C, and tall ones R = I, as a row's scale is its weight.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -276,7 +276,7 @@ class Refined(AbstractLinearSolver[_RefinedState]):
 
 
 def _exponents(
-    A: Inexact[Array, "m n"], tags: Collection[Any]
+    A: Inexact[Array, "m n"], tags: frozenset[Any]
 ) -> tuple[Int[Array, " m"], Int[Array, " n"]]:
     """Of the powers of two to divide rows and columns by, so that the largest element
     of each is near one. They keep what tags say, but for a unit diagonal."""
