@@ -252,7 +252,12 @@ def scaled_sum(a, s):
         (lambda a, s: s * lxo.MatrixLinearOperator(a), lxs.LU(), (2.5, 0.5, 3)),
         (lambda a, s: lxo.MatrixLinearOperator(a, PSD) / s, lxs.Cholesky(), (-2, -0.5)),
         (lambda a, s: s * lxo.MatrixLinearOperator(a, PSD), lxs.CG(**TIGHT), (2.5, 3)),
-        (scaled_sum, lxs.LU(), (0.1j, 2 - 0.2j, 0.3 + 0j)),
+        pytest.param(
+            scaled_sum,
+            lxs.LU(),
+            (0.1j, 2 - 0.2j, 0.3 + 0j),
+            marks=pytest.mark.standard_promotion,
+        ),
     ],
 )
 def test_numbers_that_scale_are_not_compiled_for(build, solver, numbers):
