@@ -374,7 +374,7 @@ class TestOptions:
             )
             return lxa.linear_solve(operator, jnp.ones(2), lxs.CG(rtol, 1e-9)).value
 
-        with pytest.raises(ValueError, match="`solver`.*stop_gradient"):
+        with pytest.raises(ValueError, match="of its solver: `rtol`.*stop_gradient"):
             jax.jvp(solve, (1e-3,), (1.0,))
 
 
