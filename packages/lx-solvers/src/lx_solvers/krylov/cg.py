@@ -26,6 +26,10 @@ class _State(NamedTuple):
     ρ: Any
     length: Any
     """An upper bound of ‖p‖, without a preconditioner."""
+    energy: Any
+    """⟨p, A p⟩."""
+    recurred: Any
+    """‖r‖ as it was recurred, if the last pass was a check; else ∞."""
 
 
 class _ConjugateGradients:
@@ -34,27 +38,42 @@ class _ConjugateGradients:
     sees_checks = True
 
     def start(self, X, b):
-        return _State(p=X.zeros(), ρ=X.zero() + jnp.inf, length=X.zero())
+        zero, inf = X.zero(), X.zero() + jnp.inf
+        return _State(X.zeros(), ρ=inf, length=zero, energy=zero, recurred=inf)
 
     def step(self, s, r, now):
         ν = now.ν
         scale = where(ν == 0, 0, 1 / ν)
         z = r if now.plain else now.M(times(scale, r))
         ρ = ν if now.plain else barrier(real_dot(r, z))
-        β = where(s.ρ > 0, ρ / s.ρ, 0)
+        # directions are conjugate only to residuals that are near the recurred ones
+        afresh = ~(s.ρ > 0) | (ν > 1.01 * s.recurred)
+        β = where(afresh, 0, ρ / s.ρ)
         p, β = now.onward(scale if now.plain else 1, z, β, s.p)
         Ap = now.A(p)
         α = barrier(ρ / real_dot(p, Ap))
 
         length = 1 + β * s.length  # without a preconditioner
+        energy = ρ / α
+        # ⟨z, A z⟩ with ‖z‖ = 1, as p and the last p are conjugate, unless that or the
+        # energies are lost in rounding; then ⟨p, A p⟩ / ‖p‖² at most
+        exact = (s.recurred == jnp.inf) & (length**2 < 0.01 / jnp.finfo(ν.dtype).eps)
+        stretch = where(exact, energy + β**2 * s.energy, energy / length**2)
+        state = _State(
+            p,
+            ρ=now.kept(ρ, s.ρ, jnp.inf),
+            length=now.kept(length, s.length),
+            energy=now.kept(energy, s.energy),
+            recurred=where(now.check, ν, jnp.inf),
+        )
         return driver.Step(
             α,
             p,
             Ap,
-            _State(p, now.kept(ρ, s.ρ, jnp.inf), now.kept(length, s.length)),
+            state,
             broken=~((ρ > 0) & (α > 0) & (α < jnp.inf)),
             finite=jnp.isfinite(ρ) & ((ρ == 0) | (jnp.abs(α) > 0)),  # 0 on overflow
-            stretch=ρ / α / length**2,  # ⟨p, A p⟩ / ‖p‖² at most
+            stretch=stretch,
         )
 
 
