@@ -155,6 +155,24 @@ def test_tolerance_below_rounding(rng, tol):
     assert stats["num_steps"].mean() < 30  # of 40
 
 
+@pytest.mark.parametrize("tol", [1e-12, 1e-14])
+def test_tolerance_near_rounding(rng, tol):
+    """A tolerance that can be met is met, though residuals do not decrease in each
+    step; one that cannot ends soon after, near the residuals of `numpy.linalg.solve`.
+    """
+    n = 60
+    a, b = _many(rng, 20, np.geomspace(1, 1e-4, n)), rng.normal(size=(20, n))
+    x, successful, stats = _solve_many(CG(tol, 0.0), a, b)
+    assert successful.all()
+    assert stats["num_steps"].mean() < 400  # of 600
+    r, direct = (
+        np.abs(b - np.einsum("kij,kj->ki", a, y)).max(1) / np.abs(b).max(1)
+        for y in (x, np.linalg.solve(a, b[..., None])[..., 0])
+    )
+    assert direct.max() < 1e-12
+    assert np.all(r <= 1e-12)
+
+
 @pytest.mark.parametrize("every", [10, None])
 def test_inverse_as_preconditioner(rng, every):
     """Condition 1e11: a residual that is rounding noise makes large updates."""

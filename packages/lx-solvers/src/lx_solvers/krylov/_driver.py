@@ -272,7 +272,7 @@ def solve(
             limit=limit,
             due=due,
             nothing=ν == 0,
-            stable=ν <= C * X.eps * (size + start.ν),
+            noise=(ν > 1.1 * loop.ν) & (ν <= C * X.eps * (size + start.ν)),
             failure=failure,
             probe=M is not None,
         )

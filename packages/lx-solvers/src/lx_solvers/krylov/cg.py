@@ -85,17 +85,18 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
     Barrett et al. 1994, fig. 2.5, doi:10.1137/1.9781611971538. What is not textbook:
     every `stabilise_every` steps, and before success is claimed, the recurred residual
     is replaced by the true one (van der Vorst and Ye 2000,
-    doi:10.1137/S1064827599353865); if it does not pass then, the iteration starts
-    afresh from where it is.
+    doi:10.1137/S1064827599353865); if it does not pass then, or is notably larger, the
+    iteration starts afresh from where it is.
 
     A step is one product with the operator and one with the preconditioner, if any; a
     replacement is one more product with the operator, and no step. Five vectors are
     kept: b, x, r, p and the product.
 
     Semidefinite systems are solved where they are consistent, by the solution of least
-    norm if y0 is zero; inconsistent ones end in `max_steps_reached` or `breakdown`. So
-    does an operator that is not as its tags say. A tolerance below what rounding allows
-    ends in success if the solution is backward stable: `stats["backward_error"]`.
+    norm if y0 is zero; inconsistent ones end in `max_steps_reached`, `breakdown` or
+    `singular`. So does an operator that is not as its tags say. A tolerance below what
+    rounding allows ends in success if the solution is backward stable:
+    `stats["backward_error"]`.
 
     Args:
         rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single
