@@ -155,7 +155,7 @@ def test_tolerance_below_rounding(rng, tol):
     assert stats["num_steps"].mean() < 30  # of 40
 
 
-@pytest.mark.parametrize("tol", [1e-12, 1e-14])
+@pytest.mark.parametrize("tol", [3e-12, 1e-14])
 def test_tolerance_near_rounding(rng, tol):
     """A tolerance that can be met is met, though residuals do not decrease in each
     step; one that cannot ends soon after, near the residuals of `numpy.linalg.solve`.
@@ -170,7 +170,7 @@ def test_tolerance_near_rounding(rng, tol):
         for y in (x, np.linalg.solve(a, b[..., None])[..., 0])
     )
     assert direct.max() < 1e-12
-    assert np.all(r <= 1e-12)
+    assert np.all(r <= 3e-12)
 
 
 @pytest.mark.parametrize("every", [10, None])

@@ -272,7 +272,8 @@ def solve(
             limit=limit,
             due=due,
             nothing=ν == 0,
-            noise=(ν > 1.1 * loop.ν) & (ν <= C * X.eps * (size + start.ν)),
+            noise=(jnp.abs(ν - loop.ν) > 0.1 * loop.ν)
+            & (ν <= C * X.eps * (size + start.ν)),
             failure=failure,
             probe=M is not None,
         )

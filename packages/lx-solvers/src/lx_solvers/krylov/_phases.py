@@ -201,7 +201,7 @@ def advance(
         nothing: the residual is zero. If it is so from the start, that passes any
             tolerance, zero too.
         stagnant: a check that found no progress for too long.
-        noise: the true residual is that of a backward stable solution, and more than
+        noise: the true residual is that of a backward stable solution, and not
             what was recurred: if it is no better than the best, the solve ends.
         probe: whether to multiply the residual before the solve ends without success.
     """

@@ -47,7 +47,8 @@ class _ConjugateGradients:
         z = r if now.plain else now.M(times(scale, r))
         ρ = ν if now.plain else barrier(real_dot(r, z))
         # directions are conjugate only to residuals that are near the recurred ones
-        afresh = ~(s.ρ > 0) | (ν > 1.01 * s.recurred)
+        off = (ν > 1.001 * s.recurred) | (1.001 * ν < s.recurred)
+        afresh = ~(s.ρ > 0) | ((s.recurred < jnp.inf) & off)
         β = where(afresh, 0, ρ / s.ρ)
         p, β = now.onward(scale if now.plain else 1, z, β, s.p)
         Ap = now.A(p)
@@ -85,7 +86,7 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
     Barrett et al. 1994, fig. 2.5, doi:10.1137/1.9781611971538. What is not textbook:
     every `stabilise_every` steps, and before success is claimed, the recurred residual
     is replaced by the true one (van der Vorst and Ye 2000,
-    doi:10.1137/S1064827599353865); if it does not pass then, or is notably larger, the
+    doi:10.1137/S1064827599353865); if it does not pass then, or is another, the
     iteration starts afresh from where it is.
 
     A step is one product with the operator and one with the preconditioner, if any; a
