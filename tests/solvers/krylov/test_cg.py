@@ -1,9 +1,11 @@
 """Conjugate gradients."""
 
+import jax
 import jax.numpy as jnp
 import lx_operators as lo
 import numpy as np
 import pytest
+from lx_solvers import RESULTS
 from lx_solvers.krylov.cg import CG
 
 from .conftest import N, stable
@@ -119,3 +121,98 @@ def test_untagged():
 
 def test_full_rank():
     assert CG(1e-6, 1e-6).assume_full_rank()
+
+
+def _many(rng, count, values):
+    u = np.linalg.qr(rng.normal(size=(count, values.size, values.size)))[0]
+    a = u * values @ u.swapaxes(1, 2)
+    return (a + a.swapaxes(1, 2)) / 2
+
+
+def _solve_many(solver, a, b, m=None):
+    def solve(a, b, m):
+        options = {}
+        if m is not None:
+            options["preconditioner"] = lo.MatrixLinearOperator(m, PSD)
+        operator = lo.MatrixLinearOperator(a, PSD)
+        x, result, stats = solver.compute(solver.init(operator, options), b, options)
+        return x, result == RESULTS.successful, stats
+
+    arrays = jax.tree.map(jnp.asarray, (a, b, m))
+    x, successful, stats = jax.jit(jax.vmap(solve))(*arrays)
+    return np.asarray(x), np.asarray(successful), jax.tree.map(np.asarray, stats)
+
+
+@pytest.mark.parametrize("tol", [1e-15, 1e-20, 1e-300])
+def test_tolerance_below_rounding(rng, tol):
+    """The solve ends at a backward stable solution, and does not go on until a
+    recurrence from rounding noise has spoilt it."""
+    a = _many(rng, 100, np.array([1, 0.3, 0.1, 0.01]))
+    b = rng.normal(size=(100, 4))
+    x, successful, stats = _solve_many(CG(tol, tol), a, b)
+    assert successful.all()
+    assert all(stable(*each, c=8) for each in zip(a, x, b, strict=True))
+    assert stats["num_steps"].mean() < 30  # of 40
+
+
+@pytest.mark.parametrize("tol", [3e-12, 1e-14])
+def test_tolerance_near_rounding(rng, tol):
+    """A tolerance that can be met is met, though residuals do not decrease in each
+    step; one that cannot ends soon after, near the residuals of `numpy.linalg.solve`.
+    """
+    n = 60
+    a, b = _many(rng, 20, np.geomspace(1, 1e-4, n)), rng.normal(size=(20, n))
+    x, successful, stats = _solve_many(CG(tol, 0.0), a, b)
+    assert successful.all()
+    assert stats["num_steps"].mean() < 400  # of 600
+    r, direct = (
+        np.abs(b - np.einsum("kij,kj->ki", a, y)).max(1) / np.abs(b).max(1)
+        for y in (x, np.linalg.solve(a, b[..., None])[..., 0])
+    )
+    assert direct.max() < 1e-12
+    assert np.all(r <= 3e-12)
+
+
+@pytest.mark.parametrize("every", [10, None])
+def test_inverse_as_preconditioner(rng, every):
+    """Condition 1e11: a residual that is rounding noise makes large updates."""
+    a = _many(rng, 16, np.geomspace(1, 1e-11, N))
+    b = rng.normal(size=(16, N))
+    m = np.linalg.inv(a)
+    m = (m + m.swapaxes(1, 2)) / 2
+    solver = CG(1e-12, 1e-12, stabilise_every=every)
+    x, successful, _ = _solve_many(solver, a, b, m)
+    assert successful.all()
+    assert all(stable(*each) for each in zip(a, x, b, strict=True))
+
+
+@pytest.mark.parametrize("condition", [1e4, 1e8, 1e10])
+def test_backward_error(rng, condition):
+    """It is near that by the true norm of A, also where the first direction is far
+    from the eigenvector of the largest eigenvalue."""
+    a = _many(rng, 60, np.geomspace(1, 1 / condition, 6))
+    b = rng.normal(size=(60, 6))
+    x, successful, stats = _solve_many(CG(1e-10, 1e-10, max_steps=600), a, b)
+    assert successful.all()
+    r = b - np.einsum("kij,kj->ki", a, x)
+    sizes = (np.linalg.norm(z, axis=1) for z in (r, x, b))
+    residual, size, given = sizes
+    error = residual / (size + given)  # ‖A‖ = 1
+    noise = 2.0**-52
+    assert np.all(stats["backward_error"] <= 3 * error + noise)
+    assert np.all(stats["backward_error"] >= error / 3 - noise)
+
+
+def test_singular_and_inconsistent_in_batches(rng):
+    """No success unless the residual is within the tolerance, or stable and x not too
+    large, by NumPy."""
+    for values in ([1, 0.8, 0.6, 0.4, 0.2, 0], [1, 0.5, 0.3, 0, 0, 0], [1] + 5 * [0]):
+        a = _many(rng, 60, np.array(values, float))
+        b = rng.normal(size=(60, 6))
+        for tol in (1e-10, 1e-20):
+            x, successful, _ = _solve_many(CG(tol, tol), a, b)
+            for each in zip(a[successful], x[successful], b[successful], strict=True):
+                assert stable(*each)
+            least = np.einsum("kij,kj->ki", np.linalg.pinv(a, 1e-12, True), b)
+            gap = np.linalg.norm(b - np.einsum("kij,kj->ki", a, least), axis=1)
+            assert not successful[gap > 1e-3].any()

@@ -29,10 +29,6 @@ def test_inverse_as_preconditioner(name, method, spectral, draw, run):
     more = {"conlim": 0} if method.adjoint else {}
     solver = method.make(1e-12, 0.0, **more)
     x, result, _, stats = run(solver, a, b, method.tags, preconditioner=m)
-    if name == "CG" and result != "successful":
-        # its recurrence may diverge, once the residual is that of rounding
-        assert result in ("max_steps_reached", "stagnation", "breakdown")
-        return
     assert result == "successful"
     assert stable(a, x, b)
     sizes = np.linalg.norm(a, 2) * np.linalg.norm(x) + np.linalg.norm(b)

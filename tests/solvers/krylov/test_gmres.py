@@ -6,6 +6,7 @@ import lx_operators as lo
 import numpy as np
 import pytest
 from lx_solvers import RESULTS
+from lx_solvers.krylov.fgmres import FGMRES
 from lx_solvers.krylov.gmres import GMRES
 
 from .conftest import N, krylov_minimum
@@ -109,6 +110,30 @@ def test_singular_consistent(spectral, draw, run):
     x, result, _, _ = run(GMRES(1e-9, 0.0), a, b)
     assert result == "successful"
     np.testing.assert_allclose(x, np.linalg.pinv(a, 1e-10) @ b, atol=1e-7)
+
+
+@pytest.mark.parametrize("make", [GMRES, FGMRES])
+def test_what_products_cannot_show(run, make):
+    """On the range of A, where all products are made, A is regular: a consistent system
+    is a success, whose residual passes, not of least norm. A range that meets the null
+    space shows: `singular`, consistent or not."""
+    solver = make(1e-10, 0.0)
+    a = np.array([[1.0, 2, 4], [2, 4, 8], [1, 0, 1]])
+    assert np.linalg.matrix_rank(a) == 2
+    for b in a @ [1.0, 2, 3], a @ [1.0, -1, 2], np.array([1.0, 2, 1]):
+        x, result, steps, stats = run(solver, a, b)
+        assert (result, steps) == ("successful", 2)
+        assert np.linalg.norm(b - a @ x) <= 1e-10 * np.linalg.norm(b)
+        assert np.linalg.norm(x) > 1.005 * np.linalg.norm(np.linalg.pinv(a) @ b)
+    assert run(solver, a, np.array([1.0, 0, 0])).result == "singular"  # inconsistent
+    e, pair = np.array([1.0, 0]), np.array([[[1.0, 1], [0, 0]], [[1.0, 1], [0, 1]]])
+    for each in pair:
+        x, result, *_ = run(solver, each, e)
+        assert result == "successful"
+        np.testing.assert_allclose(x, e)
+    nilpotent = np.array([[0.0, 1], [0, 0]])
+    x, result, *_ = run(solver, nilpotent, e)
+    assert result == "singular"
 
 
 def test_rectangular_structures(run, draw):

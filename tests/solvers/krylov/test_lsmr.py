@@ -137,6 +137,24 @@ def test_first_guess(spectral, draw, run, make):
 
 
 @both
+@pytest.mark.parametrize("shape", [SQUARE, TALL])
+def test_first_guess_of_deficient_rank(spectral, draw, run, make, shape):
+    """What A annihilates of the first guess stays: of all least-squares solutions it
+    is the one nearest to the guess; of least norm where the guess is in the range of
+    Aᴴ."""
+    values = np.r_[np.linspace(1, 4, N - 4), 0, 0, 0, 0]
+    a = spectral(np.float64, values, shape)
+    inverse = np.linalg.pinv(a, 1e-10)
+    for b in (draw(np.float64, shape[0]), a @ draw(np.float64, N)):
+        guess = draw(np.float64, N)
+        inside = inverse @ (a @ guess)
+        for y0, stays in ((guess, guess - inside), (inside, 0)):
+            x, result, *_ = run(make(1e-10, 0.0), a, b, y0=jnp.asarray(y0))
+            assert result == "successful"
+            np.testing.assert_allclose(x, inverse @ b + stays, atol=1e-7)
+
+
+@both
 def test_scale_in_single_precision(spectral, draw, run, make):
     """|b| from 1e-30 to 1e30: solved, and not only claimed to be."""
     a = spectral(np.float32, np.linspace(1, 4, N), TALL)

@@ -32,7 +32,7 @@ from ._history import Monitor
 from ._phases import Exit, Phases, advance, begin, outcome
 from ._scalars import Packed, barrier, pack, packed, times, unpack, unpacked, where
 from ._spaces import Space, product, spaces
-from ._stability import backward_error, ending, scaled_norm2
+from ._stability import C, backward_error, ending, scaled_norm2
 from ._tolerances import Aims, RightHandSide, peaks, right_hand_side
 
 Outcome = tuple[PyTree[Array], RESULTS, dict[str, Any]]
@@ -249,14 +249,16 @@ def solve(
 
         def test(phases: Phases):
             floor = phases.floor(goal, X)
+            size = scaled_norm2(norm_A, x)
             if goal.norm is None:
-                return (goal.residual_ratio(r, b, given.peaks, floor, Y),)
+                return goal.residual_ratio(r, b, given.peaks, floor, Y), size
             taken = where(phases.check | ~(jnp.abs(α) < jnp.inf), 0, α)
             moved = X, times(taken, step.p), goal.scale(x, peaks(X, x), floor, X)
             residual = Y, r, goal.scale(b, given.peaks, floor, Y)
-            return (goal.ratio(residual, moved),)
+            return goal.ratio(residual, moved), size
 
-        (ratio,) = loop.phases.ratios(goal, check | goal.in_reach(ν), test)
+        wanted = check | goal.in_reach(ν)
+        ratio, size = loop.phases.ratios(goal, wanted, test, count=2)
         num_steps = loop.phases.num_steps + 1
         due = step.due
         if every is not None:
@@ -271,6 +273,8 @@ def solve(
             limit=limit,
             due=due,
             nothing=ν == 0,
+            noise=(jnp.abs(ν - loop.ν) > 0.1 * loop.ν)
+            & (ν <= C * X.eps * (size + start.ν)),
             failure=failure,
             probe=M is not None,
         )

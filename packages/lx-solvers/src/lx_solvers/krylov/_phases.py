@@ -180,6 +180,7 @@ def advance(
     due: ArrayLike,
     nothing: ArrayLike = False,
     stagnant: ArrayLike = False,
+    noise: ArrayLike = False,
     probe: bool = False,
     failure: Exit = Exit.breakdown,
 ) -> Phases:
@@ -200,6 +201,8 @@ def advance(
         nothing: the residual is zero. If it is so from the start, that passes any
             tolerance, zero too.
         stagnant: a check that found no progress for too long.
+        noise: the true residual is that of a backward stable solution, and not
+            what was recurred: if it is no better than the best, the solve ends.
         probe: whether to multiply the residual before the solve ends without success.
     """
     if goal.fixed is True:  # nothing is asked of the residual, and so nothing computed
@@ -214,6 +217,7 @@ def advance(
     relax = check & ~relaxed & (missed == 2)
     stuck = claimed & no_better & (last.misses >= 3)
     stuck = stuck if stagnant is False else check & (stagnant | stuck)
+    stuck = stuck if noise is False else stuck | check & noise & (size >= last.best)
     lost = ~finite
 
     passed = close if settled is True else close & (settled | last.last)

@@ -26,6 +26,10 @@ class _State(NamedTuple):
     ρ: Any
     length: Any
     """An upper bound of ‖p‖, without a preconditioner."""
+    energy: Any
+    """⟨p, A p⟩."""
+    recurred: Any
+    """‖r‖ as it was recurred, if the last pass was a check; else ∞."""
 
 
 class _ConjugateGradients:
@@ -34,27 +38,43 @@ class _ConjugateGradients:
     sees_checks = True
 
     def start(self, X, b):
-        return _State(p=X.zeros(), ρ=X.zero() + jnp.inf, length=X.zero())
+        zero, inf = X.zero(), X.zero() + jnp.inf
+        return _State(X.zeros(), ρ=inf, length=zero, energy=zero, recurred=inf)
 
     def step(self, s, r, now):
         ν = now.ν
         scale = where(ν == 0, 0, 1 / ν)
         z = r if now.plain else now.M(times(scale, r))
         ρ = ν if now.plain else barrier(real_dot(r, z))
-        β = where(s.ρ > 0, ρ / s.ρ, 0)
+        # directions are conjugate only to residuals that are near the recurred ones
+        off = (ν > 1.001 * s.recurred) | (1.001 * ν < s.recurred)
+        afresh = ~(s.ρ > 0) | ((s.recurred < jnp.inf) & off)
+        β = where(afresh, 0, ρ / s.ρ)
         p, β = now.onward(scale if now.plain else 1, z, β, s.p)
         Ap = now.A(p)
         α = barrier(ρ / real_dot(p, Ap))
 
         length = 1 + β * s.length  # without a preconditioner
+        energy = ρ / α
+        # ⟨z, A z⟩ with ‖z‖ = 1, as p and the last p are conjugate, unless that or the
+        # energies are lost in rounding; then ⟨p, A p⟩ / ‖p‖² at most
+        exact = (s.recurred == jnp.inf) & (length**2 < 0.01 / jnp.finfo(ν.dtype).eps)
+        stretch = where(exact, energy + β**2 * s.energy, energy / length**2)
+        state = _State(
+            p,
+            ρ=now.kept(ρ, s.ρ, jnp.inf),
+            length=now.kept(length, s.length),
+            energy=now.kept(energy, s.energy),
+            recurred=where(now.check, ν, jnp.inf),
+        )
         return driver.Step(
             α,
             p,
             Ap,
-            _State(p, now.kept(ρ, s.ρ, jnp.inf), now.kept(length, s.length)),
+            state,
             broken=~((ρ > 0) & (α > 0) & (α < jnp.inf)),
             finite=jnp.isfinite(ρ) & ((ρ == 0) | (jnp.abs(α) > 0)),  # 0 on overflow
-            stretch=ρ / α / length**2,  # ⟨p, A p⟩ / ‖p‖² at most
+            stretch=stretch,
         )
 
 
@@ -66,17 +86,18 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
     Barrett et al. 1994, fig. 2.5, doi:10.1137/1.9781611971538. What is not textbook:
     every `stabilise_every` steps, and before success is claimed, the recurred residual
     is replaced by the true one (van der Vorst and Ye 2000,
-    doi:10.1137/S1064827599353865); if it does not pass then, the iteration starts
-    afresh from where it is.
+    doi:10.1137/S1064827599353865); if it does not pass then, or is another, the
+    iteration starts afresh from where it is.
 
     A step is one product with the operator and one with the preconditioner, if any; a
     replacement is one more product with the operator, and no step. Five vectors are
     kept: b, x, r, p and the product.
 
     Semidefinite systems are solved where they are consistent, by the solution of least
-    norm if y0 is zero; inconsistent ones end in `max_steps_reached` or `breakdown`. So
-    does an operator that is not as its tags say. A tolerance below what rounding allows
-    ends in success if the solution is backward stable: `stats["backward_error"]`.
+    norm if y0 is zero; inconsistent ones end in `max_steps_reached`, `breakdown` or
+    `singular`. So does an operator that is not as its tags say. A tolerance below what
+    rounding allows ends in success if the solution is backward stable:
+    `stats["backward_error"]`.
 
     Args:
         rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single
