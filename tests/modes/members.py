@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 
-from tests.solvers.test_export import (
+from tests.modes.test_export import (
     EVERY,
     banded,
     blocks,

@@ -16,7 +16,7 @@ import pytest
 from lx_operators import AbstractLinearOperator
 
 from tests.modes.members import FAMILIES, OPERATORS, SOLVERS
-from tests.solvers.test_export import matrix
+from tests.modes.test_export import matrix
 
 ROOT = Path(__file__).parents[2]
 PROCESS = Path(__file__).parent / "processes" / "meshes.py"
