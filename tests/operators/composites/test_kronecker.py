@@ -58,6 +58,7 @@ class TestDefinite(Laws):
         )
 
 
+@pytest.mark.standard_promotion
 def test_tridiagonal():
     """A diagonal of tridiagonal blocks, with factors of one element anywhere."""
     parts = (

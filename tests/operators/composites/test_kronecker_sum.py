@@ -34,6 +34,7 @@ class TestTwo(Laws):
         )
 
 
+@pytest.mark.standard_promotion
 class TestThree(Laws):
     """Factors of several axes, of other dtypes, and of one element."""
 
@@ -59,6 +60,7 @@ class TestDefinite(Laws):
         return lx.KroneckerSumLinearOperator(x.H @ x, y.H @ y)
 
 
+@pytest.mark.standard_promotion
 def test_tridiagonal():
     parts = (
         lx.DiagonalLinearOperator(jnp.array([1.0, 2.0])),

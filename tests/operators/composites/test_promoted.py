@@ -2,10 +2,12 @@
 
 import jax.numpy as jnp
 import lx_operators as lx
+import pytest
 from lx_operators.internal import promoted
 from lx_operators.testing import OperatorLaws
 
 
+@pytest.mark.standard_promotion
 class TestWider(OperatorLaws):
     dtypes = ("float64",)
 
@@ -14,6 +16,7 @@ class TestWider(OperatorLaws):
         return promoted(lx.MatrixLinearOperator(matrix), jnp.float64)
 
 
+@pytest.mark.standard_promotion
 class TestComplex(OperatorLaws):
     dtypes = ("complex64",)
 

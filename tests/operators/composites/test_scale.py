@@ -74,6 +74,7 @@ def test_signs_of_arrays_are_not_known(definite):
         assert lx.is_hermitian(definite / scalar)
 
 
+@pytest.mark.standard_promotion
 def test_complex_numbers_have_no_sign(definite):
     for scalar in (2 + 0j, 1j):
         assert _signs(scalar * definite) == (False, False)

@@ -189,6 +189,7 @@ def test_complex_to_real_has_no_matrix():
         operator.transpose()
 
 
+@pytest.mark.standard_promotion
 def test_real_to_complex():
     operator = lx.FunctionLinearOperator(lambda x: (1 + 2j) * x, _struct(2))
     np.testing.assert_array_equal(operator.as_matrix(), (1 + 2j) * np.eye(2))

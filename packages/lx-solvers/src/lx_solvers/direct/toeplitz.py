@@ -94,10 +94,11 @@ class Toeplitz(AbstractLinearSolver[_ToeplitzState]):
         column = jnp.maximum(largest(f), largest(g))
         rcond = 1 / (jnp.sum(jnp.abs(t)) * column)
         e = jnp.zeros_like(f).at[0].set(1)
+        singular = rcond <= 4 * eps(dtype)
         verdict = judge(
             jnp.isfinite(most),
-            singular=rcond <= 4 * eps(dtype),
-            unstable=_is_flawed(t, f, e),
+            singular=singular,
+            unstable=_is_flawed(t, f, e) & ~singular,
         )
         return _ToeplitzState(t, f, g, scale, sign, log, rcond, verdict, packed)
 
