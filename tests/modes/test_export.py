@@ -182,6 +182,7 @@ import sys
 import jax
 import numpy as np
 
+jax.config.update("jax_enable_x64", True)
 solve = jax.export.deserialize(bytearray(open(sys.argv[1], "rb").read()))
 A = np.load(sys.argv[2])
 np.save(sys.argv[3], solve.call(A))

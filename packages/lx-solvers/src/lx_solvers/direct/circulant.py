@@ -13,7 +13,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int, Real
 from lx_operators import AbstractLinearOperator, CirculantLinearOperator
-from lx_operators.internal import PackedStructures, bare, common_dtype, pack_structures
+from lx_operators.internal import (
+    PackedStructures,
+    bare,
+    common_dtype,
+    pack_structures,
+    promote_types,
+)
 
 from .._checks import check_options, check_state
 from .._scaling import eps, largest
@@ -110,7 +116,7 @@ class Circulant(AbstractLinearSolver[_CirculantState]):
 
 def _transform(x: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
     if not x.size:
-        return x.astype(jnp.result_type(x.dtype, jnp.complex64))
+        return x.astype(promote_types(x.dtype, jnp.complex64))
     return jnp.fft.fftn(x)
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, PyTree
 from lx_operators import AbstractLinearOperator, conj, linearise
 from lx_operators.internal import describe, same_shapes, structure_of
@@ -382,7 +383,11 @@ def step_limit(max_steps: int | None, space: Space) -> int | Array:
     limit = 10 * space.size if max_steps is None else max_steps
     if max_steps is None and not is_known(space.size):
         return jnp.asarray(limit, jnp.int32)
-    return min(limit, 2**31 - 2) if isinstance(limit, int) else limit
+    most = np.iinfo(np.int32).max - 1
+    if isinstance(limit, int):
+        return min(limit, most)
+    limit = jnp.asarray(limit)
+    return jnp.minimum(limit, most).astype(jnp.int32)
 
 
 def first_guess(options: Options, space: Space, solver: str) -> PyTree[Array] | None:
