@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from tests.modes.members import OPERATORS, SOLVERS
-from tests.solvers.test_export import matrix
+from tests.modes.test_export import matrix
 
 BATCH = np.stack([(1 + i / 8) * matrix(4) for i in range(8)])
 SPEC = PartitionSpec("i")
