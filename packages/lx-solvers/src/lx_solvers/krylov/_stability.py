@@ -26,7 +26,8 @@ from ._phases import Exit
 from ._scalars import times, where
 
 C = 32  # an error of at most C eps is that of rounding
-HOPELESS = 0.01  # of ‖b‖: where rounding errors of A x exceed this, A is singular
+HOPELESS = 0.01  # of ‖b‖: where rounding errors of A x exceed this, A is singular;
+# and a residual that does so is no success
 
 
 def scaled_norm2(norm_A: Array, x: Array) -> Array:
@@ -56,7 +57,7 @@ def backward_error(
 def ending(exit: Array, error: Array, Ax: Array, b: Array, eps: float) -> Array:
     """The exit of a solve that missed its tolerance: `converged` if the solution is
     backward stable, `singular` if it is so only because x is so large that rounding
-    errors alone exceed `HOPELESS` ‖b‖.
+    errors alone exceed `HOPELESS` ‖b‖. If what is left does, it is as it was.
 
     Args:
         exit: how the loop ended.
@@ -67,9 +68,16 @@ def ending(exit: Array, error: Array, Ax: Array, b: Array, eps: float) -> Array:
     missed = exit == Exit.tired
     for other in (Exit.stagnated, Exit.breakdown):
         missed = missed | (exit == other)
-    hopeless = eps * Ax > HOPELESS * b
-    stable = where(hopeless, jnp.int32(Exit.singular), jnp.int32(Exit.converged))
+    stable = where(leaves_much(error, Ax, b), exit, jnp.int32(Exit.converged))
+    stable = where(eps * Ax > HOPELESS * b, jnp.int32(Exit.singular), stable)
     return where(missed & (error <= C * eps), stable, exit)
+
+
+def leaves_much(error: Array, Ax: Array, b: Array) -> Array:
+    """Whether the residual of this backward error is a notable part of ‖b‖: C eps lets
+    it be 32 % of it before eps ‖A‖ ‖x‖ is `HOPELESS`. A system that is singular in
+    exact numbers and has no solution is solved so, once x is large enough."""
+    return error * (Ax + b) > HOPELESS * b
 
 
 def _over(x: Array, y: Array) -> Array:

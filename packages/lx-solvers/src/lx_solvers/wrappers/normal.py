@@ -46,7 +46,7 @@ from ..krylov._driver import conjugated, first_guess, step_limit, transposed
 from ..krylov._phases import Exit, first_of
 from ..krylov._scalars import barrier, packed, scalar_at, times, unpacked, where
 from ..krylov._spaces import Space, product, spaces
-from ..krylov._stability import HOPELESS, C, backward_error
+from ..krylov._stability import HOPELESS, C, backward_error, leaves_much
 from ..krylov._tolerances import resolved
 from ..krylov.cg import CG
 
@@ -238,6 +238,7 @@ class Normal(AbstractLinearSolver[NormalState]):
             settled = (backward <= rounding) & (s.moved <= 0.01 * x_norm)
             attained = (attained | (settled & solved & ~better)) & ~fixed
             lost = eps * Ax_norm > HOPELESS * b_norm
+            vague = leaves_much(backward, Ax_norm, b_norm)
             finite = jax.lax.is_finite(r_norm + g_norm)
             trusted = first | solved if direct else True  # w is what was asked for
             exit = first_of(
@@ -247,7 +248,7 @@ class Normal(AbstractLinearSolver[NormalState]):
                 (~first & fixed, result),
                 (trusted & (excess <= 1), Exit.converged),
                 (trusted & attained & lost, Exit.singular),
-                (trusted & attained, Exit.converged),
+                (trusted & attained & ~vague, Exit.converged),
                 (first | (trusted & better), Exit.running),
                 (solved & (num_steps >= limit), Exit.tired),
                 (solved, _UNSTABLE if direct else Exit.stagnated),
