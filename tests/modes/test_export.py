@@ -190,6 +190,10 @@ assert not any(name.startswith(("lineax", "lx_")) for name in sys.modules)
 """
 
 
+@pytest.mark.skipif(
+    jax.__version_info__ <= (0, 7, 2),
+    reason="a fresh process crashes in JAX 0.7.2, which serves no `jnp.linalg.solve`",
+)
 @pytest.mark.parametrize("name", ["LU", "QR"])
 def test_saved_and_served(name, tmp_path):
     """What was saved runs where none of our packages is imported."""

@@ -18,7 +18,7 @@ from .._properties import declared, is_own_adjoint, is_own_transpose
 from .._stored import probed, stored
 from .._structures import Frozen, freeze_structure, is_real, spaces
 from .._tags import Tags, as_tags, transpose_tags
-from .._varying import examples, varying_axes
+from .._varying import examples, manual_axes, vary, varying_axes
 
 
 class FunctionLinearOperator(AbstractLinearOperator):
@@ -103,8 +103,11 @@ class _Transposed(eqx.Module):
     output_structure: Frozen = eqx.field(static=True)
 
     def __call__(self, cotangent: PyTree[Array]) -> PyTree[Array]:
-        primal = examples(
-            self.output_structure.thaw(), varying_axes((self.fn, cotangent))
+        # a function that was traced beforehand returns what varies over all of them
+        axes = varying_axes((self.fn, cotangent)) | manual_axes()
+        primal, cotangent = (
+            examples(self.output_structure.thaw(), axes),
+            vary(cotangent, axes),
         )
         try:
             (out,) = jax.linear_transpose(self.fn, primal)(cotangent)
