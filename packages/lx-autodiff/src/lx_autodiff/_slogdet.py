@@ -58,8 +58,9 @@ def slogdet(
         state: of an earlier solve with this operator and solver, to share its factors.
 
     Returns:
-        `(sign, logabsdet)`: a scalar of modulus 1 (0 if the operator is singular), and
-        a real scalar (−∞ if it is).
+        `(sign, logabsdet)`: a scalar of modulus 1, and a real scalar. They are 0 and −∞
+        if the operator is singular to working precision, and NaN if the factors are
+        unstable or not finite. Derivatives are then NaN.
 
     Raises:
         ValueError: the operator is not square, or the solver has no determinant.

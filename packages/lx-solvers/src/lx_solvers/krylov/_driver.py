@@ -413,12 +413,13 @@ def preconditioner(
     if M is None:
         return None
     if not isinstance(M, AbstractLinearOperator):
-        hint = (
-            "; wrap it as `MatrixLinearOperator(array)`" if hasattr(M, "shape") else ""
-        )
+        got = f"a value of type `{type(M).__name__}`"
+        if hasattr(M, "shape") and hasattr(M, "dtype"):
+            array = describe(jax.ShapeDtypeStruct(M.shape, M.dtype))
+            got = f"an array {array}; wrap it as `MatrixLinearOperator(array)`"
         raise ValueError(
             f"the option 'preconditioner' of `{solver}` must be a linear operator, but "
-            f"got a value of type `{type(M).__name__}`{hint}."
+            f"got {got}."
         )
     wanted = operator.in_structure()
     for name, got in (("input", M.in_structure()), ("output", M.out_structure())):
