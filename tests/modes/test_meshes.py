@@ -19,7 +19,6 @@ from tests.modes.members import FAMILIES, OPERATORS, SOLVERS
 from tests.modes.test_export import matrix
 
 ROOT = Path(__file__).parents[2]
-PROCESS = Path(__file__).parent / "processes" / "meshes.py"
 MEMBERS = {"operator": OPERATORS, "solver": SOLVERS, "derivative": SOLVERS}
 NO_DERIVATIVE = {"Permutation"}  # of integers
 CASES = [
@@ -50,7 +49,7 @@ def outcomes(request):
     items = [item for item in request.session.items if hasattr(item, "callspec")]
     given = [item.callspec.params for item in items if item.path == request.path]
     cases = [params["case"] for params in given]
-    command = [sys.executable, str(PROCESS), *cases]
+    command = [sys.executable, "-m", "tests.modes.processes.meshes", *cases]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     lines = dict(line.split("\t", 1) for line in done.stdout.splitlines())
     return lines | {case: done.stderr for case in cases if case not in lines}
