@@ -72,8 +72,8 @@ def unwrapped(operator: Any) -> Any:
 
 @functools.singledispatch
 def multiple_of_identity(operator: Any) -> Callable[[Any], Any] | None:
-    """Of s·I: the function from a structure to s·I of that space. None of anything
-    else."""
+    """For an operator s·I, the function from a structure to s·I on that space; None for
+    any other operator."""
     return None
 
 

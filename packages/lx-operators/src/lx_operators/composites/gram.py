@@ -201,7 +201,7 @@ def _full_rank(gram: GramLinearOperator, X: Tags, D: Tags) -> bool:
 
 
 def _sizes(gram: GramLinearOperator) -> tuple[int, int]:
-    """Of the space in the middle, and of the one outside."""
+    """The sizes of the inner and of the outer space."""
     inside, outside = map(size_of, reversed(spaces(gram.operator)))
     return (outside, inside) if gram.outer else (inside, outside)
 

@@ -400,7 +400,7 @@ def first_guess(options: Options, space: Space, solver: str) -> PyTree[Array] | 
         raise ValueError(
             f"the option 'y0' of `{solver}` has structure "
             f"{describe(structure_of(y0))}, but the operator's input structure "
-            f"{describe(wanted)} is wanted."
+            f"is {describe(wanted)}."
         )
     return space.ravel(y0)
 
@@ -427,7 +427,7 @@ def preconditioner(
             raise ValueError(
                 f"the option 'preconditioner' of `{solver}` has {name} structure "
                 f"{describe(got)}, but the operator's input structure "
-                f"{describe(wanted)} is wanted: it approximates the inverse."
+                f"is {describe(wanted)}: a preconditioner approximates the inverse."
             )
     return M
 
