@@ -27,8 +27,8 @@ class FGMRES(AbstractLinearSolver[driver.KrylovState]):
     a cycle, is one more product, and no step. `2 restart + 5` vectors are kept.
 
     Args:
-        rtol, atol, norm, max_steps, restart, stagnation_iters, criterion, history,
-            progress: as for `GMRES`.
+        rtol, atol, norm, max_steps, restart: as for `GMRES`.
+        stagnation_iters, criterion, history, progress: as for `GMRES`.
 
     Options: `preconditioner`: an operator that approximates the inverse; or any
     function `(v, step) -> z` of a vector of the operator's input structure and of the
