@@ -18,7 +18,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, PyTree
+from jaxtyping import Array, PyTree
 from lx_operators import AbstractLinearOperator, conj, linearise
 
 from .._checks import check_options, check_square, check_state
@@ -31,7 +31,8 @@ from .._solver import Options
 from ._history import Monitor
 from ._options import conjugated, first_guess, preconditioner, transposed
 from ._phases import Exit, Phases, advance, begin, outcome
-from ._scalars import Packed, barrier, pack, packed, times, unpack, unpacked, where
+from ._recurrence import Pass, Recurrence, Step
+from ._scalars import Packed, barrier, pack, times, unpack, where
 from ._spaces import Space, product, spaces
 from ._stability import C, backward_error, ending, scaled_norm2
 from ._tolerances import Aims, RightHandSide, peaks, right_hand_side
@@ -54,112 +55,6 @@ class Solver(Aims, Protocol):
     def history(self) -> int | bool: ...
     @property
     def progress(self) -> bool: ...
-
-
-class Pass:
-    """What a method sees in one pass of the loop."""
-
-    def __init__(self, A: Callable, M: Callable | None, b: Array, loop: "_Loop"):
-        at = loop.phases
-        self._A, self._M, self._b, self._x = A, M, b, loop.x
-        if M is not None:
-            self._x = where(at.probe, loop.r, loop.x)
-        self.ν = loop.ν
-        """‖r‖."""
-        self.check, self.claimed = at.check, at.claimed
-        """Whether this pass is a check, whose step is not made; and whether it is to
-        confirm that the solve has converged."""
-        self.plain = M is None
-        """Whether there is no preconditioner."""
-        self.vector: Any = None
-        self.product: Any = None
-
-    def A(self, p: Array) -> Array:
-        """The one product of a pass, A p. In a check it is A x, from which the driver
-        computes the true residual."""
-        if self.product is not None:
-            raise ValueError("a step has one product: call `A` once.")
-        self.vector = where(self.check, self._x, p)
-        self.product = self._A(self.vector)
-        return self.product
-
-    def M(self, r: Array) -> Array:
-        """The preconditioner's product; r if there is none. To be called once."""
-        return r if self._M is None else self._M(r)
-
-    def onward(self, a: ArrayLike, z: Array, β: Array, p: Array) -> tuple[Array, Array]:
-        """a z + β p, a new direction, and β; in a check p, and 1."""
-        a = jnp.asarray(a).astype(β.dtype)
-        a, β = unpacked(packed(where(self.check, 0, a), where(self.check, 1, β)))
-        return times(a, z) + times(β, p), β
-
-    def kept(self, new: Any, old: Any, afresh: Any = None) -> Array:
-        """A scalar of the new state; in a check the old one, or that to start afresh
-        with if the check is to confirm a claim, and hence finds it wrong."""
-        old = old if afresh is None else where(self.claimed, afresh, old)
-        return where(self.check, old, new)
-
-    def anew(self, w: Array) -> Array:
-        """w; in a check the true residual b - A x. To be called after `A`."""
-        return where(self.check, self._b - self.product, w)
-
-
-class Step(NamedTuple):
-    """A step of a method: x ← x + α p and r ← r - α A p."""
-
-    α: Array
-    """The length of the step."""
-    p: Array
-    """Its direction."""
-    Ap: Array | None
-    """A p; None if `r` is given."""
-    state: Any
-    """The method's state after it."""
-    r: Array | None = None
-    """The residual after it, where that is recurred in another way."""
-    broken: Any = False
-    """The step cannot be made: it is not, and the solve ends."""
-    finite: Any = True
-    """Whether all numbers that were met are finite."""
-    due: Any = False
-    """The residual is to be computed anew after this step."""
-    stretch: Any = None
-    """A lower bound of ‖A‖ without a preconditioner, which is cheaper to have than
-    ‖A p‖ / ‖p‖ of the product, which the driver takes otherwise."""
-
-
-class Recurrence(Protocol):
-    """A Krylov method with one product a step.
-
-    Its state is a `NamedTuple` of named scalars and vectors. In a check no step is
-    made, and the driver keeps the state as it was; if a claim turned out wrong, the
-    method starts afresh, with the scalars of `start`.
-    """
-
-    @property
-    def sees_checks(self) -> bool:
-        """Whether the state that `step` returns in a check counts. For a method that
-        starts afresh from the true residual, or that saves the driver a `where`."""
-        ...
-
-    def start(self, X: Space, b: Array) -> Any:
-        """The state before the first step.
-
-        Args:
-            X: the space of the vectors.
-            b: the right-hand side.
-        """
-        ...
-
-    def step(self, s: Any, r: Array, now: Pass) -> Step:
-        """One step.
-
-        Args:
-            s: the state.
-            r: the residual.
-            now: products and flags of this pass.
-        """
-        ...
 
 
 class _Loop(NamedTuple):
@@ -202,6 +97,7 @@ def solve(
     signed: int = 1,
     check_first: bool = False,
     failure: Exit = Exit.breakdown,
+    stats: Callable[[Any, Array], dict[str, Any]] | None = None,
 ) -> Outcome:
     """`compute` of a Krylov method.
 
@@ -215,6 +111,8 @@ def solve(
         signed: 1, or -1 for a preconditioner that is to be negated.
         check_first: whether the first pass is a check, even without a first guess.
         failure: how a step that is `broken` ends the solve.
+        stats: further statistics, from the method's last state and the power of two
+            that b was divided by.
 
     Raises:
         ValueError: a state of another solver, a vector or options of other structures.
@@ -236,7 +134,7 @@ def solve(
         old, norm_A = unpack(loop.carried, (initial, X.zero()))
         check, claimed = loop.phases.check, loop.phases.claimed
         now = Pass(A, M, b, loop)
-        step = method.step(old, loop.r, now)
+        step: Step = method.step(old, loop.r, now)
         q, α = now.product, step.α
 
         taken = where(check | step.broken, 0, α)
@@ -307,8 +205,10 @@ def solve(
     start = _Loop(x, b, plain_norm2(b), carried, phases, history)
     inputs = solver, state, vector, options
     end = while_loop(lambda loop: loop.phases.running, one_pass, start, inputs)
-    _, norm_A = unpack(end.carried, (initial, X.zero()))
-    return report(end, limit, monitor, given, X, vector, norm_A, start.ν, end.ν)
+    last, norm_A = unpack(end.carried, (initial, X.zero()))
+    more = None if stats is None else stats(last, unit)
+    norms = norm_A, start.ν, end.ν
+    return report(end, limit, monitor, given, X, vector, *norms, more=more)
 
 
 def _kept(check: Any, claimed: Any, initial: Any, old: Any, new: Any) -> Any:
