@@ -98,6 +98,7 @@ def solve(
     check_first: bool = False,
     failure: Exit = Exit.breakdown,
     stats: Callable[[Any, Array], dict[str, Any]] | None = None,
+    slope: Callable[[Any], Array] | None = None,
 ) -> Outcome:
     """`compute` of a Krylov method.
 
@@ -113,6 +114,8 @@ def solve(
         failure: how a step that is `broken` ends the solve.
         stats: further statistics, from the method's last state and the power of two
             that b was divided by.
+        slope: ‖A r‖ / ‖A‖ of the true residual, from the method's last state, if the
+            method solves least-squares problems; ∞ where it is not known.
 
     Raises:
         ValueError: a state of another solver, a vector or options of other structures.
@@ -133,7 +136,7 @@ def solve(
     def one_pass(loop: _Loop) -> _Loop:
         old, norm_A = unpack(loop.carried, (initial, X.zero()))
         check, claimed = loop.phases.check, loop.phases.claimed
-        now = Pass(A, M, b, loop)
+        now = Pass(A, M, b, loop, goal.rtol, start.ν)
         step: Step = method.step(old, loop.r, now)
         q, α = now.product, step.α
 
@@ -156,7 +159,8 @@ def solve(
             residual = Y, r, goal.scale(b, given.peaks, floor, Y)
             return goal.ratio(residual, moved), size
 
-        wanted = check | goal.in_reach(ν)
+        near = goal.in_reach(ν)
+        wanted = check | (near if step.idle is False else near & ~step.idle)
         ratio, size = loop.phases.ratios(goal, wanted, test, count=2)
         num_steps = loop.phases.num_steps + 1
         due = step.due
@@ -176,6 +180,7 @@ def solve(
             & (ν <= C * X.eps * (size + start.ν)),
             failure=failure,
             probe=M is not None,
+            solved=step.solved,
         )
 
         state = step.state
@@ -208,7 +213,8 @@ def solve(
     last, norm_A = unpack(end.carried, (initial, X.zero()))
     more = None if stats is None else stats(last, unit)
     norms = norm_A, start.ν, end.ν
-    return report(end, limit, monitor, given, X, vector, *norms, more=more)
+    left = None if slope is None else slope(last)
+    return report(end, limit, monitor, given, X, vector, *norms, left, more=more)
 
 
 def _kept(check: Any, claimed: Any, initial: Any, old: Any, new: Any) -> Any:
