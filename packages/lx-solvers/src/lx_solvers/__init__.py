@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .krylov.lsmr import LSMR as LSMR
     from .krylov.lsqr import LSQR as LSQR
     from .krylov.minres import MINRES as MINRES
+    from .krylov.minresqlp import MINRESQLP as MINRESQLP
     from .wrappers.normal import (
         Normal as Normal,
         NormalCG as NormalCG,
