@@ -34,7 +34,15 @@ from lx_solvers.internal import Identity, code, solver_for
 
 from . import _derivative as _derivative, _transpose as _transpose
 from ._failure import raise_now, raise_on_failure
-from ._method import Adjoint, Method, Problem, prepare, problem_of
+from ._method import (
+    Adjoint,
+    Method,
+    Problem,
+    has_setup,
+    prepare,
+    problem_of,
+    set_up,
+)
 from ._partition import NUMBERS, Sealed, Static, is_traced, split, stop_gradient
 from ._primitive import OnFailure, solve
 from ._sharding import explicit_layout, with_automatic_axes
@@ -111,6 +119,10 @@ def linear_solve(
     ```
     """
     check_solve(operator, solver)
+    if adjoint_solver is not None or adjoint_options is not None:
+        adjoint_solver = set_up(adjoint_solver or solver, operator.T)
+    if state is NO_STATE:
+        solver = set_up(solver, operator)
     problem = _Problem(
         operator,
         _with_arrays(vector),
@@ -277,7 +289,12 @@ def _prepared(problem: _Problem) -> Problem:
 
 def _check_state(operator: Any, solver: Any, options: Any, state: Any) -> None:
     """As far as types tell, `state` must be of this operator and solver."""
-    wanted = jax.eval_shape(lambda: split(solver.init(operator, options))[0])
+    try:
+        wanted = jax.eval_shape(lambda: split(solver.init(operator, options))[0])
+    except ValueError:
+        if has_setup(solver):  # which is not repeated
+            return
+        raise
     given, _ = split(state)
     given, wanted = ([(x.shape, x.dtype) for x in xs] for xs in (given, wanted))
     if given != wanted:
