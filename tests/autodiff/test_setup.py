@@ -1,5 +1,6 @@
 """`setup`: a solver's work on the host, before anything is compiled."""
 
+import equinox as eqx
 import jax
 import jax.core
 import jax.numpy as jnp
@@ -135,3 +136,59 @@ def test_the_adjoint_solver_is_set_up_with_the_transpose():
     np.testing.assert_allclose(gradient, np.linalg.solve(M.T, np.ones(3)))
     assert len(SEEN) == 1
     np.testing.assert_array_equal(SEEN[0], M.T)
+
+
+class Scale(eqx.Module):
+    """A preconditioner that counts its set-ups."""
+
+    count: int = 0
+
+    def setup(self, operator):
+        return Scale(self.count + 1)
+
+
+class WithPreconditioner(lxs.AbstractLinearSolver):
+    """LU, with a field that is set up and must carry no tangent."""
+
+    preconditioner: eqx.Module
+
+    def init(self, operator, options):
+        if isinstance(self.preconditioner, Scale):
+            assert self.preconditioner.count == 1
+        return lxs.LU().init(operator, options)
+
+    def compute(self, state, vector, options):
+        return lxs.LU().compute(state, vector, options)
+
+    def transpose(self, state, options):
+        return lxs.LU().transpose(state, options)
+
+    def conj(self, state, options):
+        return lxs.LU().conj(state, options)
+
+    def assume_full_rank(self):
+        return True
+
+
+def test_a_preconditioner_is_set_up():
+    operator = lxo.MatrixLinearOperator(jnp.asarray(M))
+    solver = WithPreconditioner(Scale())
+    x = lxa.linear_solve(operator, jnp.asarray(B), solver).value
+    np.testing.assert_allclose(x, np.linalg.solve(M, B))
+
+
+class Array(eqx.Module):
+    array: jax.Array
+
+    def setup(self, operator):
+        return self
+
+
+def test_a_preconditioner_carries_no_tangent():
+    operator = lxo.MatrixLinearOperator(jnp.asarray(M))
+
+    def loss(factor):
+        solver = WithPreconditioner(Array(factor))
+        return lxa.linear_solve(operator, jnp.asarray(B), solver).value.sum()
+
+    assert jax.grad(loss)(2.0) == 0

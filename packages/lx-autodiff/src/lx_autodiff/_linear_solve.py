@@ -42,6 +42,7 @@ from ._method import (
     prepare,
     problem_of,
     set_up,
+    without_moving_preconditioner,
 )
 from ._partition import NUMBERS, Sealed, Static, is_traced, split, stop_gradient
 from ._primitive import OnFailure, solve
@@ -208,7 +209,9 @@ def _solve_arrays(call: _Call, static: Static, *arrays: Array) -> Solution:
     if not fits:
         operator = widened(operator, vector, problem.state)
     options = stop_gradient(problem.options)
-    prepared = _prepared(problem._replace(operator=operator, options=options))
+    solver = without_moving_preconditioner(problem.solver)
+    constant = problem._replace(operator=operator, solver=solver, options=options)
+    prepared = _prepared(constant)
     solve_one = solve if fits else _solve_promoted
     one = functools.partial(solve_one, prepared, on_failure=call.on_failure)
     if axis is None:

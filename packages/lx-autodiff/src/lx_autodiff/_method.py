@@ -81,7 +81,18 @@ def is_undamped(damp: ArrayLike) -> bool:
 
 def has_setup(solver: AbstractLinearSolver) -> bool:
     """Whether a solver may have work of its own to do on the host."""
-    return type(solver).setup is not AbstractLinearSolver.setup
+    own = type(solver).setup is not AbstractLinearSolver.setup
+    return own or getattr(solver, "preconditioner", None) is not None
+
+
+def without_moving_preconditioner(solver: AbstractLinearSolver) -> AbstractLinearSolver:
+    """The solver, in which no array of a preconditioner carries a tangent."""
+
+    def stop(path: Any, leaf: Any) -> Any:
+        names = {getattr(key, "name", None) for key in path}
+        return stop_gradient(leaf) if "preconditioner" in names else leaf
+
+    return jtu.tree_map_with_path(stop, solver)
 
 
 def set_up(

@@ -66,9 +66,16 @@ class AbstractLinearSolver(eqx.Module, Generic[_State]):
                 be tracers, except for those that the traced function closes over.
 
         Returns:
-            A solver of the same kind; by default this one.
+            A solver of the same kind; by default this one, with its `preconditioner`
+            set up if it has such a field.
         """
-        return self
+        preconditioner = getattr(self, "preconditioner", None)
+        if preconditioner is None:
+            return self
+        ready = preconditioner.setup(operator)
+        if ready is preconditioner:
+            return self
+        return eqx.tree_at(lambda solver: solver.preconditioner, self, ready)
 
     @abc.abstractmethod
     def init(self, operator: AbstractLinearOperator, options: Options) -> _State:
