@@ -26,8 +26,9 @@ from .._scaling import (
 )
 from .._sizes import is_known
 from .._solver import Options
-from ._driver import KrylovState, Outcome, first_guess, report, step_limit
+from ._driver import KrylovState, Outcome, report, step_limit
 from ._history import Monitor
+from ._options import first_guess
 from ._phases import Exit, Phases, advance, begin
 from ._scalars import barrier, packed, times, unpacked, where
 from ._spaces import Product, product, spaces

@@ -27,16 +27,9 @@ from .._loops import while_loop
 from .._scaling import norm2, plain_norm2, real_dot, reciprocal_scale
 from .._sizes import is_known
 from .._solver import Options
-from ._driver import (
-    KrylovState,
-    Outcome,
-    first_guess,
-    preconditioner,
-    report,
-    step_limit,
-    transposed,
-)
+from ._driver import KrylovState, Outcome, report, step_limit
 from ._history import Monitor
+from ._options import first_guess, preconditioner, transposed
 from ._phases import Exit, Phases, advance, begin
 from ._scalars import barrier, packed, stacked, times, unpacked, where
 from ._spaces import Product, product, products, spaces

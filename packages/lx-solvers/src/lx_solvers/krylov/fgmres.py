@@ -12,6 +12,7 @@ from .._checks import check_options, check_square, check_state
 from .._solver import AbstractLinearSolver
 from . import _driver as driver
 from ._arnoldi import arnoldi, check_cycle
+from ._options import preconditioner
 from ._spaces import product, spaces
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
@@ -90,7 +91,7 @@ def _use(options: dict, operator: AbstractLinearOperator) -> Callable | None:
     if M is None:
         return None
     if isinstance(M, AbstractLinearOperator) or not callable(M):
-        checked: Any = driver.preconditioner(options, operator, "FGMRES")
+        checked: Any = preconditioner(options, operator, "FGMRES")
         right = product(checked, X)
         return lambda v, step: right(v)
     return lambda v, step: X.ravel(M(X.unravel(v), step))

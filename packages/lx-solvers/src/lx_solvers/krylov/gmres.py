@@ -8,6 +8,7 @@ from .._checks import check_state
 from .._solver import AbstractLinearSolver
 from . import _driver as driver
 from ._arnoldi import arnoldi, check_cycle
+from ._options import preconditioner
 from ._spaces import product, spaces
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
@@ -84,7 +85,7 @@ class GMRES(AbstractLinearSolver[driver.KrylovState]):
 
     def compute(self, state, vector, options):
         check_state(state, driver.KrylovState, "GMRES")
-        M = driver.preconditioner(options, state.operator, "GMRES")
+        M = preconditioner(options, state.operator, "GMRES")
         X, _ = spaces(state.operator)
         right = None if M is None else lambda v, step: product(M, X)(v)
         return arnoldi(self, "GMRES", state, right, vector, options, flexible=False)

@@ -3,15 +3,13 @@
 from .._scaling import dot, norm2, real_dot
 from ._driver import (
     KrylovState,
-    Pass,
-    Recurrence,
-    Step,
     conjugated_state,
     prepare,
     solve,
     transposed_state,
 )
 from ._phases import Exit
+from ._recurrence import Pass, Recurrence, Step
 from ._scalars import times, where
 from ._spaces import Space
 from ._stability import backward_error
