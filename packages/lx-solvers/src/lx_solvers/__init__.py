@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     from .krylov.lsmr import LSMR as LSMR
     from .krylov.lsqr import LSQR as LSQR
     from .krylov.minres import MINRES as MINRES
+    from .preconditioners._preconditioner import (
+        AbstractPreconditioner as AbstractPreconditioner,
+    )
+    from .preconditioners.jacobi import Jacobi as Jacobi
     from .wrappers.normal import (
         Normal as Normal,
         NormalCG as NormalCG,
