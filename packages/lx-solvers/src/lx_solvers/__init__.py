@@ -48,7 +48,10 @@ if TYPE_CHECKING:
     from .preconditioners._preconditioner import (
         AbstractPreconditioner as AbstractPreconditioner,
     )
+    from .preconditioners.chebyshev import Chebyshev as Chebyshev
     from .preconditioners.jacobi import Jacobi as Jacobi
+    from .preconditioners.nystrom import Nystrom as Nystrom
+    from .preconditioners.pivoted_cholesky import PivotedCholesky as PivotedCholesky
     from .wrappers.normal import (
         Normal as Normal,
         NormalCG as NormalCG,

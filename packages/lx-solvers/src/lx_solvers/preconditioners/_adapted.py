@@ -58,7 +58,8 @@ class SolverPreconditioner(AbstractPreconditioner[_State]):
         return _State(inner, state.verdict), options
 
     def setup(self, operator):
-        return SolverPreconditioner(self.solver.setup(operator))
+        ready = self.solver.setup(operator)
+        return self if ready is self.solver else SolverPreconditioner(ready)
 
     def tags(self, operator):
         return inverse_tags(known(operator)) if self.is_constant() else frozenset()

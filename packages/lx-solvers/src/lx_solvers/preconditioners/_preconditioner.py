@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Bool, Int, PyTree
 from lx_operators import (
     AbstractLinearOperator,
     FunctionLinearOperator,
@@ -33,8 +33,7 @@ from lx_operators.internal import (
 )
 
 from .._checks import check_square
-from .._results import both, code, named
-from .._scaling import largest
+from .._results import all_finite, both, choose, code
 from .._solution import RESULTS
 from .._solver import Options
 
@@ -236,7 +235,7 @@ def prepared(
     recipe = recipe.setup(operator)
     tags = frozenset(recipe.tags(operator))
     state = stopped(recipe.init(operator, options))
-    verdict = code(both(_finiteness(state), recipe.status(state)))
+    verdict = code(both(_soundness(state, operator), recipe.status(state)))
     return Prepared(recipe, state, verdict, freeze(structure), tags)
 
 
@@ -251,19 +250,15 @@ def stopped(tree: Any) -> Any:
     return jtu.tree_map(stop, tree)
 
 
-def _finiteness(state: Any) -> RESULTS:
-    """A NaN is one of the input; an infinity is from a division by zero."""
-    sizes = [
-        largest(leaf)
-        for leaf in jtu.tree_leaves(state)
-        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.inexact)
-    ]
-    number = code(RESULTS.successful)
-    for size in sizes:
-        is_nan, is_finite = size != size, jax.lax.is_finite(size)
-        bad = jnp.where(is_nan, code(RESULTS.nonfinite_input), code(FAILED))
-        number = jnp.where((number == 0) & ~is_finite, bad, number)
-    return named(number)
+def _soundness(state: Any, operator: AbstractLinearOperator) -> RESULTS:
+    """A state that is not finite is a failure, the input's if that is not either."""
+    fault = choose(_finite(operator), FAILED, RESULTS.nonfinite_input)
+    return choose(_finite(state), RESULTS.successful, fault)
+
+
+def _finite(tree: Any) -> Bool[Array, ""]:
+    leaves = jtu.tree_leaves(tree)
+    return all_finite([x for x in leaves if eqx.is_inexact_array(x)])
 
 
 FAILED = RESULTS.preconditioner_failed
