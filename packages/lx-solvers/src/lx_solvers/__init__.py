@@ -45,6 +45,13 @@ if TYPE_CHECKING:
     from .krylov.lsmr import LSMR as LSMR
     from .krylov.lsqr import LSQR as LSQR
     from .krylov.minres import MINRES as MINRES
+    from .preconditioners._preconditioner import (
+        AbstractPreconditioner as AbstractPreconditioner,
+    )
+    from .preconditioners.chebyshev import Chebyshev as Chebyshev
+    from .preconditioners.jacobi import Jacobi as Jacobi
+    from .preconditioners.nystrom import Nystrom as Nystrom
+    from .preconditioners.pivoted_cholesky import PivotedCholesky as PivotedCholesky
     from .wrappers.normal import (
         Normal as Normal,
         NormalCG as NormalCG,
