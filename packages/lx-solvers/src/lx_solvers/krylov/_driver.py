@@ -119,6 +119,7 @@ def solve(
     failure: Exit = Exit.breakdown,
     norm_A: Callable[[Any], Array] | None = None,
     stats: Callable[[Any, Array], dict[str, Any]] | None = None,
+    slope: Callable[[Any], Array] | None = None,
 ) -> Outcome:
     """`compute` of a Krylov method.
 
@@ -136,6 +137,8 @@ def solve(
             if that keeps one. The driver then keeps none, and asks for no `stretch`.
         stats: further statistics, from the method's last state and the power of two
             that b was divided by.
+        slope: ‖A r‖ / ‖A‖ of the true residual, from the method's last state, if the
+            method solves least-squares problems; ∞ where it is not known.
 
     Raises:
         ValueError: a state of another solver, a vector or options of other structures.
@@ -172,7 +175,7 @@ def solve(
     def one_pass(loop: _Loop) -> _Loop:
         old, size_A = taken_apart(loop.carried)
         check, claimed = loop.phases.check, loop.phases.claimed
-        now = Pass(A, M, b, loop)
+        now = Pass(A, M, b, loop, goal.rtol, start.ν)
         step: Step = method.step(old, loop.r, now)
         q = now.product
 
@@ -200,7 +203,8 @@ def solve(
             residual = Y, r, goal.scale(b, given.peaks, floor, Y)
             return goal.ratio(residual, moved), overall(sizes, X)
 
-        wanted = check | goal.in_reach(ν)
+        near = goal.in_reach(ν)
+        wanted = check | (near if step.idle is False else near & ~step.idle)
         ratio, x_peak = loop.phases.ratios(goal, wanted, test, count=2)
         num_steps = loop.phases.num_steps + 1
         due = step.due
@@ -220,6 +224,7 @@ def solve(
             & (ν <= C * X.eps * (size_A * middle * x_peak + start.ν)),
             failure=failure,
             probe=M is not None,
+            solved=step.solved,
         )
 
         state = step.state
@@ -253,8 +258,9 @@ def solve(
     last, size_A = taken_apart(end.carried)
     more = None if stats is None else stats(last, unit)
     norms = size_A, start.ν, end.ν
+    left = None if slope is None else slope(last)
     M = options.get("preconditioner")
-    return report(end, limit, monitor, given, X, vector, *norms, more=more, M=M)
+    return report(end, limit, monitor, given, X, vector, *norms, left, more=more, M=M)
 
 
 def _kept(check: Any, claimed: Any, initial: Any, old: Any, new: Any) -> Any:
