@@ -299,14 +299,17 @@ def _factorise(system: _System) -> Factored:
             yield analysed(robust=True)
 
     best = _Attempt("singular")
-    for symbolic in tries():
-        attempt = _attempt(task, symbolic, F, scales)
-        if best.factors is None or attempt.error < best.error:
-            best = attempt
-            if symbolic is not sparse_cache.peek(key) and best.factors is not None:
-                sparse_cache.put(key, symbolic)
-        if best.error <= np.finfo(F.dtype).eps ** 0.75:
-            break
+    try:
+        for symbolic in tries():
+            attempt = _attempt(task, symbolic, F, scales)
+            if best.factors is None or attempt.error < best.error:
+                best = attempt
+                if symbolic is not sparse_cache.peek(key) and best.factors is not None:
+                    sparse_cache.put(key, symbolic)
+            if best.error <= np.finfo(F.dtype).eps ** 0.75:
+                break
+    except SingularMatrixError:  # an analysis that looks at values
+        pass
     if best.factors is None:
         unmatched = (-1, -1)
         if best.status == "singular":
