@@ -53,6 +53,8 @@ if TYPE_CHECKING:
         SparseBackend as SparseBackend,
         SparseFactors as SparseFactors,
     )
+    from .sparse.cholesky import SparseCholesky as SparseCholesky
+    from .sparse.ldl import SparseLDL as SparseLDL
     from .sparse.lu import SparseLU as SparseLU
     from .wrappers.normal import (
         Normal as Normal,

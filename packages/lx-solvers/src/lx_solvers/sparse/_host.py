@@ -207,18 +207,21 @@ def _for_each(
     *others: np.ndarray,
 ) -> tuple[np.ndarray, ...]:
     if values.ndim == 1:
-        key = _digest(task, rows, columns)
-        return one(_System(task, key, rows, columns, values), *others)
+        return one(_system(task, rows, columns, values), *others)
     if rows.ndim == 1:
-        key = _digest(task, rows, columns)
-        systems = [_System(task, key, rows, columns, v) for v in values]
+        first = _system(task, rows, columns, values[0])
+        systems = [first._replace(values=v) for v in values]
     else:
-        systems = [
-            _System(task, _digest(task, *each[:2]), *each)
-            for each in zip(rows, columns, values)
-        ]
+        systems = [_system(task, *each) for each in zip(rows, columns, values)]
     each = _map(lambda each: one(*each), list(zip(systems, *others)), task.n)
     return tuple(np.stack(parts) for parts in zip(*each))
+
+
+def _system(
+    task: Task, rows: np.ndarray, columns: np.ndarray, values: np.ndarray
+) -> _System:
+    key = _digest(task, str(values.dtype), rows, columns)
+    return _System(task, key, rows, columns, values)
 
 
 def _map(fn: Callable[[Any], Any], items: Any, size: int) -> list[Any]:
@@ -261,7 +264,8 @@ def _factored(system: _System, key: bytes) -> Factored:
 
     def make() -> Factored:
         try:
-            return _factorise(system)
+            with np.errstate(all="ignore"):
+                return _factorise(system)
         except MemoryError:
             return Factored(_CODES["out_of_memory"])
         except Exception:
@@ -374,8 +378,8 @@ def _has_empty_line(system: _System, row_starts: np.ndarray) -> bool:
 def _unmatched(system: _System, row_starts: np.ndarray) -> tuple[int, int]:
     """A row and a column that no choice of nonzero pivots can serve."""
     task, _, _, columns, values = system
-    graph = sp.csr_matrix(
-        ((values != 0).astype(np.int8), columns, row_starts), (task.n, task.n)
+    graph: Any = sp.csr_matrix(
+        ((values != 0).astype(np.int8), columns, row_starts), (task.n, task.n), copy=True
     )
     graph.eliminate_zeros()
     match = scipy.sparse.csgraph.maximum_bipartite_matching(graph, perm_type="column")
@@ -487,7 +491,8 @@ class _Refined:
 
     def __call__(self, b: np.ndarray) -> tuple[np.ndarray, int, int]:
         try:
-            return self._refined(b)
+            with np.errstate(all="ignore"):
+                return self._refined(b)
         except MemoryError:
             return np.full_like(b, np.nan), _CODES["out_of_memory"], 0
         except Exception:
@@ -543,9 +548,9 @@ def _slogdet(found: Factored, system: _System) -> tuple[Any, float]:
     if told is None:
         # the same matrix by SuperLU, which tells
         task = system.task._replace(backend=SuperLU(), kind="general", negative=False)
-        key = _digest(task, system.rows, system.columns)
-        other = system._replace(task=task, pattern_key=key)
-        return _slogdet(_factored(other, _digest(key, system.values)), other)
+        other = _system(task, *system[2:])
+        key = _digest(other.pattern_key, other.values)
+        return _slogdet(_factored(other, key), other)
     sign, log = told
     if system.task.negative and system.task.n % 2:
         sign = -sign

@@ -11,8 +11,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-Kind = Literal["general", "definite", "symmetric"]
-"""`"definite"` is Hermitian positive definite, `"symmetric"` is A = Aᵀ, complex too."""
+Kind = Literal["general", "definite", "hermitian", "symmetric"]
+"""`"definite"` is Hermitian positive definite, `"hermitian"` is A = Aᴴ of complex
+numbers, `"symmetric"` is A = Aᵀ, real or complex."""
 
 
 class SingularMatrixError(Exception):

@@ -25,6 +25,7 @@ from jaxtyping import Array, Inexact, Int, Real, UInt32
 from lx_operators import AbstractLinearOperator, SparseLinearOperator, conj
 from lx_operators.internal import PackedStructures, bare, pack_structures
 
+from .._checks import check_square
 from .._results import choose, named, succeeded
 from .._scaling import eps, largest
 from .._slogdet import slogdet_of
@@ -125,7 +126,8 @@ def chosen_backend(
 _KINDS = {
     "general": "general",
     "definite": "Hermitian definite",
-    "symmetric": "symmetric",
+    "hermitian": "Hermitian indefinite",
+    "symmetric": "symmetric indefinite",
 }
 
 
@@ -140,9 +142,25 @@ def _rslab() -> SparseBackend:
 
 
 def factorised(
-    operator: AbstractLinearOperator, matrix: SparseLinearOperator, task: Task
+    operator: AbstractLinearOperator,
+    backend: str | SparseBackend | None,
+    kind: Kind,
+    solver: str,
+    negative: bool = False,
 ) -> SparseState:
-    """The state of a square operator, whose matrix has been taken from it."""
+    """The state of a square operator.
+
+    Args:
+        operator: A.
+        backend: as the user asked for it.
+        kind: what is known of A, or of -A.
+        solver: for the text of errors.
+        negative: whether -A is what is definite.
+    """
+    check_square(operator, solver)
+    matrix = sparse_matrix(operator, solver)
+    chosen = chosen_backend(backend, kind, matrix.values.dtype, solver)
+    task = Task(matrix.pattern.shape[0], kind, negative, chosen)
     pattern = matrix.pattern
     arrays = pattern.rows, pattern.columns, matrix.values
     out = primitives.factor_p.bind(*arrays, task=task)

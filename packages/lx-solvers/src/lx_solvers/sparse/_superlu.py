@@ -37,7 +37,7 @@ class SuperLU(SparseBackend):
     which shows the signs of the pivots."""
 
     def supports(self, kind: Kind, dtype: np.dtype) -> bool:
-        return kind != "symmetric"
+        return kind in ("general", "definite")
 
     def analyse(self, matrix: CSC, kind: Kind, robust: bool) -> "_Ordering":
         alike = kind == "definite" or not robust and _nearly_symmetric(matrix)

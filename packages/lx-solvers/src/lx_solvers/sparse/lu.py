@@ -7,16 +7,13 @@ by iterative refinement (Arioli, Demmel and Duff 1989, doi:10.1137/0610013), and
 in the residual where not.
 """
 
-from typing import Any
-
 import equinox as eqx
 
-from .._checks import check_options, check_square, check_state
+from .._checks import check_options, check_state
 from .._solver import AbstractLinearSolver
 from ..direct import _views as views
-from ._host import Task
 from ._protocol import SparseBackend
-from ._solve import SparseState, chosen_backend, factorised, solved, sparse_matrix
+from ._solve import SparseState, factorised, solved
 
 
 class SparseLU(AbstractLinearSolver[SparseState]):
@@ -50,12 +47,7 @@ class SparseLU(AbstractLinearSolver[SparseState]):
 
     def init(self, operator, options):
         check_options(options, (), "SparseLU")
-        check_square(operator, "SparseLU")
-        matrix = sparse_matrix(operator, "SparseLU")
-        dtype: Any = matrix.values.dtype
-        backend = chosen_backend(self.backend, "general", dtype, "SparseLU")
-        task = Task(matrix.pattern.shape[0], "general", False, backend)
-        return factorised(operator, matrix, task)
+        return factorised(operator, self.backend, "general", "SparseLU")
 
     def compute(self, state, vector, options):
         check_state(state, SparseState, "SparseLU")
