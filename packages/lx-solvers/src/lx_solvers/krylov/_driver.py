@@ -28,14 +28,17 @@ from .._scaling import norm2, plain_norm2
 from .._sizes import is_known, sqrt_of
 from .._solution import RESULTS
 from .._solver import Options
+from ..preconditioners._preconditioner import AbstractPreconditioner
+from ._guess import start_from, useless
 from ._history import Monitor
 from ._options import (
     conjugated,
+    effective,
     first_guess,
+    heeded,
     preconditioner,
-    start_from,
+    set_up,
     transposed,
-    useless,
 )
 from ._phases import Exit, Phases, advance, begin, outcome
 from ._recurrence import Pass, Recurrence, Step
@@ -53,6 +56,8 @@ class KrylovState(eqx.Module):
     operator: AbstractLinearOperator
     sign: int = eqx.field(static=True, default=1)
     """1 or -1: the method sees this times the operator."""
+    preconditioner: AbstractLinearOperator | None = None
+    """What the solver's own preconditioner became."""
 
 
 class Solver(Aims, Protocol):
@@ -78,10 +83,18 @@ class _Loop(NamedTuple):
 
 
 def prepare(
-    operator: AbstractLinearOperator, options: Options, name: str
+    operator: AbstractLinearOperator,
+    options: Options,
+    name: str,
+    recipe: AbstractPreconditioner | None = None,
 ) -> KrylovState:
     """`init` of a solver of square systems that takes a preconditioner and a first
     guess.
+
+    Args:
+        operator, options: as for `AbstractLinearSolver.init`.
+        name: what messages call the solver.
+        recipe: the solver's field `preconditioner`.
 
     Raises:
         ValueError: the operator is not square; a bad preconditioner.
@@ -89,7 +102,8 @@ def prepare(
     check_square(operator, name)
     check_options(options, ("preconditioner", "y0"), name)
     preconditioner(options, operator, name)
-    return KrylovState(linearise(operator))
+    operator = linearise(operator)
+    return KrylovState(operator, preconditioner=set_up(recipe, operator, options, name))
 
 
 def solve(
@@ -131,6 +145,7 @@ def solve(
         ValueError: a state of another solver, a vector or options of other structures.
     """
     check_state(state, KrylovState, name)
+    options = effective(options, state)
     X, Y = spaces(state.operator)
     given = right_hand_side(vector, Y, solver)
     goal, unit = given.goal, given.unit
@@ -251,7 +266,8 @@ def solve(
     more = None if stats is None else stats(last, unit)
     norms = size_A, start.ν, end.ν
     left = None if slope is None else slope(last)
-    return report(end, limit, monitor, given, X, vector, *norms, left, more=more)
+    M = options.get("preconditioner")
+    return report(end, limit, monitor, given, X, vector, *norms, left, more=more, M=M)
 
 
 def _kept(check: Any, claimed: Any, initial: Any, old: Any, new: Any) -> Any:
@@ -278,6 +294,7 @@ def report(
     slope: Array | None = None,
     cond: Array | int = 1,
     more: dict[str, Any] | None = None,
+    M: Any = None,
 ) -> Outcome:
     """The solution in its own units, how the solve ended, and the statistics.
 
@@ -293,6 +310,7 @@ def report(
         slope, cond: ‖Aᴴ r‖ / ‖A‖ and an estimate of the condition number, if this is a
             least-squares problem.
         more: other statistics.
+        M: the preconditioner; one that could not be set up ends the solve so.
     """
     sizes = scaled_norm2(norm_A, end.x), norm_b
     error = backward_error(norm_r, *sizes, slope, cond)
@@ -300,7 +318,7 @@ def report(
     lost = end.phases.exit == Exit.nonfinite  # which `ending` leaves as it is
     value = X.solution(where(lost, jnp.nan, times(given.unit, end.x)))
     stats = monitor.stats(end, limit, backward_error=error, **(more or {}))
-    return value, judged(named(exit), vector, value), stats
+    return value, heeded(M, vector, judged(named(exit), vector, value)), stats
 
 
 def _signed(A: Callable, sign: int) -> Callable:
@@ -311,14 +329,18 @@ def transposed_state(
     state: KrylovState, options: Options
 ) -> tuple[KrylovState, Options]:
     """State and options for Aᵀ."""
-    return KrylovState(state.operator.T, state.sign), transposed(options)
+    M = state.preconditioner
+    M = None if M is None else M.T
+    return KrylovState(state.operator.T, state.sign, M), transposed(options)
 
 
 def conjugated_state(
     state: KrylovState, options: Options
 ) -> tuple[KrylovState, Options]:
     """State and options for Ā."""
-    return KrylovState(conj(state.operator), state.sign), conjugated(options)
+    M = state.preconditioner
+    M = None if M is None else conj(M)
+    return KrylovState(conj(state.operator), state.sign, M), conjugated(options)
 
 
 def step_limit(max_steps: int | None, space: Space) -> int | Array:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
-from ._options import held
+from ._guess import held
 from ._scalars import packed, times, unpacked, where
 from ._spaces import Space
 

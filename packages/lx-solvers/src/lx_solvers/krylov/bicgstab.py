@@ -9,6 +9,7 @@ from lx_operators.internal import max_norm
 
 from .._scaling import dot, largest, quotient, real_dot, reciprocal_scale
 from .._solver import AbstractLinearSolver
+from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._scalars import barrier, times, together, where
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
@@ -138,6 +139,8 @@ class BiCGStab(AbstractLinearSolver[driver.KrylovState]):
         norm: from a pytree to a real scalar; for the elementwise criterion.
         max_steps: limit of steps, that is, of products; ten times the size by default.
             With `rtol = atol = 0` exactly this many steps are made.
+        preconditioner: a recipe such as `Jacobi()`, or a direct solver, set up from the
+            operator.
         criterion: "elementwise": each element of the residual is within its tolerance
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
@@ -162,6 +165,9 @@ class BiCGStab(AbstractLinearSolver[driver.KrylovState]):
     atol: ArrayLike | None = None
     norm: Norm = eqx.field(static=True, default=max_norm)
     max_steps: int | None = None
+    preconditioner: Any = eqx.field(
+        default=None, kw_only=True, converter=as_preconditioner
+    )
     criterion: str = eqx.field(static=True, default="elementwise", kw_only=True)
     history: int | bool = eqx.field(static=True, default=False, kw_only=True)
     progress: bool = eqx.field(static=True, default=False, kw_only=True)
@@ -170,7 +176,7 @@ class BiCGStab(AbstractLinearSolver[driver.KrylovState]):
         check_aims(self, "BiCGStab")
 
     def init(self, operator, options):
-        return driver.prepare(operator, options, "BiCGStab")
+        return driver.prepare(operator, options, "BiCGStab", self.preconditioner)
 
     def compute(self, state, vector, options):
         return driver.solve(

@@ -8,9 +8,12 @@ from jaxtyping import Array, ArrayLike
 from lx_operators import is_hermitian, is_positive_semidefinite
 from lx_operators.internal import max_norm
 
+from .._checks import check_state
 from .._scaling import hypot, largest, real_dot, reciprocal_scale
 from .._solver import AbstractLinearSolver
+from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
+from ._options import effective
 from ._phases import Exit
 from ._scalars import barrier, times, together, where
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
@@ -176,6 +179,8 @@ class MINRES(AbstractLinearSolver[driver.KrylovState]):
         norm: from a pytree to a real scalar; for the elementwise criterion.
         max_steps: limit of steps; ten times the size by default. With
             `rtol = atol = 0` exactly this many steps are made.
+        preconditioner: a recipe such as `Jacobi(absolute=True)`, set up from the
+            operator, and known to be positive semidefinite.
         criterion: "elementwise": each element of the residual is within its tolerance
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
@@ -203,6 +208,9 @@ class MINRES(AbstractLinearSolver[driver.KrylovState]):
     atol: ArrayLike | None = None
     norm: Norm = eqx.field(static=True, default=max_norm)
     max_steps: int | None = None
+    preconditioner: Any = eqx.field(
+        default=None, kw_only=True, converter=as_preconditioner
+    )
     criterion: str = eqx.field(static=True, default="elementwise", kw_only=True)
     history: int | bool = eqx.field(static=True, default=False, kw_only=True)
     progress: bool = eqx.field(static=True, default=False, kw_only=True)
@@ -211,12 +219,13 @@ class MINRES(AbstractLinearSolver[driver.KrylovState]):
         check_aims(self, "MINRES")
 
     def init(self, operator, options):
-        state = driver.prepare(operator, options, "MINRES")
-        M = options.get("preconditioner")
+        state = driver.prepare(operator, options, "MINRES", self.preconditioner)
+        M = effective(options, state).get("preconditioner")
         if M is not None and not is_positive_semidefinite(M):
             raise ValueError(
-                "the option 'preconditioner' of `MINRES` must be tagged "
-                f"`positive_semidefinite_tag`, but got {M!r}."
+                "the preconditioner of `MINRES` must be known to be positive "
+                "semidefinite: an operator must be tagged `positive_semidefinite_tag`, "
+                f"but got {M!r}."
             )
         if not is_hermitian(operator):
             raise ValueError(
@@ -227,8 +236,10 @@ class MINRES(AbstractLinearSolver[driver.KrylovState]):
         return state
 
     def compute(self, state, vector, options):
+        check_state(state, driver.KrylovState, "MINRES")
+        M = effective(options, state).get("preconditioner")
         return driver.solve(
-            _MinimalResiduals(options.get("preconditioner") is not None),
+            _MinimalResiduals(M is not None),
             self,
             "MINRES",
             state,
