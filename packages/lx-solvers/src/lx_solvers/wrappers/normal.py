@@ -1,7 +1,6 @@
 """The normal equations."""
 
 import dataclasses
-import math
 import warnings
 from typing import Any, NamedTuple
 
@@ -19,37 +18,26 @@ from lx_operators import (
     linearise,
     positive_semidefinite_tag,
 )
-from lx_operators.internal import (
-    complex_to_real_dtype,
-    describe,
-    same_shapes,
-    strict_promotion,
-)
 
 from .._auto import chosen
 from .._checks import check_state
 from .._loops import while_loop
 from .._results import code, judged, named
-from .._scaling import (
-    hypot,
-    largest,
-    norm2,
-    plain_norm2,
-    power_of_two,
-    reciprocal_scale,
-)
-from .._sizes import is_known, sqrt_of
+from .._scaling import hypot, largest, norm2, plain_norm2, reciprocal_scale
+from .._sizes import sqrt_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver, Options
 from ..direct._factors import check_damp, is_zero
 from ..krylov._driver import step_limit
-from ..krylov._options import conjugated, first_guess, transposed
+from ..krylov._guess import bounded, held, useless
+from ..krylov._options import conjugated, first_guess, preconditioner, transposed
 from ..krylov._phases import Exit, first_of
-from ..krylov._scalars import barrier, packed, scalar_at, times, unpacked, where
+from ..krylov._scalars import times, together, where
 from ..krylov._spaces import Space, product, spaces
 from ..krylov._stability import HOPELESS, C, backward_error, leaves_much
 from ..krylov._tolerances import resolved
 from ..krylov.cg import CG
+from ._scaled import has_factors, scaled, times_scalar
 
 _UNSTABLE: Any = int(code(RESULTS.unstable))
 
@@ -145,11 +133,11 @@ class Normal(AbstractLinearSolver[NormalState]):
     def init(self, operator, options):
         operator = linearise(operator)
         tall = operator.out_size() >= operator.in_size()
-        A, σ, d, A_norm = _scaled(operator, None if is_zero(self.damp) else self.damp)
+        A, σ, d, A_norm = scaled(operator, None if is_zero(self.damp) else self.damp)
         normal = A.H @ A if tall else A @ A.H
         if d is not None:
             damping = IdentityLinearOperator(normal.in_structure())
-            damping = _times_scalar(d * d, damping)
+            damping = times_scalar(d * d, damping)
             normal = TaggedLinearOperator(normal + damping, positive_semidefinite_tag)
         inner = self.inner_solver.init(normal, _inner_options(A, σ, tall, options))
         return NormalState(A, σ, d, A_norm, inner, tall)
@@ -198,20 +186,25 @@ class Normal(AbstractLinearSolver[NormalState]):
             return W.ravel(w), code(result).astype(jnp.int32), num_steps, arrays
 
         def step(s: _Loop) -> _Loop:
-            last = _Numbers(*unpacked(s.numbers))
-            num_steps, result, _ = unpacked(s.counts)
+            last, num_steps, result = s.numbers, s.counts.num_steps, s.counts.result
             first, solved = result == Exit.running, result == Exit.converged
 
             # what x leaves of the problem, r, and of the normal equations, g
-            Ax = A(s.x)
+            x, w = s.x, s.w
+            Ax = A(x)
             r = b - Ax
+            if y0 is not None:
+                r = where(first, b - held(Ax), r)
+                again = first & useless(norm(r), b_norm, eps)
+                x, Ax, r = where(again, 0, x), where(again, 0, Ax), where(again, b, r)
+                w = None if w is None else where(again, 0, w)
             g = AH(r) if tall else r
-            x_norm, r_norm, damped = norm(s.x), norm(r), 0.0
+            x_norm, r_norm, damped = norm(x), norm(r), 0.0
             A_norm = last.A_norm
             if tall:
                 A_norm = jnp.maximum(A_norm, _ratio(norm(g), r_norm))
             if d is not None:
-                z = s.x if tall else s.w
+                z = x if tall else w
                 g, damped = g - times(d * d, z), d * d * norm(z)
             g_norm = norm(g)
             if d is not None:
@@ -257,8 +250,8 @@ class Normal(AbstractLinearSolver[NormalState]):
             )
 
             # XLA would compute all this anew for each of its uses
-            numbers = packed(
-                *_Numbers(
+            numbers = together(
+                _Numbers(
                     A_norm=A_norm,
                     slope=slope,
                     excess=excess,
@@ -268,30 +261,33 @@ class Normal(AbstractLinearSolver[NormalState]):
                     exit=exit.astype(X.real_dtype),
                 )
             )
-            zoom, exit = unpacked(numbers)[-2:]
+            zoom, exit = numbers.zoom, numbers.exit
             more = exit == Exit.running
-            w, inner_result, steps, stats = inner(where(more, times(zoom, g), 0))
-            w = times(reciprocal_scale(zoom), w)
+            Δw, inner_result, steps, stats = inner(where(more, times(zoom, g), 0))
+            Δw = times(reciprocal_scale(zoom), Δw)
             if "residuals" in stats:
                 residuals = reciprocal_scale(zoom) * stats["residuals"]
                 stats["residuals"] = _times(residuals, 1 / state.σ, 1 / unit)
-            Δx = w if tall else AH(w)
+            Δx = Δw if tall else AH(Δw)
             return _Loop(
-                x=where(more, s.x + Δx, s.x),
-                w=None if s.w is None else where(more, s.w + w, s.w),
+                x=where(more, x + Δx, x),
+                w=None if w is None else where(more, w + Δw, w),
                 moved=norm(Δx),
                 numbers=numbers,
-                counts=packed(
-                    num_steps + where(more, steps, 0),
-                    where(more, inner_result, exit.astype(jnp.int32)),
-                    more.astype(jnp.int32),
+                counts=together(
+                    _Counts(
+                        num_steps=num_steps + where(more, steps, 0),
+                        result=where(more, inner_result, exit.astype(jnp.int32)),
+                        more=more,
+                    )
                 ),
                 stats=_keep(more, stats, s.stats),
             )
 
-        x, w = X.zeros(), None if tall or d is None else Y.zeros()
+        x, w, finite = X.zeros(), None if tall or d is None else Y.zeros(), True
         if y0 is not None:  # of x, or of w
-            y0 = _times(y0, unit, 1 / state.σ)
+            finite = jax.lax.is_finite(largest(y0))
+            y0 = bounded(_times(y0, unit, 1 / state.σ))
             guess = None if tall else times(1 / state.σ, y0)
             x = y0 if guess is None else AH(guess)
             w = None if d is None else guess
@@ -302,15 +298,19 @@ class Normal(AbstractLinearSolver[NormalState]):
             x=x,
             w=w,
             moved=zero,
-            numbers=packed(*numbers),
-            counts=jnp.asarray(np.array([0, Exit.running, 1], np.int32)),
+            numbers=together(numbers),
+            counts=together(_Counts(np.int32(0), np.int32(Exit.running), np.bool_(1))),
             stats=jtu.tree_map(lambda z: jnp.zeros(z.shape, z.dtype), shapes),
         )
         inputs = self, state, vector, options
-        end = while_loop(lambda s: scalar_at(s.counts, 2) != 0, step, start, inputs)
+        end = while_loop(lambda s: s.counts.more, step, start, inputs)
         stats = eqx.combine(end.stats, no_arrays[0])
-        num_steps, result, _ = unpacked(end.counts)
-        numbers = _Numbers(*unpacked(end.numbers))
+        num_steps, result, numbers = (
+            end.counts.num_steps,
+            end.counts.result,
+            end.numbers,
+        )
+        result = where(finite, result, jnp.int32(Exit.nonfinite))
         if "num_steps" in stats:
             stats["num_steps"] = num_steps
         stats["backward_error"] = numbers.backward
@@ -356,15 +356,24 @@ class _Numbers(NamedTuple):
     exit: Any
 
 
+class _Counts(NamedTuple):
+    num_steps: Any
+    result: Any
+    """Of the last solve, or how the loop ended; `running` before the first."""
+    more: Any
+    """Whether to go on."""
+
+
 class _Loop(NamedTuple):
     x: Array
     w: Any
     """x = Aᴴ w, where that is needed."""
     moved: Array
     """The norm of the last change of x."""
-    numbers: Array
-    counts: Array
-    """Steps, the last result (`running` before the first), and whether to go on."""
+    numbers: Any
+    """`_Numbers`, together."""
+    counts: Any
+    """`_Counts`, together."""
     stats: Any
 
 
@@ -384,69 +393,6 @@ def _times(x: Array, p: Array, q: Array) -> Array:
     return times(where(normal, 1, q), times(where(normal, pq, p), x))
 
 
-def _scaled(
-    A: AbstractLinearOperator, damp: ArrayLike | None
-) -> tuple[AbstractLinearOperator, Array, Array | None, Array]:
-    """σA with a power of two σ near 1 / ‖[A; damp I]‖, hence exact; σ; σ damp; and a
-    lower bound of ‖σA‖.
-
-    ‖A‖ is seen from one product.
-    """
-    X, _ = spaces(A)
-    v, v_norm = _probe(X)
-    Av = jax.lax.stop_gradient(norm2(product(A)(v)))
-    d = None if damp is None else jnp.asarray(damp, X.real_dtype)
-    size = Av if d is None else jnp.maximum(Av, v_norm * d)
-    known = (size > 0) & jax.lax.is_finite(size)
-    v_norm = jnp.asarray(v_norm, X.real_dtype)
-    σ = reciprocal_scale(size) * power_of_two(v_norm)
-    σ = where(known, σ, 1)
-    for info in map(jnp.finfo, _dtypes(A)):
-        σ = jnp.clip(σ, 2.0 ** (info.minexp + 1), 2.0 ** (info.maxexp - 3))
-    if _has_factors(A):
-        A = _times_scalar(σ, A)
-    else:
-        σ = jnp.ones_like(σ)
-    if d is not None:  # XLA would make (σd)² of σ² and d², which need not be in range
-        d = barrier(σ * d)
-    return A, σ, d, σ * Av / v_norm
-
-
-def _probe(X: Space) -> tuple[Array, Any]:
-    """A vector v that no operator is likely to annihilate, and so small that nothing
-    overflows, as Σ |vᵢ| ≤ 1: hashes of the indices, so that no array is a constant of
-    the program. And ‖v‖, at most."""
-    n = math.prod(X.shape)
-    hashes = jax.lax.iota(jnp.uint32, n) * np.uint32(2654435769)
-    hashes = (hashes ^ (hashes >> np.uint32(15))) * np.uint32(2246822519)
-    hashes = (hashes ^ (hashes >> np.uint32(13))) >> np.uint32(8)
-    signed = hashes.astype(X.real_dtype) * 2.0**-23 - 1.0
-    if is_known(n):
-        size: Any = 2.0 ** -max(n - 1, 1).bit_length()
-    else:
-        size = reciprocal_scale(2.0 * jnp.asarray(n, X.real_dtype))
-    v = (signed * size).astype(X.dtype).reshape(X.shape)
-    return v, sqrt_of(max(n, 1) if is_known(n) else n) * size
-
-
-def _dtypes(A: AbstractLinearOperator) -> set[Any]:
-    leaves = jtu.tree_leaves((A.in_structure(), A.out_structure()))
-    return {leaf.dtype for leaf in leaves} or {np.dtype(np.float32)}
-
-
-def _has_factors(A: AbstractLinearOperator) -> bool:
-    """Whether an array can be a factor of A that changes no dtype."""
-    return len(_dtypes(A)) == 1 or not strict_promotion()
-
-
-def _times_scalar(s: Array, A: AbstractLinearOperator) -> AbstractLinearOperator:
-    """s A, in the dtypes of A."""
-    dtype = min(_dtypes(A), key=lambda dtype: jnp.finfo(dtype).bits)
-    if len(_dtypes(A)) > 1:
-        dtype = complex_to_real_dtype(dtype)
-    return A * s.astype(dtype)
-
-
 def _first_guess(options: Options, X: Space, Y: Space, tall: bool) -> Array | None:
     """x; of a wide operator w in x = Aᴴ w, or none."""
     y0 = first_guess(options, X, "Normal")
@@ -461,24 +407,11 @@ def _inner_options(
 ) -> Options:
     """The options for the normal equations of σA, which start at zero."""
     options = {name: value for name, value in options.items() if name != "y0"}
-    M = options.get("preconditioner")
+    M = preconditioner(options, operator, "Normal", inverse=True)
     if M is None:
         return options
-    if not isinstance(M, AbstractLinearOperator):
-        raise ValueError(
-            "the option 'preconditioner' of `Normal` must be a linear operator, but "
-            f"got a value of type `{type(M).__name__}`."
-        )
-    wanted = (operator.out_structure(), operator.in_structure())
-    got = (M.in_structure(), M.out_structure())
-    if not all(map(same_shapes, got, wanted)):
-        raise ValueError(
-            "the option 'preconditioner' of `Normal` approximates the inverse of the "
-            f"operator: it must map {describe(wanted[0])} to {describe(wanted[1])}, "
-            f"but maps {describe(got[0])} to {describe(got[1])}."
-        )
-    if _has_factors(M):
-        M = _times_scalar(reciprocal_scale(σ), M)
+    if has_factors(M):
+        M = times_scalar(reciprocal_scale(σ), M)
     options["preconditioner"] = M @ M.H if tall else M.H @ M
     return options
 
