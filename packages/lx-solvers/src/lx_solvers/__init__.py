@@ -48,8 +48,10 @@ if TYPE_CHECKING:
     from .preconditioners._preconditioner import (
         AbstractPreconditioner as AbstractPreconditioner,
     )
+    from .preconditioners.amg import AMG as AMG
     from .preconditioners.chebyshev import Chebyshev as Chebyshev
     from .preconditioners.jacobi import Jacobi as Jacobi
+    from .preconditioners.multigrid import Multigrid as Multigrid
     from .preconditioners.nystrom import Nystrom as Nystrom
     from .preconditioners.pivoted_cholesky import PivotedCholesky as PivotedCholesky
     from .wrappers.normal import (
