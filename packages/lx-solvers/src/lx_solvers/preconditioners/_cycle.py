@@ -113,4 +113,6 @@ def inverse_of(A: AbstractLinearOperator) -> Array:
 
 def check_kind(kind: str, name: str) -> None:
     if kind not in KINDS:
-        raise ValueError(f"`cycle` of `{name}` must be one of {KINDS}, but got {kind!r}.")
+        raise ValueError(
+            f"`cycle` of `{name}` must be one of {KINDS}, but got {kind!r}."
+        )

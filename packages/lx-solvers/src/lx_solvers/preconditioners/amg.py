@@ -5,28 +5,24 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.core
-import jax.numpy as jnp
-import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import ArrayLike
 from lx_operators import (
-    AbstractLinearOperator,
     SparseLinearOperator,
     SparsityPattern,
-    hermitian_tag,
     is_hermitian,
     linearise,
 )
-from lx_operators.internal import unwrapped
 
 from ._adapted import as_preconditioner
 from ._cycle import Cycle, check_kind, inverse_of, level
 from ._flat import on_flat
 from ._galerkin import ProductPlan, plan_product
 from ._preconditioner import AbstractPreconditioner, definite_tags
+from ._sparse import check_pattern, is_concrete, sparse
 from .chebyshev import Chebyshev
 
+_INSTEAD = "For levels given as functions use `Multigrid`."
 METHODS = ("smoothed_aggregation", "ruge_stuben")
 
 
@@ -120,17 +116,22 @@ class AMG(AbstractPreconditioner[Cycle]):
     def setup(self, operator):
         if self.transfers is not None:
             return self
-        A = _sparse(operator)
-        _check_concrete(A)
+        A = sparse(operator, "AMG", _INSTEAD)
+        if not is_concrete(A):
+            raise ValueError(
+                "`AMG` makes its hierarchy from concrete values, outside of `jit`: "
+                "make it there, `preconditioner = AMG(...).setup(operator)`, and pass "
+                "that. It then serves traced values of the same pattern."
+            )
         with jax.ensure_compile_time_eval():
             transfers = _transfers(self, A)
         pattern = A.pattern.without_assembly()
         return dataclasses.replace(self, transfers=transfers, pattern=pattern)
 
     def init(self, operator, options):
-        A = _sparse(operator)
+        A = sparse(operator, "AMG", _INSTEAD)
         ready = self.setup(operator)
-        _check_pattern(ready.pattern, A.pattern)
+        check_pattern(ready.pattern, A.pattern, "AMG")
         tags = definite_tags(operator)
         A = SparseLinearOperator(A.values, A.pattern, tags)
         levels = []
@@ -173,38 +174,6 @@ class AMG(AbstractPreconditioner[Cycle]):
         total = sum(pattern.size for pattern in patterns)
         lines.append(f"operator complexity {total / max(self.pattern.size, 1):.2f}")
         return "\n".join(lines)
-
-
-def _sparse(operator: AbstractLinearOperator) -> SparseLinearOperator:
-    A = unwrapped(operator)
-    if not isinstance(A, SparseLinearOperator):
-        raise ValueError(
-            f"`AMG` needs a `SparseLinearOperator`, but got {operator!r}. For levels "
-            "given as functions use `Multigrid`."
-        )
-    return A
-
-
-def _check_concrete(A: SparseLinearOperator) -> None:
-    leaves = jtu.tree_leaves(A)
-    if any(isinstance(x, jax.core.Tracer) for x in leaves):
-        raise ValueError(
-            "`AMG` makes its hierarchy from concrete values, outside of `jit`: make it "
-            "there, `preconditioner = AMG(...).setup(operator)`, and pass that. It "
-            "then serves traced values of the same pattern."
-        )
-
-
-def _check_pattern(ours: SparsityPattern, other: SparsityPattern) -> None:
-    same = (ours.shape, ours.size) == (other.shape, other.size)
-    known = not any(
-        isinstance(x, jax.core.Tracer) for x in jtu.tree_leaves((ours, other))
-    )
-    if not same or (known and ours != other):
-        raise ValueError(
-            f"this `AMG` was set up for the pattern {ours!r}, but the operator has "
-            f"{other!r}; set it up again: `AMG(...).setup(operator)`."
-        )
 
 
 def _transfers(amg: AMG, A: SparseLinearOperator) -> tuple[_Transfer, ...]:
