@@ -58,6 +58,18 @@ class RESULTS(Enumeration):
         "factorisation failed. Shift or scale the operator, or use another, such as "
         "`Jacobi()`."
     )
+    not_definite = (
+        "The operator is tagged semidefinite, but a pivot of its sparse factorisation "
+        "is not positive. Check the tag (`verify`), or use `SparseLU` or `SparseLDL`."
+    )
+    out_of_memory = (
+        "The host has not enough memory for the sparse factors. Use an iterative "
+        "solver, such as `CG` or `GMRES`, with a preconditioner."
+    )
+    host_failure = (
+        "A library on the host failed unexpectedly; its error is in the log of "
+        '`logging.getLogger("lx_solvers")`. Try `backend="superlu"`.'
+    )
 
 
 class Solution(eqx.Module):

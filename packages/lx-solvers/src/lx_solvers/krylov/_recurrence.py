@@ -17,13 +17,25 @@ from ._spaces import Space
 class Pass:
     """What a method sees in one pass of the loop."""
 
-    def __init__(self, A: Callable, M: Callable | None, b: Array, loop: Any):
+    def __init__(
+        self,
+        A: Callable,
+        M: Callable | None,
+        b: Array,
+        loop: Any,
+        rtol: Array | None = None,
+        norm_b: Array | None = None,
+    ):
         at = loop.phases
         self._A, self._M, self._b, self._x = A, M, b, loop.x
         if M is not None:
             self._x = where(at.probe, loop.r, loop.x)
         self.ν = loop.ν
         """‖r‖."""
+        self.x = loop.x
+        """The solution so far."""
+        self.rtol, self.norm_b = rtol, norm_b
+        """The relative tolerance, and ‖b‖: for methods that have ends of their own."""
         self.check, self.claimed = at.check, at.claimed
         """Whether this pass is a check, whose step is not made; and whether it is to
         confirm that the solve has converged."""
@@ -31,6 +43,7 @@ class Pass:
         """Whether there is no preconditioner."""
         self.vector: Any = None
         self.product: Any = None
+        self.renewed: Any = None
 
     def A(self, p: Array) -> Array:
         """The one product of a pass, A p. In a check it is A x, from which the driver
@@ -59,14 +72,16 @@ class Pass:
 
     def anew(self, w: Array) -> Array:
         """w; in a check the true residual b - A x. To be called after `A`."""
-        return where(self.check, self._b - self.product, w)
+        self.renewed = where(self.check, self._b - self.product, w)
+        return self.renewed
 
 
 class Step(NamedTuple):
     """A step of a method: x ← x + α p and r ← r - α A p."""
 
-    α: Array
-    """The length of the step."""
+    α: Array | Callable[[], Array]
+    """The length of the step, or a function that gives it: an element of an array costs
+    a kernel less if it is taken where it is used."""
     p: Array
     """Its direction."""
     Ap: Array | None
@@ -81,6 +96,11 @@ class Step(NamedTuple):
     """Whether all numbers that were met are finite."""
     due: Any = False
     """The residual is to be computed anew after this step."""
+    idle: Any = False
+    """The step moves neither x nor r, so the test of the last one stands."""
+    solved: Any = False
+    """The solve ends with this step, and successfully: the residual that it began with
+    was computed anew, and is as small as it can be."""
     stretch: Any = None
     """A lower bound of ‖A‖ without a preconditioner, which is cheaper to have than
     ‖A p‖ / ‖p‖ of the product, which the driver takes otherwise."""

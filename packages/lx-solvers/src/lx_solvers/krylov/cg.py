@@ -30,8 +30,7 @@ class _State(NamedTuple):
     ρ: Any
     length: Any
     """An upper bound of ‖p‖, without a preconditioner."""
-    energy: Any
-    """⟨p, A p⟩."""
+    α: Any
     recurred: Any
     """‖r‖ as it was recurred, if the last pass was a check; else ∞."""
 
@@ -43,7 +42,7 @@ class _ConjugateGradients:
 
     def start(self, X, b):
         zero, inf = X.zero(), X.zero() + jnp.inf
-        return _State(X.zeros(), ρ=inf, length=zero, energy=zero, recurred=inf)
+        return _State(X.zeros(), ρ=inf, length=zero, α=zero + 1, recurred=inf)
 
     def step(self, s, r, now):
         ν = now.ν
@@ -59,16 +58,16 @@ class _ConjugateGradients:
         α = barrier(ρ / real_dot(p, Ap))
 
         length = 1 + β * s.length  # without a preconditioner
-        energy = ρ / α
-        # ⟨z, A z⟩ with ‖z‖ = 1, as p and the last p are conjugate, unless that or the
-        # energies are lost in rounding; then ⟨p, A p⟩ / ‖p‖² at most
+        # ⟨p, A p⟩ is ρ / α. Where p and the last p are conjugate, it and β² times the
+        # last one are ⟨z, A z⟩, with ‖z‖ = 1; unless that or these are lost in
+        # rounding; then ⟨p, A p⟩ / ‖p‖² at most
         exact = (s.recurred == jnp.inf) & (length**2 < 0.01 / jnp.finfo(ν.dtype).eps)
-        stretch = where(exact, energy + β**2 * s.energy, energy / length**2)
+        stretch = ρ / (α * where(exact, 1, length**2)) + where(exact, β * ρ / s.α, 0)
         state = _State(
             p,
             ρ=now.kept(ρ, s.ρ, jnp.inf),
             length=now.kept(length, s.length),
-            energy=now.kept(energy, s.energy),
+            α=now.kept(α, s.α),
             recurred=where(now.check, ν, jnp.inf),
         )
         return driver.Step(

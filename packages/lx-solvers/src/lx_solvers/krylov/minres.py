@@ -15,7 +15,7 @@ from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._options import effective
 from ._phases import Exit
-from ._scalars import barrier, packed, times, together, unpacked, where
+from ._scalars import barrier, times, together, where
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
 
@@ -58,8 +58,9 @@ class _State(NamedTuple):
     """M v, with a preconditioner; else None."""
     d_old: Array
     d: Array
-    lanczos: _Lanczos
-    rotations: _Rotations
+    lanczos: Any
+    rotations: Any
+    """`_Lanczos` and `_Rotations`, each together."""
 
 
 class _MinimalResiduals:
@@ -74,8 +75,9 @@ class _MinimalResiduals:
         none, zero = X.zeros(), X.zero()
         self.least = 8 * X.eps
         u = none if self.preconditioned else None
-        lanczos = _Lanczos(zero, zero, zero, zero)
-        return _State(none, none, u, none, none, lanczos, _Rotations.start(zero))
+        lanczos = together(_Lanczos(zero, zero, zero, zero))
+        rotations = together(_Rotations.start(zero))
+        return _State(none, none, u, none, none, lanczos, rotations)
 
     def step(self, s, r, now):
         check, least = now.check, self.least
@@ -92,7 +94,7 @@ class _MinimalResiduals:
         Mw = now.M(w)
         square = barrier(real_dot(w, Mw))
         size = jnp.sqrt(jnp.maximum(square, 0))
-        β = size / shrink
+        β = size * reciprocal_scale(shrink)
         A_norm = jnp.maximum(last.A_norm, hypot(last.β, α, β))
         A_norm = where(check, last.A_norm, A_norm)
         some = where(check, size > 0, β > least * A_norm)
@@ -135,14 +137,13 @@ class _MinimalResiduals:
         d = times(new.inverse_γ, d)
         recurred = times(new.s * new.s, r) - times(new.φ * new.c, v)
         return driver.Step(
-            new.τ,
+            lambda: new.τ,
             d,
             None,
             _State(s.v, v, Mv, s.d, d, lanczos, new),
             r=where(new.flat, r, recurred),
             broken=(square < 0) | new.flat,
             finite=jnp.isfinite(square) & jnp.isfinite(α),
-            stretch=A_norm,
         )
 
 
@@ -150,8 +151,8 @@ def _rotation(a: Array, b: Array) -> tuple[Array, ...]:
     """c, s and 1 / ρ of Givens' rotation that takes (a, b) to (ρ, 0); ρ = 1 for
     (0, 0)."""
     ρ = hypot(a, b)
-    ρ = where(ρ == 0, 1, ρ)
-    return unpacked(packed(a / ρ, b / ρ, 1 / ρ))
+    inverse = barrier(1 / where(ρ == 0, 1, ρ))
+    return a * inverse, b * inverse, inverse
 
 
 @takes_rtol_and_atol
@@ -246,6 +247,7 @@ class MINRES(AbstractLinearSolver[driver.KrylovState]):
             options,
             check_first=True,
             failure=Exit.singular,
+            norm_A=lambda s: s.lanczos.A_norm,
         )
 
     def transpose(self, state, options):
