@@ -20,6 +20,7 @@ NAMES = (
     "conlim",
     "nonfinite_input",
     "unstable",
+    "preconditioner_failed",
 )
 
 

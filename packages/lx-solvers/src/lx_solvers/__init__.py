@@ -48,6 +48,24 @@ if TYPE_CHECKING:
     from .krylov.lsqr import LSQR as LSQR
     from .krylov.minres import MINRES as MINRES
     from .krylov.minresqlp import MINRESQLP as MINRESQLP
+    from .preconditioners._preconditioner import (
+        AbstractPreconditioner as AbstractPreconditioner,
+    )
+    from .preconditioners.chebyshev import Chebyshev as Chebyshev
+    from .preconditioners.jacobi import Jacobi as Jacobi
+    from .preconditioners.nystrom import Nystrom as Nystrom
+    from .preconditioners.pivoted_cholesky import PivotedCholesky as PivotedCholesky
+    from .sparse._cache import SparseCache as SparseCache, sparse_cache as sparse_cache
+    from .sparse._protocol import (
+        CSC as CSC,
+        NotDefiniteError as NotDefiniteError,
+        SingularMatrixError as SingularMatrixError,
+        SparseBackend as SparseBackend,
+        SparseFactors as SparseFactors,
+    )
+    from .sparse.cholesky import SparseCholesky as SparseCholesky
+    from .sparse.ldl import SparseLDL as SparseLDL
+    from .sparse.lu import SparseLU as SparseLU
     from .wrappers.normal import (
         Normal as Normal,
         NormalCG as NormalCG,

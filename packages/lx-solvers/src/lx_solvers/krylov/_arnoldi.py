@@ -286,7 +286,9 @@ def arnoldi(
     end = while_loop(lambda s: s.phases.running, step, first, inputs)
     last = _Numbers(*unpacked(end.numbers))
     norm_b = plain_norm2(b)
-    return report(end, limit, monitor, given, X, vector, end.norm_A, norm_b, last.β)
+    norms = end.norm_A, norm_b, last.β
+    used = options.get("preconditioner")
+    return report(end, limit, monitor, given, X, vector, *norms, M=used)
 
 
 def _moved(y: Array, inverse_D: Array) -> Array:

@@ -43,6 +43,7 @@ class Pass:
         """Whether there is no preconditioner."""
         self.vector: Any = None
         self.product: Any = None
+        self.renewed: Any = None
 
     def A(self, p: Array) -> Array:
         """The one product of a pass, A p. In a check it is A x, from which the driver
@@ -71,14 +72,16 @@ class Pass:
 
     def anew(self, w: Array) -> Array:
         """w; in a check the true residual b - A x. To be called after `A`."""
-        return where(self.check, self._b - self.product, w)
+        self.renewed = where(self.check, self._b - self.product, w)
+        return self.renewed
 
 
 class Step(NamedTuple):
     """A step of a method: x ← x + α p and r ← r - α A p."""
 
-    α: Array
-    """The length of the step."""
+    α: Array | Callable[[], Array]
+    """The length of the step, or a function that gives it: an element of an array costs
+    a kernel less if it is taken where it is used."""
     p: Array
     """Its direction."""
     Ap: Array | None

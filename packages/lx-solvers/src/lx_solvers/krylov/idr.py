@@ -12,6 +12,7 @@ from lx_operators.internal import max_norm
 from .._scaling import dot, largest, quotient, real_dot, reciprocal_scale
 from .._sizes import is_known
 from .._solver import AbstractLinearSolver
+from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._bases import combine, coordinates, shadows, with_row
 from ._scalars import barrier, times, where
@@ -146,6 +147,8 @@ class IDR(AbstractLinearSolver[driver.KrylovState]):
         max_steps: limit of steps, that is, of products; ten times the size by default.
             With `rtol = atol = 0` exactly this many steps are made.
         s: how many vectors each of P, U and G has; at least 1.
+        preconditioner: a recipe such as `Jacobi()`, or a direct solver, set up from the
+            operator.
         criterion: "elementwise": each element of the residual is within its tolerance
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
@@ -171,6 +174,9 @@ class IDR(AbstractLinearSolver[driver.KrylovState]):
     norm: Norm = eqx.field(static=True, default=max_norm)
     max_steps: int | None = None
     s: int = eqx.field(static=True, default=4)
+    preconditioner: Any = eqx.field(
+        default=None, kw_only=True, converter=as_preconditioner
+    )
     criterion: str = eqx.field(static=True, default="elementwise", kw_only=True)
     history: int | bool = eqx.field(static=True, default=False, kw_only=True)
     progress: bool = eqx.field(static=True, default=False, kw_only=True)
@@ -181,7 +187,7 @@ class IDR(AbstractLinearSolver[driver.KrylovState]):
             raise ValueError(f"`s` of `IDR` must be at least 1, but got {self.s}.")
 
     def init(self, operator, options):
-        return driver.prepare(operator, options, "IDR")
+        return driver.prepare(operator, options, "IDR", self.preconditioner)
 
     def compute(self, state, vector, options):
         method = _DimensionReduction(self.s)

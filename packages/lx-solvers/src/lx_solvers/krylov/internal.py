@@ -1,6 +1,7 @@
 """What authors of Krylov methods build on: `lx_solvers.internal.krylov`."""
 
 from .._scaling import dot, norm2, real_dot
+from ..preconditioners._adapted import as_preconditioner
 from ._driver import (
     KrylovState,
     conjugated_state,
@@ -8,6 +9,7 @@ from ._driver import (
     solve,
     transposed_state,
 )
+from ._options import effective
 from ._phases import Exit
 from ._recurrence import Pass, Recurrence, Step
 from ._scalars import times, where
@@ -23,10 +25,12 @@ __all__ = [
     "Recurrence",
     "Space",
     "Step",
+    "as_preconditioner",
     "backward_error",
     "check_aims",
     "conjugated_state",
     "dot",
+    "effective",
     "norm2",
     "prepare",
     "real_dot",
