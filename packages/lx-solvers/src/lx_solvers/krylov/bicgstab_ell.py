@@ -143,7 +143,7 @@ def _least(G: Array) -> Array:
     """
     size = jnp.sqrt(jnp.diagonal(G).real)
     inverse = where(size > 0, 1 / size, 0).astype(G.dtype)
-    G = inverse[:, None] * G * inverse
+    G = inverse[:, None] * G * inverse[None]
     eps = jnp.finfo(G.dtype).eps
     A = where(np.eye(len(G) - 1, dtype=bool), 1 + 4 * len(G) * eps, G[1:, 1:])
     L = jax.lax.linalg.cholesky(A)

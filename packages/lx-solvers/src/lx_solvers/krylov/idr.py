@@ -78,7 +78,7 @@ class _DimensionReduction:
         size = jnp.sqrt(square)
         q = barrier(dot(ĝ, r))
         cosine = jnp.abs(q) / where(size * ν > 0, size * ν, 1)
-        phase = where(q == 0, 1, q / jnp.abs(where(q == 0, 1, q)))
+        phase = where(q == 0, 1, times(1 / jnp.abs(where(q == 0, 1, q)), q))
         ω = times(jnp.maximum(cosine, _κ) * (ν / size) * shrink, phase)
         divisor = times(shrink, jnp.sum(where(i == k, column, 0)))
         β = quotient(times(shrink, jnp.sum(where(i == k, f, 0))), divisor)
@@ -86,11 +86,12 @@ class _DimensionReduction:
         lost = lost & ~check
         α = where(lost | check, 0, where(along_r, ω, β))
 
+        at = where(check | lost, self.s, k)
         state = _State(
-            with_row(s.U, u, where(check, self.s, k)),
-            with_row(s.G, g, where(check, self.s, k)),
-            where((i == k) & ~(check | along_r), column[:, None], s.M),
-            where(along_r & ~check, ω, s.ω),
+            with_row(s.U, u, at),
+            with_row(s.G, g, at),
+            where((i == at)[None] & (at < self.s), column[:, None], s.M),
+            where(along_r & ~(check | lost), ω, s.ω),
             where(check | along_r, 0, s.k + 1),
             where(check, False, s.full | along_r),
             check,
