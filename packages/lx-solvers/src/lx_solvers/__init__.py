@@ -45,9 +45,8 @@ if TYPE_CHECKING:
     from .krylov.lsmr import LSMR as LSMR
     from .krylov.lsqr import LSQR as LSQR
     from .krylov.minres import MINRES as MINRES
-    from .sparse._cache import SparseCache as SparseCache, sparse_cache as sparse_cache
+    from .sparse._cache import sparse_cache as sparse_cache
     from .sparse._protocol import (
-        CSC as CSC,
         NotDefiniteError as NotDefiniteError,
         SingularMatrixError as SingularMatrixError,
         SparseBackend as SparseBackend,
