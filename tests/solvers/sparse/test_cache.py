@@ -51,9 +51,7 @@ def test_content_counts_not_identity():
     misses = lx.sparse_cache.info().misses
     linear_solve(again, jnp.ones(30), SOLVER)
     assert lx.sparse_cache.info().misses == misses
-    one_off = lxo.SparseLinearOperator(
-        again.values.at[3].add(1e-14), again.pattern
-    )
+    one_off = lxo.SparseLinearOperator(again.values.at[3].add(1e-14), again.pattern)
     linear_solve(one_off, jnp.ones(30), SOLVER)
     assert lx.sparse_cache.info().misses > misses
 
@@ -77,9 +75,7 @@ def test_bounded():
         for operator in operators(50, seed=seed, n=12):
             x = solve(operator, jnp.ones(12))
             most = max(most, lx.sparse_cache.info().bytes)
-        np.testing.assert_allclose(
-            operator.as_matrix() @ x, np.ones(12), atol=1e-8
-        )
+        np.testing.assert_allclose(operator.as_matrix() @ x, np.ones(12), atol=1e-8)
     info = lx.sparse_cache.info()
     assert most <= 100_000 and info.dropped > 100 and info.bytes <= info.max_bytes
     lx.sparse_cache.resize(0)

@@ -40,11 +40,21 @@ if TYPE_CHECKING:
     from .direct.woodbury import Woodbury as Woodbury
     from .krylov.bicgstab import BiCGStab as BiCGStab
     from .krylov.cg import CG as CG
+    from .krylov.cocg import COCG as COCG
     from .krylov.fgmres import FGMRES as FGMRES
     from .krylov.gmres import GMRES as GMRES
+    from .krylov.idr import IDR as IDR
     from .krylov.lsmr import LSMR as LSMR
     from .krylov.lsqr import LSQR as LSQR
     from .krylov.minres import MINRES as MINRES
+    from .krylov.minresqlp import MINRESQLP as MINRESQLP
+    from .preconditioners._preconditioner import (
+        AbstractPreconditioner as AbstractPreconditioner,
+    )
+    from .preconditioners.chebyshev import Chebyshev as Chebyshev
+    from .preconditioners.jacobi import Jacobi as Jacobi
+    from .preconditioners.nystrom import Nystrom as Nystrom
+    from .preconditioners.pivoted_cholesky import PivotedCholesky as PivotedCholesky
     from .sparse._cache import sparse_cache as sparse_cache
     from .sparse._protocol import (
         NotDefiniteError as NotDefiniteError,

@@ -53,6 +53,11 @@ class RESULTS(Enumeration):
         "the operator need not be singular. Use `QR`, whose factorisation is stable, "
         "or `Refined(LU())`."
     )
+    preconditioner_failed = (
+        "The preconditioner could not be computed: it divides by zero, or its "
+        "factorisation failed. Shift or scale the operator, or use another, such as "
+        "`Jacobi()`."
+    )
     not_definite = (
         "The operator is tagged semidefinite, but a pivot of its sparse factorisation "
         "is not positive. Check the tag (`verify`), or use `SparseLU` or `SparseLDL`."

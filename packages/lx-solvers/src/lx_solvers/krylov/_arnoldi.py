@@ -26,14 +26,14 @@ from .._scaling import (
 )
 from .._sizes import is_known
 from .._solver import Options
-from ._driver import KrylovState, Outcome, first_guess, report, step_limit
+from ._bases import combine, coordinates, with_row
+from ._driver import KrylovState, Outcome, report, step_limit
 from ._history import Monitor
+from ._options import first_guess
 from ._phases import Exit, Phases, advance, begin
 from ._scalars import barrier, packed, times, unpacked, where
 from ._spaces import Product, product, spaces
 from ._tolerances import expected, peaks, right_hand_side
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def check_cycle(restart: int, stagnation_iters: int, solver: str) -> None:
@@ -131,7 +131,7 @@ def arnoldi(
         g = old.β.astype(X.dtype) * Q[:, :1]
         g = where((i < j) & (whole | (i == j - 1)), g, 0)
         y = jax.lax.linalg.triangular_solve(R, g, left_side=True)
-        return _combine(y[:, 0] * inverse_D, s.V if s.Z is None else s.Z), y
+        return combine(y[:, 0] * inverse_D, s.V if s.Z is None else s.Z), y
 
     def direction(s: _Loop) -> tuple[Array, Array]:
         """The next basis vector; and a D y of no meaning, but not 0."""
@@ -161,10 +161,10 @@ def arnoldi(
         shrink = reciprocal_scale(largest(sized))
         w = times(shrink, w)
         seen = index <= k
-        c1 = _coordinates(s.V, w)
-        w = w - _combine(where(seen, c1, 0), s.V)
-        c2 = _coordinates(s.V, w)
-        w = w - _combine(where(seen, c2, 0), s.V)
+        c1 = coordinates(s.V, w)
+        w = w - combine(where(seen, c1, 0), s.V)
+        c2 = coordinates(s.V, w)
+        w = w - combine(where(seen, c2, 0), s.V)
         h = where(seen, c1 + c2, 0)
         t = where(check, r, w)
         square = barrier(real_dot(t, t))
@@ -240,8 +240,8 @@ def arnoldi(
         )
         numbers = packed(*(jnp.asarray(x, X.real_dtype) for x in numbers))
         new = _Numbers(*unpacked(numbers))
-        V = _with_row(s.V, t * new.scale.astype(X.dtype), new.row)
-        Z = None if s.Z is None else _with_row(s.Z, z, where(check, m, k))
+        V = with_row(s.V, t * new.scale.astype(X.dtype), new.row)
+        Z = None if s.Z is None else with_row(s.Z, z, where(check, m, k))
 
         q, ρ, shrink = (x.astype(X.dtype) for x in (q, ρ, shrink))
         made = new.j > old.j
@@ -286,25 +286,9 @@ def arnoldi(
     end = while_loop(lambda s: s.phases.running, step, first, inputs)
     last = _Numbers(*unpacked(end.numbers))
     norm_b = plain_norm2(b)
-    return report(end, limit, monitor, given, X, vector, end.norm_A, norm_b, last.β)
-
-
-def _coordinates(V: Array, w: Array) -> Array:
-    """Vᴴ w, for the rows of V."""
-    axes = tuple(range(w.ndim))
-    rows = tuple(axis + 1 for axis in axes)
-    return jax.lax.dot_general(
-        V, w.conj(), ((rows, axes), ((), ())), precision=_HIGHEST
-    ).conj()
-
-
-def _combine(y: Array, V: Array) -> Array:
-    """Σ yᵢ Vᵢ."""
-    return jax.lax.dot_general(y, V, (((0,), (0,)), ((), ())), precision=_HIGHEST)
-
-
-def _with_row(V: Array, v: Array, i: Array) -> Array:
-    return jax.lax.dynamic_update_index_in_dim(V, v, i.astype(jnp.int32), 0)
+    norms = end.norm_A, norm_b, last.β
+    used = options.get("preconditioner")
+    return report(end, limit, monitor, given, X, vector, *norms, M=used)
 
 
 def _moved(y: Array, inverse_D: Array) -> Array:

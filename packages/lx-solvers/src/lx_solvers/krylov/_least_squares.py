@@ -27,16 +27,16 @@ from .._loops import while_loop
 from .._scaling import norm2, plain_norm2, real_dot, reciprocal_scale
 from .._sizes import is_known
 from .._solver import Options
-from ._driver import (
-    KrylovState,
-    Outcome,
+from ..preconditioners._preconditioner import AbstractPreconditioner
+from ._driver import KrylovState, Outcome, report, step_limit
+from ._history import Monitor
+from ._options import (
+    effective,
     first_guess,
     preconditioner,
-    report,
-    step_limit,
+    right_factor,
     transposed,
 )
-from ._history import Monitor
 from ._phases import Exit, Phases, advance, begin
 from ._scalars import barrier, packed, stacked, times, unpacked, where
 from ._spaces import Product, product, products, spaces
@@ -86,7 +86,11 @@ class _Shared(NamedTuple):
 
 
 def prepare(
-    operator: AbstractLinearOperator, options: Options, damp: ArrayLike, name: str
+    operator: AbstractLinearOperator,
+    options: Options,
+    damp: ArrayLike,
+    name: str,
+    recipe: AbstractPreconditioner | None,
 ) -> KrylovState:
     """`init` of LSMR and LSQR.
 
@@ -94,13 +98,17 @@ def prepare(
         ValueError: a bad preconditioner, or one with damping.
     """
     check_options(options, ("preconditioner", "y0"), name)
-    if options.get("preconditioner") is not None and not undamped(damp):
+    given = options.get("preconditioner")
+    if not (given is None and recipe is None) and not undamped(damp):
         raise ValueError(
-            f"`{name}` takes damping or the option 'preconditioner', but not both: "
+            f"`{name}` takes damping or a preconditioner, but not both: "
             "it would damp the preconditioned unknowns, not the solution."
         )
     preconditioner(options, operator, name)
-    return KrylovState(linearise(operator))
+    operator, M = linearise(operator), None
+    if recipe is not None and given is None:
+        M = right_factor(recipe, operator, name)
+    return KrylovState(operator, preconditioner=M)
 
 
 def transposed_problem(
@@ -113,16 +121,19 @@ def transposed_problem(
             the one of least ‖M⁻¹ x‖, no transpose of which such a method solves for.
     """
     m, n = state.operator.out_size(), state.operator.in_size()
-    options = transposed(options)
-    if m < n and "preconditioner" in options:
+    M = state.preconditioner
+    if m < n and "preconditioner" in effective(options, state):
         raise ValueError(
             f"`{name}` with a preconditioner on an operator with more columns than "
             f"rows ({m} by {n}) has no transposed solve, hence no derivatives; leave "
             "out the preconditioner, or use `Normal(CG(...))`, which takes one."
         )
+    options = transposed(options)
     if m > n:  # on the right of Aᵀ there is no place for it
         options.pop("preconditioner", None)
-    return KrylovState(state.operator.T), options
+        M = None
+    M = None if M is None else M.T
+    return KrylovState(state.operator.T, preconditioner=M), options
 
 
 class _Loop(NamedTuple):
@@ -164,6 +175,7 @@ def least_squares(
         barred: whether the method has the second direction h̄.
     """
     check_state(state, KrylovState, name)
+    options = effective(options, state)
     operator = state.operator
     X, Y = spaces(operator)
     given = right_hand_side(vector, Y, solver)
@@ -347,6 +359,7 @@ def least_squares(
             cond_A=where(shared.most > 0, shared.cond, 1),
             norm_x=norm2(end.x) * unit,
         ),
+        M=options.get("preconditioner"),
     )
 
 

@@ -9,6 +9,7 @@ from lx_operators.internal import max_norm
 
 from .._scaling import dot, largest, quotient, real_dot, reciprocal_scale
 from .._solver import AbstractLinearSolver
+from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._scalars import barrier, times, together, where
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
@@ -28,6 +29,8 @@ class _Scalars(NamedTuple):
     """The last pass was a start."""
     lost: Any
     """An inner product was lost in rounding."""
+    A_norm: Any
+    """A lower bound of ‖A‖."""
 
 
 class _State(NamedTuple):
@@ -37,7 +40,8 @@ class _State(NamedTuple):
     p: Array
     """p after a first half, p - ω v after a second."""
     v: Array
-    scalars: _Scalars
+    scalars: Any
+    """`_Scalars`, together."""
 
 
 class _Stabilised:
@@ -49,8 +53,8 @@ class _Stabilised:
         self.eps = X.eps
         zero, one = jnp.zeros((), X.dtype), jnp.ones((), X.dtype)
         no, yes = jnp.zeros((), bool), jnp.ones((), bool)
-        scalars = _Scalars(zero, one, zero, X.zero() + 1, no, yes, no)
-        return _State(b, X.zeros(), X.zeros(), scalars)
+        scalars = _Scalars(zero, one, zero, X.zero() + 1, no, yes, no, X.zero())
+        return _State(b, X.zeros(), X.zeros(), together(scalars))
 
     def step(self, s, r, now):
         old, ν, check = s.scalars, now.ν, now.check
@@ -77,6 +81,9 @@ class _Stabilised:
         a = where(check | lost, 0, times(shrink, a))
         first = ~check & ~second
         χ = where(second, quotient(old.χ, where(a == 0, 1, a)), a)
+        # c = r where β = 0
+        stretch = where((β == 0) & (ν > 0), size * reciprocal_scale(shrink) / ν, 0)
+        stretch = where(stretch < jnp.inf, stretch, 0)
         new = together(
             _Scalars(
                 a=a,
@@ -86,21 +93,19 @@ class _Stabilised:
                 second=first,
                 fresh=check,
                 lost=lost,
+                A_norm=where(check, old.A_norm, jnp.maximum(old.A_norm, stretch)),
             )
         )
 
-        # c = r where β = 0
-        stretch = where((β == 0) & (ν > 0), size / shrink / ν, 0)
         p = where(first, c, s.p - new.a * s.v)
         return driver.Step(
-            new.a,
+            lambda: new.a,
             y,
             w,
             _State(now.anew(s.r_hat), p, w, new),
             broken=new.lost & old.fresh,
             finite=jnp.isfinite(square) & jnp.isfinite(ν),
             due=new.lost & (ν > 0),
-            stretch=stretch,
         )
 
 
@@ -134,6 +139,8 @@ class BiCGStab(AbstractLinearSolver[driver.KrylovState]):
         norm: from a pytree to a real scalar; for the elementwise criterion.
         max_steps: limit of steps, that is, of products; ten times the size by default.
             With `rtol = atol = 0` exactly this many steps are made.
+        preconditioner: a recipe such as `Jacobi()`, or a direct solver, set up from the
+            operator.
         criterion: "elementwise": each element of the residual is within its tolerance
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
@@ -158,6 +165,9 @@ class BiCGStab(AbstractLinearSolver[driver.KrylovState]):
     atol: ArrayLike | None = None
     norm: Norm = eqx.field(static=True, default=max_norm)
     max_steps: int | None = None
+    preconditioner: Any = eqx.field(
+        default=None, kw_only=True, converter=as_preconditioner
+    )
     criterion: str = eqx.field(static=True, default="elementwise", kw_only=True)
     history: int | bool = eqx.field(static=True, default=False, kw_only=True)
     progress: bool = eqx.field(static=True, default=False, kw_only=True)
@@ -166,11 +176,18 @@ class BiCGStab(AbstractLinearSolver[driver.KrylovState]):
         check_aims(self, "BiCGStab")
 
     def init(self, operator, options):
-        return driver.prepare(operator, options, "BiCGStab")
+        return driver.prepare(operator, options, "BiCGStab", self.preconditioner)
 
     def compute(self, state, vector, options):
-        method = _Stabilised()
-        return driver.solve(method, self, "BiCGStab", state, vector, options)
+        return driver.solve(
+            _Stabilised(),
+            self,
+            "BiCGStab",
+            state,
+            vector,
+            options,
+            norm_A=lambda s: s.scalars.A_norm,
+        )
 
     def transpose(self, state, options):
         return driver.transposed_state(state, options)

@@ -95,7 +95,9 @@ class Factored(NamedTuple):
     def nbytes(self) -> int:
         if self.factors is None or self.scales is None:
             return 64
-        return self.factors.nbytes + self.scales.rows.nbytes + self.scales.columns.nbytes
+        return (
+            self.factors.nbytes + self.scales.rows.nbytes + self.scales.columns.nbytes
+        )
 
 
 class _Scales(NamedTuple):
@@ -287,8 +289,8 @@ def _factorise(system: _System) -> Factored:
     key = b"symbolic" + pattern_key
     made: list[_Symbolic] = []
     scales, F = _scaled(system, row_starts)
-    if scales is None:
-        return Factored(_CODES["not_definite"])
+    if isinstance(scales, str):
+        return Factored(_CODES[scales])
 
     def analysed(robust: bool = False) -> _Symbolic:
         made.append(_analyse(system, F, robust))
@@ -379,7 +381,9 @@ def _unmatched(system: _System, row_starts: np.ndarray) -> tuple[int, int]:
     """A row and a column that no choice of nonzero pivots can serve."""
     task, _, _, columns, values = system
     graph: Any = sp.csr_matrix(
-        ((values != 0).astype(np.int8), columns, row_starts), (task.n, task.n), copy=True
+        ((values != 0).astype(np.int8), columns, row_starts),
+        (task.n, task.n),
+        copy=True,
     )
     graph.eliminate_zeros()
     match = scipy.sparse.csgraph.maximum_bipartite_matching(graph, perm_type="column")
@@ -392,9 +396,9 @@ def _unmatched(system: _System, row_starts: np.ndarray) -> tuple[int, int]:
 
 def _scaled(
     system: _System, row_starts: np.ndarray
-) -> tuple[_Scales | None, np.ndarray]:
-    """Scales, and the values of F; no scales where a definite matrix has an element on
-    its diagonal that is not positive."""
+) -> tuple[_Scales | str, np.ndarray]:
+    """Scales, and the values of F; in place of scales the status of a definite matrix
+    that has an element on its diagonal that is not positive."""
     task, _, rows, columns, values = system
     sizes = np.abs(values)
     if task.kind == "general":
@@ -408,7 +412,7 @@ def _scaled(
         diagonal[rows[on_diagonal]] = values[on_diagonal].real
         diagonal = -diagonal if task.negative else diagonal
         if not (diagonal > 0).all():
-            return None, values
+            return "not_definite" if (diagonal < 0).any() else "singular", values
         r = c = _reciprocal_power(diagonal, root=True)
     else:
         largest = np.maximum.reduceat(sizes, row_starts[:-1])
@@ -482,7 +486,11 @@ class _Refined:
         self.factors, self.adjoint = found.factors, adjoint
         self.negative = system.task.negative
         scales, n = found.scales, system.task.n
-        self.before, self.after, self.norm = scales.rows, scales.columns, scales.row_norm
+        self.before, self.after, self.norm = (
+            scales.rows,
+            scales.columns,
+            scales.row_norm,
+        )
         arrays = system.values, system.columns, found.row_starts
         self.A: Any = sp.csr_matrix(arrays, (n, n), copy=False)
         if adjoint:

@@ -201,9 +201,9 @@ def _batch_solve(arrays: Any, axes: Any, **params: Any) -> Any:
     *inner, size, k, n = b.shape
     out = solve_p.bind(*matrix, b.reshape(*inner, size * k, n), **params)
     place = len(inner)
-    return [
-        x.reshape(*inner, size, k, *x.shape[place + 1 :]) for x in out
-    ], [place for _ in out]
+    return [x.reshape(*inner, size, k, *x.shape[place + 1 :]) for x in out], [
+        place for _ in out
+    ]
 
 
 batching.primitive_batchers[solve_p] = _batch_solve

@@ -21,7 +21,6 @@ from ._protocol import (
     SparseFactors,
 )
 
-
 _FILL = 8  # up to this many times the entries: factors as sparse as a circuit's
 
 
@@ -69,7 +68,8 @@ class Rslab(SparseBackend):
             positive, negative, zero = (int(x) // (1 + split) for x in factors.inertia)
             out.inertia = positive, negative, zero
             if kind == "definite" and positive < matrix.n:
-                raise NotDefiniteError(f"the inertia is {out.inertia}")
+                kind_of = NotDefiniteError if negative else SingularMatrixError
+                raise kind_of(f"the inertia is {out.inertia}")
         return out
 
 

@@ -52,7 +52,9 @@ class SparseState(eqx.Module):
     view: views.View = eqx.field(static=True, default=views.View())
 
 
-def sparse_matrix(operator: AbstractLinearOperator, solver: str) -> SparseLinearOperator:
+def sparse_matrix(
+    operator: AbstractLinearOperator, solver: str
+) -> SparseLinearOperator:
     """The operator as a flat sparse matrix without tags and without tangent.
 
     Raises:

@@ -137,9 +137,12 @@ class _Factors(SparseFactors):
     def check_definite(self) -> None:
         pivots = self._pivots()
         if not np.array_equal(self.lu.perm_r, self.lu.perm_c):
-            raise NotDefiniteError("a zero stood where a pivot was to be")
-        if np.any(pivots.real <= 0):
-            raise NotDefiniteError("a pivot is not positive")
+            raise SingularMatrixError("a pivot is zero")
+        least = float(np.min(pivots.real))
+        if least <= 0:  # of a matrix scaled to a diagonal near one
+            rounding = 4 * len(pivots) * np.finfo(pivots.dtype).eps
+            kind = NotDefiniteError if least < -rounding else SingularMatrixError
+            raise kind(f"a pivot is {least}")
         self.inertia = (len(pivots), 0, 0)
 
     def _pivots(self) -> np.ndarray:
