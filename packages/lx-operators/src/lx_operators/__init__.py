@@ -84,6 +84,8 @@ if TYPE_CHECKING:
     )
     from .leaves.toeplitz import ToeplitzLinearOperator as ToeplitzLinearOperator
     from .leaves.zero import ZeroLinearOperator as ZeroLinearOperator
+    from .sparse.operator import SparseLinearOperator as SparseLinearOperator
+    from .sparse.pattern import SparsityPattern as SparsityPattern
 
 __getattr__, __dir__, __all__ = attach(__name__)
 

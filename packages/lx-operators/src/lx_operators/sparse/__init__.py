@@ -1,0 +1,1 @@
+"""Sparse matrices: where their entries are, and operators that hold these alone."""

@@ -1,0 +1,89 @@
+"""How a primitive of JAX is made of a function: evaluation, types, lowering."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+from jax.interpreters import ad, mlir
+
+from .._varying import manual_axes
+
+
+def primitive(name: str, shape: Callable[..., tuple[int, ...]]) -> Any:
+    """Makes a primitive of a function of arrays and static keywords. Derivatives and
+    batching are for the caller to register.
+
+    Args:
+        name: of the primitive.
+        shape: the shape of the result, from the types of the operands and the keywords;
+            its dtype is that of the first operand.
+    """
+
+    def decorate(fn: Callable) -> Primitive:
+        this = Primitive(name)
+
+        def evaluate(*operands: Any, **static: Any) -> Any:
+            return _jitted(fn, tuple(sorted(static.items())), *operands)
+
+        def type_of(*avals: Any, **static: Any) -> Any:
+            out = ShapedArray(shape(*avals, **static), avals[0].dtype)
+            if not manual_axes():
+                return out
+            # inside `shard_map`, JAX's own rules say over which axes it varies
+            traced = jax.make_jaxpr(functools.partial(fn, **static))(*avals)
+            return traced.out_avals[0]
+
+        this.def_impl(evaluate)
+        this.def_abstract_eval(type_of)
+        mlir.register_lowering(this, mlir.lower_fun(fn, multiple_results=False))
+        return this
+
+    return decorate
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _jitted(fn: Callable, static: tuple, *operands: Any) -> Any:
+    return fn(*operands, **dict(static))
+
+
+def linear_in(
+    this: Primitive, arguments: Sequence[int], transposes: Callable[..., list[Any]]
+) -> None:
+    """Registers derivatives of a primitive that is linear in each of these arguments;
+    the others have no derivative.
+
+    Args:
+        this: the primitive.
+        arguments: their positions.
+        transposes: from the cotangent, the operands and the keywords, the cotangents of
+            these arguments, as functions without arguments: only what is undefined is
+            computed.
+    """
+
+    def jvp(primals: Sequence[Any], tangents: Sequence[Any], **static: Any) -> Any:
+        out = this.bind(*primals, **static)
+        total = None
+        for k in arguments:
+            if type(tangents[k]) is ad.Zero:
+                continue
+            moved = [*primals[:k], tangents[k], *primals[k + 1 :]]
+            term = this.bind(*moved, **static)
+            total = term if total is None else total + term
+        if total is None:
+            return out, ad.Zero.from_primal_value(out)
+        return out, total
+
+    def transpose(cotangent: Any, *operands: Any, **static: Any) -> list[Any]:
+        out: list[Any] = [None] * len(operands)
+        rules = transposes(cotangent, *operands, **static)
+        for k, rule in zip(arguments, rules, strict=True):
+            if ad.is_undefined_primal(operands[k]):
+                zero = type(cotangent) is ad.Zero
+                out[k] = ad.Zero(operands[k].aval) if zero else rule()
+        return out
+
+    ad.primitive_jvps[this] = jvp
+    ad.primitive_transposes[this] = transpose

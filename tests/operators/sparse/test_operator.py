@@ -1,0 +1,45 @@
+"""The sparse operator: its laws, its constructors, what its pattern says."""
+
+import jax
+import jax.numpy as jnp
+import lx_operators as lx
+import numpy as np
+from lx_operators.testing import OperatorLaws
+
+# rows 2 and 4 and column 3 are empty, column 1 has four entries
+ROWS = [0, 0, 1, 1, 3, 3, 3, 5]
+COLUMNS = [0, 1, 1, 4, 0, 1, 2, 1]
+SHAPE = (6, 5)
+
+
+def draw(key, dtype, size):
+    return jax.random.normal(key, (size,), dtype)
+
+
+def dense(rows, columns, values, shape):
+    matrix = np.zeros(shape, np.asarray(values).dtype)
+    np.add.at(matrix, (np.asarray(rows), np.asarray(columns)), np.asarray(values))
+    return matrix
+
+
+class TestRectangular(OperatorLaws):
+    dtypes = ("float32", "complex128")
+
+    def make(self, dtype, key):
+        pattern = lx.SparsityPattern.from_coo(ROWS, COLUMNS, SHAPE)
+        return lx.SparseLinearOperator(draw(key, dtype, 8), pattern)
+
+    def matrix(self, operator):
+        return dense(ROWS, COLUMNS, operator.values, SHAPE)
+
+
+class TestHermitian(OperatorLaws):
+    dtypes = ("complex64",)
+
+    def make(self, dtype, key):
+        rows, columns = [0, 0, 1, 1, 2, 3], [0, 2, 1, 3, 0, 1]
+        pattern = lx.SparsityPattern.from_coo(rows, columns, (4, 4))
+        a, b, c, d = draw(key, dtype, 4)
+        a, b = (a + a.conj(), b + b.conj())
+        values = jnp.stack([a, c, b, d, c.conj(), d.conj()])
+        return lx.SparseLinearOperator(values, pattern, lx.hermitian_tag)
