@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from lx_operators.sparse.detection import detect
+from lx_operators import SparsityPattern, jacobian_sparsity
 
 N = 8
 rng = np.random.default_rng(0)
@@ -24,7 +24,13 @@ def _dense(fn, args=None, size=N, points=3):
 
 
 def _pattern(fn, args=None, size=N):
-    return detect(fn, jnp.zeros(size), args).toarray()
+    return _mask(jacobian_sparsity(fn, jnp.zeros(size), args))
+
+
+def _mask(pattern: SparsityPattern):
+    mask = np.zeros(pattern.shape, bool)
+    mask[pattern.rows, pattern.columns] = True
+    return mask
 
 
 def _grid(x):
@@ -299,3 +305,102 @@ def test_covering(name):
     pattern = _pattern(fn)
     assert not np.any(_dense(fn, points=6) & ~pattern)
     assert pattern.sum() <= most
+
+
+def test_unknown_operations_are_dense_and_named():
+    from jax.extend.core import Primitive
+    from jax.interpreters import ad
+
+    strange = Primitive("strange")
+    strange.def_abstract_eval(lambda x: x)
+    ad.deflinear2(strange, lambda ct, x: [strange.bind(ct)])
+
+    def fn(x, _):
+        return jnp.concatenate([jax.jit(strange.bind)(x[:2]), x[2:]])
+
+    with pytest.warns(UserWarning, match="not known: strange"):
+        pattern = jacobian_sparsity(fn, jnp.zeros(4))
+    expected = np.eye(4, dtype=bool)
+    expected[:2, :2] = True
+    np.testing.assert_array_equal(_mask(pattern), expected)
+
+
+def test_pytrees_and_dtypes():
+    def fn(x, args):
+        a = x["a"].astype(jnp.complex64) * x["b"]
+        return {"y": a, "z": jnp.real(x["b"]).sum() * args["s"][args["i"]]}
+
+    x = {"a": jnp.zeros(2, jnp.float32), "b": jnp.zeros(2, jnp.complex64)}
+    args = {"s": jnp.zeros(3, jnp.float32), "i": np.array([2]), "name": "any"}
+    expected = [[1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 1]]
+    np.testing.assert_array_equal(_mask(jacobian_sparsity(fn, x, args)), expected)
+    # a structure in place of numbers
+    x = jax.eval_shape(lambda: x)
+    np.testing.assert_array_equal(_mask(jacobian_sparsity(fn, x, args)), expected)
+
+
+def test_indices_among_the_arguments_are_constant():
+    def fn(x, indices):
+        return x[indices]
+
+    indices = jnp.array([3, 1])
+    pattern = jacobian_sparsity(fn, jnp.zeros(4), indices)
+    assert pattern.columns.tolist() == [3, 1]
+    # traced, they may be any
+    sizes = []
+    jax.jit(lambda i: sizes.append(jacobian_sparsity(fn, jnp.zeros(4), i).size))(
+        indices
+    )
+    assert sizes == [8]
+
+
+def test_wide_intermediates_are_not_expanded():
+    """A norm that 30 000 elements are divided by: 9e8 entries are never formed."""
+    n = 30_000
+
+    def fn(x, _):
+        return jnp.sum(jnp.sin(x / jnp.linalg.norm(x)).reshape(3, -1), axis=1)
+
+    pattern = jacobian_sparsity(fn, jnp.zeros(n))
+    assert pattern.size == 3 * n
+    with pytest.raises(ValueError, match="10000000000 entries"):
+        jacobian_sparsity(lambda x, _: x / jnp.linalg.norm(x), jnp.zeros(100_000))
+
+
+def _programs():
+    """Random programs of ten operations each."""
+    shift = rng.integers(1, 4, 40)
+    matrices = [np.where(rng.random((N, N)) < 0.2, 1.0, 0.0) for _ in range(6)]
+    steps = [
+        lambda x, y, k: x * y,
+        lambda x, y, k: jnp.sin(x) + y,
+        lambda x, y, k: jnp.roll(x, shift[k]),
+        lambda x, y, k: jnp.where(jnp.arange(N) % 3 == 0, x, y),
+        lambda x, y, k: jnp.zeros(N).at[INDICES[:N]].add(x),
+        lambda x, y, k: x[INDICES[:N]] * y,
+        lambda x, y, k: matrices[k % 6] @ x,
+        lambda x, y, k: jax.vmap(jnp.flip)(_grid(x)).ravel(),
+        lambda x, y, k: x.at[:3].set(y[2:5]),
+        lambda x, y, k: lax.fori_loop(0, 2, lambda i, u: jnp.roll(u, 1) * y, x),
+        lambda x, y, k: lax.cond(x[0] > y[0], jnp.sin, lambda z: z[::-1], x),
+        lambda x, y, k: jnp.cumsum(_grid(x), axis=1).ravel(),
+        lambda x, y, k: lax.scan(lambda c, z: (z, c + z), x[0], y)[1],
+        lambda x, y, k: jnp.floor(x) + y,
+    ]
+    for seed in range(8):
+        chosen = np.random.default_rng(seed).integers(0, len(steps), 8)
+
+        def fn(x, _, chosen=chosen):
+            y, z = x, x[::-1] ** 2
+            for k, number in enumerate(chosen):
+                y, z = steps[number](y, z, k), y
+            return y + z
+
+        yield fn
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_random_programs(number):
+    fn = list(_programs())[number]
+    pattern = _pattern(fn)
+    assert not np.any(_dense(fn, points=5) & ~pattern)

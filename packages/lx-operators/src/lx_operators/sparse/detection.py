@@ -1,25 +1,27 @@
 """Which elements of a function's output depend on which elements of its input."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jax.extend.core import Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jaxtyping import PyTree
 from scipy.sparse import csr_array
 
+from .._checks import check_callable
 from .._closure import outcome
-from .._structures import inexact, size_of, structure_of
-from .detection_control import CONTROL, constant
+from .._structures import inexact, structure_of
+from .detection_control import CALLS, CONTROL, constant
 from .detection_indexing import INDEXING
 from .detection_rules import RULES, Operation, dense
 from .detection_sets import Sets, concatenated, identity
 from .detection_values import Known, known_outputs
 from .detection_windows import WINDOWS
+from .pattern import SparsityPattern
 
 _LOCAL = RULES | INDEXING | WINDOWS
 
@@ -46,16 +48,10 @@ class _Interpreter:
             return None if isinstance(var, Literal) else found.get(var)
 
         for eqn in jaxpr.eqns:
-            op = (
-                Operation(
-                    eqn,
-                    *map(
-                        list,
-                        zip(*((dependence(var), value(var)) for var in eqn.invars)),
-                    ),
-                )
-                if eqn.invars
-                else Operation(eqn, [], [])
+            op = Operation(
+                eqn,
+                [dependence(var) for var in eqn.invars],
+                [value(var) for var in eqn.invars],
             )
             outs, outs_known = self._equation(op)
             for var, one, known_one in zip(eqn.outvars, outs, outs_known):
@@ -73,8 +69,9 @@ class _Interpreter:
         name = op.eqn.primitive.name
         if not op.given:
             known = known_outputs(op.eqn, op.known)
-            if name in CONTROL and any(one is None for one in known):
-                return self._inside(op) if _is_call(op) else (none, none)
+            # an inner program may compute indices of its own
+            if name in CALLS and None in known:
+                return self._inside(op)
             return none, known
         if name in CONTROL:
             return self._inside(op)
@@ -94,48 +91,78 @@ class _Interpreter:
         return dense(op)
 
 
-def _is_call(op: Operation) -> bool:
-    return "branches" not in op.params and op.eqn.primitive.name in (
-        "jit",
-        "pjit",
-        "closed_call",
-        "core_call",
-    )
+def jacobian_sparsity(
+    fn: Callable[[PyTree, PyTree], PyTree], x: PyTree, args: PyTree = None
+) -> SparsityPattern:
+    """Which elements of ∂fn/∂x may be nonzero, at whatever x.
 
+    Read off the program of the Jacobian-vector product, which is traced with x abstract
+    and never run: each operation is applied to sets of inputs in place of numbers.
+    Elementwise operations unite sets, what moves elements moves sets. Loops are
+    followed to their end, both branches of a condition are united, and the derivative
+    of a function with only a custom vjp is read off its backward pass.
 
-def detect(
-    fn: Callable[[PyTree, PyTree], PyTree], x: PyTree, args: PyTree
-) -> csr_array:
-    """The pattern of ∂fn/∂x as a boolean SciPy matrix."""
+    Where an index depends on x, all elements that it may mean are taken; likewise what
+    a sort, a maximum or a condition may choose. Indices that are constant are exact,
+    and a product with a constant zero is no entry.
+
+    The pattern holds for all values of floating and complex arrays, in `args` or closed
+    over. Constants are: integers and booleans, NumPy arrays that `fn` closes over, and
+    what `fn` computes from these alone.
+
+    Args:
+        fn: a function `(x, args) ↦ y`, of pytrees of floating or complex arrays.
+        x: a pytree of arrays, or of `jax.ShapeDtypeStruct`.
+        args: passed to `fn`.
+
+    Returns:
+        A `SparsityPattern`; its rows and columns follow the order of the leaves, each
+        leaf raveled.
+
+    Raises:
+        ValueError: the pattern would have 2³¹ entries or more, or `fn` returns
+            something else than floating or complex arrays.
+
+    Warns:
+        UserWarning: names operations about whose sparsity nothing is known. All their
+            outputs are taken to depend on all their inputs.
+
+    ```python
+    lx.jacobian_sparsity(lambda x, args: x[1:] * x[:-1], jnp.ones(4))
+    # SparsityPattern([3, 4], 6 entries)
+    ```
+    """
+    check_callable(fn)
     at = jtu.tree_map(_inexact, structure_of(x))
     leaves, treedef = jtu.tree_flatten(args)
-    moves = [_floats(leaf) for leaf in leaves]
-    free = [structure_of(leaf) for leaf, moving in zip(leaves, moves) if moving]
+    free = [_floats(leaf) for leaf in leaves]
+    floats = [structure_of(leaf) for leaf, yes in zip(leaves, free) if yes]
 
     def tangent(x: PyTree, t: PyTree, floats: list[Any]) -> PyTree:
         given = iter(floats)
-        every = [next(given) if yes else y for yes, y in zip(moves, leaves)]
+        every = [next(given) if yes else leaf for leaf, yes in zip(leaves, free)]
         fixed = jtu.tree_unflatten(treedef, every)
         return jax.jvp(lambda x: fn(x, fixed), (x,), (t,))[1]
 
-    traced, out = jax.make_jaxpr(tangent, return_shape=True)(at, at, free)
-    outs = outcome(out).leaves
-    ins = jtu.tree_leaves(at)
-    width = size_of(at)
-    sets: list[Sets | None] = [None] * len(traced.jaxpr.invars)
+    program, out = jax.make_jaxpr(tangent, return_shape=True)(at, at, floats)
+    rows = _run(program, jtu.tree_leaves(at), outcome(out).leaves).tocoo()
+    return SparsityPattern(rows.row, rows.col, rows.shape)
+
+
+def _run(program: ClosedJaxpr, ins: Sequence[Any], outs: Sequence[Any]) -> csr_array:
+    """The boolean matrix of a program whose inputs are x, its tangent and others."""
+    width = sum(leaf.size for leaf in ins)
+    consts: list[Known | None] = [constant(value) for value in program.consts]
+    sets: list[Sets | None] = [None] * (len(consts) + len(program.jaxpr.invars))
     start = 0
-    for k, leaf in enumerate(ins, len(ins)):
+    for k, leaf in enumerate(ins, len(consts) + len(ins)):
         sets[k] = identity(leaf.size, width, start)
         start += leaf.size
-    consts = [constant(value) for value in traced.consts]
-    interpret = _Interpreter()
-    found, _ = interpret(
-        traced.jaxpr,
-        [None] * len(consts) + sets,
-        consts + [None] * len(sets),
-    )
-    if interpret.unknown:
-        names = ", ".join(sorted(interpret.unknown))
+    known = consts + [None] * len(program.jaxpr.invars)
+    interpreter = _Interpreter()
+    found, _ = interpreter(program.jaxpr, sets, known)
+    if interpreter.unknown:
+        names = ", ".join(sorted(interpreter.unknown))
         warnings.warn(
             f"the sparsity of these operations is not known: {names}. Each of their "
             "outputs is taken to depend on all of their inputs.",

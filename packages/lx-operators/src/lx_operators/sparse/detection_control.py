@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from scipy.sparse import csr_array
@@ -18,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 
 from .detection_rules import Operation, dense
 from .detection_sets import Sets, concatenated, everything, identity, union
-from .detection_values import Known
+from .detection_values import Known, plain
 
 Inside = tuple[list[Sets | None], list[Known | None]]
 Interpret = Callable[[Jaxpr, list[Sets | None], list[Known | None]], Inside]
@@ -38,12 +39,14 @@ def _closed(jaxpr: Any, inputs: Inside, interpret: Interpret) -> Inside:
 
 
 def constant(value: Any) -> Known | None:
-    if isinstance(value, jax.core.Tracer):
+    """A constant of a program. An array of JAX with floating or complex numbers is a
+    parameter, which may get any value, zeros or not; NumPy's are what they are."""
+    if not isinstance(value, jax.Array):
+        return Known(np.asarray(value))
+    number = jnp.issubdtype(value.dtype, jnp.inexact)
+    if number or isinstance(value, jax.core.Tracer):
         return None
-    if isinstance(value, jax.Array):
-        extended = jax.numpy.issubdtype(value.dtype, jax.dtypes.extended)
-        return Known(value if extended else np.asarray(value))
-    return Known(np.asarray(value))
+    return Known(plain(value))
 
 
 def _call(op: Operation, interpret: Interpret) -> Inside:
@@ -415,14 +418,15 @@ def _while(op: Operation, interpret: Interpret) -> Inside:
     return out, [None] * carry
 
 
+CALLS = frozenset(
+    "jit pjit closed_call core_call remat remat2 checkpoint custom_jvp_call "
+    "custom_vjp_call custom_vjp_call_jaxpr".split()
+)
+
 CONTROL: dict[str, Callable[[Operation, Interpret], Inside]] = {
     "cond": _cond,
     "scan": _scan,
     "while": _while,
     "custom_linear_solve": _linear_solve,
     "custom_lin": _only_backward,
-} | dict.fromkeys(
-    "jit pjit closed_call core_call remat remat2 checkpoint custom_jvp_call "
-    "custom_vjp_call custom_vjp_call_jaxpr".split(),
-    _call,
-)
+} | dict.fromkeys(CALLS, _call)

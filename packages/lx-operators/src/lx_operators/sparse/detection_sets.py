@@ -7,6 +7,10 @@ from scipy.sparse import csr_array
 
 Shape = tuple[int, ...]
 
+# Beyond this number of entries, of one array, all its elements are taken to depend on
+# all that any of them does.
+_ROOM = 2**28
+
 
 class Sets:
     """Element i of an array depends on the inputs in row `index[i]` of `rows`, or on
@@ -50,12 +54,16 @@ class Sets:
             return self
         return self.take(np.where(dropped.reshape(-1), -1, np.arange(self.size)))
 
+    def lengths(self) -> np.ndarray:
+        """How many inputs each element depends on."""
+        lengths = np.diff(self.rows.indptr).astype(np.int64)
+        if self.index is None:
+            return lengths
+        return np.where(self.index < 0, 0, np.append(lengths, 0)[self.index])
+
     def count(self) -> int:
         """How many entries `matrix` would hold."""
-        lengths = np.diff(self.rows.indptr)
-        if self.index is None:
-            return int(lengths.sum(dtype=np.int64))
-        return int(lengths[self.index[self.index >= 0]].sum(dtype=np.int64))
+        return int(self.lengths().sum())
 
     def matrix(self) -> csr_array:
         """The sets as the rows of a boolean matrix `[size, n]`.
@@ -72,14 +80,9 @@ class Sets:
                 f"{count} entries: the function is not sparse. Use a solver that needs "
                 "products alone."
             )
-        kept = self.index >= 0
-        index = np.where(kept, self.index, 0)
-        starts = self.rows.indptr
-        if not self.rows.shape[0]:
-            return csr_array((self.size, self.width), dtype=bool)
-        lengths = np.where(kept, np.diff(starts)[index], 0)
+        lengths = self.lengths()
         ends = np.cumsum(lengths)
-        shift = np.repeat(starts[index] - (ends - lengths), lengths)
+        shift = np.repeat(self.rows.indptr[self.index] - (ends - lengths), lengths)
         columns = self.rows.indices[shift + np.arange(count, dtype=shift.dtype)]
         starts = np.concatenate([[0], ends]).astype(np.int32)
         return _csr(columns, starts, (self.size, self.width))
@@ -97,6 +100,9 @@ class Sets:
         to, of = to[kept], of[kept]
         ones = np.ones(to.size, bool)
         by = csr_array((ones, (to, of)), shape=(size, self.rows.shape[0]))
+        by.sum_duplicates()
+        if np.diff(self.rows.indptr)[by.indices].sum(dtype=np.int64) > _ROOM:
+            return everything([self], size)
         return Sets(_canonical(by @ self.rows))
 
 
@@ -132,13 +138,42 @@ def _union(a: Sets, b: Sets) -> Sets:
     room = 8 * (a.rows.nnz + b.rows.nnz + a.size)
     if a.count() + b.count() <= room:
         return Sets(_canonical(a.matrix() + b.matrix()))
-    # long rows, each shared by many elements: each pair of rows once
-    i, j = _numbers(a), _numbers(b)
-    pairs = (i.astype(np.int64) + 1) * (b.rows.shape[0] + 1) + j + 1
-    pairs, index = np.unique(pairs, return_inverse=True)
+    # Long rows, each shared by many elements: each pair of rows is united once, and
+    # where one has all of the other, it is the union.
+    i, j = _numbers(a).astype(np.int64), _numbers(b)
+    pairs, index = np.unique(
+        (i + 1) * (b.rows.shape[0] + 1) + j + 1, return_inverse=True
+    )
     i, j = np.divmod(pairs, b.rows.shape[0] + 1)
-    rows = Sets(a.rows, i - 1).matrix() + Sets(b.rows, j - 1).matrix()
-    return Sets(_canonical(rows), index.reshape(-1))
+    left, right = Sets(a.rows, i - 1), Sets(b.rows, j - 1)
+    shorter = left.lengths() <= right.lengths()
+    within = np.where(shorter, _contained(left, right, shorter), False)
+    around = np.where(~shorter, _contained(right, left, ~shorter), False)
+    apart = np.flatnonzero(~(within | around))
+    both = left.take(apart), right.take(apart)
+    if both[0].count() + both[1].count() > _ROOM:
+        return everything([a, b], a.size)
+    rest = Sets(_canonical(both[0].matrix() + both[1].matrix()))
+    start = pairs.size
+    chosen = np.where(within, start, 0) + np.arange(start)
+    chosen[apart] = 2 * start + np.arange(apart.size)
+    every = concatenated([left, right, rest], [start, start, apart.size])
+    return every.take(chosen).take(index.reshape(-1))
+
+
+def _contained(few: Sets, many: Sets, asked: np.ndarray) -> np.ndarray:
+    """Whether each set of `few` is within that of `many`, where that is asked."""
+    few = few.without(~asked)
+    if few.count() > _ROOM:
+        return np.zeros(few.size, bool)
+    members = few.matrix().tocoo()
+    width = np.int64(few.width)
+    rows = many.rows.tocoo()
+    elements = rows.row * width + rows.col  # sorted
+    wanted = _numbers(many)[members.row] * width + members.col
+    place = np.searchsorted(elements, wanted)
+    found = np.append(elements, -1)[place] == wanted
+    return np.bincount(members.row[found], minlength=few.size) == few.lengths()
 
 
 def _same(a: np.ndarray | None, b: np.ndarray | None) -> bool:
@@ -185,8 +220,14 @@ def along(sets: Sets, shape: Shape, axes: Sequence[int]) -> Sets:
 
 def everything(sets: Sequence[Sets], size: int) -> Sets:
     """Each of `size` elements depends on all that any of these does."""
-    parts = [one.reduced(np.zeros(one.size, int), 1) for one in sets]
-    return union(parts).take(np.zeros(size, int))
+    seen = np.zeros(sets[0].width, bool)
+    for one in sets:
+        numbers = np.unique(_numbers(one))
+        seen[Sets(one.rows, numbers).matrix().indices] = True
+    columns = np.flatnonzero(seen).astype(np.int32)
+    starts = np.array([0, columns.size], np.int32)
+    row = _csr(columns, starts, (1, seen.size))
+    return Sets(row, np.zeros(size, int))
 
 
 def positions(shape: Sequence[int]) -> np.ndarray:

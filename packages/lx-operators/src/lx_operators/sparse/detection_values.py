@@ -76,8 +76,8 @@ def _compute(equation: _Equation) -> None:
 
 def _outputs(eqn: Any, values: list[Any]) -> list[Any]:
     compute = _NUMPY.get(eqn.primitive.name)
-    plain = all(isinstance(v, np.ndarray | np.generic) for v in values)
-    if compute is not None and plain:
+    numbers = all(isinstance(v, np.ndarray | np.generic) for v in values)
+    if compute is not None and numbers:
         with np.errstate(all="ignore"):
             out = compute(eqn, *values)
         outs = out if len(eqn.outvars) > 1 else [out]
@@ -88,10 +88,10 @@ def _outputs(eqn: Any, values: list[Any]) -> list[Any]:
     with jax.ensure_compile_time_eval():
         outs = eqn.primitive.bind(*functions, *values, **params)
     outs = outs if eqn.primitive.multiple_results else [outs]
-    return [_plain(out) for out in outs]
+    return [plain(out) for out in outs]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """As NumPy's array, where it is one."""
     if jnp.issubdtype(value.dtype, jax.dtypes.extended):
         return value

@@ -116,11 +116,12 @@ def _convolution(op: Operation) -> list[Sets | None]:
     )
     found = []
     if op.sets[0] is not None:
+        shape = [lhs[left[0]], lhs[left[1]], *shapes[2]]
         of = _transposed(
             lhs,
             left,
             _flat(
-                [lhs[left[0]], lhs[left[1]], *shapes[2]],
+                shape,
                 (batch, feature),
                 inputs,
                 shapes[2],
