@@ -17,6 +17,10 @@ A term costs about a nanosecond a chunk, and the sum of a chunk some three times
 any index.
 """
 
+import functools
+import operator
+from collections.abc import Iterable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -27,7 +31,7 @@ from ._index_maps import taken
 
 _SUM = 3.0  # what summing up a chunk costs, in terms
 _WIDEST = 64  # terms of a chunk
-_UNROLLED = 16  # each costs some 8 ms to compile
+UNROLLED = 16  # each costs some 8 ms to compile
 _MOST_DIAGONALS = 32
 _FILL = 1.5  # numbers in the diagonals for each entry
 
@@ -48,7 +52,7 @@ def cut(lengths: np.ndarray, dtype: np.dtype) -> Chunks:
         width, least = longest, float(lengths.size * longest)
     else:
         width, least = 0, np.inf
-    for w in range(1, min(longest, _UNROLLED) + 1):
+    for w in range(1, min(longest, UNROLLED) + 1):
         chunks = int(np.sum(counts * -(-sizes // w)))
         cost = chunks * (w + _SUM)
         if cost < least:
@@ -89,41 +93,51 @@ def few_diagonals(
     return tuple(map(int, offsets)) if lengths.sum() <= _FILL * size else None
 
 
+def where(there: Array, values: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
+    """The values that there are, zero elsewhere."""
+    there = jnp.broadcast_to(there, values.shape)
+    return jnp.where(there, values, jnp.zeros_like(values))
+
+
 def chunk_entries(
-    starts: Int[Array, " chunks+1"], width: int, size: int
-) -> tuple[Int[Array, "w chunks"], Array]:
-    """The entries of each chunk, and which of them there are."""
-    steps = jnp.arange(width, dtype=starts.dtype)[:, None]
-    entries = starts[None, :-1] + steps
-    return jnp.minimum(entries, max(size - 1, 0)), entries < starts[None, 1:]
+    starts: Int[Array, " chunks+1"], steps: Int[Array, "*w"], size: int
+) -> tuple[Int[Array, "*w chunks"], Array]:
+    """The entries at these steps from the start of each chunk, and whether they are in
+    it."""
+    entries = jnp.add.outer(steps.astype(starts.dtype), starts[:-1])
+    there = entries < jnp.broadcast_to(starts[1:], entries.shape)
+    return jnp.minimum(entries, max(size - 1, 0)), there
 
 
 def terms_of_chunks(
-    values: Inexact[Array, "*b w chunks"],
+    laid: Inexact[Array, "*b w chunks"],
     columns: Int[Array, "w chunks"],
     x: Inexact[Array, "..."],
 ) -> Inexact[Array, "..."]:
     """Σₖ v[k] · x[j[k]], with x `[*b, n, *k]`."""
-    axis = values.ndim - 2
+    axis, w = laid.ndim - 2, len(columns)
+    if w <= UNROLLED:
+        return sum_of_terms([(laid[..., k, :], columns[k]) for k in range(w)], x, axis)
+
+    def step(total: Array, slot: tuple[Array, Array]) -> tuple[Array, None]:
+        return total + sum_of_terms([slot], x, axis), None
+
+    laid = jnp.moveaxis(laid, -2, 0)
+    first = sum_of_terms([(laid[0], columns[0])], x, axis)
+    total, _ = jax.lax.scan(step, first, (laid[1:], columns[1:]), unroll=8)
+    return total
+
+
+def sum_of_terms(
+    slots: Iterable[tuple[Array, Array]], x: Inexact[Array, "..."], axis: int
+) -> Inexact[Array, "..."]:
+    """Σ v · x[j] over pairs of values v `[*b, chunks]` and columns j `[chunks]`."""
 
     def term(v: Array, j: Array) -> Array:
         read = taken(x, j, axis)
         return v.reshape(*v.shape, *(1,) * (read.ndim - v.ndim)) * read
 
-    w = len(columns)
-    if w <= _UNROLLED:
-        total = term(values[..., 0, :], columns[0])
-        for k in range(1, w):
-            total = total + term(values[..., k, :], columns[k])
-        return total
-    values = jnp.moveaxis(values, -2, 0)
-
-    def step(total: Array, slot: tuple[Array, Array]) -> tuple[Array, None]:
-        return total + term(*slot), None
-
-    first = term(values[0], columns[0])
-    total, _ = jax.lax.scan(step, first, (values[1:], columns[1:]), unroll=8)
-    return total
+    return functools.reduce(operator.add, (term(v, j) for v, j in slots))
 
 
 def sum_of_diagonals(

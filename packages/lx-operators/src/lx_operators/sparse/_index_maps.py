@@ -40,31 +40,35 @@ def taken(x: Array, indices: Array, axis: int = -1) -> Array:
     return x.at[where].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
-def segment_sums(terms: Array, segments: Array, n: int, axis: int = -1) -> Array:
+# Up to this many numbers, sums of several rows are made as those of one long vector.
+_FEW = 2**18
+
+
+def segment_sums(
+    terms: Inexact[Array, "... k"], segments: Int[Array, " k"], n: int
+) -> Inexact[Array, "... n"]:
     """Sums of the terms of each of n segments, which are sorted.
 
-    Sums of several rows or columns are made as those of one long vector: XLA adds
-    numbers some ten times faster than it adds vectors.
+    XLA adds numbers some ten times faster than it adds vectors, and one vector after
+    another faster than a long one of all.
     """
-    terms = jnp.moveaxis(terms, axis, -1)
-    others = terms.shape[:-1]
+    *others, k = terms.shape
     count = math.prod(others)
-    if count * n >= 2**31 and segments.dtype == jnp.int32:
-        flat = jax.lax.map(
-            lambda x: segment_sums(x, segments, n), terms.reshape(count, -1)
-        )
-    else:
-        if count != 1:
-            shifts = n * jnp.arange(count, dtype=segments.dtype)
-            segments = (segments[None, :] + shifts[:, None]).reshape(-1)
-        flat = jax.ops.segment_sum(
-            terms.reshape(-1),
-            segments,
-            count * n,
-            indices_are_sorted=True,
-            mode="promise_in_bounds",
-        )
-    return jnp.moveaxis(flat.reshape(*others, n), -1, axis)
+    rows = terms.reshape(count, k)
+    if count > 1 and terms.size > _FEW:
+        sums = jax.lax.map(lambda row: segment_sums(row, segments, n), rows)
+        return sums.reshape(*others, n)
+    if count > 1:
+        shifts = n * jnp.arange(count, dtype=segments.dtype)
+        segments = (segments[None, :] + shifts[:, None]).reshape(-1)
+    sums = jax.ops.segment_sum(
+        rows.reshape(-1),
+        segments,
+        count * n,
+        indices_are_sorted=True,
+        mode="promise_in_bounds",
+    )
+    return sums.reshape(*others, n)
 
 
 def collect(

@@ -12,7 +12,7 @@ from jax.interpreters import batching
 from jaxtyping import Array, Inexact, Int
 
 from .._varying import vary, varying_axes
-from ._forms import chunk_entries
+from ._forms import chunk_entries, where
 from ._index_maps import taken
 from ._primitives import linear_in, primitive
 from .pattern import SparsityPattern
@@ -49,12 +49,14 @@ def _bind(this: Any, x: Array, pattern: SparsityPattern) -> Array:
 
 
 def entries_of_chunks(
-    pattern: SparsityPattern,
-) -> tuple[Int[Array, "w chunks"], Array]:
-    """The entries of each chunk, and which of them there are."""
+    pattern: SparsityPattern, steps: Int[Array, "*w"] | None = None
+) -> tuple[Int[Array, "*w chunks"], Array]:
+    """The entries of each chunk, all or those at these steps from its start, and which
+    of them there are."""
     chunks = pattern.by_rows
     starts = pattern.row_starts if chunks.starts is None else chunks.starts
-    return chunk_entries(starts, chunks.width, pattern.size)
+    steps = jnp.arange(chunks.width) if steps is None else steps
+    return chunk_entries(starts, steps, pattern.size)
 
 
 def _laid_shape(values: Any, *leaves: Any, tree: Any) -> tuple[int, ...]:
@@ -76,8 +78,7 @@ def _laid(values: Array, pattern: SparsityPattern) -> Array:
     entries, there = entries_of_chunks(pattern)
     if not pattern.size:
         return jnp.zeros((*values.shape[:-1], *entries.shape), values.dtype)
-    laid = taken(values, entries)
-    return jnp.where(there, laid, jnp.zeros_like(laid))
+    return where(there, taken(values, entries))
 
 
 def _as_diagonals(values: Array, pattern: SparsityPattern) -> Array:
@@ -89,8 +90,7 @@ def _as_diagonals(values: Array, pattern: SparsityPattern) -> Array:
         inside = jnp.minimum(entry, pattern.size - 1)
         there = taken(pattern.columns, inside) - rows == offset
         there &= entry < starts[1:]
-        read = taken(values, inside)
-        diagonals.append(jnp.where(there, read, jnp.zeros_like(read)))
+        diagonals.append(where(there, taken(values, inside)))
         entry += there.astype(entry.dtype)
     return jnp.stack(diagonals, axis=-2)
 
