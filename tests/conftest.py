@@ -96,7 +96,7 @@ def pytest_generate_tests(metafunc):
 
 
 def _is_law(cls):
-    laws = {"OperatorLaws", "SolverLaws"}
+    laws = {"OperatorLaws", "PreconditionerLaws", "SolverLaws"}
     return cls is not None and not laws.isdisjoint(c.__name__ for c in cls.__mro__)
 
 

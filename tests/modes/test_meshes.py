@@ -21,6 +21,10 @@ from tests.modes.test_export import matrix
 ROOT = Path(__file__).parents[2]
 MEMBERS = {"operator": OPERATORS, "solver": SOLVERS, "derivative": SOLVERS}
 NO_DERIVATIVE = {"Permutation"}  # of integers
+
+# Where JAX stands in the way, whose error says so: `jax.vmap(lambda i: x[i])` of an `i`
+# that is sharded explicitly, and an `x` that is not in the batch.
+NOT_IN_JAX = {"explicit-operator-Permutation": "out sharding could not be resolved"}
 CASES = [
     f"{mesh}-{about}-{name}"
     for mesh in ("explicit", "shard_map")
@@ -31,9 +35,7 @@ CASES = [
 
 
 def _in_ci(case):
-    mesh, about, name = case.split("-", 2)
-    if (mesh, about) == ("explicit", "derivative"):
-        return False  # not all of them are to be had: `hatch run modes` counts them
+    _, about, name = case.split("-", 2)
     return name in FAMILIES["operator" if about == "operator" else "solver"]
 
 
@@ -57,7 +59,8 @@ def outcomes(request):
 
 @pytest.mark.xdist_group("meshes")
 def test_meshes(case, outcomes):
-    assert outcomes[case] == "ok"
+    known = case in NOT_IN_JAX and NOT_IN_JAX[case] in outcomes[case]
+    assert known or outcomes[case] == "ok"
 
 
 def test_every_operator_is_here():

@@ -9,7 +9,7 @@ from lx_operators.internal import max_norm, two_norm
 from lx_solvers import RESULTS
 from lx_solvers._results import named
 from lx_solvers._scaling import dot
-from lx_solvers.krylov._driver import conjugated, transposed
+from lx_solvers.krylov._options import conjugated, transposed
 from lx_solvers.krylov._phases import (
     Exit,
     Phases,

@@ -20,6 +20,10 @@ NAMES = (
     "conlim",
     "nonfinite_input",
     "unstable",
+    "preconditioner_failed",
+    "not_definite",
+    "out_of_memory",
+    "host_failure",
 )
 
 

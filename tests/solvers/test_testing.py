@@ -249,6 +249,7 @@ def test_problems_are_what_they_are_called(problem):
         "lower_triangular": np.array_equal(A, np.tril(A)),
         "upper_triangular": np.array_equal(A, np.triu(A)),
         "hermitian": eigenvalues is not None and np.array_equal(A, A.T),
+        "symmetric": eigenvalues is not None and np.array_equal(A, A.T),
     }
     if eigenvalues is not None:
         true["positive_semidefinite"] = true["hermitian"] and eigenvalues.min() > -1e-12

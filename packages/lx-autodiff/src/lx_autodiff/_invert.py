@@ -27,6 +27,7 @@ from lx_solvers import AbstractLinearSolver, AutoLinearSolver
 from lx_solvers.internal import solver_for
 
 from ._linear_solve import check_solve, linear_solve
+from ._method import set_up
 from ._partition import Static, split, stop_gradient
 
 
@@ -150,7 +151,7 @@ def invert(
     options = {} if options is None else options
     # the sign of a scaling is known also where the inverse is an argument of `jit`
     operator = remember(signed(operator), operator, Reflection.IDENTITY)
-    solver = solver_for(operator, solver)
+    solver = set_up(solver_for(operator, solver), operator)
     state = solver.init(*stop_gradient((operator, options)))
     return InverseLinearOperator(Solve(operator, solver, options, state, throw))
 

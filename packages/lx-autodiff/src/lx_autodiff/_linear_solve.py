@@ -34,7 +34,16 @@ from lx_solvers.internal import Identity, code, solver_for
 
 from . import _derivative as _derivative, _transpose as _transpose
 from ._failure import raise_now, raise_on_failure
-from ._method import Adjoint, Method, Problem, prepare, problem_of
+from ._method import (
+    Adjoint,
+    Method,
+    Problem,
+    has_setup,
+    prepare,
+    problem_of,
+    set_up,
+    without_moving_preconditioner,
+)
 from ._partition import NUMBERS, Sealed, Static, is_traced, split, stop_gradient
 from ._primitive import OnFailure, solve
 from ._sharding import explicit_layout, with_automatic_axes
@@ -111,6 +120,10 @@ def linear_solve(
     ```
     """
     check_solve(operator, solver)
+    if adjoint_solver is not None or adjoint_options is not None:
+        adjoint_solver = set_up(adjoint_solver or solver, operator.T)
+    if state is NO_STATE:
+        solver = set_up(solver, operator)
     problem = _Problem(
         operator,
         _with_arrays(vector),
@@ -196,7 +209,9 @@ def _solve_arrays(call: _Call, static: Static, *arrays: Array) -> Solution:
     if not fits:
         operator = widened(operator, vector, problem.state)
     options = stop_gradient(problem.options)
-    prepared = _prepared(problem._replace(operator=operator, options=options))
+    solver = without_moving_preconditioner(problem.solver)
+    constant = problem._replace(operator=operator, solver=solver, options=options)
+    prepared = _prepared(constant)
     solve_one = solve if fits else _solve_promoted
     one = functools.partial(solve_one, prepared, on_failure=call.on_failure)
     if axis is None:
@@ -277,7 +292,12 @@ def _prepared(problem: _Problem) -> Problem:
 
 def _check_state(operator: Any, solver: Any, options: Any, state: Any) -> None:
     """As far as types tell, `state` must be of this operator and solver."""
-    wanted = jax.eval_shape(lambda: split(solver.init(operator, options))[0])
+    try:
+        wanted = jax.eval_shape(lambda: split(solver.init(operator, options))[0])
+    except ValueError:
+        if has_setup(solver):  # which is not repeated
+            return
+        raise
     given, _ = split(state)
     given, wanted = ([(x.shape, x.dtype) for x in xs] for xs in (given, wanted))
     if given != wanted:

@@ -4,12 +4,13 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.tree_util as jtu
 from jaxtyping import ArrayLike
 from lx_operators import AbstractLinearOperator, conj, is_nonsingular
 from lx_solvers import AbstractLinearSolver
 from lx_solvers.internal import chosen
 
-from ._partition import stop_gradient
+from ._partition import is_traced, stop_gradient
 
 
 class Method(eqx.Module):
@@ -76,6 +77,33 @@ def with_damping(solver: AbstractLinearSolver, damp: ArrayLike) -> AbstractLinea
 def is_undamped(damp: ArrayLike) -> bool:
     """Whether the damping is known to be zero; that of an array is not known."""
     return isinstance(damp, float | int) and damp == 0
+
+
+def has_setup(solver: AbstractLinearSolver) -> bool:
+    """Whether a solver may have work of its own to do on the host."""
+    own = type(solver).setup is not AbstractLinearSolver.setup
+    return own or getattr(solver, "preconditioner", None) is not None
+
+
+def without_moving_preconditioner(solver: AbstractLinearSolver) -> AbstractLinearSolver:
+    """The solver, in which no array of a preconditioner carries a tangent."""
+
+    def stop(path: Any, leaf: Any) -> Any:
+        names = {getattr(key, "name", None) for key in path}
+        return stop_gradient(leaf) if "preconditioner" in names else leaf
+
+    return jtu.tree_map_with_path(stop, solver)
+
+
+def set_up(
+    solver: AbstractLinearSolver, operator: AbstractLinearOperator
+) -> AbstractLinearSolver:
+    """The solver after its work on the host, outside of our `jit`."""
+    if not has_setup(solver):
+        return solver
+    if is_traced(*jtu.tree_leaves(operator)):  # by `grad` alone: has values
+        operator = stop_gradient(operator)
+    return solver.setup(operator)
 
 
 def prepare(

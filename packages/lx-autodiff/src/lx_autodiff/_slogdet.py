@@ -26,7 +26,7 @@ from lx_solvers import AbstractLinearSolver, AutoLinearSolver
 from lx_solvers.internal import has_trace, slogdet_of, trace_of
 
 from ._linear_solve import NO_STATE, check_solve
-from ._method import Method, Problem, prepare
+from ._method import Method, Problem, prepare, set_up
 from ._partition import Static, split, stop_gradient
 from ._primitive import solve
 
@@ -82,7 +82,7 @@ def slogdet(
         )
     options = {} if options is None else options
     if state is NO_STATE:
-        method = prepare(operator, solver, options)
+        method = prepare(operator, set_up(solver, operator), options)
     else:
         method = Method(solver, stop_gradient(state), stop_gradient(options))
     arrays, static = split(Problem(operator, method))

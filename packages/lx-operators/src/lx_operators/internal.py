@@ -30,6 +30,7 @@ from ._norms import (
 )
 from ._printing import summary as summary
 from ._promotion import (
+    apply_linear as apply_linear,
     conform as conform,
     strict_promotion as strict_promotion,
 )

@@ -40,11 +40,39 @@ if TYPE_CHECKING:
     from .direct.woodbury import Woodbury as Woodbury
     from .krylov.bicgstab import BiCGStab as BiCGStab
     from .krylov.cg import CG as CG
+    from .krylov.cocg import COCG as COCG
     from .krylov.fgmres import FGMRES as FGMRES
     from .krylov.gmres import GMRES as GMRES
+    from .krylov.idr import IDR as IDR
     from .krylov.lsmr import LSMR as LSMR
     from .krylov.lsqr import LSQR as LSQR
     from .krylov.minres import MINRES as MINRES
+    from .krylov.minresqlp import MINRESQLP as MINRESQLP
+    from .preconditioners._preconditioner import (
+        AbstractPreconditioner as AbstractPreconditioner,
+    )
+    from .preconditioners.amg import AMG as AMG
+    from .preconditioners.chebyshev import Chebyshev as Chebyshev
+    from .preconditioners.gauss_seidel import GaussSeidel as GaussSeidel
+    from .preconditioners.incomplete_cholesky import (
+        IncompleteCholesky as IncompleteCholesky,
+    )
+    from .preconditioners.incomplete_lu import IncompleteLU as IncompleteLU
+    from .preconditioners.jacobi import Jacobi as Jacobi
+    from .preconditioners.multigrid import Multigrid as Multigrid
+    from .preconditioners.nystrom import Nystrom as Nystrom
+    from .preconditioners.pivoted_cholesky import PivotedCholesky as PivotedCholesky
+    from .preconditioners.ssor import SSOR as SSOR
+    from .sparse._cache import sparse_cache as sparse_cache
+    from .sparse._protocol import (
+        NotDefiniteError as NotDefiniteError,
+        SingularMatrixError as SingularMatrixError,
+        SparseBackend as SparseBackend,
+        SparseFactors as SparseFactors,
+    )
+    from .sparse.cholesky import SparseCholesky as SparseCholesky
+    from .sparse.ldl import SparseLDL as SparseLDL
+    from .sparse.lu import SparseLU as SparseLU
     from .wrappers.normal import (
         Normal as Normal,
         NormalCG as NormalCG,

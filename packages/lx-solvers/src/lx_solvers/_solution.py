@@ -53,6 +53,23 @@ class RESULTS(Enumeration):
         "the operator need not be singular. Use `QR`, whose factorisation is stable, "
         "or `Refined(LU())`."
     )
+    preconditioner_failed = (
+        "The preconditioner could not be computed: it divides by zero, or its "
+        "factorisation failed. Shift or scale the operator, or use another, such as "
+        "`Jacobi()`."
+    )
+    not_definite = (
+        "The operator is tagged semidefinite, but a pivot of its sparse factorisation "
+        "is not positive. Check the tag (`verify`), or use `SparseLU` or `SparseLDL`."
+    )
+    out_of_memory = (
+        "The host has not enough memory for the sparse factors. Use an iterative "
+        "solver, such as `CG` or `GMRES`, with a preconditioner."
+    )
+    host_failure = (
+        "A library on the host failed unexpectedly; its error is in the log of "
+        '`logging.getLogger("lx_solvers")`. Try `backend="superlu"`.'
+    )
 
 
 class Solution(eqx.Module):

@@ -24,7 +24,8 @@ class AbstractLinearSolver(eqx.Module, Generic[_State]):
     those of that problem.
 
     The work falls in two: what depends on the operator alone (`init`: a factorisation,
-    say), and what each further vector costs (`compute`).
+    say), and what each further vector costs (`compute`). Both are compiled; work on the
+    host comes before them (`setup`), for the few solvers that need it.
 
     ```python
     class Inverse(lx.AbstractLinearSolver):
@@ -50,6 +51,31 @@ class AbstractLinearSolver(eqx.Module, Generic[_State]):
             return True
     ```
     """
+
+    def setup(self, operator: AbstractLinearOperator) -> "AbstractLinearSolver":
+        """The solver after its work on the host, such as an ordering or a hierarchy.
+
+        `linear_solve`, `invert` and `slogdet` call it once, before they compile `init`
+        and `compute`, so that it sees the operator's arrays as the caller has them:
+        with values, unless the caller's own code is traced. It is not called where a
+        `state` is given. Arrays that it keeps in fields reach `init` as operands;
+        everything else that it keeps must be hashable.
+
+        Args:
+            operator: A, whose arrays carry no tangents. Under `jit` and `vmap` they may
+                be tracers, except for those that the traced function closes over.
+
+        Returns:
+            A solver of the same kind; by default this one, with its `preconditioner`
+            set up if it has such a field.
+        """
+        preconditioner = getattr(self, "preconditioner", None)
+        if preconditioner is None:
+            return self
+        ready = preconditioner.setup(operator)
+        if ready is preconditioner:
+            return self
+        return eqx.tree_at(lambda solver: solver.preconditioner, self, ready)
 
     @abc.abstractmethod
     def init(self, operator: AbstractLinearOperator, options: Options) -> _State:

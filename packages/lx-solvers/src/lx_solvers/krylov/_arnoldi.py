@@ -26,14 +26,15 @@ from .._scaling import (
 )
 from .._sizes import is_known
 from .._solver import Options
-from ._driver import KrylovState, Outcome, first_guess, report, step_limit
+from ._bases import combine, coordinates, with_row
+from ._driver import KrylovState, Outcome, report, step_limit
+from ._guess import held, start_from, useless
 from ._history import Monitor
+from ._options import first_guess
 from ._phases import Exit, Phases, advance, begin
 from ._scalars import barrier, packed, times, unpacked, where
 from ._spaces import Product, product, spaces
 from ._tolerances import expected, peaks, right_hand_side
-
-_HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def check_cycle(restart: int, stagnation_iters: int, solver: str) -> None:
@@ -131,7 +132,7 @@ def arnoldi(
         g = old.β.astype(X.dtype) * Q[:, :1]
         g = where((i < j) & (whole | (i == j - 1)), g, 0)
         y = jax.lax.linalg.triangular_solve(R, g, left_side=True)
-        return _combine(y[:, 0] * inverse_D, s.V if s.Z is None else s.Z), y
+        return combine(y[:, 0] * inverse_D, s.V if s.Z is None else s.Z), y
 
     def direction(s: _Loop) -> tuple[Array, Array]:
         """The next basis vector; and a D y of no meaning, but not 0."""
@@ -154,6 +155,8 @@ def arnoldi(
         # the one product: with the direction, or with the new x for its residual
         u = where(check, s.x + z, z)
         w = A(u)
+        if y0 is not None:
+            w = where(check, held(w), w)
         r = b - w
 
         # Arnoldi's step, in units of the product's size
@@ -161,10 +164,10 @@ def arnoldi(
         shrink = reciprocal_scale(largest(sized))
         w = times(shrink, w)
         seen = index <= k
-        c1 = _coordinates(s.V, w)
-        w = w - _combine(where(seen, c1, 0), s.V)
-        c2 = _coordinates(s.V, w)
-        w = w - _combine(where(seen, c2, 0), s.V)
+        c1 = coordinates(s.V, w)
+        w = w - combine(where(seen, c1, 0), s.V)
+        c2 = coordinates(s.V, w)
+        w = w - combine(where(seen, c2, 0), s.V)
         h = where(seen, c1 + c2, 0)
         t = where(check, r, w)
         square = barrier(real_dot(t, t))
@@ -205,6 +208,9 @@ def arnoldi(
         stretch = where(check | ~(stretch < jnp.inf), 0, stretch)
         norm_A = jnp.maximum(s.norm_A, stretch)
 
+        again = False
+        if y0 is not None:
+            again = check & (s.phases.num_steps == 0) & useless(size, norm_b, X.eps)
         (ratio,) = s.phases.ratios(goal, check, test)
         ratio = where(check, ratio, where(stuck, jnp.inf, recurred))
         stalls = where((size > 0.999 * old.β) & (k > 0), old.stalls + 1, 0)
@@ -220,6 +226,7 @@ def arnoldi(
             nothing=size == 0,
             probe=M is not None,
             stagnant=stalls >= solver.stagnation_iters,
+            again=again,
             failure=Exit.singular,
         )
 
@@ -230,7 +237,7 @@ def arnoldi(
         small = ~(size > 4 * X.eps * where(check, 0, length))
         numbers = _Numbers(
             β=where(restart, size, old.β),
-            left=where(restart, size, left),
+            left=where(again, 0, where(restart, size, left)),
             aim=where(check & claimed, size * 0.7 / ratio, old.aim),
             j=where(restart, 0, j),
             stalls=where(restart, stalls, old.stalls),
@@ -240,8 +247,8 @@ def arnoldi(
         )
         numbers = packed(*(jnp.asarray(x, X.real_dtype) for x in numbers))
         new = _Numbers(*unpacked(numbers))
-        V = _with_row(s.V, t * new.scale.astype(X.dtype), new.row)
-        Z = None if s.Z is None else _with_row(s.Z, z, where(check, m, k))
+        V = with_row(s.V, t * new.scale.astype(X.dtype), new.row)
+        Z = None if s.Z is None else with_row(s.Z, z, where(check, m, k))
 
         q, ρ, shrink = (x.astype(X.dtype) for x in (q, ρ, shrink))
         made = new.j > old.j
@@ -259,11 +266,13 @@ def arnoldi(
             phases,
             lambda: where(check, size, where(s.phases.probe, old.β, left)) * unit,
         )
-        x = where(new.row == 0, u, s.x)
+        x = where(again, 0, where(new.row == 0, u, s.x))
         return _Loop(x, V, Z, T, numbers, norm_A, phases, history)
 
     start = b if y0 is None else jnp.zeros_like(b)
+    norm_b = plain_norm2(b)
     β = plain_norm2(start)
+    x, given = start_from(y0, given, X)
     phases = begin(given, limit, check=y0 is not None)
     scale = where(β > 0, 1 / β, 0)
     aim = expected(goal, b, given.peaks, phases.floor(goal, X), Y)
@@ -273,7 +282,7 @@ def arnoldi(
     rest = [(0, m, 0)] + [(0, 0, 0)] * b.ndim
     V = jax.lax.pad((scale * start)[None], jnp.zeros((), X.dtype), rest)
     first = _Loop(
-        x=X.zeros() if y0 is None else where(given.zero, 0, times(1 / unit, y0)),
+        x=x,
         V=V,
         Z=V if flexible else None,
         T=jnp.ones((2 * m + 3, m + 1), X.dtype),
@@ -285,26 +294,9 @@ def arnoldi(
     inputs = solver, state, vector, options
     end = while_loop(lambda s: s.phases.running, step, first, inputs)
     last = _Numbers(*unpacked(end.numbers))
-    norm_b = plain_norm2(b)
-    return report(end, limit, monitor, given, X, vector, end.norm_A, norm_b, last.β)
-
-
-def _coordinates(V: Array, w: Array) -> Array:
-    """Vᴴ w, for the rows of V."""
-    axes = tuple(range(w.ndim))
-    rows = tuple(axis + 1 for axis in axes)
-    return jax.lax.dot_general(
-        V, w.conj(), ((rows, axes), ((), ())), precision=_HIGHEST
-    ).conj()
-
-
-def _combine(y: Array, V: Array) -> Array:
-    """Σ yᵢ Vᵢ."""
-    return jax.lax.dot_general(y, V, (((0,), (0,)), ((), ())), precision=_HIGHEST)
-
-
-def _with_row(V: Array, v: Array, i: Array) -> Array:
-    return jax.lax.dynamic_update_index_in_dim(V, v, i.astype(jnp.int32), 0)
+    norms = end.norm_A, norm_b, last.β
+    used = options.get("preconditioner")
+    return report(end, limit, monitor, given, X, vector, *norms, M=used)
 
 
 def _moved(y: Array, inverse_D: Array) -> Array:

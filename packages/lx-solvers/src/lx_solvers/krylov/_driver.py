@@ -18,23 +18,34 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, PyTree
+from jaxtyping import Array, PyTree
 from lx_operators import AbstractLinearOperator, conj, linearise
-from lx_operators.internal import describe, same_shapes, structure_of
 
 from .._checks import check_options, check_square, check_state
 from .._loops import while_loop
 from .._results import judged, named
 from .._scaling import norm2, plain_norm2
-from .._sizes import is_known
+from .._sizes import is_known, sqrt_of
 from .._solution import RESULTS
 from .._solver import Options
+from ..preconditioners._preconditioner import AbstractPreconditioner
+from ._guess import start_from, useless
 from ._history import Monitor
+from ._options import (
+    conjugated,
+    effective,
+    first_guess,
+    heeded,
+    preconditioner,
+    set_up,
+    transposed,
+)
 from ._phases import Exit, Phases, advance, begin, outcome
-from ._scalars import Packed, barrier, pack, packed, times, unpack, unpacked, where
+from ._recurrence import Pass, Recurrence, Step
+from ._scalars import Packed, barrier, pack, times, unpack, where
 from ._spaces import Space, product, spaces
 from ._stability import C, backward_error, ending, scaled_norm2
-from ._tolerances import Aims, RightHandSide, peaks, right_hand_side
+from ._tolerances import Aims, RightHandSide, overall, peaks, right_hand_side
 
 Outcome = tuple[PyTree[Array], RESULTS, dict[str, Any]]
 
@@ -45,6 +56,8 @@ class KrylovState(eqx.Module):
     operator: AbstractLinearOperator
     sign: int = eqx.field(static=True, default=1)
     """1 or -1: the method sees this times the operator."""
+    preconditioner: AbstractLinearOperator | None = None
+    """What the solver's own preconditioner became."""
 
 
 class Solver(Aims, Protocol):
@@ -54,112 +67,6 @@ class Solver(Aims, Protocol):
     def history(self) -> int | bool: ...
     @property
     def progress(self) -> bool: ...
-
-
-class Pass:
-    """What a method sees in one pass of the loop."""
-
-    def __init__(self, A: Callable, M: Callable | None, b: Array, loop: "_Loop"):
-        at = loop.phases
-        self._A, self._M, self._b, self._x = A, M, b, loop.x
-        if M is not None:
-            self._x = where(at.probe, loop.r, loop.x)
-        self.ν = loop.ν
-        """‖r‖."""
-        self.check, self.claimed = at.check, at.claimed
-        """Whether this pass is a check, whose step is not made; and whether it is to
-        confirm that the solve has converged."""
-        self.plain = M is None
-        """Whether there is no preconditioner."""
-        self.vector: Any = None
-        self.product: Any = None
-
-    def A(self, p: Array) -> Array:
-        """The one product of a pass, A p. In a check it is A x, from which the driver
-        computes the true residual."""
-        if self.product is not None:
-            raise ValueError("a step has one product: call `A` once.")
-        self.vector = where(self.check, self._x, p)
-        self.product = self._A(self.vector)
-        return self.product
-
-    def M(self, r: Array) -> Array:
-        """The preconditioner's product; r if there is none. To be called once."""
-        return r if self._M is None else self._M(r)
-
-    def onward(self, a: ArrayLike, z: Array, β: Array, p: Array) -> tuple[Array, Array]:
-        """a z + β p, a new direction, and β; in a check p, and 1."""
-        a = jnp.asarray(a).astype(β.dtype)
-        a, β = unpacked(packed(where(self.check, 0, a), where(self.check, 1, β)))
-        return times(a, z) + times(β, p), β
-
-    def kept(self, new: Any, old: Any, afresh: Any = None) -> Array:
-        """A scalar of the new state; in a check the old one, or that to start afresh
-        with if the check is to confirm a claim, and hence finds it wrong."""
-        old = old if afresh is None else where(self.claimed, afresh, old)
-        return where(self.check, old, new)
-
-    def anew(self, w: Array) -> Array:
-        """w; in a check the true residual b - A x. To be called after `A`."""
-        return where(self.check, self._b - self.product, w)
-
-
-class Step(NamedTuple):
-    """A step of a method: x ← x + α p and r ← r - α A p."""
-
-    α: Array
-    """The length of the step."""
-    p: Array
-    """Its direction."""
-    Ap: Array | None
-    """A p; None if `r` is given."""
-    state: Any
-    """The method's state after it."""
-    r: Array | None = None
-    """The residual after it, where that is recurred in another way."""
-    broken: Any = False
-    """The step cannot be made: it is not, and the solve ends."""
-    finite: Any = True
-    """Whether all numbers that were met are finite."""
-    due: Any = False
-    """The residual is to be computed anew after this step."""
-    stretch: Any = None
-    """A lower bound of ‖A‖ without a preconditioner, which is cheaper to have than
-    ‖A p‖ / ‖p‖ of the product, which the driver takes otherwise."""
-
-
-class Recurrence(Protocol):
-    """A Krylov method with one product a step.
-
-    Its state is a `NamedTuple` of named scalars and vectors. In a check no step is
-    made, and the driver keeps the state as it was; if a claim turned out wrong, the
-    method starts afresh, with the scalars of `start`.
-    """
-
-    @property
-    def sees_checks(self) -> bool:
-        """Whether the state that `step` returns in a check counts. For a method that
-        starts afresh from the true residual, or that saves the driver a `where`."""
-        ...
-
-    def start(self, X: Space, b: Array) -> Any:
-        """The state before the first step.
-
-        Args:
-            X: the space of the vectors.
-            b: the right-hand side.
-        """
-        ...
-
-    def step(self, s: Any, r: Array, now: Pass) -> Step:
-        """One step.
-
-        Args:
-            s: the state.
-            r: the residual.
-            now: products and flags of this pass.
-        """
-        ...
 
 
 class _Loop(NamedTuple):
@@ -176,10 +83,18 @@ class _Loop(NamedTuple):
 
 
 def prepare(
-    operator: AbstractLinearOperator, options: Options, name: str
+    operator: AbstractLinearOperator,
+    options: Options,
+    name: str,
+    recipe: AbstractPreconditioner | None = None,
 ) -> KrylovState:
     """`init` of a solver of square systems that takes a preconditioner and a first
     guess.
+
+    Args:
+        operator, options: as for `AbstractLinearSolver.init`.
+        name: what messages call the solver.
+        recipe: the solver's field `preconditioner`.
 
     Raises:
         ValueError: the operator is not square; a bad preconditioner.
@@ -187,7 +102,8 @@ def prepare(
     check_square(operator, name)
     check_options(options, ("preconditioner", "y0"), name)
     preconditioner(options, operator, name)
-    return KrylovState(linearise(operator))
+    operator = linearise(operator)
+    return KrylovState(operator, preconditioner=set_up(recipe, operator, options, name))
 
 
 def solve(
@@ -202,6 +118,9 @@ def solve(
     signed: int = 1,
     check_first: bool = False,
     failure: Exit = Exit.breakdown,
+    norm_A: Callable[[Any], Array] | None = None,
+    stats: Callable[[Any, Array], dict[str, Any]] | None = None,
+    slope: Callable[[Any], Array] | None = None,
 ) -> Outcome:
     """`compute` of a Krylov method.
 
@@ -215,11 +134,18 @@ def solve(
         signed: 1, or -1 for a preconditioner that is to be negated.
         check_first: whether the first pass is a check, even without a first guess.
         failure: how a step that is `broken` ends the solve.
+        norm_A: a lower bound of ‖A‖ without a preconditioner, from the method's state,
+            if that keeps one. The driver then keeps none, and asks for no `stretch`.
+        stats: further statistics, from the method's last state and the power of two
+            that b was divided by.
+        slope: ‖A r‖ / ‖A‖ of the true residual, from the method's last state, if the
+            method solves least-squares problems; ∞ where it is not known.
 
     Raises:
         ValueError: a state of another solver, a vector or options of other structures.
     """
     check_state(state, KrylovState, name)
+    options = effective(options, state)
     X, Y = spaces(state.operator)
     given = right_hand_side(vector, Y, solver)
     goal, unit = given.goal, given.unit
@@ -231,35 +157,61 @@ def solve(
     b = given.b if state.sign == 1 else -given.b
     y0 = first_guess(options, X, name)
     initial = method.start(X, b)
+    # ‖x‖ is between 1 and √n times |x|∞, which comes with the test; a norm would be
+    # three more kernels to decide when to look at what the solve has reached
+    middle = sqrt_of(X.size) ** 0.5
+
+    bound = norm_A if M is None else None
+
+    def stored(state: Any, size_A: Array) -> Packed:
+        return pack((state, size_A) if bound is None else state)
+
+    def taken_apart(carried: Packed) -> tuple[Any, Array]:
+        """The method's state, and the bound of ‖A‖."""
+        if bound is None:
+            return unpack(carried, (initial, X.zero()))
+        state = unpack(carried, initial)
+        return state, bound(state)
 
     def one_pass(loop: _Loop) -> _Loop:
-        old, norm_A = unpack(loop.carried, (initial, X.zero()))
+        old, size_A = taken_apart(loop.carried)
         check, claimed = loop.phases.check, loop.phases.claimed
-        now = Pass(A, M, b, loop)
-        step = method.step(old, loop.r, now)
-        q, α = now.product, step.α
+        now = Pass(A, M, b, loop, goal.rtol, start.ν, size_A, y0 is not None)
+        step: Step = method.step(old, loop.r, now)
+        q = now.product
 
-        taken = where(check | step.broken, 0, α)
+        def length() -> Array:
+            return step.α() if callable(step.α) else step.α
+
+        taken = where(check | step.broken, 0, length())
         x = loop.x + times(taken, step.p)
         if step.r is None:
             by = times(where(check, 1, taken), where(check, q, step.Ap))
             r = where(check, b, loop.r) - by
         else:
-            r = where(check, b - q, step.r)
+            true = b - q if now.renewed is None else now.renewed
+            r = where(check, true, step.r)
         ν = barrier(plain_norm2(r))
 
         def test(phases: Phases):
-            floor = phases.floor(goal, X)
-            size = scaled_norm2(norm_A, x)
+            floor, sizes = phases.floor(goal, X), peaks(X, x)
             if goal.norm is None:
-                return goal.residual_ratio(r, b, given.peaks, floor, Y), size
+                ratio = goal.residual_ratio(r, b, given.peaks, floor, Y)
+                return ratio, overall(sizes, X)
+            α = length()
             taken = where(phases.check | ~(jnp.abs(α) < jnp.inf), 0, α)
-            moved = X, times(taken, step.p), goal.scale(x, peaks(X, x), floor, X)
+            moved = X, times(taken, step.p), goal.scale(x, sizes, floor, X)
             residual = Y, r, goal.scale(b, given.peaks, floor, Y)
-            return goal.ratio(residual, moved), size
+            return goal.ratio(residual, moved), overall(sizes, X)
 
-        wanted = check | goal.in_reach(ν)
-        ratio, size = loop.phases.ratios(goal, wanted, test, count=2)
+        again = False
+        if y0 is not None:
+            again = check & (loop.phases.num_steps == 0)
+            again = again & useless(ν, start.ν, X.eps)
+            x = where(again, 0, x)
+        near = goal.in_reach(ν)
+        wanted = check | (near if step.idle is False else near & ~step.idle)
+        ratio, x_peak = loop.phases.ratios(goal, wanted, test, count=2)
         num_steps = loop.phases.num_steps + 1
         due = step.due
         if every is not None:
@@ -275,24 +227,27 @@ def solve(
             due=due,
             nothing=ν == 0,
             noise=(jnp.abs(ν - loop.ν) > 0.1 * loop.ν)
-            & (ν <= C * X.eps * (size + start.ν)),
+            & (ν <= C * X.eps * (size_A * middle * x_peak + start.ν)),
             failure=failure,
             probe=M is not None,
+            solved=step.solved,
+            again=again,
         )
 
         state = step.state
         if not method.sees_checks:
             state = _kept(check, claimed, initial, old, state)
-        if M is None and step.stretch is not None:
-            stretch = where(check | step.broken, 0, step.stretch)
-        else:
-            stretch = norm2(q) / norm2(now.vector)
-            stretch = where(stretch > 0, stretch, 0)  # no vector, no product
-        stretch = jnp.minimum(stretch, jnp.finfo(norm_A.dtype).max)
-        norm_A = jnp.maximum(norm_A, stretch)
+        if bound is None:
+            if M is None and step.stretch is not None:
+                stretch = where(check | step.broken, 0, step.stretch)
+            else:
+                stretch = norm2(q) / norm2(now.vector)
+                stretch = where(stretch > 0, stretch, 0)  # no vector, no product
+            stretch = jnp.minimum(stretch, jnp.finfo(size_A.dtype).max)
+            size_A = jnp.maximum(size_A, stretch)
         if M is not None:
             ν = where(loop.phases.probe, loop.ν, ν)
-        carried = pack((state, norm_A))
+        carried = stored(state, size_A)
         history = monitor.record(
             loop.history,
             phases,
@@ -300,15 +255,19 @@ def solve(
         )
         return _Loop(x, r, ν, carried, phases, history)
 
-    x = X.zeros() if y0 is None else where(given.zero, 0, times(1 / unit, y0))
+    x, given = start_from(y0, given, X)
     phases = begin(given, limit, check=check_first or y0 is not None)
     history = monitor.start(phases, lambda: norm2(b) * unit, X)
-    carried = pack((initial, X.zero()))
+    carried = stored(initial, X.zero())
     start = _Loop(x, b, plain_norm2(b), carried, phases, history)
     inputs = solver, state, vector, options
     end = while_loop(lambda loop: loop.phases.running, one_pass, start, inputs)
-    _, norm_A = unpack(end.carried, (initial, X.zero()))
-    return report(end, limit, monitor, given, X, vector, norm_A, start.ν, end.ν)
+    last, size_A = taken_apart(end.carried)
+    more = None if stats is None else stats(last, unit)
+    norms = size_A, start.ν, end.ν
+    left = None if slope is None else slope(last)
+    M = options.get("preconditioner")
+    return report(end, limit, monitor, given, X, vector, *norms, left, more=more, M=M)
 
 
 def _kept(check: Any, claimed: Any, initial: Any, old: Any, new: Any) -> Any:
@@ -335,6 +294,7 @@ def report(
     slope: Array | None = None,
     cond: Array | int = 1,
     more: dict[str, Any] | None = None,
+    M: Any = None,
 ) -> Outcome:
     """The solution in its own units, how the solve ended, and the statistics.
 
@@ -350,6 +310,7 @@ def report(
         slope, cond: ‖Aᴴ r‖ / ‖A‖ and an estimate of the condition number, if this is a
             least-squares problem.
         more: other statistics.
+        M: the preconditioner; one that could not be set up ends the solve so.
     """
     sizes = scaled_norm2(norm_A, end.x), norm_b
     error = backward_error(norm_r, *sizes, slope, cond)
@@ -357,7 +318,7 @@ def report(
     lost = end.phases.exit == Exit.nonfinite  # which `ending` leaves as it is
     value = X.solution(where(lost, jnp.nan, times(given.unit, end.x)))
     stats = monitor.stats(end, limit, backward_error=error, **(more or {}))
-    return value, judged(named(exit), vector, value), stats
+    return value, heeded(M, vector, judged(named(exit), vector, value)), stats
 
 
 def _signed(A: Callable, sign: int) -> Callable:
@@ -368,14 +329,18 @@ def transposed_state(
     state: KrylovState, options: Options
 ) -> tuple[KrylovState, Options]:
     """State and options for Aᵀ."""
-    return KrylovState(state.operator.T, state.sign), transposed(options)
+    M = state.preconditioner
+    M = None if M is None else M.T
+    return KrylovState(state.operator.T, state.sign, M), transposed(options)
 
 
 def conjugated_state(
     state: KrylovState, options: Options
 ) -> tuple[KrylovState, Options]:
     """State and options for Ā."""
-    return KrylovState(conj(state.operator), state.sign), conjugated(options)
+    M = state.preconditioner
+    M = None if M is None else conj(M)
+    return KrylovState(conj(state.operator), state.sign, M), conjugated(options)
 
 
 def step_limit(max_steps: int | None, space: Space) -> int | Array:
@@ -388,62 +353,3 @@ def step_limit(max_steps: int | None, space: Space) -> int | Array:
         return min(limit, most)
     limit = jnp.asarray(limit)
     return jnp.minimum(limit, most).astype(jnp.int32)
-
-
-def first_guess(options: Options, space: Space, solver: str) -> PyTree[Array] | None:
-    """`options["y0"]`, checked, as an array; None if there is none."""
-    y0 = options.get("y0")
-    if y0 is None:
-        return None
-    wanted = space.structure.thaw()
-    if not same_shapes(structure_of(y0), wanted):
-        raise ValueError(
-            f"the option 'y0' of `{solver}` has structure "
-            f"{describe(structure_of(y0))}, but the operator's input structure "
-            f"is {describe(wanted)}."
-        )
-    return space.ravel(y0)
-
-
-def preconditioner(
-    options: Options, operator: AbstractLinearOperator, solver: str
-) -> AbstractLinearOperator | None:
-    """`options["preconditioner"]`, checked; None if there is none."""
-    M = options.get("preconditioner")
-    if M is None:
-        return None
-    if not isinstance(M, AbstractLinearOperator):
-        got = f"a value of type `{type(M).__name__}`"
-        if hasattr(M, "shape") and hasattr(M, "dtype"):
-            array = describe(jax.ShapeDtypeStruct(M.shape, M.dtype))
-            got = f"an array {array}; wrap it as `MatrixLinearOperator(array)`"
-        raise ValueError(
-            f"the option 'preconditioner' of `{solver}` must be a linear operator, but "
-            f"got {got}."
-        )
-    wanted = operator.in_structure()
-    for name, got in (("input", M.in_structure()), ("output", M.out_structure())):
-        if not same_shapes(got, wanted):
-            raise ValueError(
-                f"the option 'preconditioner' of `{solver}` has {name} structure "
-                f"{describe(got)}, but the operator's input structure "
-                f"is {describe(wanted)}: a preconditioner approximates the inverse."
-            )
-    return M
-
-
-def transposed(options: Options) -> Options:
-    """The options for Aᵀ: the transposed preconditioner, and no first guess."""
-    return _mapped(lambda M: M.T, options)
-
-
-def conjugated(options: Options) -> Options:
-    """The options for Ā: the conjugated preconditioner, and no first guess."""
-    return _mapped(conj, options)
-
-
-def _mapped(fn: Callable, options: Options) -> Options:
-    options = {name: value for name, value in options.items() if name != "y0"}
-    if isinstance(options.get("preconditioner"), AbstractLinearOperator):
-        options["preconditioner"] = fn(options["preconditioner"])
-    return options

@@ -27,16 +27,17 @@ from .._loops import while_loop
 from .._scaling import norm2, plain_norm2, real_dot, reciprocal_scale
 from .._sizes import is_known
 from .._solver import Options
-from ._driver import (
-    KrylovState,
-    Outcome,
+from ..preconditioners._preconditioner import AbstractPreconditioner
+from ._driver import KrylovState, Outcome, report, step_limit
+from ._guess import held, start_from, useless
+from ._history import Monitor
+from ._options import (
+    effective,
     first_guess,
     preconditioner,
-    report,
-    step_limit,
+    right_factor,
     transposed,
 )
-from ._history import Monitor
 from ._phases import Exit, Phases, advance, begin
 from ._scalars import barrier, packed, stacked, times, unpacked, where
 from ._spaces import Product, product, products, spaces
@@ -86,7 +87,11 @@ class _Shared(NamedTuple):
 
 
 def prepare(
-    operator: AbstractLinearOperator, options: Options, damp: ArrayLike, name: str
+    operator: AbstractLinearOperator,
+    options: Options,
+    damp: ArrayLike,
+    name: str,
+    recipe: AbstractPreconditioner | None,
 ) -> KrylovState:
     """`init` of LSMR and LSQR.
 
@@ -94,13 +99,17 @@ def prepare(
         ValueError: a bad preconditioner, or one with damping.
     """
     check_options(options, ("preconditioner", "y0"), name)
-    if options.get("preconditioner") is not None and not undamped(damp):
+    given = options.get("preconditioner")
+    if not (given is None and recipe is None) and not undamped(damp):
         raise ValueError(
-            f"`{name}` takes damping or the option 'preconditioner', but not both: "
+            f"`{name}` takes damping or a preconditioner, but not both: "
             "it would damp the preconditioned unknowns, not the solution."
         )
     preconditioner(options, operator, name)
-    return KrylovState(linearise(operator))
+    operator, M = linearise(operator), None
+    if recipe is not None and given is None:
+        M = right_factor(recipe, operator, name)
+    return KrylovState(operator, preconditioner=M)
 
 
 def transposed_problem(
@@ -113,16 +122,19 @@ def transposed_problem(
             the one of least ‖M⁻¹ x‖, no transpose of which such a method solves for.
     """
     m, n = state.operator.out_size(), state.operator.in_size()
-    options = transposed(options)
-    if m < n and "preconditioner" in options:
+    M = state.preconditioner
+    if m < n and "preconditioner" in effective(options, state):
         raise ValueError(
             f"`{name}` with a preconditioner on an operator with more columns than "
             f"rows ({m} by {n}) has no transposed solve, hence no derivatives; leave "
             "out the preconditioner, or use `Normal(CG(...))`, which takes one."
         )
+    options = transposed(options)
     if m > n:  # on the right of Aᵀ there is no place for it
         options.pop("preconditioner", None)
-    return KrylovState(state.operator.T), options
+        M = None
+    M = None if M is None else M.T
+    return KrylovState(state.operator.T, preconditioner=M), options
 
 
 class _Loop(NamedTuple):
@@ -164,6 +176,7 @@ def least_squares(
         barred: whether the method has the second direction h̄.
     """
     check_state(state, KrylovState, name)
+    options = effective(options, state)
     operator = state.operator
     X, Y = spaces(operator)
     given = right_hand_side(vector, Y, solver)
@@ -200,6 +213,8 @@ def least_squares(
         # one product and one adjoint product: a step, or a start from x
         q = where(check, s.x, M(s.v))
         x, Aq = s.x, A(q)
+        if y0 is not None:
+            Aq = where(check, held(Aq), Aq)
         if not undamped(solver.damp):
             x, Aq = _better_than_none(x, Aq, b, check)
         û = where(check, b, Aq) - where(check, Aq, times(last.α, s.u))
@@ -209,6 +224,9 @@ def least_squares(
         v̂ = MH(AHu) - times(where(check, 0, β), s.v)
         α, normed, α_σ = _significant(True, norm2(v̂), rounding * last.A, last.shrink)
         v = times(normed, v̂)
+        again = False
+        if y0 is not None:
+            again = check & (s.phases.num_steps == 0) & useless(β, norm_b, X.eps)
 
         # the numbers, in units of σ
         new, φ, ρ = old.step(β_σ, α_σ)
@@ -243,7 +261,7 @@ def least_squares(
             bars = h - times(f, s.h_bar), Ah - times(f, s.Ah_bar)
         h_bar, Ah_bar = bars
         Δ, AΔ = bars if barred else (h, Ah)
-        x = x + times(φ, Δ)
+        x = where(again, 0, x + times(φ, Δ))
         r = where(check, û, s.r - times(φ, AΔ))
 
         # the test: of the residual, or of the part of it that can be reduced, which is
@@ -281,6 +299,7 @@ def least_squares(
             limit=limit,
             due=False,
             nothing=size == 0,
+            again=again,
             failure=Exit.ill_conditioned,
         )
         history = monitor.record(s.history, phases, lambda: norm2(undamp(r)) * unit)
@@ -291,8 +310,8 @@ def least_squares(
         directions = u, v, h, Ah, h_bar, Ah_bar
         return _Loop(x, r, *directions, scalars, plain, left, phases, history)
 
-    none = X.zeros()
-    x = none if y0 is None else where(given.zero, 0, times(1 / unit, y0))
+    none, norm_b = X.zeros(), plain_norm2(given.b)
+    x, given = start_from(y0, given, X)
     phases = begin(given, limit, check=True)
     shared = _Shared(φ=0, α=0, shrink=1, A=0, most=0, least=np.inf, cond=0, normal=0)
     numbers, shared = (
@@ -324,7 +343,6 @@ def least_squares(
         norm_A, slope = unpacked(end.plain)
         slope = slope / where(norm_A > 0, norm_A, 1)
     size = plain_norm2(end.r)
-    norm_b = plain_norm2(given.b)
     return report(
         end,
         limit,
@@ -347,6 +365,7 @@ def least_squares(
             cond_A=where(shared.most > 0, shared.cond, 1),
             norm_x=norm2(end.x) * unit,
         ),
+        M=options.get("preconditioner"),
     )
 
 

@@ -5,6 +5,7 @@ to compile; and each array that a loop carries costs time to compile too. So sca
 computed together, and carried in arrays.
 """
 
+import dataclasses
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -109,9 +110,33 @@ def unpack(carried: Packed, like: _State) -> _State:
     return jtu.tree_map(taken, like)
 
 
-def together(scalars: _State) -> _State:
-    """The same scalars, computed in one kernel, once."""
-    return unpack(pack(scalars), scalars)
+@jtu.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Together:
+    """Named scalars in one array: computed in one kernel, and carried as they are.
+    Read by name, where they are used."""
+
+    array: Array
+    names: tuple[str, ...] = dataclasses.field(metadata=dict(static=True))
+    dtypes: tuple[Any, ...] = dataclasses.field(metadata=dict(static=True))
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self.names:
+            raise AttributeError(name)
+        i = self.names.index(name)
+        return _as(scalar_at(self.array, i), self.dtypes[i])
+
+
+def together(scalars: Any) -> Any:
+    """A `NamedTuple` of at most eight scalars, computed in one kernel, once.
+
+    Returns:
+        A `Together`, of which the scalars are read by their names.
+    """
+    arrays = [jnp.asarray(x) for x in scalars]
+    dtype = _widest(x.dtype for x in arrays)
+    array = packed(*(x.astype(dtype) for x in arrays))
+    return Together(array, scalars._fields, tuple(x.dtype for x in arrays))
 
 
 def _as(x: Array, dtype: Any) -> Array:

@@ -288,7 +288,7 @@ def expected(
         return goal.reach / 2
     scale = goal.scale(b, peaks, floor, space)
     # no element of `scale` is larger, so that no square of it overflows
-    most = goal.atol + goal.rtol * _peak(goal.peaks, space)
+    most = goal.atol + goal.rtol * overall(goal.peaks, space)
     shrink = reciprocal_scale(most)
     squares = (jnp.sum((leaf * shrink) ** 2) for leaf in scale)
     size = jnp.sqrt(sum(squares, space.zero())) * reciprocal_scale(shrink)
@@ -308,11 +308,12 @@ def peaks(space: Space, array: Array) -> list[Array]:
     each = [largest(jnp.abs(leaf)) for leaf in space.leaves(array)]
     if len(each) == 1:
         return each
-    every = _peak(each, space)
-    return [where(peak == 0, every, peak) for peak in each]
+    every = overall(each, space)
+    return [where(one == 0, every, one) for one in each]
 
 
-def _peak(each: list[Array], space: Space) -> Array:
+def overall(each: list[Array], space: Space) -> Array:
+    """The largest of the leaves' largest magnitudes."""
     return functools.reduce(jax.lax.max, each) if each else space.zero()
 
 
@@ -350,7 +351,7 @@ def right_hand_side(vector: PyTree[Array], space: Space, solver: Aims) -> RightH
         )
     b = space.ravel(vector)
     each = peaks(space, b)
-    peak = _peak(each, space)
+    peak = overall(each, space)
     unit = power_of_two(peak)
     rtol, atol = resolved(solver.rtol, solver.atol, space.real_dtype)
     known = [concrete(tol) for tol in (rtol, atol)]

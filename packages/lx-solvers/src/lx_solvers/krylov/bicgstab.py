@@ -9,9 +9,12 @@ from lx_operators.internal import max_norm
 
 from .._scaling import dot, largest, quotient, real_dot, reciprocal_scale
 from .._solver import AbstractLinearSolver
+from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
+from ._options import effective
 from ._scalars import barrier, times, together, where
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
+from .bicgstab_ell import StabilisedByDegree
 
 
 class _Scalars(NamedTuple):
@@ -28,6 +31,8 @@ class _Scalars(NamedTuple):
     """The last pass was a start."""
     lost: Any
     """An inner product was lost in rounding."""
+    A_norm: Any
+    """A lower bound of ‖A‖."""
 
 
 class _State(NamedTuple):
@@ -37,7 +42,8 @@ class _State(NamedTuple):
     p: Array
     """p after a first half, p - ω v after a second."""
     v: Array
-    scalars: _Scalars
+    scalars: Any
+    """`_Scalars`, together."""
 
 
 class _Stabilised:
@@ -49,8 +55,8 @@ class _Stabilised:
         self.eps = X.eps
         zero, one = jnp.zeros((), X.dtype), jnp.ones((), X.dtype)
         no, yes = jnp.zeros((), bool), jnp.ones((), bool)
-        scalars = _Scalars(zero, one, zero, X.zero() + 1, no, yes, no)
-        return _State(b, X.zeros(), X.zeros(), scalars)
+        scalars = _Scalars(zero, one, zero, X.zero() + 1, no, yes, no, X.zero())
+        return _State(b, X.zeros(), X.zeros(), together(scalars))
 
     def step(self, s, r, now):
         old, ν, check = s.scalars, now.ν, now.check
@@ -77,6 +83,9 @@ class _Stabilised:
         a = where(check | lost, 0, times(shrink, a))
         first = ~check & ~second
         χ = where(second, quotient(old.χ, where(a == 0, 1, a)), a)
+        # c = r where β = 0
+        stretch = where((β == 0) & (ν > 0), size * reciprocal_scale(shrink) / ν, 0)
+        stretch = where(stretch < jnp.inf, stretch, 0)
         new = together(
             _Scalars(
                 a=a,
@@ -86,21 +95,19 @@ class _Stabilised:
                 second=first,
                 fresh=check,
                 lost=lost,
+                A_norm=where(check, old.A_norm, jnp.maximum(old.A_norm, stretch)),
             )
         )
 
-        # c = r where β = 0
-        stretch = where((β == 0) & (ν > 0), size / shrink / ν, 0)
         p = where(first, c, s.p - new.a * s.v)
         return driver.Step(
-            new.a,
+            lambda: new.a,
             y,
             w,
             _State(now.anew(s.r_hat), p, w, new),
             broken=new.lost & old.fresh,
             finite=jnp.isfinite(square) & jnp.isfinite(ν),
             due=new.lost & (ν > 0),
-            stretch=stretch,
         )
 
 
@@ -124,9 +131,16 @@ class BiCGStab(AbstractLinearSolver[driver.KrylovState]):
     preconditioner, if any. A check is one more of each, and no step. Seven vectors are
     kept: b, x, r, r̂, p, v and the product.
 
-    A singular operator, or one with ⟨x, A x⟩ = 0 for all x, such as a skew-symmetric
-    one, ends in `breakdown` or `max_steps_reached`. As for `GMRES`, a consistent
-    singular system may be solved, and the solution need not be of least norm.
+    With `ell` above 1 it is BiCGstab(ℓ) (Sleijpen and Fokkema 1993, *ETNA* 1, 11-32):
+    the residual's polynomial gets factors of degree ℓ, not 1, which may have complex
+    zeros. So it also makes its way where eigenvalues are near the imaginary axis:
+    waves, rotations, convection. 2 ℓ + 7 vectors are kept then, and 2 ℓ + 2 more with a
+    preconditioner; and r̂ is not r, but has a random part.
+
+    A singular operator ends in `breakdown` or `max_steps_reached`; so does, with `ell =
+    1`, one with ⟨x, A x⟩ = 0 for all x, such as a skew-symmetric one. As for `GMRES`, a
+    consistent singular system may be solved, and the solution need not be of least
+    norm.
 
     Args:
         rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single
@@ -134,6 +148,9 @@ class BiCGStab(AbstractLinearSolver[driver.KrylovState]):
         norm: from a pytree to a real scalar; for the elementwise criterion.
         max_steps: limit of steps, that is, of products; ten times the size by default.
             With `rtol = atol = 0` exactly this many steps are made.
+        ell: ℓ, at least 1; more than 4 is no use in double precision, nor 2 in single.
+        preconditioner: a recipe such as `Jacobi()`, or a direct solver, set up from the
+            operator.
         criterion: "elementwise": each element of the residual is within its tolerance
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
@@ -158,19 +175,32 @@ class BiCGStab(AbstractLinearSolver[driver.KrylovState]):
     atol: ArrayLike | None = None
     norm: Norm = eqx.field(static=True, default=max_norm)
     max_steps: int | None = None
+    ell: int = eqx.field(static=True, default=1, kw_only=True)
+    preconditioner: Any = eqx.field(
+        default=None, kw_only=True, converter=as_preconditioner
+    )
     criterion: str = eqx.field(static=True, default="elementwise", kw_only=True)
     history: int | bool = eqx.field(static=True, default=False, kw_only=True)
     progress: bool = eqx.field(static=True, default=False, kw_only=True)
 
     def __check_init__(self):
         check_aims(self, "BiCGStab")
+        if self.ell < 1:
+            raise ValueError(
+                f"`ell` of `BiCGStab` must be at least 1, but got {self.ell}."
+            )
 
     def init(self, operator, options):
-        return driver.prepare(operator, options, "BiCGStab")
+        return driver.prepare(operator, options, "BiCGStab", self.preconditioner)
 
     def compute(self, state, vector, options):
-        method = _Stabilised()
-        return driver.solve(method, self, "BiCGStab", state, vector, options)
+        method, norm_A = _Stabilised(), lambda s: s.scalars.A_norm
+        if self.ell > 1:
+            M = effective(options, state).get("preconditioner")
+            method, norm_A = StabilisedByDegree(self.ell, M is not None), None
+        return driver.solve(
+            method, self, "BiCGStab", state, vector, options, norm_A=norm_A
+        )
 
     def transpose(self, state, options):
         return driver.transposed_state(state, options)

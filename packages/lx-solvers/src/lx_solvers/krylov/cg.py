@@ -1,5 +1,6 @@
 """Conjugate gradients."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -12,9 +13,12 @@ from lx_operators import (
 )
 from lx_operators.internal import max_norm
 
+from .._checks import check_state
 from .._scaling import real_dot
 from .._solver import AbstractLinearSolver
+from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
+from ._options import effective
 from ._scalars import barrier, times, where
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
@@ -26,8 +30,7 @@ class _State(NamedTuple):
     ρ: Any
     length: Any
     """An upper bound of ‖p‖, without a preconditioner."""
-    energy: Any
-    """⟨p, A p⟩."""
+    α: Any
     recurred: Any
     """‖r‖ as it was recurred, if the last pass was a check; else ∞."""
 
@@ -39,7 +42,7 @@ class _ConjugateGradients:
 
     def start(self, X, b):
         zero, inf = X.zero(), X.zero() + jnp.inf
-        return _State(X.zeros(), ρ=inf, length=zero, energy=zero, recurred=inf)
+        return _State(X.zeros(), ρ=inf, length=zero, α=zero + 1, recurred=inf)
 
     def step(self, s, r, now):
         ν = now.ν
@@ -55,16 +58,19 @@ class _ConjugateGradients:
         α = barrier(ρ / real_dot(p, Ap))
 
         length = 1 + β * s.length  # without a preconditioner
-        energy = ρ / α
-        # ⟨z, A z⟩ with ‖z‖ = 1, as p and the last p are conjugate, unless that or the
-        # energies are lost in rounding; then ⟨p, A p⟩ / ‖p‖² at most
+        # ⟨p, A p⟩ is ρ / α. Where p and the last p are conjugate, it and β² times the
+        # last one are ⟨z, A z⟩, with ‖z‖ = 1; unless that or these are lost in
+        # rounding; then ⟨p, A p⟩ / ‖p‖² at most
         exact = (s.recurred == jnp.inf) & (length**2 < 0.01 / jnp.finfo(ν.dtype).eps)
-        stretch = where(exact, energy + β**2 * s.energy, energy / length**2)
+        stretch = ρ / (α * where(exact, 1, length**2)) + where(exact, β * ρ / s.α, 0)
+        # curvature that is only that of rounding errors: p is a null vector
+        noise = (8 * jnp.finfo(ν.dtype).eps) ** 2
+        null = now.plain & (ρ <= α * (noise * now.norm_A * length**2))
         state = _State(
             p,
             ρ=now.kept(ρ, s.ρ, jnp.inf),
             length=now.kept(length, s.length),
-            energy=now.kept(energy, s.energy),
+            α=now.kept(α, s.α),
             recurred=where(now.check, ν, jnp.inf),
         )
         return driver.Step(
@@ -72,7 +78,7 @@ class _ConjugateGradients:
             p,
             Ap,
             state,
-            broken=~((ρ > 0) & (α > 0) & (α < jnp.inf)),
+            broken=~((ρ > 0) & (α > 0) & (α < jnp.inf)) | null,
             finite=jnp.isfinite(ρ) & ((ρ == 0) | (jnp.abs(α) > 0)),  # 0 on overflow
             stretch=stretch,
         )
@@ -107,6 +113,8 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
             before success is claimed.
         max_steps: limit of steps; ten times the size by default. With
             `rtol = atol = 0` exactly this many steps are made.
+        preconditioner: a recipe such as `Jacobi()`, or a direct solver, set up from the
+            operator, and known to be semidefinite if that is.
         criterion: "elementwise": each element of the residual is within its tolerance
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
@@ -134,6 +142,9 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
     norm: Norm = eqx.field(static=True, default=max_norm)
     stabilise_every: int | None = eqx.field(static=True, default=10)
     max_steps: int | None = None
+    preconditioner: Any = eqx.field(
+        default=None, kw_only=True, converter=as_preconditioner
+    )
     criterion: str = eqx.field(static=True, default="elementwise", kw_only=True)
     history: int | bool = eqx.field(static=True, default=False, kw_only=True)
     progress: bool = eqx.field(static=True, default=False, kw_only=True)
@@ -148,12 +159,13 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
             )
 
     def init(self, operator, options):
-        state = driver.prepare(operator, options, "CG")
-        M = options.get("preconditioner")
+        state = driver.prepare(operator, options, "CG", self.preconditioner)
+        M = effective(options, state).get("preconditioner")
         if M is not None and not _semidefinite(M):
             raise ValueError(
-                "the option 'preconditioner' of `CG` must be tagged "
-                f"`positive_semidefinite_tag`, but got {M!r}."
+                "the preconditioner of `CG` must be known to be semidefinite: an "
+                "operator must be tagged `positive_semidefinite_tag`, but got "
+                f"{M!r}."
             )
         if not _semidefinite(operator):
             raise ValueError(
@@ -162,10 +174,11 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
                 "indefinite operators use `MINRES`, for others `GMRES`, or "
                 "`Normal(CG(...))`."
             )
-        return driver.KrylovState(state.operator, _sign(operator))
+        return dataclasses.replace(state, sign=_sign(operator))
 
     def compute(self, state, vector, options):
-        M = options.get("preconditioner")
+        check_state(state, driver.KrylovState, "CG")
+        M = effective(options, state).get("preconditioner")
         return driver.solve(
             _ConjugateGradients(),
             self,

@@ -10,8 +10,10 @@ from lx_operators.internal import max_norm
 
 from .._checks import check_options, check_square, check_state
 from .._solver import AbstractLinearSolver
+from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._arnoldi import arnoldi, check_cycle
+from ._options import effective, preconditioner, set_up
 from ._spaces import product, spaces
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
@@ -29,6 +31,8 @@ class FGMRES(AbstractLinearSolver[driver.KrylovState]):
     Args:
         rtol, atol, norm, max_steps, restart: as for `GMRES`.
         stagnation_iters, criterion, history, progress: as for `GMRES`.
+        preconditioner: a recipe such as `Jacobi()`, or any other solver, set up from
+            the operator.
 
     Options: `preconditioner`: an operator that approximates the inverse; or any
     function `(v, step) -> z` of a vector of the operator's input structure and of the
@@ -54,6 +58,9 @@ class FGMRES(AbstractLinearSolver[driver.KrylovState]):
     max_steps: int | None = None
     restart: int = eqx.field(static=True, default=20)
     stagnation_iters: int = eqx.field(static=True, default=20)
+    preconditioner: Any = eqx.field(
+        default=None, kw_only=True, converter=as_preconditioner
+    )
     criterion: str = eqx.field(static=True, default="elementwise", kw_only=True)
     history: int | bool = eqx.field(static=True, default=False, kw_only=True)
     progress: bool = eqx.field(static=True, default=False, kw_only=True)
@@ -66,10 +73,13 @@ class FGMRES(AbstractLinearSolver[driver.KrylovState]):
         check_square(operator, "FGMRES")
         check_options(options, ("preconditioner", "y0"), "FGMRES")
         _use(options, operator)
-        return driver.KrylovState(linearise(operator))
+        operator = linearise(operator)
+        M = set_up(self.preconditioner, operator, options, "FGMRES", flexible=True)
+        return driver.KrylovState(operator, preconditioner=M)
 
     def compute(self, state, vector, options):
         check_state(state, driver.KrylovState, "FGMRES")
+        options = effective(options, state)
         M = _use(options, state.operator)
         return arnoldi(self, "FGMRES", state, M, vector, options, flexible=True)
 
@@ -90,7 +100,7 @@ def _use(options: dict, operator: AbstractLinearOperator) -> Callable | None:
     if M is None:
         return None
     if isinstance(M, AbstractLinearOperator) or not callable(M):
-        checked: Any = driver.preconditioner(options, operator, "FGMRES")
+        checked: Any = preconditioner(options, operator, "FGMRES")
         right = product(checked, X)
         return lambda v, step: right(v)
     return lambda v, step: X.ravel(M(X.unravel(v), step))

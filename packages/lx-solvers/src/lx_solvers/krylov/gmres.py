@@ -1,13 +1,17 @@
 """Generalised minimal residuals, restarted."""
 
+from typing import Any
+
 import equinox as eqx
 from jaxtyping import ArrayLike
 from lx_operators.internal import max_norm
 
 from .._checks import check_state
 from .._solver import AbstractLinearSolver
+from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._arnoldi import arnoldi, check_cycle
+from ._options import effective, preconditioner
 from ._spaces import product, spaces
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
@@ -45,6 +49,8 @@ class GMRES(AbstractLinearSolver[driver.KrylovState]):
         restart: steps in a cycle.
         stagnation_iters: how many cycles in a row may lessen the residual by less than
             a thousandth.
+        preconditioner: a recipe such as `Jacobi()`, or a direct solver, set up from the
+            operator.
         criterion: "elementwise": each element of the residual is within its tolerance
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
@@ -71,6 +77,9 @@ class GMRES(AbstractLinearSolver[driver.KrylovState]):
     max_steps: int | None = None
     restart: int = eqx.field(static=True, default=20)
     stagnation_iters: int = eqx.field(static=True, default=20)
+    preconditioner: Any = eqx.field(
+        default=None, kw_only=True, converter=as_preconditioner
+    )
     criterion: str = eqx.field(static=True, default="elementwise", kw_only=True)
     history: int | bool = eqx.field(static=True, default=False, kw_only=True)
     progress: bool = eqx.field(static=True, default=False, kw_only=True)
@@ -80,11 +89,12 @@ class GMRES(AbstractLinearSolver[driver.KrylovState]):
         check_cycle(self.restart, self.stagnation_iters, "GMRES")
 
     def init(self, operator, options):
-        return driver.prepare(operator, options, "GMRES")
+        return driver.prepare(operator, options, "GMRES", self.preconditioner)
 
     def compute(self, state, vector, options):
         check_state(state, driver.KrylovState, "GMRES")
-        M = driver.preconditioner(options, state.operator, "GMRES")
+        options = effective(options, state)
+        M = preconditioner(options, state.operator, "GMRES")
         X, _ = spaces(state.operator)
         right = None if M is None else lambda v, step: product(M, X)(v)
         return arnoldi(self, "GMRES", state, right, vector, options, flexible=False)

@@ -8,6 +8,7 @@ from jaxtyping import Array, ArrayLike
 from lx_operators.internal import two_norm
 
 from .._solver import AbstractLinearSolver
+from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._least_squares import (
     check_damping,
@@ -72,6 +73,8 @@ class LSQR(AbstractLinearSolver[driver.KrylovState]):
         conlim: give up where the condition number, as estimated, exceeds this (or a
             tenth of the reciprocal of the rounding unit); 0 for no limit.
         damp: λ ≥ 0: minimise ‖A x - b‖² + λ² ‖x‖².
+        preconditioner: a recipe that has the form of a right factor, such as
+            `Jacobi()`, set up from the operator.
         criterion: "elementwise": each element of the residual is within its tolerance
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
@@ -108,6 +111,9 @@ class LSQR(AbstractLinearSolver[driver.KrylovState]):
     max_steps: int | None = None
     conlim: ArrayLike = 1e8
     damp: ArrayLike = eqx.field(default=0.0, kw_only=True)
+    preconditioner: Any = eqx.field(
+        default=None, kw_only=True, converter=as_preconditioner
+    )
     criterion: str = eqx.field(static=True, default="elementwise", kw_only=True)
     history: int | bool = eqx.field(static=True, default=False, kw_only=True)
     progress: bool = eqx.field(static=True, default=False, kw_only=True)
@@ -117,7 +123,7 @@ class LSQR(AbstractLinearSolver[driver.KrylovState]):
         check_damping(self.damp, self.conlim, "LSQR")
 
     def init(self, operator, options):
-        return prepare(operator, options, self.damp, "LSQR")
+        return prepare(operator, options, self.damp, "LSQR", self.preconditioner)
 
     def compute(self, state, vector, options):
         return least_squares(

@@ -8,11 +8,14 @@ from jaxtyping import Array, ArrayLike
 from lx_operators import is_hermitian, is_positive_semidefinite
 from lx_operators.internal import max_norm
 
+from .._checks import check_state
 from .._scaling import hypot, largest, real_dot, reciprocal_scale
 from .._solver import AbstractLinearSolver
+from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
+from ._options import effective
 from ._phases import Exit
-from ._scalars import barrier, packed, times, together, unpacked, where
+from ._scalars import barrier, times, together, where
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
 
@@ -55,8 +58,9 @@ class _State(NamedTuple):
     """M v, with a preconditioner; else None."""
     d_old: Array
     d: Array
-    lanczos: _Lanczos
-    rotations: _Rotations
+    lanczos: Any
+    rotations: Any
+    """`_Lanczos` and `_Rotations`, each together."""
 
 
 class _MinimalResiduals:
@@ -71,8 +75,9 @@ class _MinimalResiduals:
         none, zero = X.zeros(), X.zero()
         self.least = 8 * X.eps
         u = none if self.preconditioned else None
-        lanczos = _Lanczos(zero, zero, zero, zero)
-        return _State(none, none, u, none, none, lanczos, _Rotations.start(zero))
+        lanczos = together(_Lanczos(zero, zero, zero, zero))
+        rotations = together(_Rotations.start(zero))
+        return _State(none, none, u, none, none, lanczos, rotations)
 
     def step(self, s, r, now):
         check, least = now.check, self.least
@@ -89,7 +94,7 @@ class _MinimalResiduals:
         Mw = now.M(w)
         square = barrier(real_dot(w, Mw))
         size = jnp.sqrt(jnp.maximum(square, 0))
-        β = size / shrink
+        β = size * reciprocal_scale(shrink)
         A_norm = jnp.maximum(last.A_norm, hypot(last.β, α, β))
         A_norm = where(check, last.A_norm, A_norm)
         some = where(check, size > 0, β > least * A_norm)
@@ -132,14 +137,13 @@ class _MinimalResiduals:
         d = times(new.inverse_γ, d)
         recurred = times(new.s * new.s, r) - times(new.φ * new.c, v)
         return driver.Step(
-            new.τ,
+            lambda: new.τ,
             d,
             None,
             _State(s.v, v, Mv, s.d, d, lanczos, new),
             r=where(new.flat, r, recurred),
             broken=(square < 0) | new.flat,
             finite=jnp.isfinite(square) & jnp.isfinite(α),
-            stretch=A_norm,
         )
 
 
@@ -147,8 +151,8 @@ def _rotation(a: Array, b: Array) -> tuple[Array, ...]:
     """c, s and 1 / ρ of Givens' rotation that takes (a, b) to (ρ, 0); ρ = 1 for
     (0, 0)."""
     ρ = hypot(a, b)
-    ρ = where(ρ == 0, 1, ρ)
-    return unpacked(packed(a / ρ, b / ρ, 1 / ρ))
+    inverse = barrier(1 / where(ρ == 0, 1, ρ))
+    return a * inverse, b * inverse, inverse
 
 
 @takes_rtol_and_atol
@@ -175,6 +179,8 @@ class MINRES(AbstractLinearSolver[driver.KrylovState]):
         norm: from a pytree to a real scalar; for the elementwise criterion.
         max_steps: limit of steps; ten times the size by default. With
             `rtol = atol = 0` exactly this many steps are made.
+        preconditioner: a recipe such as `Jacobi(absolute=True)`, set up from the
+            operator, and known to be positive semidefinite.
         criterion: "elementwise": each element of the residual is within its tolerance
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
@@ -202,6 +208,9 @@ class MINRES(AbstractLinearSolver[driver.KrylovState]):
     atol: ArrayLike | None = None
     norm: Norm = eqx.field(static=True, default=max_norm)
     max_steps: int | None = None
+    preconditioner: Any = eqx.field(
+        default=None, kw_only=True, converter=as_preconditioner
+    )
     criterion: str = eqx.field(static=True, default="elementwise", kw_only=True)
     history: int | bool = eqx.field(static=True, default=False, kw_only=True)
     progress: bool = eqx.field(static=True, default=False, kw_only=True)
@@ -210,12 +219,13 @@ class MINRES(AbstractLinearSolver[driver.KrylovState]):
         check_aims(self, "MINRES")
 
     def init(self, operator, options):
-        state = driver.prepare(operator, options, "MINRES")
-        M = options.get("preconditioner")
+        state = driver.prepare(operator, options, "MINRES", self.preconditioner)
+        M = effective(options, state).get("preconditioner")
         if M is not None and not is_positive_semidefinite(M):
             raise ValueError(
-                "the option 'preconditioner' of `MINRES` must be tagged "
-                f"`positive_semidefinite_tag`, but got {M!r}."
+                "the preconditioner of `MINRES` must be known to be positive "
+                "semidefinite: an operator must be tagged `positive_semidefinite_tag`, "
+                f"but got {M!r}."
             )
         if not is_hermitian(operator):
             raise ValueError(
@@ -226,8 +236,10 @@ class MINRES(AbstractLinearSolver[driver.KrylovState]):
         return state
 
     def compute(self, state, vector, options):
+        check_state(state, driver.KrylovState, "MINRES")
+        M = effective(options, state).get("preconditioner")
         return driver.solve(
-            _MinimalResiduals(options.get("preconditioner") is not None),
+            _MinimalResiduals(M is not None),
             self,
             "MINRES",
             state,
@@ -235,6 +247,7 @@ class MINRES(AbstractLinearSolver[driver.KrylovState]):
             options,
             check_first=True,
             failure=Exit.singular,
+            norm_A=lambda s: s.lanczos.A_norm,
         )
 
     def transpose(self, state, options):

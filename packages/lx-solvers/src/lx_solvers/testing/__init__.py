@@ -20,8 +20,15 @@ laws.
 """
 
 from ._laws import SolverLaws
+from ._preconditioner_laws import PreconditionerLaws
 from ._problems import ProblemClass
 from ._structured import PROBLEMS
 from ._truth import backward_error
 
-__all__ = ["PROBLEMS", "ProblemClass", "SolverLaws", "backward_error"]
+__all__ = [
+    "PROBLEMS",
+    "PreconditionerLaws",
+    "ProblemClass",
+    "SolverLaws",
+    "backward_error",
+]

@@ -20,10 +20,14 @@ from lx_operators import (
     LowRankUpdateLinearOperator,
     MatrixLinearOperator,
     PermutationLinearOperator,
+    SparseLinearOperator,
+    SparsityPattern,
     StackedLinearOperator,
     ToeplitzLinearOperator,
     hermitian_tag,
+    negative_semidefinite_tag,
     positive_semidefinite_tag,
+    symmetric_tag,
 )
 
 from ._problems import DENSE, Draw, Matrix, ProblemClass, hermitian, masked, spectral
@@ -439,8 +443,102 @@ _REST = (
     ),
 )
 
+
+# Sparse matrices
+
+
+def _entries(m: int, n: int) -> np.ndarray:
+    """Where there may be some: on three diagonals, and scattered, symmetrically."""
+    i, j = np.arange(m)[:, None], np.arange(n)
+    return (np.abs(i - j) <= 1) | ((i + j) % 4 == 0)
+
+
+def _sparse(A: Array, tags: Any) -> SparseLinearOperator:
+    pattern = SparsityPattern.from_dense(_entries(*A.shape))
+    return SparseLinearOperator.from_dense(A, tags, pattern=pattern)
+
+
+_general_sparse = _stored(
+    masked("sparse", lambda A: A * _entries(*A.shape), ()), _sparse
+)
+
+
+def _symmetrised(name: str, tag: Any, conjugate: bool) -> ProblemClass:
+    """A + Aᵀ or A + Aᴴ."""
+
+    def whole(A: Matrix) -> Matrix:
+        return (A + (A.conj() if conjugate else A).T) / 2
+
+    def matrix(draw: Draw, m: int, n: int) -> Matrix:
+        return whole(_general_sparse.matrix(draw, m, n))
+
+    def harsh(draw: Draw, m: int, n: int) -> dict[str, Matrix]:
+        tiny, scale = matrix(draw, m, n), np.geomspace(1, 1e-6, n)
+        tiny[n // 2, n // 2] = 1e-20
+        return {"tiny": tiny, "graded": scale[:, None] * matrix(draw, m, n) * scale}
+
+    def singular(draw: Draw, m: int, n: int) -> dict[str, Matrix]:
+        gap = matrix(draw, m, n)
+        gap[n // 2] = gap[:, n // 2] = 0
+        return {"zero": 0 * gap, "zero row": gap}
+
+    return _general_sparse._replace(
+        name=name, matrix=matrix, harsh=harsh, singular=singular, tags=tag
+    )
+
+
+def _oblong(name: str, shape: tuple[int, int]) -> ProblemClass:
+    """A square sparse matrix, and small numbers below it or beside it."""
+
+    def matrix(draw: Draw, m: int, n: int) -> Matrix:
+        k, A = min(m, n), draw(m, n) * _entries(m, n)
+        A /= max(2 * np.linalg.norm(A), 1)
+        A[:k, :k] = _general_sparse.matrix(draw, k, k)
+        return A
+
+    def harsh(draw: Draw, m: int, n: int) -> dict[str, Matrix]:
+        weak, graded = matrix(draw, m, n), matrix(draw, m, n)
+        line = np.index_exp[:, 0] if m > n else np.index_exp[0]
+        weak[line] *= 1e-7
+        graded *= np.geomspace(1, 1e-6, m)[:, None]
+        return {"weak": weak, "graded": graded}
+
+    def singular(draw: Draw, m: int, n: int) -> dict[str, Matrix]:
+        gap = matrix(draw, m, n)
+        gap[np.index_exp[:, 0] if m > n else np.index_exp[0]] = 0
+        return {"zero": 0 * gap, "zero line": gap}
+
+    return ProblemClass(
+        name, shape, matrix, harsh, singular, operator=_sparse, pytrees=False
+    )
+
+
+def _negated(name: str, problem: ProblemClass, tag: Any) -> ProblemClass:
+    def negated(family: Callable) -> Callable:
+        return lambda *of: {k: -A for k, A in family(*of).items()}
+
+    return problem._replace(
+        name=name,
+        matrix=lambda *of: -problem.matrix(*of),
+        harsh=negated(problem.harsh),
+        singular=negated(problem.singular),
+        tags=tag,
+    )
+
+
+_definite_sparse = _definite("sparse definite", _general_sparse)
+_SPARSE = (
+    _general_sparse,
+    _definite_sparse,
+    _negated("sparse negative definite", _definite_sparse, negative_semidefinite_tag),
+    _symmetrised("sparse indefinite", hermitian_tag, True),
+    _symmetrised("sparse symmetric", symmetric_tag, False),
+    _oblong("sparse tall", (8, 5)),
+    _oblong("sparse wide", (5, 8)),
+)
+
 PROBLEMS: dict[str, ProblemClass] = {
     problem.name: problem
-    for problem in DENSE + _BLOCKS + _KRONECKER + _CONSTANT + _REST
+    for problem in DENSE + _BLOCKS + _KRONECKER + _CONSTANT + _REST + _SPARSE
 }
 """The classes of problems, by name."""

@@ -42,7 +42,8 @@ from .._sizes import is_known, sqrt_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver, Options
 from ..direct._factors import check_damp, is_zero
-from ..krylov._driver import conjugated, first_guess, step_limit, transposed
+from ..krylov._driver import step_limit
+from ..krylov._options import conjugated, first_guess, transposed
 from ..krylov._phases import Exit, first_of
 from ..krylov._scalars import barrier, packed, scalar_at, times, unpacked, where
 from ..krylov._spaces import Space, product, spaces

@@ -1,0 +1,151 @@
+"""The options of an iterative solver: `preconditioner` and `y0`.
+
+They are checked here, for all solvers, and turned into those of the transposed and of
+the conjugated problem.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jaxtyping import Array, PyTree
+from lx_operators import AbstractLinearOperator, conj
+from lx_operators.internal import describe, same_shapes, structure_of
+
+from .._results import all_finite, both, choose, named
+from .._solution import RESULTS
+from .._solver import Options
+from ..preconditioners._preconditioner import (
+    FAILED,
+    AbstractPreconditioner,
+    Prepared,
+    prepared,
+    stopped,
+)
+from ._spaces import Space
+
+
+def first_guess(options: Options, space: Space, solver: str) -> PyTree[Array] | None:
+    """`options["y0"]`, checked, as an array; None if there is none."""
+    y0 = options.get("y0")
+    if y0 is None:
+        return None
+    wanted = space.structure.thaw()
+    if not same_shapes(structure_of(y0), wanted):
+        raise ValueError(
+            f"the option 'y0' of `{solver}` has structure "
+            f"{describe(structure_of(y0))}, but the operator's input structure "
+            f"is {describe(wanted)}."
+        )
+    return space.ravel(y0)
+
+
+def preconditioner(
+    options: Options, operator: AbstractLinearOperator, solver: str
+) -> AbstractLinearOperator | None:
+    """`options["preconditioner"]`, checked; None if there is none."""
+    M = options.get("preconditioner")
+    if M is None:
+        return None
+    if not isinstance(M, AbstractLinearOperator):
+        got = f"a value of type `{type(M).__name__}`"
+        if hasattr(M, "shape") and hasattr(M, "dtype"):
+            array = describe(jax.ShapeDtypeStruct(M.shape, M.dtype))
+            got = f"an array {array}; wrap it as `MatrixLinearOperator(array)`"
+        raise ValueError(
+            f"the option 'preconditioner' of `{solver}` must be a linear operator, but "
+            f"got {got}."
+        )
+    wanted = operator.in_structure()
+    for name, got in (("input", M.in_structure()), ("output", M.out_structure())):
+        if not same_shapes(got, wanted):
+            raise ValueError(
+                f"the option 'preconditioner' of `{solver}` has {name} structure "
+                f"{describe(got)}, but the operator's input structure "
+                f"is {describe(wanted)}: a preconditioner approximates the inverse."
+            )
+    return M
+
+
+def set_up(
+    recipe: AbstractPreconditioner | None,
+    operator: AbstractLinearOperator,
+    options: Options,
+    solver: str,
+    *,
+    flexible: bool = False,
+) -> Prepared | None:
+    """What a solver was given as `preconditioner=`, set up from the operator; None if
+    it was given none, or one in `options`, which wins.
+
+    Args:
+        flexible: whether the preconditioner may change from step to step.
+    """
+    if recipe is None or options.get("preconditioner") is not None:
+        return None
+    if not flexible and not recipe.is_constant():
+        raise ValueError(
+            f"the preconditioner of `{solver}` must be the same linear map in every "
+            f"step, but {recipe!r} iterates; use it with `FGMRES`."
+        )
+    return prepared(recipe, operator, options)
+
+
+def right_factor(
+    recipe: AbstractPreconditioner, operator: AbstractLinearOperator, solver: str
+) -> AbstractLinearOperator:
+    """R⁻¹ with R⁻¹ R⁻ᴴ ≈ (AᴴA)⁻¹, of what a solver of least-squares problems was given
+    as `preconditioner=`.
+
+    Raises:
+        ValueError: the recipe has no such form.
+    """
+    recipe, operator = stopped((recipe, operator))
+    factor = recipe.right_factor(operator)
+    if factor is None:
+        raise ValueError(
+            f"`{solver}` needs a preconditioner that is a right factor, an R⁻¹ with "
+            f"R⁻¹ R⁻ᴴ ≈ (AᴴA)⁻¹, such as `Jacobi()`; {recipe!r} has no such form. "
+            f"Use it with `Normal(CG(preconditioner=...))`."
+        )
+    return stopped(factor)
+
+
+def effective(options: Options, state: Any) -> Options:
+    """The options, with the preconditioner of the state if they have none."""
+    if options.get("preconditioner") is not None or state.preconditioner is None:
+        return options
+    return {**options, "preconditioner": state.preconditioner}
+
+
+def heeded(M: Any, vector: PyTree[Array], result: RESULTS) -> RESULTS:
+    """How a solve ended, or how its preconditioner did, if that failed.
+
+    Args:
+        M: the preconditioner, or None.
+        vector: b.
+        result: of the solve.
+    """
+    if not isinstance(M, Prepared):
+        return result
+    if not M.recipe.is_constant():  # another solver, which may fail at any step
+        lost = (result == RESULTS.nonfinite_input) & all_finite(vector)
+        result = choose(lost, FAILED, result)
+    return both(named(M.verdict), result)
+
+
+def transposed(options: Options) -> Options:
+    """The options for Aᵀ: the transposed preconditioner, and no first guess."""
+    return _mapped(lambda M: M.T, options)
+
+
+def conjugated(options: Options) -> Options:
+    """The options for Ā: the conjugated preconditioner, and no first guess."""
+    return _mapped(conj, options)
+
+
+def _mapped(fn: Callable, options: Options) -> Options:
+    options = {name: value for name, value in options.items() if name != "y0"}
+    if isinstance(options.get("preconditioner"), AbstractLinearOperator):
+        options["preconditioner"] = fn(options["preconditioner"])
+    return options

@@ -1,0 +1,147 @@
+"""What a Krylov method and the driver say to each other.
+
+The driver calls `Recurrence.step` with the state, the residual and a `Pass`; the method
+asks the pass for its one product, and answers with a `Step`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike
+
+from ._guess import held
+from ._scalars import packed, times, unpacked, where
+from ._spaces import Space
+
+
+class Pass:
+    """What a method sees in one pass of the loop."""
+
+    def __init__(
+        self,
+        A: Callable,
+        M: Callable | None,
+        b: Array,
+        loop: Any,
+        rtol: Array,
+        norm_b: Array,
+        norm_A: Array,
+        guessed: bool,
+    ):
+        at = loop.phases
+        self._A, self._M, self._b, self._x = A, M, b, loop.x
+        if M is not None:
+            self._x = where(at.probe, loop.r, loop.x)
+        self.ν = loop.ν
+        """‖r‖."""
+        self.x = loop.x
+        """The solution so far."""
+        self.rtol, self.norm_b, self.norm_A = rtol, norm_b, norm_A
+        """The relative tolerance, ‖b‖, and a lower bound of ‖A‖ from the steps so far:
+        for methods that have ends of their own."""
+        self._guessed = guessed
+        self.check, self.claimed = at.check, at.claimed
+        """Whether this pass is a check, whose step is not made; and whether it is to
+        confirm that the solve has converged."""
+        self.plain = M is None
+        """Whether there is no preconditioner."""
+        self.vector: Any = None
+        self.product: Any = None
+        self.renewed: Any = None
+
+    def A(self, p: Array) -> Array:
+        """The one product of a pass, A p. In a check it is A x, from which the driver
+        computes the true residual."""
+        if self.product is not None:
+            raise ValueError("a step has one product: call `A` once.")
+        self.vector = where(self.check, self._x, p)
+        self.product = self._A(self.vector)
+        if self._guessed:
+            self.product = where(self.check, held(self.product), self.product)
+        return self.product
+
+    def M(self, r: Array) -> Array:
+        """The preconditioner's product; r if there is none. To be called once."""
+        return r if self._M is None else self._M(r)
+
+    def onward(self, a: ArrayLike, z: Array, β: Array, p: Array) -> tuple[Array, Array]:
+        """a z + β p, a new direction, and β; in a check p, and 1."""
+        a = jnp.asarray(a).astype(β.dtype)
+        a, β = unpacked(packed(where(self.check, 0, a), where(self.check, 1, β)))
+        return times(a, z) + times(β, p), β
+
+    def kept(self, new: Any, old: Any, afresh: Any = None) -> Array:
+        """A scalar of the new state; in a check the old one, or that to start afresh
+        with if the check is to confirm a claim, and hence finds it wrong."""
+        old = old if afresh is None else where(self.claimed, afresh, old)
+        return where(self.check, old, new)
+
+    def anew(self, w: Array) -> Array:
+        """w; in a check the true residual b - A x. To be called after `A`."""
+        self.renewed = where(self.check, self._b - self.product, w)
+        return self.renewed
+
+
+class Step(NamedTuple):
+    """A step of a method: x ← x + α p and r ← r - α A p."""
+
+    α: Array | Callable[[], Array]
+    """The length of the step, or a function that gives it: an element of an array costs
+    a kernel less if it is taken where it is used."""
+    p: Array
+    """Its direction."""
+    Ap: Array | None
+    """A p; None if `r` is given."""
+    state: Any
+    """The method's state after it."""
+    r: Array | None = None
+    """The residual after it, where that is recurred in another way."""
+    broken: Any = False
+    """The step cannot be made: it is not, and the solve ends."""
+    finite: Any = True
+    """Whether all numbers that were met are finite."""
+    due: Any = False
+    """The residual is to be computed anew after this step."""
+    idle: Any = False
+    """The step moves neither x nor r, so the test of the last one stands."""
+    solved: Any = False
+    """The solve ends with this step, and successfully: the residual that it began with
+    was computed anew, and is as small as it can be."""
+    stretch: Any = None
+    """A lower bound of ‖A‖ without a preconditioner, which is cheaper to have than
+    ‖A p‖ / ‖p‖ of the product, which the driver takes otherwise."""
+
+
+class Recurrence(Protocol):
+    """A Krylov method with one product a step.
+
+    Its state is a `NamedTuple` of named scalars and vectors. In a check no step is
+    made, and the driver keeps the state as it was; if a claim turned out wrong, the
+    method starts afresh, with the scalars of `start`.
+    """
+
+    @property
+    def sees_checks(self) -> bool:
+        """Whether the state that `step` returns in a check counts. For a method that
+        starts afresh from the true residual, or that saves the driver a `where`."""
+        ...
+
+    def start(self, X: Space, b: Array) -> Any:
+        """The state before the first step.
+
+        Args:
+            X: the space of the vectors.
+            b: the right-hand side.
+        """
+        ...
+
+    def step(self, s: Any, r: Array, now: Pass) -> Step:
+        """One step.
+
+        Args:
+            s: the state.
+            r: the residual.
+            now: products and flags of this pass.
+        """
+        ...

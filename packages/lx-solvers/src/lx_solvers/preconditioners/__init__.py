@@ -1,0 +1,1 @@
+"""Preconditioners: approximations of an operator's inverse, one a file."""

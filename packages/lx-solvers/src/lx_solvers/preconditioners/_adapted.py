@@ -1,0 +1,101 @@
+"""A solver as a preconditioner, and what iterative solvers take as `preconditioner`."""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, Int
+from lx_operators import AbstractLinearOperator
+from lx_operators.internal import inverse_tags, known
+
+from .._results import code, named, succeeded
+from .._solution import RESULTS
+from .._solver import AbstractLinearSolver
+from ._preconditioner import FAILED, AbstractPreconditioner, stopped
+
+
+class _State(eqx.Module):
+    inner: Any
+    verdict: Int[Array, ""]
+
+
+class SolverPreconditioner(AbstractPreconditioner[_State]):
+    """M r is the solution of A z = r by a solver.
+
+    A direct solver that fails is seen in the set-up, where it solves for a vector of
+    ones. If a solver fails later, M r is NaN, but an iterative solver may reach its
+    limit of steps, or stagnate: what it has then is M r.
+    """
+
+    solver: AbstractLinearSolver
+
+    def init(self, operator, options):
+        inner = self.solver.init(operator, {})
+        if not self.is_constant():
+            return _State(inner, jnp.int32(0))
+        ones = jtu.tree_map(
+            lambda leaf: jnp.ones(leaf.shape, leaf.dtype), operator.out_structure()
+        )
+        _, result, _ = self.solver.compute(inner, ones, {})
+        verdict = jnp.where(succeeded(result), 0, code(FAILED)).astype(jnp.int32)
+        return _State(inner, verdict)
+
+    def apply(self, state, vector):
+        z, result, _ = self.solver.compute(state.inner, vector, {})
+        good = succeeded(result)
+        if not self.is_constant():
+            for fair in (RESULTS.max_steps_reached, RESULTS.stagnation):
+                good |= result == fair
+        return jtu.tree_map(lambda x: jnp.where(good, x, jnp.full_like(x, jnp.nan)), z)
+
+    def transpose(self, state, options):
+        inner, _ = self.solver.transpose(state.inner, {})
+        return _State(inner, state.verdict), options
+
+    def conj(self, state, options):
+        inner, _ = self.solver.conj(state.inner, {})
+        return _State(inner, state.verdict), options
+
+    def setup(self, operator):
+        ready = self.solver.setup(operator)
+        return self if ready is self.solver else SolverPreconditioner(ready)
+
+    def tags(self, operator):
+        return inverse_tags(known(operator)) if self.is_constant() else frozenset()
+
+    def is_constant(self):
+        return not _iterates(self.solver)
+
+    def status(self, state):
+        return named(state.verdict)
+
+
+def _iterates(solver: Any) -> bool:
+    """Whether a solver, or one that it is made of, iterates: it has tolerances."""
+    if hasattr(solver, "rtol") or hasattr(solver, "max_steps"):
+        return True
+    parts = vars(solver).values()
+    return any(_iterates(x) for x in parts if isinstance(x, AbstractLinearSolver))
+
+
+def as_preconditioner(given: Any) -> AbstractPreconditioner | None:
+    """What an iterative solver is given as `preconditioner`, without derivatives: None,
+    a preconditioner, or a solver.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if given is None or isinstance(given, AbstractPreconditioner):
+        return stopped(given)
+    if isinstance(given, AbstractLinearSolver):
+        return SolverPreconditioner(stopped(given))
+    hint = ""
+    if isinstance(given, AbstractLinearOperator):
+        hint = " An operator belongs in `options={'preconditioner': operator}`."
+    elif isinstance(given, type):
+        hint = f" Make an instance: `{given.__name__}(...)`."
+    raise ValueError(
+        "`preconditioner` must be a preconditioner such as `Jacobi()`, or a solver, "
+        f"but got {given!r}.{hint}"
+    )

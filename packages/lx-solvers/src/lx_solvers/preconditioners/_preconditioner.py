@@ -1,0 +1,270 @@
+"""What a preconditioner is: a recipe for an approximate inverse."""
+
+import abc
+from typing import Any, Generic, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array, Bool, Int, PyTree
+from lx_operators import (
+    AbstractLinearOperator,
+    FunctionLinearOperator,
+    conj,
+    hermitian_tag,
+    is_hermitian,
+    is_negative_semidefinite,
+    is_positive_semidefinite,
+    is_symmetric,
+    negative_semidefinite_tag,
+    positive_semidefinite_tag,
+    symmetric_tag,
+    transpose_tags,
+)
+from lx_operators.internal import (
+    Frozen,
+    apply_linear,
+    conform,
+    describe,
+    freeze,
+    known,
+    same_shapes,
+)
+
+from .._checks import check_square
+from .._results import all_finite, both, choose, code
+from .._solution import RESULTS
+from .._solver import Options
+
+_State = TypeVar("_State")
+
+
+class AbstractPreconditioner(eqx.Module, Generic[_State]):
+    """A recipe for a preconditioner M, an operator that approximates the inverse of A.
+
+    An iterative solver takes it as `preconditioner=`. The solver's `init` sets it up
+    from the operator, and keeps what it needs in its state; the transposed and the
+    conjugated solves of derivatives use the transposed and the conjugated M. It carries
+    no derivative: the solution does not depend on it.
+
+    To write one, define the four abstract methods. `tags` says what is known of M, and
+    `is_constant` that M is one linear map; `setup` is for work that has to be done
+    outside `jit`, `status` for what can fail.
+
+    ```python
+    class Row(lx.AbstractPreconditioner):
+        def init(self, operator, options):
+            return 1 / jnp.sum(jnp.abs(operator.as_matrix()), axis=1)
+
+        def apply(self, state, vector):
+            return state * vector
+
+        def transpose(self, state, options):
+            return state, options
+
+        def conj(self, state, options):
+            return state.conj(), options
+
+    operator = lx.MatrixLinearOperator(jnp.array([[4.0, 1.0], [2.0, 9.0]]))
+    solver = lx.GMRES(preconditioner=Row())
+    solution = lx.linear_solve(operator, jnp.ones(2), solver)
+    ```
+    """
+
+    @abc.abstractmethod
+    def init(self, operator: AbstractLinearOperator, options: Options) -> _State:
+        """What depends on the operator alone.
+
+        Args:
+            operator: A, square.
+            options: those of the solver.
+
+        Returns:
+            The state: a pytree.
+
+        Raises:
+            ValueError: there is no such preconditioner of this operator.
+        """
+
+    @abc.abstractmethod
+    def apply(self, state: _State, vector: PyTree[Array]) -> PyTree[Array]:
+        """M r.
+
+        Args:
+            state: what `init` returned.
+            vector: r, of the operator's input structure.
+
+        Returns:
+            The same structure.
+        """
+
+    @abc.abstractmethod
+    def transpose(self, state: _State, options: Options) -> tuple[_State, Options]:
+        """The state and the options for Mᵀ."""
+
+    @abc.abstractmethod
+    def conj(self, state: _State, options: Options) -> tuple[_State, Options]:
+        """The state and the options for the elementwise conjugate of M."""
+
+    def setup(self, operator: AbstractLinearOperator) -> "AbstractPreconditioner":
+        """A preconditioner for operators of this structure, after work on the host that
+        depends on concrete arrays. `linear_solve` calls it outside its `jit`. By
+        default there is no such work.
+
+        Args:
+            operator: A.
+        """
+        return self
+
+    def tags(self, operator: AbstractLinearOperator) -> frozenset[Any]:
+        """What is known of M, as tags; by default nothing. `CG` needs a semidefinite
+        M.
+
+        Args:
+            operator: A.
+        """
+        return frozenset()
+
+    def is_constant(self) -> bool:
+        """Whether M is one linear map. If not, only `FGMRES` takes it."""
+        return True
+
+    def status(self, state: _State) -> RESULTS:
+        """How the set-up went, beyond what is not finite. A failure is that of the
+        solve.
+
+        Args:
+            state: what `init` returned.
+        """
+        return RESULTS.successful
+
+    def right_factor(
+        self, operator: AbstractLinearOperator
+    ) -> AbstractLinearOperator | None:
+        """R⁻¹, such that R⁻¹ R⁻ᴴ approximates (AᴴA)⁻¹, for `LSMR` and `LSQR`; None if
+        this preconditioner has no such form.
+
+        Args:
+            operator: A, of any shape.
+        """
+        return None
+
+    def as_operator(self, operator: AbstractLinearOperator) -> AbstractLinearOperator:
+        """M as an operator, from the input structure of A to itself.
+
+        Args:
+            operator: A.
+
+        Raises:
+            ValueError: A is not square, or not from a space to itself.
+        """
+        return prepared(self, operator, {})
+
+
+class Prepared(AbstractLinearOperator):
+    """A preconditioner that was set up, as an operator."""
+
+    recipe: AbstractPreconditioner
+    state: Any
+    verdict: Int[Array, ""]
+    """The number of a result: how the set-up went."""
+    structure: Frozen = eqx.field(static=True)
+    tags: frozenset = eqx.field(static=True)
+
+    def mv(self, vector):
+        structure = self.in_structure()
+        vector = conform(vector, structure, "the vector")
+        return apply_linear(
+            lambda r: self.recipe.apply(self.state, r), vector, structure
+        )
+
+    def as_matrix(self):
+        structure = self.in_structure()
+        return FunctionLinearOperator(
+            self.mv, structure, closure_convert=False
+        ).as_matrix()
+
+    def transpose(self):
+        state, _ = self.recipe.transpose(self.state, {})
+        tags = transpose_tags(self.tags)
+        return Prepared(self.recipe, state, self.verdict, self.structure, tags)
+
+    def in_structure(self):
+        return self.structure.thaw()
+
+    def out_structure(self):
+        return self.structure.thaw()
+
+
+_SYMMETRIES = {
+    symmetric_tag: is_symmetric,
+    hermitian_tag: is_hermitian,
+    positive_semidefinite_tag: is_positive_semidefinite,
+    negative_semidefinite_tag: is_negative_semidefinite,
+}
+for _tag, _question in _SYMMETRIES.items():
+    _question.register(Prepared, lambda operator, tag=_tag: tag in operator.tags)
+
+
+@conj.register
+def _(operator: Prepared):
+    state, _ = operator.recipe.conj(operator.state, {})
+    return Prepared(
+        operator.recipe, state, operator.verdict, operator.structure, operator.tags
+    )
+
+
+def prepared(
+    recipe: AbstractPreconditioner, operator: AbstractLinearOperator, options: Options
+) -> Prepared:
+    """M, without derivatives: set up, and looked at for failures.
+
+    Raises:
+        ValueError: the operator is not square, or not from a space to itself.
+    """
+    name = type(recipe).__name__
+    check_square(operator, name)
+    structure = operator.in_structure()
+    if not same_shapes(structure, operator.out_structure()):
+        raise ValueError(
+            f"`{name}` needs an operator from a space to itself, but got one from "
+            f"{describe(structure)} to {describe(operator.out_structure())}."
+        )
+    operator, recipe = stopped((operator, recipe))
+    recipe = recipe.setup(operator)
+    tags = frozenset(recipe.tags(operator))
+    state = stopped(recipe.init(operator, options))
+    verdict = code(both(_soundness(state, operator), recipe.status(state)))
+    return Prepared(recipe, state, verdict, freeze(structure), tags)
+
+
+def stopped(tree: Any) -> Any:
+    """The same pytree, its arrays without tangents."""
+
+    def stop(leaf: Any) -> Any:
+        array = isinstance(leaf, jax.Array)
+        inexact = array and jnp.issubdtype(leaf.dtype, jnp.inexact)
+        return jax.lax.stop_gradient(leaf) if inexact else leaf
+
+    return jtu.tree_map(stop, tree)
+
+
+def _soundness(state: Any, operator: AbstractLinearOperator) -> RESULTS:
+    """A state that is not finite is a failure, the input's if that is not either."""
+    fault = choose(_finite(operator), FAILED, RESULTS.nonfinite_input)
+    return choose(_finite(state), RESULTS.successful, fault)
+
+
+def _finite(tree: Any) -> Bool[Array, ""]:
+    leaves = jtu.tree_leaves(tree)
+    return all_finite([x for x in leaves if eqx.is_inexact_array(x)])
+
+
+FAILED = RESULTS.preconditioner_failed
+
+
+def definite_tags(operator: AbstractLinearOperator) -> frozenset[Any]:
+    """Of what is known of A, what holds of a Hermitian function of it that is positive
+    on positive numbers and odd: symmetries, and the sign."""
+    return known(operator) & frozenset(_SYMMETRIES)

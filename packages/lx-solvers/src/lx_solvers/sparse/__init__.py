@@ -1,0 +1,1 @@
+"""Sparse direct solvers: analysis and factors on the host, solutions in JAX."""

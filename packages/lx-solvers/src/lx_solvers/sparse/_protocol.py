@@ -1,0 +1,113 @@
+"""What a library of sparse factorisations has to offer.
+
+A backend works on the host, on NumPy arrays, and knows nothing of JAX. It is handed
+matrices whose rows and columns are scaled, whose values are finite and whose size is at
+least one; caches, threads, scaling, condition numbers, refinement and the status belong
+to the caller.
+"""
+
+import abc
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+Kind = Literal["general", "definite", "hermitian", "symmetric"]
+"""`"definite"` is Hermitian positive definite, `"hermitian"` is A = Aᴴ of complex
+numbers, `"symmetric"` is A = Aᵀ, real or complex."""
+
+
+class SingularMatrixError(Exception):
+    """A pivot was zero, or the pattern admits no nonzero pivots."""
+
+
+class NotDefiniteError(Exception):
+    """A pivot of a matrix that was said to be positive definite was not positive."""
+
+
+class CSC(NamedTuple):
+    """A square sparse matrix by columns, both triangles stored.
+
+    The arrays of the pattern are the same objects whenever the pattern is the same.
+    """
+
+    n: int
+    starts: np.ndarray
+    """`[n + 1]`, int32: where each column starts."""
+    rows: np.ndarray
+    """`[size]`, int32: ascending in each column."""
+    values: np.ndarray
+    """`[size]`: float32, float64, complex64 or complex128."""
+
+
+class SparseFactors(abc.ABC):
+    """The factors of one matrix. Several threads may solve with them at once."""
+
+    nbytes: int
+    """About how much memory they take."""
+    inertia: tuple[int, int, int] | None = None
+    """The numbers of positive, negative and zero eigenvalues of a Hermitian matrix;
+    None if that is not known."""
+
+    @abc.abstractmethod
+    def solve(self, b: np.ndarray, adjoint: bool) -> np.ndarray:
+        """A⁻¹ b, or A⁻ᴴ b.
+
+        Args:
+            b: `[n]`, of the dtype of the matrix.
+            adjoint: which of the two.
+        """
+
+    def slogdet(self) -> tuple[Any, float] | None:
+        """The sign of det A, of modulus 1, and log |det A|; None if the library does
+        not tell."""
+        return None
+
+    def inverse_at(self, i: np.ndarray, j: np.ndarray) -> np.ndarray | None:
+        """Elements of A⁻¹; None if the library does not tell.
+
+        Args:
+            i, j: rows and columns; A has an entry at each (j, i).
+        """
+        return None
+
+
+class SparseBackend(abc.ABC):
+    """A library of sparse factorisations: one class of three methods.
+
+    Instances are hashable, and equal if they do the same (a frozen dataclass is both).
+    """
+
+    @abc.abstractmethod
+    def supports(self, kind: Kind, dtype: np.dtype) -> bool:
+        """Whether matrices of this kind and dtype can be factorised.
+
+        Args:
+            kind: what is known of the matrix.
+            dtype: float32, float64, complex64 or complex128.
+        """
+
+    @abc.abstractmethod
+    def analyse(self, matrix: CSC, kind: Kind, robust: bool) -> Any:
+        """Whatever is worth keeping for matrices of the same pattern, such as an
+        ordering. It may have an attribute `nbytes`.
+
+        Args:
+            matrix: the first matrix of this pattern.
+            kind: what is known of it.
+            robust: whether stable pivots matter more than sparse factors, as other
+                factors of this matrix were of no use.
+        """
+
+    @abc.abstractmethod
+    def factor(self, analysis: Any, matrix: CSC, kind: Kind) -> SparseFactors:
+        """Factorise.
+
+        Args:
+            analysis: what `analyse` returned, for a matrix of the same pattern.
+            matrix: A.
+            kind: as in `analyse`.
+
+        Raises:
+            SingularMatrixError: A is singular.
+            NotDefiniteError: A is not positive definite.
+        """

@@ -1,0 +1,120 @@
+"""rslab, an extra: `pip install "lx-solvers[sparse]"`.
+
+Supernodal LDLᵀ (Bunch and Kaufman 1977, doi:10.1090/S0025-5718-1977-0428694-0) and LU;
+and for matrices whose factors are hardly larger than themselves, as those of circuits,
+a left-looking LU of the blocks of a block triangular form (Davis and Palamadai
+Natarajan 2010, doi:10.1145/1824801.1824814).
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+
+from ._protocol import (
+    CSC,
+    Kind,
+    NotDefiniteError,
+    SingularMatrixError,
+    SparseBackend,
+    SparseFactors,
+)
+
+_FILL = 8  # up to this many times the entries: factors as sparse as a circuit's
+
+
+@dataclasses.dataclass(frozen=True)
+class Rslab(SparseBackend):
+    """rslab: LU of general matrices, LDLᵀ of the others, with the inertia of Hermitian
+    ones. Complex Hermitian matrices B + iC are factorised as the real symmetric
+    [B, -C; C, B], all of whose eigenvalues are those of B + iC, twice."""
+
+    def supports(self, kind: Kind, dtype: np.dtype) -> bool:
+        return True
+
+    def analyse(self, matrix: CSC, kind: Kind, robust: bool) -> "_Analysis":
+        import rslab
+
+        if kind != "general":
+            split = kind != "symmetric" and matrix.values.dtype.kind == "c"
+            rows, columns, which = _lower(matrix, split)
+            values, n = _parts(matrix.values, split)[which], (1 + split) * matrix.n
+            A: Any = sp.csc_matrix((values, (rows, columns)), (n, n))
+            return _Analysis(rslab.analyze(A, path="ldlt"), which, split)
+        A = sp.csc_matrix(
+            (matrix.values, matrix.rows, matrix.starts), (matrix.n, matrix.n)
+        )
+        if robust:
+            return _Analysis(rslab.analyze(A, path="lu", pivot_threshold=1.0))
+        try:
+            light = rslab.analyze(A, path="klu")
+        except RuntimeError as error:
+            raise SingularMatrixError(str(error)) from None
+        if light.factor_nnz <= _FILL * A.nnz:
+            return _Analysis(light)
+        return _Analysis(rslab.analyze(A, path="lu"))
+
+    def factor(self, analysis: "_Analysis", matrix: CSC, kind: Kind) -> "_Factors":
+        values, split = matrix.values, analysis.split
+        if analysis.which is not None:
+            values = _parts(values, split)[analysis.which]
+        try:
+            factors = analysis.symbolic.factor(values)
+        except RuntimeError as error:
+            raise SingularMatrixError(str(error)) from None
+        out = _Factors(factors, split)
+        if kind != "general" and values.dtype.kind == "f":
+            positive, negative, zero = (int(x) // (1 + split) for x in factors.inertia)
+            out.inertia = positive, negative, zero
+            if kind == "definite" and positive < matrix.n:
+                kind_of = NotDefiniteError if negative else SingularMatrixError
+                raise kind_of(f"the inertia is {out.inertia}")
+        return out
+
+
+def _parts(values: np.ndarray, split: bool) -> np.ndarray:
+    """The values of B, C, -C and B."""
+    if not split:
+        return values
+    real, imag = values.real, values.imag
+    return np.concatenate((real, imag, -imag, real))
+
+
+def _lower(matrix: CSC, split: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows and columns of the lower triangle, by columns, and which of the parts'
+    values stand there."""
+    n, rows = matrix.n, matrix.rows
+    columns = np.repeat(np.arange(n, dtype=rows.dtype), np.diff(matrix.starts))
+    if split:
+        rows = np.concatenate((rows, rows + n, rows, rows + n))
+        columns = np.concatenate((columns, columns, columns + n, columns + n))
+    which = np.flatnonzero(rows >= columns)
+    which = which[np.lexsort((rows[which], columns[which]))]
+    return rows[which], columns[which], which
+
+
+class _Analysis(NamedTuple):
+    symbolic: Any
+    which: np.ndarray | None = None  # of the parts' values, those of the lower triangle
+    split: bool = False  # into real and imaginary part
+
+    @property
+    def nbytes(self) -> int:
+        which = 0 if self.which is None else self.which.nbytes
+        return int(self.symbolic.heap_bytes) + which
+
+
+class _Factors(SparseFactors):
+    def __init__(self, factors: Any, split: bool):
+        self.factors, self.split = factors, split
+        self.nbytes = int(factors.heap_bytes)
+
+    def solve(self, b: np.ndarray, adjoint: bool) -> np.ndarray:
+        if self.split:  # Hermitian
+            x = self.factors.solve(np.concatenate((b.real, b.imag)))
+            real, imag = np.split(x, 2)
+            return real + 1j * imag
+        if not adjoint:
+            return self.factors.solve(b)
+        return self.factors.solve_transpose(b.conj()).conj()

@@ -1,0 +1,272 @@
+"""What the sparse direct solvers share: states, solves, and the check of solutions.
+
+A state holds the matrix, as arrays, and a digest of it, by which its factors are found
+on the host. So it may be copied, saved, sent to another process, or outlive the
+factors: these are then computed again.
+
+Whatever the host says of a solution x, its residual is computed here, by the sparse
+product. A solve is successful if x has a backward error of a few roundings, normwise or
+componentwise (Oettli and Prager 1964, doi:10.1007/BF01386090),
+
+    max |r|ᵢ / (max (|A||x|)ᵢ + max |b|ᵢ)   or   max |r|ᵢ / (|A||x| + |b|)ᵢ,
+
+and A is not singular to working precision.
+"""
+
+import importlib.util
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Inexact, Int, Real, UInt32
+from lx_operators import AbstractLinearOperator, SparseLinearOperator, conj
+from lx_operators.internal import PackedStructures, bare, pack_structures
+
+from .._checks import check_square
+from .._results import choose, named, succeeded
+from .._scaling import eps, largest
+from .._slogdet import slogdet_of, tangent_of, trace_of
+from .._solution import RESULTS
+from ..direct import _views as views
+from ..direct._factors import working_dtype
+from . import _primitives as primitives
+from ._host import Task
+from ._protocol import Kind, SparseBackend
+from ._superlu import SuperLU
+
+
+class SparseState(eqx.Module):
+    """A matrix, and what the host found out about it."""
+
+    matrix: SparseLinearOperator  # [n, n], in the dtype of the factors
+    digest: UInt32[Array, " 4"]
+    reciprocal_condition: Real[Array, ""]
+    inertia: Int[Array, " 3"]
+    unmatched: Int[Array, " 2"]
+    verdict: RESULTS
+    packed: PackedStructures
+    task: Task = eqx.field(static=True)
+    view: views.View = eqx.field(static=True, default=views.View())
+
+
+def sparse_matrix(
+    operator: AbstractLinearOperator, solver: str
+) -> SparseLinearOperator:
+    """The operator as a flat sparse matrix without tags and without tangent.
+
+    Raises:
+        ValueError: it is not sparse, or its pattern was not known when it was built.
+    """
+    found = bare(operator)
+    if not isinstance(found, SparseLinearOperator):
+        raise ValueError(
+            f"`{solver}` solves with sparse matrices only, but the operator is "
+            f"{operator!r}. Build a `SparseLinearOperator`, for example by "
+            "`SparseLinearOperator.from_scipy(matrix)`."
+        )
+    if not found.pattern.exact:
+        raise ValueError(
+            f"`{solver}` needs a pattern that is known beforehand, but this one was "
+            "built from traced indices; build the `SparsityPattern` outside of `jit`, "
+            "and only the values inside."
+        )
+    values = jax.lax.stop_gradient(found.values)
+    values = values.astype(working_dtype(values.dtype))
+    return SparseLinearOperator(values, found.pattern.without_assembly())
+
+
+def chosen_backend(
+    backend: str | SparseBackend | None, kind: Kind, dtype: Any, solver: str
+) -> SparseBackend:
+    """The backend to use.
+
+    Args:
+        backend: an instance, or `"superlu"` or `"rslab"`; by default rslab where it is
+            installed and does it, else SuperLU.
+        kind: what is known of the matrix.
+        dtype: of the matrix.
+        solver: for the text of errors.
+
+    Raises:
+        ValueError: no such backend, it is not installed, or does not do it.
+    """
+    dtype = np.dtype(dtype)
+    if backend is None:
+        others = [_rslab()] if _has_rslab() else []
+        for each in (*others, SuperLU()):
+            if each.supports(kind, dtype):
+                return each
+        wanted: Any = SuperLU()
+    elif backend == "superlu":
+        wanted = SuperLU()
+    elif backend == "rslab":
+        if not _has_rslab():
+            raise ValueError(
+                "the backend rslab is not installed; install it by `pip install "
+                '"lx-solvers[sparse]"`, or use `backend="superlu"`.'
+            )
+        wanted = _rslab()
+    elif isinstance(backend, SparseBackend):
+        wanted = backend
+    else:
+        raise ValueError(
+            '`backend` must be "superlu", "rslab", a `SparseBackend` or None, but got '
+            f"{backend!r}."
+        )
+    if not wanted.supports(kind, dtype):
+        raise ValueError(
+            f"`{solver}` has no factorisation for {_KINDS[kind]} matrices of dtype "
+            f"{dtype} by {wanted!r}. Use `SparseLU`"
+            + ("." if _has_rslab() else ', or install the extra "lx-solvers[sparse]".')
+        )
+    return wanted
+
+
+_KINDS = {
+    "general": "general",
+    "definite": "Hermitian definite",
+    "hermitian": "Hermitian indefinite",
+    "symmetric": "symmetric indefinite",
+}
+
+
+def _has_rslab() -> bool:
+    return importlib.util.find_spec("rslab") is not None
+
+
+def _rslab() -> SparseBackend:
+    from ._rslab import Rslab
+
+    return Rslab()
+
+
+def factorised(
+    operator: AbstractLinearOperator,
+    backend: str | SparseBackend | None,
+    kind: Kind,
+    solver: str,
+    negative: bool = False,
+) -> SparseState:
+    """The state of a square operator.
+
+    Args:
+        operator: A.
+        backend: as the user asked for it.
+        kind: what is known of A, or of -A.
+        solver: for the text of errors.
+        negative: whether -A is what is definite.
+    """
+    check_square(operator, solver)
+    matrix = sparse_matrix(operator, solver)
+    chosen = chosen_backend(backend, kind, matrix.values.dtype, solver)
+    task = Task(matrix.pattern.shape[0], kind, negative, chosen)
+    pattern = matrix.pattern
+    arrays = pattern.rows, pattern.columns, matrix.values
+    out = primitives.factor_p.bind(*arrays, task=task)
+    digest, number, rcond, inertia, unmatched = out
+    packed = pack_structures(operator)
+    return SparseState(
+        matrix, digest, rcond, inertia, unmatched, named(number), packed, task
+    )
+
+
+def solved(state: SparseState, vector: Any) -> tuple[Any, RESULTS, dict[str, Any]]:
+    """What a solver's `compute` returns."""
+    told: list[Any] = []
+
+    def solve_with(b: Array, adjoint: bool) -> Array:
+        x, result, error, steps = checked_solve(state, b, adjoint)
+        told.extend((result, error, steps))
+        return x
+
+    x, result = views.solve(state, vector, state.matrix.values.dtype, solve_with)
+    own, error, steps = told
+    result = choose(succeeded(result), own, result)
+    row, column = (state.unmatched[i] for i in (0, 1))
+    if state.view.adjoint:
+        row, column = column, row
+    stats = {
+        "reciprocal_condition": state.reciprocal_condition,
+        "backward_error": error,
+        "refinement_steps": steps,
+        "unmatched_row": row,
+        "unmatched_column": column,
+    }
+    return x, result, stats
+
+
+def checked_solve(
+    state: SparseState, b: Inexact[Array, " n"], adjoint: bool
+) -> tuple[Inexact[Array, " n"], RESULTS, Real[Array, ""], Int[Array, ""]]:
+    """F⁻¹ b or F⁻ᴴ b, how that went, the backward error and the steps of refinement."""
+    matrix = state.matrix
+    pattern = matrix.pattern
+    arrays = state.digest, pattern.rows, pattern.columns, matrix.values
+    x, number, steps = primitives.solve_p.bind(
+        *arrays, b[None], task=state.task, adjoint=adjoint
+    )
+    x, number, steps = x[0], number[0], steps[0]
+    sizes = SparseLinearOperator(jnp.abs(matrix.values), pattern)
+    if adjoint:
+        matrix, sizes = conj(matrix.T), sizes.T
+    error = _backward_error(matrix, sizes, x, b)
+    longest = matrix.pattern.longest_row
+    tolerance = _TOLERANCE * math.sqrt(longest + 1) * eps(b.dtype)
+    # NaN is no success
+    stable = choose(error <= tolerance, RESULTS.successful, RESULTS.unstable)
+    result = named(number)
+    return x, choose(succeeded(result), stable, result), error, steps
+
+
+# A residual has rounding errors of its own, of about √k for rows of k entries.
+_TOLERANCE = 8
+
+
+def _backward_error(
+    matrix: SparseLinearOperator,
+    sizes: SparseLinearOperator,
+    x: Inexact[Array, " n"],
+    b: Inexact[Array, " n"],
+) -> Real[Array, ""]:
+    """The smaller of the normwise and the componentwise backward error."""
+    r = jnp.abs(b - matrix.mv(x))
+    b = jnp.abs(b)
+    each = sizes.mv(jnp.abs(x))
+    normwise = _ratio(largest(r), largest(each) + largest(b))
+    componentwise = largest(_ratio(r, each + b))
+    return jnp.where(componentwise < normwise, componentwise, normwise)
+
+
+def _ratio(x: Array, y: Array) -> Array:
+    return jnp.where(x == 0, x, x / jnp.where(y == 0, jnp.ones_like(y), y))
+
+
+@slogdet_of.register
+def _(state: SparseState):
+    matrix = state.matrix
+    pattern = matrix.pattern
+    arrays = state.digest, pattern.rows, pattern.columns, matrix.values
+    sign, log = primitives.determinant_p.bind(*arrays, task=state.task)
+    turned = state.view.turned and jnp.iscomplexobj(sign)
+    return (sign.conj() if turned else sign), log
+
+
+@trace_of.register
+def _(state: SparseState, solver, tangent):
+    """Σ (A⁻¹)[j, i] dA[i, j] over the entries."""
+    if state.view != views.View():
+        return None
+    matrix = state.matrix
+    pattern = matrix.pattern
+    arrays = state.digest, pattern.rows, pattern.columns, matrix.values
+    (inverse,) = primitives.inverse_p.bind(*arrays, task=state.task)
+
+    def values(operator: AbstractLinearOperator) -> Array:
+        found = bare(operator)
+        assert isinstance(found, SparseLinearOperator)
+        return found.values.astype(inverse.dtype)
+
+    return jnp.sum(inverse * tangent_of(values, tangent))

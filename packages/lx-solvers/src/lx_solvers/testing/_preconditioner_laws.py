@@ -1,0 +1,262 @@
+"""The laws of preconditioners, each a test."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from lx_operators import (
+    PyTreeLinearOperator,
+    conj,
+    is_hermitian,
+    is_negative_semidefinite,
+    is_positive_semidefinite,
+    is_symmetric,
+)
+from lx_operators.internal import available_dtypes, ravel, run_laws, unravel
+
+from ..preconditioners._preconditioner import AbstractPreconditioner
+from ._problems import Matrix, ProblemClass
+from ._structured import PROBLEMS
+
+
+class PreconditionerLaws:
+    """The laws that every preconditioner obeys. Subclass it, and define `make`.
+
+    Class attributes, to be overridden:
+
+    - `problems`: the square operators that it takes: names of `PROBLEMS`, or one's own.
+    - `dtypes`: what it is tested in; those of 64 bits only while x64 is enabled. Laws
+      of programs run in the last of them.
+    - `tolerance`: roundings by which two ways to the same M may differ.
+    - `seed`: of all random numbers.
+
+    ```python
+    class TestJacobi(PreconditionerLaws):
+        problems = ("definite",)
+        dtypes = ("float32",)
+
+        def make(self, dtype):
+            return lx.Jacobi()
+
+    TestJacobi().check()
+    ```
+    """
+
+    problems: tuple[str | ProblemClass, ...] = ()
+    dtypes: tuple[str, ...] = ("float32", "float64", "complex64", "complex128")
+    tolerance: float = 1000
+    seed: int = 0
+
+    def make(self, dtype: str) -> AbstractPreconditioner:
+        """The preconditioner, for operators of this dtype."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Run all laws for all dtypes, without pytest.
+
+        Raises:
+            AssertionError: naming every law that fails.
+        """
+        run_laws(self, self._dtypes())
+
+    def pytest_generate_tests(self, metafunc: Any) -> None:
+        """Tells pytest of the dtypes."""
+        if "dtype" in metafunc.fixturenames:
+            metafunc.parametrize("dtype", self._dtypes())
+
+    def _dtypes(self) -> list[str]:
+        return available_dtypes(self.dtypes)
+
+    def _subjects(self, dtype: str | None = None) -> list["_Subject"]:
+        dtype = self._dtypes()[-1] if dtype is None else dtype
+        key = type(self), dtype
+        if key not in _MADE:
+            problems = [PROBLEMS[p] if isinstance(p, str) else p for p in self.problems]
+            tolerance = self.tolerance * float(jnp.finfo(dtype).eps)
+            _MADE[key] = [
+                _Subject(self.make(dtype), problem, dtype, tolerance, self.seed)
+                for problem in problems
+            ]
+        return _MADE[key]
+
+    def test_linear(self, dtype):
+        """M is linear, and the same however often it is applied."""
+        for subject in self._subjects(dtype):
+            M, (r, s) = subject.operator(0), subject.vectors(2)
+            whole = subject.applied(M, 3 * r + s)
+            parts = 3 * subject.applied(M, r) + subject.applied(M, s)
+            subject.close(whole, parts, "M (3 r + s)")
+            subject.close(subject.applied(M, r), subject.matrix(M) @ r, "M r")
+            again = subject.applied(M, r)
+            subject.demand(np.array_equal(again, subject.applied(M, r)), "M r again")
+
+    def test_transpose(self, dtype):
+        """The transposed state is that of Mᵀ; twice is nothing."""
+        for subject in self._subjects(dtype):
+            M = subject.operator(0)
+            A = subject.matrix(M)
+            subject.close(subject.matrix(M.T), A.T, "Mᵀ")
+            subject.close(subject.matrix(M.T.T), A, "(Mᵀ)ᵀ")
+
+    def test_conj(self, dtype):
+        """The conjugated state is that of M̄; twice is nothing."""
+        for subject in self._subjects(dtype):
+            M = subject.operator(0)
+            A = subject.matrix(M)
+            subject.close(subject.matrix(conj(M)), A.conj(), "M̄")
+            subject.close(subject.matrix(conj(conj(M))), A, "conj(M̄)")
+            subject.close(subject.matrix(conj(M.T)), A.conj().T, "conj(Mᵀ)")
+            subject.close(subject.matrix(conj(M).T), A.conj().T, "M̄ᵀ")
+
+    def test_tags(self, dtype):
+        """M is what its tags say: symmetric, Hermitian, definite."""
+        for subject in self._subjects(dtype):
+            M = subject.operator(0)
+            A = subject.matrix(M)
+            if is_symmetric(M):
+                subject.close(A.T, A, "Mᵀ of a symmetric M")
+            if is_hermitian(M):
+                subject.close(A.conj().T, A, "Mᴴ of a Hermitian M")
+            for question, sign in (
+                (is_positive_semidefinite, 1),
+                (is_negative_semidefinite, -1),
+            ):
+                if question(M):
+                    eigenvalues = np.linalg.eigvalsh(sign * (A + A.conj().T))
+                    least = eigenvalues.min() / eigenvalues.max()
+                    what = f"a definite M has the eigenvalue {least:.1e}"
+                    subject.demand(least > 0, what)
+
+    def test_scale(self, dtype):
+        """Of 2ᵖ A it is 2⁻ᵖ M, or M where that is of no size: iterations stay the
+        same."""
+        for subject in self._subjects(dtype):
+            A = subject.matrix(subject.operator(0))
+            for p in (-20, 20):
+                B = subject.matrix(subject.operator(0, 2.0**p))
+                B = B * (np.linalg.norm(A) / np.linalg.norm(B))
+                subject.close(B, A, f"M of 2^{p} A")
+
+    def test_jit(self, dtype):
+        """Compiled and not, M is the same; a state goes through `jit`."""
+        for subject in self._subjects(dtype):
+            M = subject.made(subject.matrices[0])
+            r = jnp.asarray(subject.vectors(1)[0])
+            flat = subject.flat(M.mv(subject.tree(r)))
+            subject.close(flat, subject.applied(subject.operator(0), r), "M r")
+
+    def test_vmap_operators(self):
+        """Many operators at once, each with its own M."""
+        for subject in self._subjects():
+            r = jnp.asarray(subject.vectors(1)[0])
+
+            def one(matrix: Any, subject: Any = subject, r: Any = r) -> Any:
+                return subject.flat(subject.made(matrix).mv(subject.tree(r)))
+
+            many = eqx.filter_jit(jax.vmap(one))(jnp.stack(subject.matrices))
+            for i, got in enumerate(many):
+                wanted = subject.applied(subject.operator(i), r)
+                subject.close(got, wanted, f"M r of operator {i} of a batch")
+
+    def test_pytrees(self):
+        """Operators between pytrees have the same M."""
+        for subject in self._subjects():
+            if subject.problem.pytrees and subject.pytrees:
+                M = eqx.filter_jit(subject.made_of_blocks)(subject.matrices[0])
+                wanted = subject.matrix(subject.operator(0))
+                subject.close(subject.matrix(M), wanted, "M between pytrees")
+
+    def test_no_derivative(self):
+        """M is a constant, whatever moves in A."""
+        for subject in self._subjects():
+            r = jnp.asarray(subject.vectors(1)[0])
+
+            def z(matrix: Any, subject: Any = subject, r: Any = r) -> Any:
+                return subject.flat(subject.made(matrix).mv(subject.tree(r)))
+
+            A = subject.matrices[0]
+            _, moved = jax.jvp(z, (A,), (jnp.ones_like(A),))
+            subject.demand(not np.asarray(moved).any(), "M r has a tangent")
+
+    def test_nonfinite(self):
+        """Of an operator with NaN it fails, and says so."""
+        for subject in self._subjects():
+            M = subject.operator(0, np.nan)
+            subject.demand(int(M.verdict) != 0, "M of NaN is called sound")
+
+
+_MADE: dict[Any, list["_Subject"]] = {}
+
+
+class _Subject:
+    """A preconditioner of one class of operators, and its compiled programs."""
+
+    def __init__(
+        self,
+        recipe: AbstractPreconditioner,
+        problem: ProblemClass,
+        dtype: str,
+        tolerance: float,
+        seed: int,
+    ):
+        self.problem, self.dtype, self.tolerance = problem, dtype, tolerance
+        self.random = np.random.default_rng(seed)
+        n, _ = problem.shape
+        self.n, self.seed = n, seed
+        draw = self._draw
+        self.matrices = [
+            jnp.asarray(problem.matrix(draw, n, n).astype(dtype)) for _ in range(2)
+        ]
+        example = problem.operator(self.matrices[0], problem.tags)
+        self.recipe = recipe.setup(example)
+        self.structure = example.in_structure()
+        self.pytrees = self.recipe is recipe
+        self._make = eqx.filter_jit(self.made)
+        self._matrix = eqx.filter_jit(lambda M: M.as_matrix())
+        self._apply = eqx.filter_jit(lambda M, r: self.flat(M.mv(self.tree(r))))
+
+    def _draw(self, *shape: int) -> np.ndarray:
+        real, imag = self.random.standard_normal((2, *shape))
+        return real + 1j * imag if jnp.dtype(self.dtype).kind == "c" else real
+
+    def vectors(self, count: int) -> list[np.ndarray]:
+        self.random = np.random.default_rng((self.seed, 1))
+        return [self._draw(self.n).astype(self.dtype) for _ in range(count)]
+
+    def made(self, matrix: Any) -> Any:
+        operator = self.problem.operator(matrix, self.problem.tags)
+        return self.recipe.as_operator(operator)
+
+    def made_of_blocks(self, matrix: Any) -> Any:
+        k = max(self.n // 3, 1)
+        rows = [matrix[:k], matrix[k:]]
+        blocks = [[row[:, :k], row[:, k:]] for row in rows]
+        structure = [jax.ShapeDtypeStruct((m,), self.dtype) for m in (k, self.n - k)]
+        operator = PyTreeLinearOperator(blocks, structure, self.problem.tags)
+        return self.recipe.as_operator(operator)
+
+    def operator(self, i: int, factor: float = 1.0) -> Any:
+        return self._make(jnp.asarray(factor, self.dtype) * self.matrices[i])
+
+    def matrix(self, M: Any) -> Matrix:
+        return np.asarray(self._matrix(M))
+
+    def applied(self, M: Any, r: Any) -> np.ndarray:
+        return np.asarray(self._apply(M, jnp.asarray(r)))
+
+    def tree(self, r: Any) -> Any:
+        return unravel(r, self.structure)
+
+    def flat(self, tree: Any) -> Any:
+        return ravel(tree)
+
+    def close(self, got: Any, wanted: Any, what: str) -> None:
+        got, wanted = np.asarray(got), np.asarray(wanted)
+        size = np.abs(wanted).max()
+        error = np.abs(got - wanted).max() / size
+        self.demand(error <= self.tolerance, f"{what} is off by {error:.1e}")
+
+    def demand(self, fine: Any, what: str) -> None:
+        assert fine, f"{self.problem.name}: {what}"

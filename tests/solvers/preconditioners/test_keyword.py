@@ -1,0 +1,258 @@
+"""What iterative solvers make of `preconditioner=`."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import pytest
+
+N = 16
+PSD = lx.positive_semidefinite_tag
+SQUARE = [lx.CG, lx.BiCGStab, lx.GMRES, lx.FGMRES, lx.MINRES]
+ALL = [*SQUARE, lx.LSMR, lx.LSQR]
+each = pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+each_square = pytest.mark.parametrize("kind", SQUARE, ids=lambda kind: kind.__name__)
+
+
+@pytest.fixture
+def draw():
+    return np.random.default_rng(7).standard_normal
+
+
+@pytest.fixture
+def scaled(draw):
+    """A definite matrix of a condition number that Jacobi cures, and a vector."""
+    S = np.diag(10.0 ** np.linspace(-2, 2, N))
+    A = 4 * np.eye(N) + 0.2 * draw((N, N))
+    return jnp.asarray(S @ (A + A.T) @ S), jnp.asarray(draw(N))
+
+
+def solve(A, b, solver, tags=PSD, **given):
+    return lx.linear_solve(lx.MatrixLinearOperator(A, tags), b, solver, **given)
+
+
+@each
+def test_solution(kind, scaled):
+    """Fewer steps, and the solution."""
+    A, b = scaled
+    solution = solve(A, b, kind(1e-9, 0.0, preconditioner=lx.Jacobi()))
+    if kind not in (lx.LSMR, lx.LSQR):  # κ² for these
+        limit = 20 if kind is lx.BiCGStab else 14
+        assert solution.stats["num_steps"] <= limit
+        plain = solve(A, b, kind(1e-9, 0.0, max_steps=limit), throw=False)
+        assert plain.status == "max_steps_reached"
+    wanted = np.linalg.solve(A, b)
+    np.testing.assert_allclose(solution.value, wanted, rtol=1e-5, atol=1e-9)
+
+
+@each_square
+def test_same_as_the_operator_in_options(kind, scaled):
+    """The keyword does what the operator in `options` does, and that wins."""
+    A, b = scaled
+    d = jnp.diagonal(A)
+    jacobi = lx.TaggedLinearOperator(lx.DiagonalLinearOperator(1 / d), PSD)
+    identity = lx.IdentityLinearOperator(jax.ShapeDtypeStruct((N,), A.dtype))
+
+    def steps(solver, M=None):
+        options = {} if M is None else {"preconditioner": M}
+        return int(solve(A, b, solver, options=options, throw=False).stats["num_steps"])
+
+    ours = kind(1e-9, 0.0, preconditioner=lx.Jacobi())
+    assert steps(ours) == steps(kind(1e-9, 0.0), jacobi)
+    assert steps(ours, identity) == steps(kind(1e-9, 0.0), identity)
+
+
+@each
+def test_state_is_reused(kind, scaled):
+    A, b = scaled
+    solver = kind(1e-9, 0.0, preconditioner=lx.Jacobi())
+    operator = lx.MatrixLinearOperator(A, PSD)
+    state = eqx.filter_jit(solver.init)(operator, {})
+    first = lx.linear_solve(operator, b, solver, state=state)
+    wanted = lx.linear_solve(operator, b, solver)
+    np.testing.assert_array_equal(first.value, wanted.value)
+
+
+@pytest.mark.parametrize("kind", [lx.CG, lx.GMRES, lx.LSMR], ids=lambda k: k.__name__)
+def test_derivatives(kind, scaled):
+    """Those of the solution, by preconditioned solves; none by the preconditioner."""
+    A, b = scaled
+    solver = kind(1e-11, 0.0, preconditioner=lx.Jacobi())
+
+    def loss(A, b):
+        return jnp.sum(jnp.sin(solve(A, b, solver).value))
+
+    dA, db = jax.grad(loss, argnums=(0, 1))(A, b)
+    x = np.linalg.solve(A, b)
+    λ = np.linalg.solve(A.T, np.cos(x))
+    np.testing.assert_allclose(db, λ, rtol=1e-5, atol=1e-6 * abs(λ).max())
+    outer = -np.outer(λ, x)
+    np.testing.assert_allclose(dA, outer, rtol=1e-4, atol=1e-6 * abs(outer).max())
+
+
+@pytest.mark.parametrize("kind", [lx.BiCGStab, lx.GMRES], ids=lambda k: k.__name__)
+def test_transposed_and_conjugated(kind, draw):
+    """The adjoint's solves are preconditioned as well: by Mᵀ and M̄ they take a step."""
+    A = jnp.asarray(np.eye(N) + draw((N, N)) + 1j * draw((N, N)))
+    b = jnp.asarray(draw(N) + 0j)
+    solver = kind(1e-9, 0.0, preconditioner=lx.LU())
+    state = solver.init(lx.MatrixLinearOperator(A), {})
+    views = {
+        "T": (A.T, solver.transpose(state, {})),
+        "conj": (A.conj(), solver.conj(state, {})),
+        "H": (A.conj().T, solver.conj(*solver.transpose(state, {}))),
+    }
+    for B, (state, options) in views.values():
+        x, _, stats = solver.compute(state, b, options)
+        assert stats["num_steps"] <= 2
+        np.testing.assert_allclose(x, np.linalg.solve(B, b), rtol=1e-8)
+
+
+def test_negative_definite(scaled):
+    A, b = scaled
+    solver = lx.CG(1e-9, 0.0, preconditioner=lx.Jacobi())
+    negative = solve(-A, b, solver, lx.negative_semidefinite_tag)
+    positive = solve(A, b, solver)
+    assert negative.stats["num_steps"] == positive.stats["num_steps"]
+    np.testing.assert_allclose(negative.value, -positive.value, rtol=1e-12)
+
+
+def test_normal_equations(draw):
+    """The inner solver's preconditioner is that of AᴴA; transposed too."""
+    A = jnp.asarray(draw((30, 12)) * 10.0 ** np.linspace(-3, 3, 12))
+    b = jnp.asarray(draw(30))
+    solver = lx.Normal(lx.CG(1e-10, 0.0, preconditioner=lx.Jacobi()))
+    solution = solve(A, b, solver, ())
+    wanted = np.linalg.lstsq(A, b)[0]
+    np.testing.assert_allclose(solution.value, wanted, rtol=1e-4)
+    plain = lx.Normal(lx.CG(1e-10, 0.0, max_steps=30))
+    assert solution.stats["num_steps"] < 30
+    assert solve(A, b, plain, (), throw=False).status == "max_steps_reached"
+    db = jax.grad(lambda b: solve(A, b, solver, ()).value.sum())(b)
+    np.testing.assert_allclose(db, np.linalg.pinv(A).sum(0), rtol=1e-4)
+
+
+def test_least_squares(draw):
+    """Columns of one length: the scaling goes."""
+    A = jnp.asarray(draw((30, 12)) * 10.0 ** np.linspace(-3, 3, 12))
+    b = jnp.asarray(draw(30))
+    solution = solve(A, b, lx.LSMR(1e-10, 0.0, preconditioner=lx.Jacobi()), ())
+    assert solution.stats["num_steps"] < 40
+    np.testing.assert_allclose(solution.value, np.linalg.lstsq(A, b)[0], rtol=1e-6)
+
+
+@each_square
+def test_direct_solver(kind, scaled):
+    """A factorisation solves in a step or two."""
+    A, b = scaled
+    solution = solve(A, b, kind(1e-9, 0.0, preconditioner=lx.Cholesky()))
+    assert solution.stats["num_steps"] <= 2
+    np.testing.assert_allclose(solution.value, np.linalg.solve(A, b), rtol=1e-8)
+
+
+def test_iterative_solver(scaled):
+    """With FGMRES alone; a few steps of it do."""
+    A, b = scaled
+    inner = lx.CG(1e-2, 0.0, max_steps=4, preconditioner=lx.Jacobi())
+    solution = solve(A, b, lx.FGMRES(1e-9, 0.0, preconditioner=inner))
+    assert solution.stats["num_steps"] < 8
+    np.testing.assert_allclose(solution.value, np.linalg.solve(A, b), rtol=1e-6)
+    for kind in (lx.CG, lx.GMRES, lx.MINRES, lx.BiCGStab):
+        with pytest.raises(ValueError, match="`FGMRES`"):
+            solve(A, b, kind(preconditioner=inner))
+
+
+@pytest.mark.parametrize("kind", [lx.BiCGStab, lx.GMRES, lx.FGMRES])
+@pytest.mark.parametrize("recipe", [lx.Jacobi(), lx.LU()], ids=repr)
+def test_failure_has_a_name(kind, recipe):
+    """A preconditioner that divides by zero ends the solve, and is not left out."""
+    A = jnp.array([[0.0, 0.0], [1.0, 2.0]])
+    solution = solve(A, jnp.ones(2), kind(preconditioner=recipe), (), throw=False)
+    assert solution.status == "preconditioner_failed"
+
+
+def test_iterative_failure_has_a_name():
+    A = jnp.array([[0.0, 1.0], [-1.0, 0.0]])
+    inner = lx.BiCGStab(1e-2, 0.0)
+    solver = lx.FGMRES(preconditioner=inner)
+    solution = solve(A, jnp.ones(2), solver, (), throw=False)
+    assert solution.status == "preconditioner_failed"
+
+
+def test_nonfinite_operator_and_vector(scaled):
+    A, b = scaled
+    solver = lx.CG(preconditioner=lx.Jacobi())
+    broken = A.at[0, 0].set(jnp.nan)
+    assert solve(broken, b, solver, throw=False).status == "nonfinite_input"
+    b = b.at[0].set(jnp.inf)
+    assert solve(A, b, solver, throw=False).status == "nonfinite_input"
+
+
+def test_many_operators(scaled):
+    A, b = scaled
+    batch = jnp.stack([A, A + jnp.eye(N), 2 * A])
+    solver = lx.CG(1e-10, 0.0, preconditioner=lx.Jacobi())
+    xs = jax.vmap(lambda A: solve(A, b, solver).value)(batch)
+    for A, x in zip(batch, xs):
+        np.testing.assert_allclose(x, np.linalg.solve(A, b), rtol=1e-6)
+
+
+def test_bad_arguments(scaled):
+    A, b = scaled
+    operator = lx.MatrixLinearOperator(A, PSD)
+    with pytest.raises(ValueError, match="belongs in `options="):
+        lx.CG(preconditioner=operator)
+    with pytest.raises(ValueError, match=r"Make an instance: `Jacobi\(...\)`"):
+        lx.CG(preconditioner=lx.Jacobi)
+    with pytest.raises(ValueError, match="must be known to be semidefinite"):
+        lx.CG(preconditioner=lx.Jacobi()).init(lx.MatrixLinearOperator(A), {})
+    with pytest.raises(ValueError, match="damping or a preconditioner"):
+        solve(A, b, lx.LSMR(damp=1.0, preconditioner=lx.Jacobi()))
+    with pytest.raises(ValueError, match="no such form"):
+        solve(A, b, lx.LSQR(preconditioner=lx.LU()))
+    wide = lx.MatrixLinearOperator(A[:3])
+    with pytest.raises(ValueError, match="square"):
+        lx.Jacobi().as_operator(wide)
+    solver = lx.LSMR(preconditioner=lx.Jacobi())
+    with pytest.raises(ValueError, match="no transposed solve"):
+        solver.transpose(solver.init(wide, {}), {})
+
+
+def test_no_derivative_of_the_recipe(scaled):
+    """Arrays in a preconditioner are constants."""
+    A, b = scaled
+
+    class Diagonal(lx.AbstractPreconditioner):
+        inverse: jax.Array
+
+        def init(self, operator, options):
+            return self.inverse
+
+        def apply(self, state, vector):
+            return state * vector
+
+        def transpose(self, state, options):
+            return state, options
+
+        def conj(self, state, options):
+            return state, options
+
+        def tags(self, operator):
+            return frozenset((PSD,))
+
+    def loss(d):
+        solver = lx.CG(1e-9, 0.0, preconditioner=Diagonal(1 / d))
+        return jnp.sum(solve(A, b, solver).value)
+
+    d = jnp.diagonal(A)
+    value, slope = jax.value_and_grad(loss)(d)
+    np.testing.assert_allclose(value, np.linalg.solve(A, b).sum(), rtol=1e-6)
+    assert not np.any(slope)
+
+    def moving(solver):
+        return jnp.sum(solve(A, b, solver).value)
+
+    solver = lx.CG(1e-9, 0.0, preconditioner=Diagonal(1 / d))
+    slope = eqx.filter_grad(moving)(solver)
+    assert not np.any(slope.preconditioner.inverse)
