@@ -158,3 +158,104 @@ class TestMultigrid(PreconditionerLaws):
     def make(self, dtype):
         P = _halved(jnp.zeros(6, dtype))
         return lx.Multigrid([P, _halved(P.in_structure())], cycle="W")
+
+
+class TestBlockJacobi(PreconditionerLaws):
+    problems = ("square", *SYMMETRIC, SPARSE)
+    dtypes = ("float32", "complex128")
+
+    def make(self, dtype):
+        return lx.BlockJacobi(size=4)
+
+
+W = np.linalg.qr(np.vander(np.linspace(-1, 1, 6), 2))[0]
+
+
+class TestDeflation(PreconditionerLaws):
+    problems = ("square", *SYMMETRIC)
+    dtypes = ("float32", "complex128")
+
+    def make(self, dtype):
+        return lx.Deflation(jnp.asarray(W, dtype), inner=lx.Jacobi())
+
+
+class TestDeflationByBlocks(PreconditionerLaws):
+    problems = ("definite",)
+    dtypes = ("complex128",)
+
+    def make(self, dtype):
+        return lx.Deflation(blocks=np.arange(6) // 3)
+
+
+class TestTwoLevel(PreconditionerLaws):
+    problems = SYMMETRIC
+    dtypes = ("float32", "complex128")
+
+    def make(self, dtype):
+        return lx.TwoLevel(jnp.asarray(W, dtype), lx.Chebyshev(2))
+
+
+class TestAdditive(PreconditionerLaws):
+    problems = ("square", *SYMMETRIC)
+    dtypes = ("complex128",)
+
+    def make(self, dtype):
+        return lx.Additive(lx.Jacobi(), lx.BlockJacobi(size=3))
+
+
+class TestMultiplicative(PreconditionerLaws):
+    problems = ("square",)
+    dtypes = ("complex128",)
+
+    def make(self, dtype):
+        return lx.Multiplicative(lx.LU(), lx.Jacobi(0.5), lx.BlockJacobi(size=3))
+
+
+class TestMultiplicativeSymmetric(PreconditionerLaws):
+    problems = SYMMETRIC
+    dtypes = ("complex128",)
+
+    def make(self, dtype):
+        return lx.Multiplicative(lx.Jacobi(0.4), lx.Chebyshev(2), symmetric=True)
+
+
+def _saddle(matrix, tags):
+    """Four and two unknowns, the second block zero."""
+    A = lx.MatrixLinearOperator(matrix[:4, :4], PSD)
+    B = lx.MatrixLinearOperator(matrix[4:, :4])
+    return lx.BlockLinearOperator([[A, B.H], [B, None]])
+
+
+def _saddle_matrix(draw, m, n):
+    A = draw(n, n)
+    return A @ A.conj().T + n * np.eye(n)
+
+
+SADDLE = PROBLEMS["square"]._replace(
+    name="saddle point", matrix=_saddle_matrix, operator=_saddle, pytrees=False
+)
+
+
+class TestSchurComplement(PreconditionerLaws):
+    problems = (SADDLE,)
+    dtypes = ("float32", "complex128")
+
+    def make(self, dtype):
+        return lx.SchurComplement(lx.Jacobi(), form="diagonal")
+
+
+class TestSchurComplementFull(PreconditionerLaws):
+    problems = (SADDLE,)
+    dtypes = ("complex128",)
+
+    def make(self, dtype):
+        return lx.SchurComplement(lx.Jacobi(), form="full")
+
+
+class TestBlockTriangular(PreconditionerLaws):
+    problems = (SADDLE,)
+    dtypes = ("complex128",)
+
+    def make(self, dtype):
+        schur = lx.MatrixLinearOperator(-jnp.eye(2, dtype=dtype))
+        return lx.BlockTriangular([lx.Cholesky(), schur], upper=True)

@@ -52,7 +52,18 @@ if TYPE_CHECKING:
         AbstractPreconditioner as AbstractPreconditioner,
     )
     from .preconditioners.amg import AMG as AMG
+    from .preconditioners.block_jacobi import BlockJacobi as BlockJacobi
+    from .preconditioners.block_triangular import (
+        BlockTriangular as BlockTriangular,
+        SchurComplement as SchurComplement,
+    )
     from .preconditioners.chebyshev import Chebyshev as Chebyshev
+    from .preconditioners.combinations import (
+        Additive as Additive,
+        Multiplicative as Multiplicative,
+        TwoLevel as TwoLevel,
+    )
+    from .preconditioners.deflation import Deflation as Deflation
     from .preconditioners.gauss_seidel import GaussSeidel as GaussSeidel
     from .preconditioners.incomplete_cholesky import (
         IncompleteCholesky as IncompleteCholesky,
