@@ -74,9 +74,8 @@ if TYPE_CHECKING:
     from .preconditioners.nystrom import Nystrom as Nystrom
     from .preconditioners.pivoted_cholesky import PivotedCholesky as PivotedCholesky
     from .preconditioners.ssor import SSOR as SSOR
-    from .sparse._cache import SparseCache as SparseCache, sparse_cache as sparse_cache
+    from .sparse._cache import sparse_cache as sparse_cache
     from .sparse._protocol import (
-        CSC as CSC,
         NotDefiniteError as NotDefiniteError,
         SingularMatrixError as SingularMatrixError,
         SparseBackend as SparseBackend,
