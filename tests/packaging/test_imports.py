@@ -94,7 +94,8 @@ def test_declared_is_imported(package, projects):
     imported = tops - sys.stdlib_module_names - {_module(package)}
     project = projects[package]
     extras = modules(sum(project.get("optional-dependencies", {}).values(), []))
-    assert imported - extras == modules(project["dependencies"])
+    with_jax = {"scipy"}  # which JAX declares
+    assert imported - extras - with_jax == modules(project["dependencies"])
 
 
 def test_nothing_private_of_jax(package):
