@@ -64,7 +64,10 @@ def selected_inverse(L: Any, U: Any, i: np.ndarray, j: np.ndarray) -> np.ndarray
         indices = np.concatenate(([k], s))
         these = asked[asked_from[k] : asked_from[k + 1]]
         if these.size:
-            where = np.searchsorted(indices, i[these]), np.searchsorted(indices, j[these])
+            where = (
+                np.searchsorted(indices, i[these]),
+                np.searchsorted(indices, j[these]),
+            )
             out[these] = Z[where]
         if waiting[k]:
             blocks[k] = indices, Z
