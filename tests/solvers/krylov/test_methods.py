@@ -577,6 +577,9 @@ STORED = {  # vectors, with the product (two products) that a step makes
     "MINRES": 8,
     "LSMR": 11,
     "LSQR": 9,
+    "IDR": 3 * 4 + 6,
+    "COCG": 5,
+    "Bi2": 2 * 2 + 7,
 }
 
 

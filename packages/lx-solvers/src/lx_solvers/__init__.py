@@ -51,13 +51,20 @@ if TYPE_CHECKING:
     from .preconditioners._preconditioner import (
         AbstractPreconditioner as AbstractPreconditioner,
     )
+    from .preconditioners.amg import AMG as AMG
     from .preconditioners.chebyshev import Chebyshev as Chebyshev
+    from .preconditioners.gauss_seidel import GaussSeidel as GaussSeidel
+    from .preconditioners.incomplete_cholesky import (
+        IncompleteCholesky as IncompleteCholesky,
+    )
+    from .preconditioners.incomplete_lu import IncompleteLU as IncompleteLU
     from .preconditioners.jacobi import Jacobi as Jacobi
+    from .preconditioners.multigrid import Multigrid as Multigrid
     from .preconditioners.nystrom import Nystrom as Nystrom
     from .preconditioners.pivoted_cholesky import PivotedCholesky as PivotedCholesky
-    from .sparse._cache import SparseCache as SparseCache, sparse_cache as sparse_cache
+    from .preconditioners.ssor import SSOR as SSOR
+    from .sparse._cache import sparse_cache as sparse_cache
     from .sparse._protocol import (
-        CSC as CSC,
         NotDefiniteError as NotDefiniteError,
         SingularMatrixError as SingularMatrixError,
         SparseBackend as SparseBackend,

@@ -13,6 +13,7 @@ from ._options import effective
 from ._phases import Exit
 from ._recurrence import Pass, Recurrence, Step
 from ._scalars import times, where
+from ._shifted import shifted_family
 from ._spaces import Space
 from ._stability import backward_error
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
@@ -34,6 +35,7 @@ __all__ = [
     "norm2",
     "prepare",
     "real_dot",
+    "shifted_family",
     "solve",
     "takes_rtol_and_atol",
     "times",

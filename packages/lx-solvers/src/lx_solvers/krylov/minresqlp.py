@@ -73,10 +73,11 @@ class _State(NamedTuple):
     w: Array
     x: Array
     """What is final of the solution."""
-    lanczos: _Lanczos
-    left: _Left
-    right: _Right
-    coordinates: _Coordinates
+    lanczos: Any
+    left: Any
+    right: Any
+    coordinates: Any
+    """`_Lanczos`, `_Left`, `_Right`, `_Coordinates`, each together."""
 
 
 class _MinimalLength:
@@ -92,7 +93,8 @@ class _MinimalLength:
         self.right = _Right(zero - 1, *(zero,) * 7)
         self.coordinates = _Coordinates(*(complex_zero,) * 4, complex_zero + jnp.inf)
         lanczos = _Lanczos(zero, zero, inf, yes, inf)
-        return _State(*(none,) * 6, lanczos, self.left, self.right, self.coordinates)
+        scalars = lanczos, self.left, self.right, self.coordinates
+        return _State(*(none,) * 6, *map(together, scalars))
 
     def step(self, s, r, now):
         check, last = now.check, s.lanczos

@@ -200,6 +200,22 @@ def determinant(
     return _for_each(one, task, rows, columns, values, digest)
 
 
+def inverse(
+    digest: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    values: np.ndarray,
+    *,
+    task: Task,
+) -> tuple[np.ndarray, ...]:
+    """(A⁻¹)[j, i] for each entry (i, j) of A; NaN where the factors are of no use."""
+
+    def one(system: _System, digest: np.ndarray) -> tuple:
+        return (_inverse_at_entries(_factored(system, digest.tobytes()), system),)
+
+    return _for_each(one, task, rows, columns, values, digest)
+
+
 def _for_each(
     one: Callable[..., tuple],
     task: Task,
@@ -289,8 +305,8 @@ def _factorise(system: _System) -> Factored:
     key = b"symbolic" + pattern_key
     made: list[_Symbolic] = []
     scales, F = _scaled(system, row_starts)
-    if scales is None:
-        return Factored(_CODES["not_definite"])
+    if isinstance(scales, str):
+        return Factored(_CODES[scales])
 
     def analysed(robust: bool = False) -> _Symbolic:
         made.append(_analyse(system, F, robust))
@@ -396,9 +412,9 @@ def _unmatched(system: _System, row_starts: np.ndarray) -> tuple[int, int]:
 
 def _scaled(
     system: _System, row_starts: np.ndarray
-) -> tuple[_Scales | None, np.ndarray]:
-    """Scales, and the values of F; no scales where a definite matrix has an element on
-    its diagonal that is not positive."""
+) -> tuple[_Scales | str, np.ndarray]:
+    """Scales, and the values of F; in place of scales the status of a definite matrix
+    that has an element on its diagonal that is not positive."""
     task, _, rows, columns, values = system
     sizes = np.abs(values)
     if task.kind == "general":
@@ -412,7 +428,7 @@ def _scaled(
         diagonal[rows[on_diagonal]] = values[on_diagonal].real
         diagonal = -diagonal if task.negative else diagonal
         if not (diagonal > 0).all():
-            return None, values
+            return "not_definite" if (diagonal < 0).any() else "singular", values
         r = c = _reciprocal_power(diagonal, root=True)
     else:
         largest = np.maximum.reduceat(sizes, row_starts[:-1])
@@ -554,13 +570,31 @@ def _slogdet(found: Factored, system: _System) -> tuple[Any, float]:
     assert found.factors is not None and found.scales is not None
     told = found.factors.slogdet()
     if told is None:
-        # the same matrix by SuperLU, which tells
-        task = system.task._replace(backend=SuperLU(), kind="general", negative=False)
-        other = _system(task, *system[2:])
-        key = _digest(other.pattern_key, other.values)
-        return _slogdet(_factored(other, key), other)
+        return _slogdet(*_by_superlu(system))
     sign, log = told
     if system.task.negative and system.task.n % 2:
         sign = -sign
     logs = [np.sum(np.log2(x, dtype=np.float64)) for x in found.scales[:2]]
     return sign, log - float(sum(logs)) * np.log(2)
+
+
+def _inverse_at_entries(found: Factored, system: _System) -> np.ndarray:
+    if found.code != _SUCCESSFUL:
+        return np.full_like(system.values, np.nan)
+    if system.task.n == 0:
+        return system.values
+    assert found.factors is not None and found.scales is not None
+    z = found.factors.inverse_at(system.columns, system.rows)
+    if z is None:
+        return _inverse_at_entries(*_by_superlu(system))
+    z = -z if system.task.negative else z
+    scales = found.scales  # A⁻¹ = C F⁻¹ R
+    return scales.columns[system.columns] * z * scales.rows[system.rows]
+
+
+def _by_superlu(system: _System) -> tuple[Factored, _System]:
+    """The same matrix by SuperLU, which tells what others do not."""
+    kind: Any = "definite" if system.task.kind == "definite" else "general"
+    task = system.task._replace(backend=SuperLU(), kind=kind)
+    other = _system(task, *system[2:])
+    return _factored(other, _digest(other.pattern_key, other.values)), other

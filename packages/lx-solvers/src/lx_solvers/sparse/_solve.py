@@ -28,7 +28,7 @@ from lx_operators.internal import PackedStructures, bare, pack_structures
 from .._checks import check_square
 from .._results import choose, named, succeeded
 from .._scaling import eps, largest
-from .._slogdet import slogdet_of
+from .._slogdet import slogdet_of, tangent_of, trace_of
 from .._solution import RESULTS
 from ..direct import _views as views
 from ..direct._factors import working_dtype
@@ -252,3 +252,21 @@ def _(state: SparseState):
     sign, log = primitives.determinant_p.bind(*arrays, task=state.task)
     turned = state.view.turned and jnp.iscomplexobj(sign)
     return (sign.conj() if turned else sign), log
+
+
+@trace_of.register
+def _(state: SparseState, solver, tangent):
+    """Σ (A⁻¹)[j, i] dA[i, j] over the entries."""
+    if state.view != views.View():
+        return None
+    matrix = state.matrix
+    pattern = matrix.pattern
+    arrays = state.digest, pattern.rows, pattern.columns, matrix.values
+    (inverse,) = primitives.inverse_p.bind(*arrays, task=state.task)
+
+    def values(operator: AbstractLinearOperator) -> Array:
+        found = bare(operator)
+        assert isinstance(found, SparseLinearOperator)
+        return found.values.astype(inverse.dtype)
+
+    return jnp.sum(inverse * tangent_of(values, tangent))
