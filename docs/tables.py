@@ -19,6 +19,7 @@ NEEDS = {
     "any": "any shape",
     "square": "square",
     "Hermitian": "Hermitian",
+    "symmetric": "complex symmetric",
     "definite": "Hermitian definite",
     "triangular": "triangular",
     "tridiagonal": "tridiagonal",
@@ -34,6 +35,9 @@ NEEDS = {
     "Toeplitz": "Toeplitz",
     "low-rank update": "A + UCVᴴ, of rank k",
     "permutation": "permutation",
+    "sparse": "sparse, square",
+    "sparse definite": "sparse, Hermitian definite",
+    "sparse symmetric": "sparse, symmetric or Hermitian; needs rslab",
 }
 
 

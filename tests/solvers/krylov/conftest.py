@@ -13,8 +13,10 @@ import pytest
 from lx_solvers import RESULTS
 from lx_solvers.krylov.bicgstab import BiCGStab
 from lx_solvers.krylov.cg import CG
+from lx_solvers.krylov.cocg import COCG
 from lx_solvers.krylov.fgmres import FGMRES
 from lx_solvers.krylov.gmres import GMRES
+from lx_solvers.krylov.idr import IDR
 from lx_solvers.krylov.lsmr import LSMR
 from lx_solvers.krylov.lsqr import LSQR
 from lx_solvers.krylov.minres import MINRES
@@ -48,6 +50,9 @@ METHODS = {
     "MINRES": Method(MINRES, HERMITIAN, False, 1),
     "LSMR": Method(LSMR, (), True, 1),
     "LSQR": Method(LSQR, (), True, 1, SOME, variant=True),
+    "IDR": Method(IDR, (), False, 0, SOME),
+    "Bi2": Method(lambda *a, **k: BiCGStab(*a, ell=2, **k), (), False, 0, SOME),
+    "COCG": Method(COCG, lo.symmetric_tag, False, 0, SOME),
 }
 
 _NAMES = (
@@ -122,7 +127,7 @@ def spectral(draw):
 
 
 @pytest.fixture
-def suited(spectral):
+def suited(spectral, draw):
     """An easy matrix of size n, such as the method is made for."""
 
     def suited(name, dtype, n=N):
@@ -133,6 +138,11 @@ def suited(spectral):
             return spectral(dtype, np.where(np.arange(n) % 3 == 0, -values, values))
         if name in ("LSMR", "LSQR"):
             return spectral(dtype, np.linspace(1, 4, n), (n, n))
+        if name == "COCG":
+            q = np.linalg.qr(draw(np.float64, n, n))[0]
+            values = np.linspace(1, 2, n) * np.linspace(1, 1j, n)
+            a = (q * (values if np.dtype(dtype).kind == "c" else abs(values))) @ q.T
+            return ((a + a.T) / 2).astype(dtype)
         a = 2 * np.eye(n) + 0.5 * spectral(dtype, np.linspace(0.5, 1, n), (n, n))
         return a.astype(dtype)
 

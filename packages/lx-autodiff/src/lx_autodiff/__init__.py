@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         invert as invert,
     )
     from ._linear_solve import linear_solve as linear_solve
+    from ._shifted_solve import shifted_solve as shifted_solve
     from ._slogdet import (
         logdet as logdet,
         slogdet as slogdet,

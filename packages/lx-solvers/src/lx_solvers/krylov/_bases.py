@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike
 
 from ._spaces import Space
 
@@ -23,9 +23,19 @@ def combine(y: Array, V: Array) -> Array:
     return jax.lax.dot_general(y, V, (((0,), (0,)), ((), ())), precision=_HIGHEST)
 
 
-def with_row(V: Array, v: Array, i: Array) -> Array:
+def with_row(V: Array, v: Array, i: ArrayLike) -> Array:
     """V, with v as its row i."""
-    return jax.lax.dynamic_update_index_in_dim(V, v, i.astype(jnp.int32), 0)
+    return jax.lax.dynamic_update_index_in_dim(V, v, jnp.asarray(i, jnp.int32), 0)
+
+
+def row(V: Array, i: Array) -> Array:
+    """Vᵢ."""
+    return jax.lax.dynamic_index_in_dim(V, i, 0, keepdims=False)
+
+
+def rows_times(y: Array, V: Array) -> Array:
+    """yᵢ Vᵢ."""
+    return y.astype(V.dtype).reshape(-1, *(1,) * (V.ndim - 1)) * V
 
 
 def gram(V: Array) -> Array:

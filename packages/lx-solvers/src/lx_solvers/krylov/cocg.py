@@ -10,6 +10,7 @@ from lx_operators.internal import max_norm
 
 from .._scaling import dot, quotient
 from .._solver import AbstractLinearSolver
+from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._scalars import barrier, times, where
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
@@ -77,6 +78,8 @@ class COCG(AbstractLinearSolver[driver.KrylovState]):
         norm: from a pytree to a real scalar; for the elementwise criterion.
         max_steps: limit of steps; ten times the size by default.
             With `rtol = atol = 0` exactly this many steps are made.
+        preconditioner: a recipe such as `Jacobi()`, or a direct solver, set up from the
+            operator.
         criterion: "elementwise": each element of the residual is within its tolerance
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
@@ -104,6 +107,9 @@ class COCG(AbstractLinearSolver[driver.KrylovState]):
     atol: ArrayLike | None = None
     norm: Norm = eqx.field(static=True, default=max_norm)
     max_steps: int | None = None
+    preconditioner: Any = eqx.field(
+        default=None, kw_only=True, converter=as_preconditioner
+    )
     criterion: str = eqx.field(static=True, default="elementwise", kw_only=True)
     history: int | bool = eqx.field(static=True, default=False, kw_only=True)
     progress: bool = eqx.field(static=True, default=False, kw_only=True)
@@ -112,7 +118,7 @@ class COCG(AbstractLinearSolver[driver.KrylovState]):
         check_aims(self, "COCG")
 
     def init(self, operator, options):
-        state = driver.prepare(operator, options, "COCG")
+        state = driver.prepare(operator, options, "COCG", self.preconditioner)
         M = options.get("preconditioner")
         if M is not None and not is_symmetric(M):
             raise ValueError(

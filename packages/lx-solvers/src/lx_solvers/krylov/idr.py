@@ -12,6 +12,7 @@ from lx_operators.internal import max_norm
 from .._scaling import dot, largest, quotient, real_dot, reciprocal_scale
 from .._sizes import is_known
 from .._solver import AbstractLinearSolver
+from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._bases import combine, coordinates, shadows, with_row
 from ._scalars import barrier, times, where
@@ -77,7 +78,7 @@ class _DimensionReduction:
         size = jnp.sqrt(square)
         q = barrier(dot(ĝ, r))
         cosine = jnp.abs(q) / where(size * ν > 0, size * ν, 1)
-        phase = where(q == 0, 1, q / jnp.abs(where(q == 0, 1, q)))
+        phase = where(q == 0, 1, times(1 / jnp.abs(where(q == 0, 1, q)), q))
         ω = times(jnp.maximum(cosine, _κ) * (ν / size) * shrink, phase)
         divisor = times(shrink, jnp.sum(where(i == k, column, 0)))
         β = quotient(times(shrink, jnp.sum(where(i == k, f, 0))), divisor)
@@ -85,11 +86,12 @@ class _DimensionReduction:
         lost = lost & ~check
         α = where(lost | check, 0, where(along_r, ω, β))
 
+        at = where(check | lost, self.s, k)
         state = _State(
-            with_row(s.U, u, where(check, self.s, k)),
-            with_row(s.G, g, where(check, self.s, k)),
-            where((i == k) & ~(check | along_r), column[:, None], s.M),
-            where(along_r & ~check, ω, s.ω),
+            with_row(s.U, u, at),
+            with_row(s.G, g, at),
+            where((i == at)[None] & (at < self.s), column[:, None], s.M),
+            where(along_r & ~(check | lost), ω, s.ω),
             where(check | along_r, 0, s.k + 1),
             where(check, False, s.full | along_r),
             check,
@@ -146,6 +148,8 @@ class IDR(AbstractLinearSolver[driver.KrylovState]):
         max_steps: limit of steps, that is, of products; ten times the size by default.
             With `rtol = atol = 0` exactly this many steps are made.
         s: how many vectors each of P, U and G has; at least 1.
+        preconditioner: a recipe such as `Jacobi()`, or a direct solver, set up from the
+            operator.
         criterion: "elementwise": each element of the residual is within its tolerance
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
@@ -171,6 +175,9 @@ class IDR(AbstractLinearSolver[driver.KrylovState]):
     norm: Norm = eqx.field(static=True, default=max_norm)
     max_steps: int | None = None
     s: int = eqx.field(static=True, default=4)
+    preconditioner: Any = eqx.field(
+        default=None, kw_only=True, converter=as_preconditioner
+    )
     criterion: str = eqx.field(static=True, default="elementwise", kw_only=True)
     history: int | bool = eqx.field(static=True, default=False, kw_only=True)
     progress: bool = eqx.field(static=True, default=False, kw_only=True)
@@ -181,7 +188,7 @@ class IDR(AbstractLinearSolver[driver.KrylovState]):
             raise ValueError(f"`s` of `IDR` must be at least 1, but got {self.s}.")
 
     def init(self, operator, options):
-        return driver.prepare(operator, options, "IDR")
+        return driver.prepare(operator, options, "IDR", self.preconditioner)
 
     def compute(self, state, vector, options):
         method = _DimensionReduction(self.s)

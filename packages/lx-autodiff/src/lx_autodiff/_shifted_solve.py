@@ -1,0 +1,108 @@
+"""`shifted_solve`: the systems (A + σᵢ I) xᵢ = b, all from one Krylov space."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, PyTree, Shaped
+from lx_operators import (
+    AbstractLinearOperator,
+    IdentityLinearOperator,
+    TaggedLinearOperator,
+    positive_semidefinite_tag,
+)
+from lx_operators.internal import conform, promote_types
+from lx_solvers import AbstractLinearSolver, Solution
+from lx_solvers.internal import krylov
+
+from ._linear_solve import linear_solve
+from ._partition import stop_gradient
+
+
+def shifted_solve(
+    operator: AbstractLinearOperator,
+    vector: PyTree[ArrayLike],
+    shifts: Shaped[ArrayLike, " k"],
+    solver: AbstractLinearSolver,
+    *,
+    throw: bool = True,
+) -> Solution:
+    """The solutions of (A + σᵢ I) xᵢ = b for many shifts σᵢ, from one Krylov space.
+
+    Powers of A + σᵢ I span the same space for each shift, so one product a step serves
+    them all: with `CG`, Lanczos' process and a recurrence for each shift (Frommer and
+    Maass 1999, doi:10.1137/S1064827596313310); with `GMRES`, Arnoldi's process,
+    restarted, and a Galerkin solution for each shift (Simoncini 2003,
+    doi:10.1023/A:1022377506225). Such families come from rational approximations of
+    matrix functions, from Tikhonov regularisation, and from frequency responses.
+
+    Then each system is solved by `solver` itself, starting from what the family gave:
+    one product for each shift, which computes its true residual, where that passes; and
+    more steps where it does not. So success means what it does in `linear_solve`, and
+    derivatives with respect to the operator, the vector and the shifts are those of
+    `linear_solve`, in both modes and to any order: solves for each shift.
+
+    Args:
+        operator: A, square.
+        vector: b.
+        shifts: σ, an array of one axis, real or complex.
+        solver: `CG`, where A is tagged positive semidefinite and the shifts are real
+            and such that all A + σᵢ I are definite; or `GMRES`. Its tolerances and
+            limits are those of each system. A preconditioner would make other spaces
+            for other shifts, so it must have none.
+        throw: as in `linear_solve`.
+
+    Returns:
+        A `Solution`, whose `value`, `result` and `stats` have an axis of k elements in
+        front; `stats["num_steps"]` counts the steps of each system alone, and
+        `stats["shared_steps"]` those of the family. For CG two vectors are kept for
+        each shift, for GMRES one.
+
+    Raises:
+        ValueError: a solver of another kind, or with a preconditioner; shifts of other
+            than one axis; complex ones with `CG`.
+
+    ```python
+    operator = lx.MatrixLinearOperator(
+        jnp.array([[2.0, 1.0], [1.0, 3.0]]), lx.positive_semidefinite_tag
+    )
+    shifts = jnp.array([0.0, 1.0, 10.0])
+    solver = lx.CG(rtol=1e-6, atol=0.0)
+    solution = lx.shifted_solve(operator, jnp.array([1.0, 2.0]), shifts, solver)
+    solution.value.shape  # (3, 2)
+    ```
+    """
+    shifts = jnp.asarray(shifts)
+    definite = krylov.check_family(operator, shifts, solver)
+    dtypes = [jnp.result_type(x) for x in (shifts, *jax.tree.leaves(vector))]
+    shifts = shifts.astype(_common(operator, dtypes))
+    identity = IdentityLinearOperator(operator.in_structure())
+
+    def shifted(A: AbstractLinearOperator, σ: Array) -> AbstractLinearOperator:
+        sum_ = A + σ * identity
+        return (
+            TaggedLinearOperator(sum_, positive_semidefinite_tag) if definite else sum_
+        )
+
+    A, b, σ = stop_gradient((operator, vector, shifts))
+    member = shifted(A, σ[0])
+    b = conform(b, member.out_structure(), "`vector`")
+    first, steps = krylov.shifted_family(solver, A, member, b, σ, definite=definite)
+
+    @jax.vmap
+    def each(σ: Array, y0: PyTree[Array]) -> Any:
+        family = shifted(operator, σ)
+        options = {"y0": y0}
+        solution = linear_solve(family, vector, solver, options=options, throw=throw)
+        return solution.value, solution.result, solution.stats
+
+    value, result, stats = each(shifts, first)
+    return Solution(value, result, {**stats, "shared_steps": steps}, None)
+
+
+def _common(operator: AbstractLinearOperator, dtypes: list[Any]) -> Any:
+    """The dtype of the shifts that makes each system's operator and solution of one."""
+    leaves = jax.tree.leaves(operator.in_structure())
+    dtypes = [*(leaf.dtype for leaf in leaves), *dtypes]
+    return functools.reduce(promote_types, dtypes)
