@@ -12,11 +12,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Real
 from lx_operators import (
     AbstractLinearOperator,
-    IdentityLinearOperator,
-    TaggedLinearOperator,
     conj,
     linearise,
-    positive_semidefinite_tag,
 )
 
 from .._auto import chosen
@@ -26,18 +23,18 @@ from .._results import code, judged, named
 from .._scaling import hypot, largest, norm2, plain_norm2, reciprocal_scale
 from .._sizes import sqrt_of
 from .._solution import RESULTS
-from .._solver import AbstractLinearSolver, Options
+from .._solver import AbstractLinearSolver
 from ..direct._factors import check_damp, is_zero
 from ..krylov._driver import step_limit
 from ..krylov._guess import bounded, held, useless
-from ..krylov._options import conjugated, first_guess, preconditioner, transposed
+from ..krylov._options import conjugated, transposed
 from ..krylov._phases import Exit, first_of
-from ..krylov._scalars import times, together, where
-from ..krylov._spaces import Space, product, spaces
+from ..krylov._scalars import over, times, together, where
+from ..krylov._spaces import product, spaces
 from ..krylov._stability import HOPELESS, C, backward_error, leaves_much
 from ..krylov._tolerances import resolved
 from ..krylov.cg import CG
-from ._scaled import has_factors, scaled, times_scalar
+from ._equations import equations, guess_of, inner_options, scaled
 
 _UNSTABLE: Any = int(code(RESULTS.unstable))
 
@@ -85,7 +82,7 @@ class Normal(AbstractLinearSolver[NormalState]):
 
     With an inner solver for semidefinite systems, such as `CG`, the rank may be
     deficient. With at least as many rows as columns the solution is then that of least
-    squares and, without a first guess, of least norm; with more columns that is so
+    squares and, without an initial guess, of least norm; with more columns that is so
     where the system is consistent, and others fail (`LSMR` solves them). A square
     operator is seen to be rank-deficient where ‖Aᴴr‖ ≤ c eps ‖A‖‖r‖ but r is not small:
     `stats["rank_deficient"]` tells. Derivatives assume full rank; `LSMR` and `SVD` do
@@ -106,15 +103,16 @@ class Normal(AbstractLinearSolver[NormalState]):
 
     Options: those of the inner solver, with `preconditioner` an operator M that
     approximates A⁻¹ (from A's output structure to its input structure), passed on as
-    M Mᴴ if tall, and Mᴴ M if wide; and `y0`, a first guess of x. For a wide operator it
-    is used only with a preconditioner, as Mᴴ y0.
+    M Mᴴ if tall, and Mᴴ M if wide; and `y0`, an initial guess of x, which is ignored
+    if it leaves a residual above ‖b‖ / eps. For a wide operator it is used only with a
+    preconditioner, as Mᴴ y0.
 
     Statistics: those of the inner solver, for the normal equations of A divided by the
     power of two; `backward_error`, the least of ‖r‖ / (‖A‖‖x‖ + ‖b‖) and, with more
     rows than columns, ‖Aᴴr‖ / (‖A‖ (‖A‖‖x‖ + ‖r‖)); `rank_deficient`.
 
     Raises:
-        ValueError: negative damping; a preconditioner or first guess of other
+        ValueError: negative damping; a preconditioner or initial guess of other
             structures; what the inner solver raises.
 
     ```python
@@ -134,12 +132,8 @@ class Normal(AbstractLinearSolver[NormalState]):
         operator = linearise(operator)
         tall = operator.out_size() >= operator.in_size()
         A, σ, d, A_norm = scaled(operator, None if is_zero(self.damp) else self.damp)
-        normal = A.H @ A if tall else A @ A.H
-        if d is not None:
-            damping = IdentityLinearOperator(normal.in_structure())
-            damping = times_scalar(d * d, damping)
-            normal = TaggedLinearOperator(normal + damping, positive_semidefinite_tag)
-        inner = self.inner_solver.init(normal, _inner_options(A, σ, tall, options))
+        options = inner_options(A, σ, tall, options)
+        inner = self.inner_solver.init(equations(A, d, tall), options)
         return NormalState(A, σ, d, A_norm, inner, tall)
 
     def compute(self, state, vector, options):
@@ -150,8 +144,8 @@ class Normal(AbstractLinearSolver[NormalState]):
         square = X.size == Y.size and d is None
         # the very products of the normal equations, rounding included
         A, AH = product(state.operator), product(state.operator.H)
-        y0 = _first_guess(options, X, Y, tall)
-        options = _inner_options(state.operator, state.σ, tall, options)
+        y0 = guess_of(options, X, Y, tall)
+        options = inner_options(state.operator, state.σ, tall, options)
         method = chosen(solver, state.inner)
         direct = not hasattr(method, "rtol")
         limit = step_limit(getattr(method, "max_steps", None), W)
@@ -202,7 +196,7 @@ class Normal(AbstractLinearSolver[NormalState]):
             x_norm, r_norm, damped = norm(x), norm(r), 0.0
             A_norm = last.A_norm
             if tall:
-                A_norm = jnp.maximum(A_norm, _ratio(norm(g), r_norm))
+                A_norm = jnp.maximum(A_norm, over(norm(g), r_norm))
             if d is not None:
                 z = x if tall else w
                 g, damped = g - times(d * d, z), d * d * norm(z)
@@ -213,21 +207,21 @@ class Normal(AbstractLinearSolver[NormalState]):
             # relative to what rounding makes of it
             Ax_norm = A_norm * x_norm
             backward = backward_error(r_norm, Ax_norm, b_norm + (0 if tall else damped))
-            consistent = jnp.minimum(_ratio(r_norm, allowed), backward / rounding)
+            consistent = jnp.minimum(over(r_norm, allowed), backward / rounding)
             attained = backward <= rounding
             if tall:  # A + E with ‖E‖ ≤ ‖Aᴴr‖ / ‖r‖ has this residual
                 attained |= g_norm <= rounding * (A_norm * r_norm + damped)
                 unseen = 0.0 if square else Ax_norm
-                of_g = _ratio(g_norm, A_norm * (unseen + r_norm) + damped)
+                of_g = over(g_norm, A_norm * (unseen + r_norm) + damped)
                 backward = jnp.minimum(backward, of_g)
 
             # relative to what is allowed
-            excess, slope = _ratio(r_norm, allowed), last.slope
+            excess, slope = over(r_norm, allowed), last.slope
             if tall and not square:
-                slope = where(first, _ratio(g_norm, r_norm), slope)
+                slope = where(first, over(g_norm, r_norm), slope)
                 if y0 is not None:
-                    slope = jnp.maximum(slope, _ratio(norm(Ax), x_norm))
-                excess = jnp.minimum(excess, _ratio(g_norm, slope * r_norm * rtol))
+                    slope = jnp.maximum(slope, over(norm(Ax), x_norm))
+                excess = jnp.minimum(excess, over(g_norm, slope * r_norm * rtol))
             better = (excess < last.excess / 2) & (num_steps < limit)
             settled = (backward <= rounding) & (s.moved <= 0.01 * x_norm)
             attained = (attained | (settled & solved & ~better)) & ~fixed
@@ -381,39 +375,11 @@ def _keep(condition: Array, new: Any, old: Any) -> Any:
     return jtu.tree_map(lambda n, o: where(condition, n, o), new, old)
 
 
-def _ratio(x: Array, y: Array) -> Array:
-    """x / y; 0 / 0 is 0."""
-    return where(x == 0, 0, x / y)
-
-
 def _times(x: Array, p: Array, q: Array) -> Array:
     """x p q, for powers of two p and q whose product need not be in range."""
     pq = p * q
     normal = (pq >= jnp.finfo(pq.dtype).tiny) & jax.lax.is_finite(pq)
     return times(where(normal, 1, q), times(where(normal, pq, p), x))
-
-
-def _first_guess(options: Options, X: Space, Y: Space, tall: bool) -> Array | None:
-    """x; of a wide operator w in x = Aᴴ w, or none."""
-    y0 = first_guess(options, X, "Normal")
-    M: Any = options.get("preconditioner")
-    if tall or y0 is None:
-        return y0
-    return None if M is None else Y.ravel(M.H.mv(X.solution(y0)))
-
-
-def _inner_options(
-    operator: AbstractLinearOperator, σ: Array, tall: bool, options: Options
-) -> Options:
-    """The options for the normal equations of σA, which start at zero."""
-    options = {name: value for name, value in options.items() if name != "y0"}
-    M = preconditioner(options, operator, "Normal", inverse=True)
-    if M is None:
-        return options
-    if has_factors(M):
-        M = times_scalar(reciprocal_scale(σ), M)
-    options["preconditioner"] = M @ M.H if tall else M.H @ M
-    return options
 
 
 def NormalCG(*args: Any, **kwargs: Any) -> Normal:
