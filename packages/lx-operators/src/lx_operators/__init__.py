@@ -84,6 +84,9 @@ if TYPE_CHECKING:
     )
     from .leaves.toeplitz import ToeplitzLinearOperator as ToeplitzLinearOperator
     from .leaves.zero import ZeroLinearOperator as ZeroLinearOperator
+    from .sparse.diagonals import (
+        SparseDiagonalsLinearOperator as SparseDiagonalsLinearOperator,
+    )
     from .sparse.operator import SparseLinearOperator as SparseLinearOperator
     from .sparse.pattern import SparsityPattern as SparsityPattern
 

@@ -55,6 +55,7 @@ from ..leaves.permutation import PermutationLinearOperator
 from ..leaves.tridiagonal import TridiagonalLinearOperator
 from ..leaves.zero import ZeroLinearOperator
 from . import _plans
+from .diagonals import SparseDiagonalsLinearOperator, line_of
 from .laid_out import LaidOutLinearOperator, entries_of
 from .operator import SparseLinearOperator, rebuilt
 from .pattern import SparsityPattern
@@ -65,6 +66,7 @@ _Leaf = (
     | TridiagonalLinearOperator
     | BandedLinearOperator
     | PermutationLinearOperator
+    | SparseDiagonalsLinearOperator
 )
 
 
@@ -157,6 +159,18 @@ def _(operator: BandedLinearOperator):
         lines.append(operator.bands[operator.upper - d, first:end])
     values = pattern.assemble(jnp.concatenate([*lines, operator.bands[0, :0]]))
     return _made(operator, values, pattern)
+
+
+@as_sparse.register
+def _(operator: SparseDiagonalsLinearOperator):
+    shape = operator.rows, operator.in_size()
+    offsets = tuple(d for d in operator.offsets if -shape[0] < d < shape[1])
+    pattern = _diagonals(offsets, shape)
+    nothing = operator.diagonals.reshape(-1)[:0]
+    lines = [line_of(operator, d) for d in offsets]
+    return _made(
+        operator, pattern.assemble(jnp.concatenate([*lines, nothing])), pattern
+    )
 
 
 @as_sparse.register
@@ -322,7 +336,13 @@ def _kronecker(a: tuple, b: tuple) -> tuple[Array, SparsityPattern]:
 @sparse_form.register
 def _(operator: AbstractLinearOperator):
     """Only of what is made of sparse operators: others have better forms."""
-    kinds = (SparseLinearOperator, LaidOutLinearOperator)
+    kinds = (
+        SparseLinearOperator,
+        LaidOutLinearOperator,
+        SparseDiagonalsLinearOperator,
+    )
+    if isinstance(operator, kinds):
+        return as_sparse(operator)
     parts = jtu.tree_leaves(operator, is_leaf=lambda x: isinstance(x, kinds))
     if not any(isinstance(part, kinds) for part in parts):
         return None
@@ -403,7 +423,12 @@ def _with_multiple(fn: Any) -> Any:
 
 
 _ANY = AbstractLinearOperator
-_NARROW = (TridiagonalLinearOperator, BandedLinearOperator, PermutationLinearOperator)
+_NARROW = (
+    TridiagonalLinearOperator,
+    BandedLinearOperator,
+    PermutationLinearOperator,
+    SparseDiagonalsLinearOperator,
+)
 for _kind in (_Sparse, *_NARROW, DiagonalLinearOperator):
     SUMS.append(Rewrite("(A + B)ᵢⱼ = aᵢⱼ + bᵢⱼ", _Sparse, _kind, _sum))
     SUMS.append(Rewrite("(B + A)ᵢⱼ = bᵢⱼ + aᵢⱼ", _kind, _Sparse, _sum))
@@ -418,4 +443,7 @@ PRODUCTS.extend(
         Rewrite("(AD)ᵢⱼ = aᵢⱼdⱼ", _Sparse, DiagonalLinearOperator, _columns_scaled),
     )
 )
+_Diagonals = SparseDiagonalsLinearOperator
+SUMS.append(Rewrite("(A + B)ᵢⱼ = aᵢⱼ + bᵢⱼ", _Diagonals, _Diagonals, _sum))
+PRODUCTS.append(Rewrite("(AB)ᵢⱼ = Σₖ aᵢₖbₖⱼ", _Diagonals, _Diagonals, _product))
 SCALINGS.append(Scaling("(sA)ᵢⱼ = s aᵢⱼ", _Sparse, _scaled))
