@@ -87,6 +87,7 @@ if TYPE_CHECKING:
     )
     from .sparse.cholesky import SparseCholesky as SparseCholesky
     from .sparse.ldl import SparseLDL as SparseLDL
+    from .sparse.least_squares import SparseLeastSquares as SparseLeastSquares
     from .sparse.lu import SparseLU as SparseLU
     from .wrappers.normal import (
         Normal as Normal,

@@ -55,6 +55,7 @@ class Task(NamedTuple):
     kind: Kind
     negative: bool  # whether -A is what is definite
     backend: SparseBackend
+    each_row: bool = False  # whether rows are refined one by one
 
 
 class _System(NamedTuple):
@@ -74,6 +75,8 @@ class _Symbolic(NamedTuple):
     order: np.ndarray  # of the entries, to sort them by columns
     rows: np.ndarray  # in this order
     analysis: Any
+    backend: SparseBackend
+    kind: Kind
 
     @property
     def nbytes(self) -> int:
@@ -309,7 +312,7 @@ def _factorise(system: _System) -> Factored:
         return Factored(_CODES[scales])
 
     def analysed(robust: bool = False) -> _Symbolic:
-        made.append(_analyse(system, F, robust))
+        made.append(_analyse(system, F, robust, task.backend, task.kind))
         return made[-1]
 
     def tries() -> Iterator[_Symbolic]:
@@ -319,11 +322,13 @@ def _factorise(system: _System) -> Factored:
             yield analysed()
         if task.kind == "general":
             yield analysed(robust=True)
+        elif task.kind != "definite":  # with pivots from anywhere
+            yield _analyse(system, F, True, SuperLU(), "general")
 
     best = _Attempt("singular")
     try:
         for symbolic in tries():
-            attempt = _attempt(task, symbolic, F, scales)
+            attempt = _attempt(task.n, symbolic, F, scales)
             if best.factors is None or attempt.error < best.error:
                 best = attempt
                 if symbolic is not sparse_cache.peek(key) and best.factors is not None:
@@ -351,33 +356,33 @@ class _Attempt(NamedTuple):
     first: np.ndarray | None = None  # F⁻¹ e/n
 
 
-def _attempt(
-    task: Task, symbolic: "_Symbolic", F: np.ndarray, scales: _Scales
-) -> _Attempt:
-    matrix = CSC(task.n, symbolic.starts, symbolic.rows, F[symbolic.order])
+def _attempt(n: int, symbolic: _Symbolic, F: np.ndarray, scales: _Scales) -> _Attempt:
+    matrix = CSC(n, symbolic.starts, symbolic.rows, F[symbolic.order])
     try:
-        factors = task.backend.factor(symbolic.analysis, matrix, task.kind)
+        factors = symbolic.backend.factor(symbolic.analysis, matrix, symbolic.kind)
     except SingularMatrixError:
         return _Attempt("singular")
     except NotDefiniteError:
         return _Attempt("not_definite")
-    e = np.full(task.n, 1 / task.n, F.dtype)
+    e = np.full(n, 1 / n, F.dtype)
     x = factors.solve(e, False)
     product = sp.csc_matrix(
-        (matrix.values, matrix.rows, matrix.starts), (task.n, task.n), copy=False
+        (matrix.values, matrix.rows, matrix.starts), (n, n), copy=False
     )
-    size = scales.row_norm * _largest(x) + 1 / task.n
+    size = scales.row_norm * _largest(x) + 1 / n
     error = _largest(e - product @ x) / size
     return _Attempt("successful", factors, error if np.isfinite(error) else np.inf, x)
 
 
-def _analyse(system: _System, F: np.ndarray, robust: bool) -> _Symbolic:
+def _analyse(
+    system: _System, F: np.ndarray, robust: bool, backend: SparseBackend, kind: Kind
+) -> _Symbolic:
     task, _, rows, columns, _ = system
     order = np.argsort(columns, kind="stable").astype(np.int32)
     starts, rows = _starts(columns, task.n), rows[order]
     matrix = CSC(task.n, starts, rows, F[order])
-    analysis = task.backend.analyse(matrix, task.kind, robust)
-    return _Symbolic(starts, order, rows, analysis)
+    analysis = backend.analyse(matrix, kind, robust)
+    return _Symbolic(starts, order, rows, analysis, backend, kind)
 
 
 def _starts(lines: np.ndarray, n: int) -> np.ndarray:
@@ -509,6 +514,7 @@ class _Refined:
         )
         arrays = system.values, system.columns, found.row_starts
         self.A: Any = sp.csr_matrix(arrays, (n, n), copy=False)
+        self.sizes: Any = abs(self.A) if system.task.each_row else None
         if adjoint:
             self.before, self.after = self.after, self.before
             self.norm = scales.column_norm
@@ -554,7 +560,12 @@ class _Refined:
         """Scaled, and as a backward error."""
         x = y * self.after
         Ax = (self.A.T @ x.conj()).conj() if self.adjoint else self.A @ x
-        r = (b - Ax) * self.before
+        r = b - Ax
+        if self.sizes is not None:
+            sizes = self.sizes.T if self.adjoint else self.sizes
+            scale = sizes @ np.abs(x) + np.abs(b)
+            return r * self.before, _largest(r / np.where(scale == 0, 1, scale))
+        r = r * self.before
         scale = self.norm * _largest(y) + size
         return r, _largest(r) / scale if scale > 0 else 0.0
 

@@ -78,6 +78,15 @@ def sparse_matrix(
     return SparseLinearOperator(values, found.pattern.without_assembly())
 
 
+def supported(backend: str | SparseBackend | None, kind: Kind, dtype: Any) -> bool:
+    """Whether the backend that is asked for, or any, factorises such matrices."""
+    try:
+        chosen_backend(backend, kind, dtype, "")
+    except ValueError:
+        return False
+    return True
+
+
 def chosen_backend(
     backend: str | SparseBackend | None, kind: Kind, dtype: Any, solver: str
 ) -> SparseBackend:
@@ -214,7 +223,7 @@ def checked_solve(
         matrix, sizes = conj(matrix.T), sizes.T
     error = _backward_error(matrix, sizes, x, b)
     longest = matrix.pattern.longest_row
-    tolerance = _TOLERANCE * math.sqrt(longest + 1) * eps(b.dtype)
+    tolerance = TOLERANCE * math.sqrt(longest + 1) * eps(b.dtype)
     # NaN is no success
     stable = choose(error <= tolerance, RESULTS.successful, RESULTS.unstable)
     result = named(number)
@@ -222,7 +231,7 @@ def checked_solve(
 
 
 # A residual has rounding errors of its own, of about √k for rows of k entries.
-_TOLERANCE = 8
+TOLERANCE = 8
 
 
 def _backward_error(
