@@ -118,6 +118,14 @@ class TestCG(IterativeLaws):
         return lx.CG(self.tolerance(dtype), 0.0)
 
 
+class TestBlockCG(IterativeLaws):
+    dtypes = ("complex128",)
+    problems = ("definite",)
+
+    def make(self, dtype):
+        return lx.BlockCG(self.tolerance(dtype), 0.0)
+
+
 class TestBiCGStab(IterativeLaws):
     problems = ("square",)
 
