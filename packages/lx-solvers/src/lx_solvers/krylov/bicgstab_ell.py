@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Array
 
 from .._scaling import dot, largest, norm2, quotient, real_dot, reciprocal_scale
-from . import _driver as driver
 from ._bases import combine, gram, row, rows_times, shadows, with_row
+from ._recurrence import Step
 from ._scalars import barrier, times, where
 
 
@@ -123,7 +123,7 @@ class StabilisedByDegree:
             begun=~check,
             fresh=check,
         )
-        return driver.Step(
+        return Step(
             (~(check | lost)).astype(now.ν.dtype),
             times(σ, step),
             image,

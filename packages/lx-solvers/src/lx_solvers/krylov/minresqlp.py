@@ -12,6 +12,7 @@ from .._checks import check_options, check_square
 from .._scaling import dot, hypot, largest, real_dot, reciprocal_scale
 from .._solver import AbstractLinearSolver
 from . import _driver as driver
+from ._recurrence import Step
 from ._scalars import barrier, packed, times, together, unpacked, where
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
@@ -87,11 +88,11 @@ class _MinimalLength:
 
     def start(self, X, b):
         self.rounding, self.cautious = 8 * X.eps, X.eps**0.5
-        none, zero, complex_zero = X.zeros(), X.zero(), jnp.zeros((), X.dtype)
+        none, zero, o = X.zeros(), X.zero(), jnp.zeros((), X.dtype)
         yes, inf = jnp.ones((), bool), zero + jnp.inf
         self.left = _Left(zero - 1, zero, zero)
         self.right = _Right(zero - 1, *(zero,) * 7)
-        self.coordinates = _Coordinates(*(complex_zero,) * 4, complex_zero + jnp.inf)
+        self.coordinates = _Coordinates(o, o, o, o, ψ=o + jnp.inf)
         lanczos = _Lanczos(zero, zero, inf, yes, inf)
         scalars = lanczos, self.left, self.right, self.coordinates
         return _State(*(none,) * 6, *map(together, scalars))
@@ -165,7 +166,7 @@ class _MinimalLength:
             pairs = zip(first, next, strict=True)
             return together(type(first)(*(where(begin, *pair) for pair in pairs)))
 
-        return driver.Step(
+        return Step(
             (~begin).astype(τ.real.dtype),
             step,
             None,
@@ -231,7 +232,8 @@ class MINRESQLP(AbstractLinearSolver[driver.KrylovState]):
     the range of A, and what is left of the residual in the range is, which is at most
     ‖A r‖ divided by the least singular value apart from zero, as estimated, and ‖A r‖ ≤
     rtol ‖A‖ ‖r‖; or ‖A r‖ is zero to rounding. Here rtol counts as the square root of
-    the rounding unit if it is larger. Of the second, `stats["least_squares"]` is true. Before success is claimed, r = b - A x, and A r, are computed anew.
+    the rounding unit if it is larger. Of the second, `stats["least_squares"]` is true.
+    Before success is claimed, r = b - A x, and A r, are computed anew.
 
     A step is one product with the operator; the start is one step, and so is one after
     a check, which is one more product and no step. Ten vectors are kept: b, x, r, two
