@@ -35,6 +35,9 @@ NEEDS = {
     "Toeplitz": "Toeplitz",
     "low-rank update": "A + UCVᴴ, of rank k",
     "permutation": "permutation",
+    "sparse": "sparse, square",
+    "sparse definite": "sparse, Hermitian definite",
+    "sparse symmetric": "sparse, symmetric or Hermitian; needs rslab",
 }
 
 

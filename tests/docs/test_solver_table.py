@@ -23,6 +23,10 @@ def _matrix(A, tags=()):
     return lx.MatrixLinearOperator(jnp.asarray(A), tags)
 
 
+def _sparse(A, tags=()):
+    return lx.SparseLinearOperator.from_dense(A, tags)
+
+
 def _deficient(A):
     """Rank one less, of the same structure."""
     values, W = np.linalg.eigh(A)
@@ -112,8 +116,23 @@ CASES = {
         None,
     ),
     "permutation": (lx.PermutationLinearOperator([1, 2, 0]), _matrix(G), None),
+    "sparse": (_sparse(G), _matrix(G), _sparse(_deficient(H))),
+    "sparse definite": (
+        _sparse(G @ G.T, lx.positive_semidefinite_tag),
+        _sparse(G),
+        _sparse(_deficient(D), lx.positive_semidefinite_tag),
+    ),
+    "sparse symmetric": (
+        _sparse(H, lx.symmetric_tag),
+        _sparse(G),
+        _sparse(_deficient(H), lx.symmetric_tag),
+    ),
 }
-each = pytest.mark.parametrize("name", tables.SOLVERS)
+# The extra is not everywhere.
+_RSLAB = importlib.util.find_spec("rslab") is not None
+each = pytest.mark.parametrize(
+    "name", [name for name in tables.SOLVERS if _RSLAB or name != "SparseLDL"]
+)
 
 
 def test_every_solver_has_a_row():

@@ -21,6 +21,9 @@ NAMES = (
     "nonfinite_input",
     "unstable",
     "preconditioner_failed",
+    "not_definite",
+    "out_of_memory",
+    "host_failure",
 )
 
 

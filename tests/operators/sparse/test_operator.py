@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import lx_operators as lx
 import numpy as np
+import scipy.sparse as sp
 from lx_operators.testing import OperatorLaws
 
 # rows 2 and 4 and column 3 are empty, column 1 has four entries
@@ -43,3 +44,26 @@ class TestHermitian(OperatorLaws):
         a, b = (a + a.conj(), b + b.conj())
         values = jnp.stack([a, c, b, d, c.conj(), d.conj()])
         return lx.SparseLinearOperator(values, pattern, lx.hermitian_tag)
+
+
+class TestLaidOut(TestRectangular):
+    """Chunks of rows, as `linearise` makes them."""
+
+    def make(self, dtype, key):
+        return lx.linearise(super().make(dtype, key))
+
+    def matrix(self, operator):
+        return None
+
+
+class TestDiagonals(TestLaidOut):
+    """Diagonals, as `linearise` makes them of a few full ones."""
+
+    dtypes = ("float32",)
+
+    def make(self, dtype, key):
+        matrix = sp.diags([np.ones(5), np.ones(4), np.ones(3)], [0, 1, -2], (5, 5))
+        pattern = lx.SparsityPattern.from_scipy(matrix)
+        return lx.linearise(
+            lx.SparseLinearOperator(draw(key, dtype, pattern.size), pattern)
+        )

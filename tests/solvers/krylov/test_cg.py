@@ -216,3 +216,14 @@ def test_singular_and_inconsistent_in_batches(rng):
             least = np.einsum("kij,kj->ki", np.linalg.pinv(a, 1e-12, True), b)
             gap = np.linalg.norm(b - np.einsum("kij,kj->ki", a, least), axis=1)
             assert not successful[gap > 1e-3].any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rank", [1, 3, N - 1])
+def test_null_vector_as_direction(run, dtype, rank):
+    """Where the next direction is a null vector up to rounding, no step is made along
+    it: the solve ends by name, and its solution is not drowned by that vector."""
+    a, b = np.diag(np.arange(N) < rank).astype(dtype), np.ones(N, dtype)
+    x, result, *_ = run(CG(1e-6 if dtype == np.float64 else 1e-4), a, b, PSD)
+    assert result == "breakdown"
+    assert np.abs(x).max() <= 1.01 * N / rank  # a step along b

@@ -67,6 +67,23 @@ def test_zero(name, method, suited, run):
         assert not x.any()
 
 
+def test_first_guess_far_off(name, method, suited, draw, run):
+    """A first guess whose rounding errors exceed b is no guess: as from zero. One that
+    is not a number is told."""
+    a, b = suited(name, np.float64), draw(np.float64, N)
+    solver = method.make(1e-8, 0.0)
+    cold, result, steps, _ = run(solver, a, b, method.tags, y0=jnp.zeros(N))
+    assert result == "successful"
+    for size in (1e20, 1e100, 1e200, 1e308):
+        y0 = jnp.full(N, size)
+        x, *end, _ = run(solver, a, b, method.tags, y0=y0)
+        assert end == ["successful", steps]
+        np.testing.assert_array_equal(x, cold)
+    for wrong in (np.nan, np.inf):
+        _, result, *_ = run(solver, a, b, method.tags, y0=y0.at[1].set(wrong))
+        assert result == "nonfinite_input"
+
+
 @pytest.mark.parametrize("bits, rtol", [(32, 1e-5), (64, 1e-8)])
 def test_defaults(name, method, suited, draw, bits, rtol):
     """No tolerance, and the 2-norm of the residual."""

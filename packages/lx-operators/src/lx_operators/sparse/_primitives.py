@@ -50,7 +50,10 @@ def _jitted(fn: Callable, static: tuple, *operands: Any) -> Any:
 
 
 def linear_in(
-    this: Primitive, arguments: Sequence[int], transposes: Callable[..., list[Any]]
+    this: Primitive,
+    arguments: Sequence[int],
+    transposes: Callable[..., list[Any]],
+    tangents_of: Callable[..., Any] | None = None,
 ) -> None:
     """Registers derivatives of a primitive that is linear in each of these arguments;
     the others have no derivative.
@@ -61,6 +64,7 @@ def linear_in(
         transposes: from the cotangent, the operands and the keywords, the cotangents of
             these arguments, as functions without arguments: only what is undefined is
             computed.
+        tangents_of: of the first of these arguments, what matters of a tangent.
     """
 
     def jvp(primals: Sequence[Any], tangents: Sequence[Any], **static: Any) -> Any:
@@ -69,7 +73,10 @@ def linear_in(
         for k in arguments:
             if type(tangents[k]) is ad.Zero:
                 continue
-            moved = [*primals[:k], tangents[k], *primals[k + 1 :]]
+            tangent = tangents[k]
+            if k == 0 and tangents_of is not None:
+                tangent = tangents_of(tangent, *primals[1:], **static)
+            moved = [*primals[:k], tangent, *primals[k + 1 :]]
             term = this.bind(*moved, **static)
             total = term if total is None else total + term
         if total is None:

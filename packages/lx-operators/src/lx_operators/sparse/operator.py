@@ -285,7 +285,7 @@ class SparseLinearOperator(AbstractLinearOperator):
                 f"the operator is a batch: its values have shape {self.values.shape}; "
                 "map over it by `equinox.filter_vmap(lambda operator: ...)(operators)`."
             )
-        x, out = _conformed(self, vector)
+        x, out = conformed(self, self.values.dtype, vector)
         return out(product(self.values.astype(x.dtype), x, self.pattern))
 
     def as_matrix(self):
@@ -311,13 +311,13 @@ class SparseLinearOperator(AbstractLinearOperator):
         )
 
     def in_structure(self):
-        return _structure(self, 0)
+        return structure(self, 0, self.values.dtype)
 
     def out_structure(self):
-        return _structure(self, 1)
+        return structure(self, 1, self.values.dtype)
 
 
-def rebuilt(operator: SparseLinearOperator, **fields: Any) -> SparseLinearOperator:
+def rebuilt(operator: Any, **fields: Any) -> SparseLinearOperator:
     """The same operator with other fields, which are known to fit."""
     out = _new(SparseLinearOperator)
     for name in ("values", "pattern", "tags", "structures"):
@@ -341,27 +341,27 @@ def _frozen(structure: PyTree | None, size: int, argument: str) -> Frozen | None
     return None if flat and leaf_alone else frozen
 
 
-def _structure(operator: SparseLinearOperator, side: int) -> Structure:
+def structure(operator: Any, side: int, dtype: Any) -> Structure:
     """The input structure, side 0, or the output structure, side 1."""
-    frozen, dtype = operator.structures[side], operator.values.dtype
+    frozen = operator.structures[side]
     if frozen is None:
         return jax.ShapeDtypeStruct((operator.pattern.shape[1 - side],), dtype)
     leaves = [jax.ShapeDtypeStruct(x.shape, dtype) for x in frozen.leaves]
     return jax.tree_util.tree_unflatten(frozen.treedef, leaves)
 
 
-def _conformed(
-    operator: SparseLinearOperator, vector: PyTree, transposed: bool = False
+def conformed(
+    operator: Any, dtype: Any, vector: PyTree, transposed: bool = False
 ) -> tuple[Array, Any]:
     """A vector flat, and what makes a flat product one of the output structure."""
     side = int(transposed)
-    x = conform(vector, _structure(operator, side), "the vector")
+    x = conform(vector, structure(operator, side, dtype), "the vector")
     x = x if operator.structures[side] is None else ravel(x)
 
     def out(y: Array) -> PyTree[Array]:
         if operator.structures[1 - side] is None:
             return y
-        return unravel(y, _structure(operator, 1 - side))
+        return unravel(y, structure(operator, 1 - side, dtype))
 
     return x, out
 
@@ -416,7 +416,7 @@ def _(operator: SparseLinearOperator):
 @adjoint_product.register
 def _(operator: SparseLinearOperator):
     def adjoint(vector: PyTree) -> PyTree:
-        y, out = _conformed(operator, vector, transposed=True)
+        y, out = conformed(operator, operator.values.dtype, vector, transposed=True)
         values = operator.values.astype(y.dtype).conj()
         return out(transposed_product(values, y, operator.pattern))
 

@@ -11,10 +11,8 @@ import numpy as np
 from jaxtyping import Array, Inexact, Int
 
 from .._structures import floating
+from ._forms import Chunks, cut, few_diagonals, uncut
 from ._index_maps import Assembly, collect
-
-# Static offsets of diagonals are kept up to this number of them.
-MOST_DIAGONALS = 32
 
 
 class SparsityPattern(eqx.Module):
@@ -46,7 +44,8 @@ class SparsityPattern(eqx.Module):
         longest_row, longest_column: the most entries in a row, in a column.
         lower, upper: the number of diagonals below and above the main one.
         is_symmetric: whether the transpose has the same pattern.
-        offsets: column minus row of each diagonal that has entries, if they are few.
+        offsets: column minus row of each diagonal that has entries, if they are few
+            and nearly full; else None.
         exact: whether the indices were known when the pattern was built.
 
     Raises:
@@ -67,6 +66,8 @@ class SparsityPattern(eqx.Module):
     column_starts: Int[Array, " n+1"]
     transposed: Int[Array, " size"]
     untransposed: Int[Array, " size"]
+    by_rows: Chunks  # how products sum
+    by_columns: Chunks  # likewise, of the transpose
     assembly: Assembly | None
     shape: tuple[int, int] = eqx.field(static=True)
     size: int = eqx.field(static=True)
@@ -159,6 +160,8 @@ class SparsityPattern(eqx.Module):
             column_starts=self.row_starts,
             transposed=self.untransposed,
             untransposed=self.transposed,
+            by_rows=self.by_columns,
+            by_columns=self.by_rows,
             assembly=None,
             shape=self.shape[::-1],
             longest_row=self.longest_column,
@@ -191,6 +194,11 @@ class SparsityPattern(eqx.Module):
             end = jnp.full(1, count * size, dtype)
             return jnp.concatenate([shifted(x[:, :-1], size), end])
 
+        def chunks(x: Chunks, m: int) -> Chunks:
+            if x.starts is None or x.rows is None:
+                return x
+            return Chunks(starts(x.starts), shifted(x.rows, m), x.width)
+
         out, square = copy.copy(self), m == n
         _set(
             out,
@@ -200,6 +208,8 @@ class SparsityPattern(eqx.Module):
             column_starts=starts(self.column_starts),
             transposed=shifted(self.transposed, size),
             untransposed=shifted(self.untransposed, size),
+            by_rows=chunks(self.by_rows, m),
+            by_columns=chunks(self.by_columns, n),
             assembly=None,
             shape=(count * m, count * n),
             size=count * size,
@@ -365,9 +375,9 @@ def _fill(
     untransposed[transposed] = np.arange(size, dtype=dtype)
     symmetric = m == n and np.array_equal(rows, columns[transposed])
     symmetric = symmetric and np.array_equal(columns, rows[transposed])
-    # the diagonals that have entries; m stands for offset 0
-    counts = np.bincount((columns.astype(np.int64) - rows) + m, minlength=1)
-    offsets = np.flatnonzero(counts) - m
+    counts = np.bincount((columns.astype(np.int64) - rows) + m, minlength=m + 1)
+    filled = np.flatnonzero(counts) - m  # diagonals, by column minus row
+    row_lengths, column_lengths = np.diff(row_starts), np.diff(column_starts)
     if assembly is not None:
         *arrays, unique = assembly
         kind = index_dtype(len(arrays[0]))
@@ -380,15 +390,17 @@ def _fill(
         column_starts=jnp.asarray(column_starts.astype(dtype)),
         transposed=jnp.asarray(transposed),
         untransposed=jnp.asarray(untransposed),
+        by_rows=cut(row_lengths, dtype),
+        by_columns=cut(column_lengths, dtype),
         assembly=assembly,
         shape=shape,
         size=int(size),
-        longest_row=int(np.max(np.diff(row_starts), initial=0)),
-        longest_column=int(np.max(np.diff(column_starts), initial=0)),
-        lower=int(max(-np.min(offsets, initial=0), 0)),
-        upper=int(max(np.max(offsets, initial=0), 0)),
+        longest_row=int(np.max(row_lengths, initial=0)),
+        longest_column=int(np.max(column_lengths, initial=0)),
+        lower=int(max(-np.min(filled, initial=0), 0)),
+        upper=int(max(np.max(filled, initial=0), 0)),
         is_symmetric=bool(symmetric),
-        offsets=tuple(map(int, offsets)) if offsets.size <= MOST_DIAGONALS else None,
+        offsets=few_diagonals(counts, -m, shape) if size else None,
         exact=True,
     )
 
@@ -422,6 +434,8 @@ def _traced(
         column_starts=_starts(columns[transposed], n),
         transposed=transposed,
         untransposed=_inverse(transposed, counting),
+        by_rows=uncut(rows),
+        by_columns=uncut(columns[transposed]),
         assembly=Assembly(target, order, counting, True),
         shape=shape,
         size=int(size),

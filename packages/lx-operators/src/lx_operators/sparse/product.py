@@ -1,8 +1,9 @@
 """The product of a sparse matrix, bilinear in its values and the vector.
 
-Two primitives, each with the other in its derivatives:
+Primitives, each with the others in its derivatives:
 
     product   yᵢ = Σₑ vₑ x[columnₑ], the sum over the entries e of row i
+    laid out  the same product, of values that `lay_out` has prepared for it
     sampled   vₑ = y[rowₑ] · x[columnₑ], the entries of y xᵀ that the pattern has
 
 With ⟨ȳ, A x⟩ = Σₑ ȳ[rowₑ] vₑ x[columnₑ], the cotangent of v is `sampled`, and that of x
@@ -16,14 +17,16 @@ Operands have one batch axis or none in front, and x one axis of columns or none
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jax.interpreters import batching
-from jaxtyping import Array, Inexact
+from jaxtyping import Array, Inexact, Int
 
 from .._varying import vary, varying_axes
-from ._forms import summed_rows
-from ._index_maps import permuted, taken
+from ._forms import UNROLLED, sum_of_diagonals, sum_of_terms, terms_of_chunks, where
+from ._index_maps import permuted, segment_sums, taken
+from ._layout import entries_of_chunks, lay_out, read_back
 from ._primitives import linear_in, primitive
 from .pattern import SparsityPattern
 
@@ -35,6 +38,17 @@ def product(
 ) -> Inexact[Array, "..."]:
     """A x, of a matrix with these values."""
     return _bind(_product_p, values, vector, pattern)
+
+
+def laid_out_product(
+    laid: Inexact[Array, "*b w c"],
+    columns: Int[Array, "w c"] | None,
+    vector: Inexact[Array, "..."],
+    pattern: SparsityPattern,
+) -> Inexact[Array, "..."]:
+    """A x, of values that are laid out, and the columns of their chunks (None of
+    diagonals)."""
+    return _bind(_laid_p, laid, vector, pattern, columns)
 
 
 def sampled(
@@ -63,19 +77,28 @@ def transposed_product(
     return product(transposed_values(values, pattern), vector, pattern.T)
 
 
-def _bind(this: Any, x: Array, y: Array, pattern: SparsityPattern, **static) -> Array:
-    pattern = pattern.without_assembly()
-    x, y, pattern = vary((x, y, pattern), varying_axes((x, y, pattern)))
-    leaves, tree = jtu.tree_flatten(pattern)
+def _bind(
+    this: Any, x: Array, y: Array, pattern: Any, columns: Any = None, **static: Any
+) -> Array:
+    index = pattern.without_assembly()
+    index = index if columns is None else (columns, index)
+    x, y, index = vary((x, y, index), varying_axes((x, y, index)))
+    leaves, tree = jtu.tree_flatten(index)
     return this.bind(x, y, *leaves, tree=tree, **static)
+
+
+def _index(tree: Any, leaves: Any) -> tuple[Any, SparsityPattern]:
+    """The columns of chunks, and the pattern."""
+    index = jtu.tree_unflatten(tree, leaves)
+    return index if isinstance(index, tuple) else (None, index)
 
 
 # Evaluation
 
 
 def _product_shape(values: Any, x: Any, *leaves: Any, tree: Any) -> tuple[int, ...]:
-    (m, _), batch = _shape(tree), values.ndim - 1
-    return (*x.shape[:batch], m, *x.shape[batch + 1 :])
+    (_, pattern), batch = _index(tree, leaves), values.ndim - 1
+    return (*x.shape[:batch], pattern.shape[0], *x.shape[batch + 1 :])
 
 
 def _sampled_shape(
@@ -84,14 +107,63 @@ def _sampled_shape(
     return (*y.shape[:1], leaves[0].shape[0]) if batched else leaves[0].shape
 
 
-def _shape(tree: Any) -> tuple[int, int]:
-    return jtu.tree_unflatten(tree, [None] * tree.num_leaves).shape
+def _laid_shape(laid: Any, x: Any, *leaves: Any, tree: Any) -> tuple[int, ...]:
+    (_, pattern), batch = _index(tree, leaves), laid.ndim - 2
+    return (*x.shape[:batch], pattern.shape[0], *x.shape[batch + 1 :])
 
 
 @primitive("sparse_product", _product_shape)
 def _product_p(values: Array, x: Array, *leaves: Array, tree: Any) -> Array:
     pattern: SparsityPattern = jtu.tree_unflatten(tree, leaves)
-    return summed_rows(values, x, pattern)
+    if not pattern.size:
+        shape = _product_shape(values, x, *leaves, tree=tree)
+        return jnp.zeros(shape, x.dtype)
+    chunks = pattern.by_rows
+    if chunks.width == 1 and chunks.rows is not None:  # an entry is a chunk
+        laid, columns = values[..., None, :], pattern.columns[None, :]
+        return _summed(laid, columns, chunks.rows, x, pattern)
+    if x.ndim > values.ndim or chunks.width > UNROLLED:
+        # read once, not once for each column
+        laid, columns = jax.lax.optimization_barrier(_read(values, pattern, None))
+        return _summed(laid, columns, chunks.rows, x, pattern)
+    slots = [_read(values, pattern, jnp.asarray(k)) for k in range(chunks.width)]
+    sums = sum_of_terms(slots, x, values.ndim - 1)
+    return _sum_of_chunks(sums, chunks.rows, pattern)
+
+
+def _read(
+    values: Array, pattern: SparsityPattern, steps: Array | None
+) -> tuple[Array, Array]:
+    """Values and columns of chunks, entry by entry."""
+    entries, there = entries_of_chunks(pattern, steps)
+    return where(there, taken(values, entries)), taken(pattern.columns, entries)
+
+
+def _sum_of_chunks(sums: Array, rows: Any, pattern: SparsityPattern) -> Array:
+    return sums if rows is None else segment_sums(sums, rows, pattern.shape[0])
+
+
+@primitive("sparse_laid_out_product", _laid_shape)
+def _laid_p(laid: Array, x: Array, *leaves: Array, tree: Any) -> Array:
+    columns, pattern = _index(tree, leaves)
+    if columns is None:
+        assert pattern.offsets is not None
+        return sum_of_diagonals(laid, x, pattern.offsets)
+    return _summed(laid, columns, pattern.by_rows.rows, x, pattern)
+
+
+def _summed(
+    laid: Array, columns: Array, rows: Any, x: Array, pattern: SparsityPattern
+) -> Array:
+    """The sums of rows, from those of chunks; of several columns x one after another,
+    as numbers are summed faster than vectors."""
+
+    def one(x: Array) -> Array:
+        return _sum_of_chunks(terms_of_chunks(laid, columns, x), rows, pattern)
+
+    if rows is None or x.ndim == laid.ndim - 1:
+        return one(x)
+    return jnp.moveaxis(jax.lax.map(one, jnp.moveaxis(x, -1, 0)), 0, -1)
 
 
 @primitive("sparse_sampled", _sampled_shape)
@@ -126,7 +198,28 @@ def _transposed_sampled(
     ]
 
 
+def _transposed_laid(
+    ct: Any, laid: Any, x: Any, *leaves: Array, tree: Any
+) -> list[Any]:
+    _, pattern = _index(tree, leaves)
+
+    def of_laid() -> Array:
+        return lay_out(sampled(ct, x, pattern, batched=laid.aval.ndim == 3), pattern)
+
+    def of_x() -> Array:
+        return transposed_product(read_back(laid, pattern), ct, pattern)
+
+    return [of_laid, of_x]
+
+
+def _where_entries_are(tangent: Any, x: Any, *leaves: Array, tree: Any) -> Array:
+    """What is laid out is zero where there is no entry, however it moves."""
+    _, pattern = _index(tree, leaves)
+    return lay_out(read_back(tangent, pattern), pattern)
+
+
 linear_in(_product_p, (0, 1), _transposed_product)
+linear_in(_laid_p, (0, 1), _transposed_laid, _where_entries_are)
 linear_in(_sampled_p, (0, 1), _transposed_sampled)
 
 
@@ -147,16 +240,53 @@ def _batch_product(operands: Any, axes: Any, *, tree: Any) -> tuple[Array, int]:
         out = product(values, x, pattern)
         return out.reshape(*out.shape[:inner], size, -1, *out.shape[inner + 1 :]), inner
     pattern: SparsityPattern = jtu.tree_unflatten(tree, leaves)
+
+    def times(values: Array, x: Array) -> Array:
+        return product(values, x, pattern)
+
+    return _batched_values(times, values, x, of_values, of_x, inner, size)
+
+
+def _batched_values(
+    times: Any,
+    values: Array,
+    x: Array,
+    of_values: Any,
+    of_x: Any,
+    inner: int,
+    size: int,
+) -> tuple[Array, int]:
+    """Of one pattern."""
     if of_values is None:
         x = jnp.moveaxis(x, of_x, -1)
         columns = x.shape[inner + 1 :]
-        out = product(values, x.reshape(*x.shape[: inner + 1], -1), pattern)
+        out = times(values, x.reshape(*x.shape[: inner + 1], -1))
         return out.reshape(*out.shape[:-1], *columns), inner + len(columns)
     values, x = _first(values, of_values, size), _first(x, of_x, size)
     if inner == 0:
-        return product(values, x, pattern), 0
-    out = product(_joined(values), _joined(x), pattern)
+        return times(values, x), 0
+    out = times(_joined(values), _joined(x))
     return out.reshape(size, -1, *out.shape[1:]), 0
+
+
+def _batch_laid(operands: Any, axes: Any, *, tree: Any) -> tuple[Array, int]:
+    laid, x, *leaves = operands
+    of_laid, of_x, *of_leaves = axes
+    size = _batch_size(operands, axes)
+    if any(axis is not None for axis in of_leaves):
+
+        def one(laid: Array, x: Array, *leaves: Array) -> Array:
+            _, pattern = _index(tree, leaves)
+            return product(read_back(laid, pattern), x, pattern)
+
+        return jax.vmap(one, tuple(axes))(laid, x, *leaves), 0
+    columns, pattern = _index(tree, leaves)
+    inner = laid.ndim - (of_laid is not None) - 2
+
+    def times(laid: Array, x: Array) -> Array:
+        return laid_out_product(laid, columns, x, pattern)
+
+    return _batched_values(times, laid, x, of_laid, of_x, inner, size)
 
 
 def _batch_sampled(
@@ -179,6 +309,7 @@ def _batch_sampled(
 
 
 batching.primitive_batchers[_product_p] = _batch_product
+batching.primitive_batchers[_laid_p] = _batch_laid
 batching.primitive_batchers[_sampled_p] = _batch_sampled
 
 

@@ -28,6 +28,7 @@ from .._sizes import is_known
 from .._solver import Options
 from ._bases import combine, coordinates, with_row
 from ._driver import KrylovState, Outcome, report, step_limit
+from ._guess import held, start_from, useless
 from ._history import Monitor
 from ._options import first_guess
 from ._phases import Exit, Phases, advance, begin
@@ -154,6 +155,8 @@ def arnoldi(
         # the one product: with the direction, or with the new x for its residual
         u = where(check, s.x + z, z)
         w = A(u)
+        if y0 is not None:
+            w = where(check, held(w), w)
         r = b - w
 
         # Arnoldi's step, in units of the product's size
@@ -205,6 +208,9 @@ def arnoldi(
         stretch = where(check | ~(stretch < jnp.inf), 0, stretch)
         norm_A = jnp.maximum(s.norm_A, stretch)
 
+        again = False
+        if y0 is not None:
+            again = check & (s.phases.num_steps == 0) & useless(size, norm_b, X.eps)
         (ratio,) = s.phases.ratios(goal, check, test)
         ratio = where(check, ratio, where(stuck, jnp.inf, recurred))
         stalls = where((size > 0.999 * old.β) & (k > 0), old.stalls + 1, 0)
@@ -220,6 +226,7 @@ def arnoldi(
             nothing=size == 0,
             probe=M is not None,
             stagnant=stalls >= solver.stagnation_iters,
+            again=again,
             failure=Exit.singular,
         )
 
@@ -230,7 +237,7 @@ def arnoldi(
         small = ~(size > 4 * X.eps * where(check, 0, length))
         numbers = _Numbers(
             β=where(restart, size, old.β),
-            left=where(restart, size, left),
+            left=where(again, 0, where(restart, size, left)),
             aim=where(check & claimed, size * 0.7 / ratio, old.aim),
             j=where(restart, 0, j),
             stalls=where(restart, stalls, old.stalls),
@@ -259,11 +266,13 @@ def arnoldi(
             phases,
             lambda: where(check, size, where(s.phases.probe, old.β, left)) * unit,
         )
-        x = where(new.row == 0, u, s.x)
+        x = where(again, 0, where(new.row == 0, u, s.x))
         return _Loop(x, V, Z, T, numbers, norm_A, phases, history)
 
     start = b if y0 is None else jnp.zeros_like(b)
+    norm_b = plain_norm2(b)
     β = plain_norm2(start)
+    x, given = start_from(y0, given, X)
     phases = begin(given, limit, check=y0 is not None)
     scale = where(β > 0, 1 / β, 0)
     aim = expected(goal, b, given.peaks, phases.floor(goal, X), Y)
@@ -273,7 +282,7 @@ def arnoldi(
     rest = [(0, m, 0)] + [(0, 0, 0)] * b.ndim
     V = jax.lax.pad((scale * start)[None], jnp.zeros((), X.dtype), rest)
     first = _Loop(
-        x=X.zeros() if y0 is None else where(given.zero, 0, times(1 / unit, y0)),
+        x=x,
         V=V,
         Z=V if flexible else None,
         T=jnp.ones((2 * m + 3, m + 1), X.dtype),
@@ -285,7 +294,6 @@ def arnoldi(
     inputs = solver, state, vector, options
     end = while_loop(lambda s: s.phases.running, step, first, inputs)
     last = _Numbers(*unpacked(end.numbers))
-    norm_b = plain_norm2(b)
     norms = end.norm_A, norm_b, last.β
     used = options.get("preconditioner")
     return report(end, limit, monitor, given, X, vector, *norms, M=used)

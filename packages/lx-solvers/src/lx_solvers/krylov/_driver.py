@@ -29,6 +29,7 @@ from .._sizes import is_known, sqrt_of
 from .._solution import RESULTS
 from .._solver import Options
 from ..preconditioners._preconditioner import AbstractPreconditioner
+from ._guess import start_from, useless
 from ._history import Monitor
 from ._options import (
     conjugated,
@@ -175,7 +176,7 @@ def solve(
     def one_pass(loop: _Loop) -> _Loop:
         old, size_A = taken_apart(loop.carried)
         check, claimed = loop.phases.check, loop.phases.claimed
-        now = Pass(A, M, b, loop, goal.rtol, start.ν)
+        now = Pass(A, M, b, loop, goal.rtol, start.ν, size_A, y0 is not None)
         step: Step = method.step(old, loop.r, now)
         q = now.product
 
@@ -203,6 +204,11 @@ def solve(
             residual = Y, r, goal.scale(b, given.peaks, floor, Y)
             return goal.ratio(residual, moved), overall(sizes, X)
 
+        again = False
+        if y0 is not None:
+            again = check & (loop.phases.num_steps == 0)
+            again = again & useless(ν, start.ν, X.eps)
+            x = where(again, 0, x)
         near = goal.in_reach(ν)
         wanted = check | (near if step.idle is False else near & ~step.idle)
         ratio, x_peak = loop.phases.ratios(goal, wanted, test, count=2)
@@ -225,6 +231,7 @@ def solve(
             failure=failure,
             probe=M is not None,
             solved=step.solved,
+            again=again,
         )
 
         state = step.state
@@ -248,7 +255,7 @@ def solve(
         )
         return _Loop(x, r, ν, carried, phases, history)
 
-    x = X.zeros() if y0 is None else where(given.zero, 0, times(1 / unit, y0))
+    x, given = start_from(y0, given, X)
     phases = begin(given, limit, check=check_first or y0 is not None)
     history = monitor.start(phases, lambda: norm2(b) * unit, X)
     carried = stored(initial, X.zero())

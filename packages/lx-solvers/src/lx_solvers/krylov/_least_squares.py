@@ -29,6 +29,7 @@ from .._sizes import is_known
 from .._solver import Options
 from ..preconditioners._preconditioner import AbstractPreconditioner
 from ._driver import KrylovState, Outcome, report, step_limit
+from ._guess import held, start_from, useless
 from ._history import Monitor
 from ._options import (
     effective,
@@ -212,6 +213,8 @@ def least_squares(
         # one product and one adjoint product: a step, or a start from x
         q = where(check, s.x, M(s.v))
         x, Aq = s.x, A(q)
+        if y0 is not None:
+            Aq = where(check, held(Aq), Aq)
         if not undamped(solver.damp):
             x, Aq = _better_than_none(x, Aq, b, check)
         û = where(check, b, Aq) - where(check, Aq, times(last.α, s.u))
@@ -221,6 +224,9 @@ def least_squares(
         v̂ = MH(AHu) - times(where(check, 0, β), s.v)
         α, normed, α_σ = _significant(True, norm2(v̂), rounding * last.A, last.shrink)
         v = times(normed, v̂)
+        again = False
+        if y0 is not None:
+            again = check & (s.phases.num_steps == 0) & useless(β, norm_b, X.eps)
 
         # the numbers, in units of σ
         new, φ, ρ = old.step(β_σ, α_σ)
@@ -255,7 +261,7 @@ def least_squares(
             bars = h - times(f, s.h_bar), Ah - times(f, s.Ah_bar)
         h_bar, Ah_bar = bars
         Δ, AΔ = bars if barred else (h, Ah)
-        x = x + times(φ, Δ)
+        x = where(again, 0, x + times(φ, Δ))
         r = where(check, û, s.r - times(φ, AΔ))
 
         # the test: of the residual, or of the part of it that can be reduced, which is
@@ -293,6 +299,7 @@ def least_squares(
             limit=limit,
             due=False,
             nothing=size == 0,
+            again=again,
             failure=Exit.ill_conditioned,
         )
         history = monitor.record(s.history, phases, lambda: norm2(undamp(r)) * unit)
@@ -303,8 +310,8 @@ def least_squares(
         directions = u, v, h, Ah, h_bar, Ah_bar
         return _Loop(x, r, *directions, scalars, plain, left, phases, history)
 
-    none = X.zeros()
-    x = none if y0 is None else where(given.zero, 0, times(1 / unit, y0))
+    none, norm_b = X.zeros(), plain_norm2(given.b)
+    x, given = start_from(y0, given, X)
     phases = begin(given, limit, check=True)
     shared = _Shared(φ=0, α=0, shrink=1, A=0, most=0, least=np.inf, cond=0, normal=0)
     numbers, shared = (
@@ -336,7 +343,6 @@ def least_squares(
         norm_A, slope = unpacked(end.plain)
         slope = slope / where(norm_A > 0, norm_A, 1)
     size = plain_norm2(end.r)
-    norm_b = plain_norm2(given.b)
     return report(
         end,
         limit,

@@ -183,6 +183,7 @@ def advance(
     noise: ArrayLike = False,
     probe: bool = False,
     solved: ArrayLike = False,
+    again: ArrayLike = False,
     failure: Exit = Exit.breakdown,
 ) -> Phases:
     """After a pass.
@@ -206,6 +207,7 @@ def advance(
             what was recurred: if it is no better than the best, the solve ends.
         probe: whether to multiply the residual before the solve ends without success.
         solved: whether the pass, if it is a step, found the solve at its end.
+        again: whether to make a claiming check next, whatever this one found.
     """
     if goal.fixed is True:  # nothing is asked of the residual, and so nothing computed
         ratio = jnp.full_like(ratio, jnp.inf)
@@ -243,6 +245,8 @@ def advance(
     phase = where(due & ~check, jnp.int32(CHECK), STEP)
     phase = where(close & ~check, jnp.int32(CLAIM), phase)
     phase = where(pending != Exit.running, jnp.int32(LAST), phase)
+    if again is not False:
+        phase = where(again, jnp.int32(CLAIM), phase)
     if probe:
         phase = where(last.last, jnp.int32(PROBE), phase)
         pending = where(last.last, last.pending, pending)

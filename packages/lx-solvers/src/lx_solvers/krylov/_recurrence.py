@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
+from ._guess import held
 from ._scalars import packed, times, unpacked, where
 from ._spaces import Space
 
@@ -23,8 +24,10 @@ class Pass:
         M: Callable | None,
         b: Array,
         loop: Any,
-        rtol: Array | None = None,
-        norm_b: Array | None = None,
+        rtol: Array,
+        norm_b: Array,
+        norm_A: Array,
+        guessed: bool,
     ):
         at = loop.phases
         self._A, self._M, self._b, self._x = A, M, b, loop.x
@@ -34,8 +37,10 @@ class Pass:
         """‖r‖."""
         self.x = loop.x
         """The solution so far."""
-        self.rtol, self.norm_b = rtol, norm_b
-        """The relative tolerance, and ‖b‖: for methods that have ends of their own."""
+        self.rtol, self.norm_b, self.norm_A = rtol, norm_b, norm_A
+        """The relative tolerance, ‖b‖, and a lower bound of ‖A‖ from the steps so far:
+        for methods that have ends of their own."""
+        self._guessed = guessed
         self.check, self.claimed = at.check, at.claimed
         """Whether this pass is a check, whose step is not made; and whether it is to
         confirm that the solve has converged."""
@@ -52,6 +57,8 @@ class Pass:
             raise ValueError("a step has one product: call `A` once.")
         self.vector = where(self.check, self._x, p)
         self.product = self._A(self.vector)
+        if self._guessed:
+            self.product = where(self.check, held(self.product), self.product)
         return self.product
 
     def M(self, r: Array) -> Array:

@@ -63,6 +63,9 @@ class _ConjugateGradients:
         # rounding; then ⟨p, A p⟩ / ‖p‖² at most
         exact = (s.recurred == jnp.inf) & (length**2 < 0.01 / jnp.finfo(ν.dtype).eps)
         stretch = ρ / (α * where(exact, 1, length**2)) + where(exact, β * ρ / s.α, 0)
+        # curvature that is only that of rounding errors: p is a null vector
+        noise = (8 * jnp.finfo(ν.dtype).eps) ** 2
+        null = now.plain & (ρ <= α * (noise * now.norm_A * length**2))
         state = _State(
             p,
             ρ=now.kept(ρ, s.ρ, jnp.inf),
@@ -75,7 +78,7 @@ class _ConjugateGradients:
             p,
             Ap,
             state,
-            broken=~((ρ > 0) & (α > 0) & (α < jnp.inf)),
+            broken=~((ρ > 0) & (α > 0) & (α < jnp.inf)) | null,
             finite=jnp.isfinite(ρ) & ((ρ == 0) | (jnp.abs(α) > 0)),  # 0 on overflow
             stretch=stretch,
         )

@@ -55,6 +55,7 @@ class Task(NamedTuple):
     kind: Kind
     negative: bool  # whether -A is what is definite
     backend: SparseBackend
+    each_row: bool = False  # whether rows are refined one by one
 
 
 class _System(NamedTuple):
@@ -74,6 +75,8 @@ class _Symbolic(NamedTuple):
     order: np.ndarray  # of the entries, to sort them by columns
     rows: np.ndarray  # in this order
     analysis: Any
+    backend: SparseBackend
+    kind: Kind
 
     @property
     def nbytes(self) -> int:
@@ -200,6 +203,22 @@ def determinant(
     return _for_each(one, task, rows, columns, values, digest)
 
 
+def inverse(
+    digest: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    values: np.ndarray,
+    *,
+    task: Task,
+) -> tuple[np.ndarray, ...]:
+    """(A⁻¹)[j, i] for each entry (i, j) of A; NaN where the factors are of no use."""
+
+    def one(system: _System, digest: np.ndarray) -> tuple:
+        return (_inverse_at_entries(_factored(system, digest.tobytes()), system),)
+
+    return _for_each(one, task, rows, columns, values, digest)
+
+
 def _for_each(
     one: Callable[..., tuple],
     task: Task,
@@ -289,11 +308,11 @@ def _factorise(system: _System) -> Factored:
     key = b"symbolic" + pattern_key
     made: list[_Symbolic] = []
     scales, F = _scaled(system, row_starts)
-    if scales is None:
-        return Factored(_CODES["not_definite"])
+    if isinstance(scales, str):
+        return Factored(_CODES[scales])
 
     def analysed(robust: bool = False) -> _Symbolic:
-        made.append(_analyse(system, F, robust))
+        made.append(_analyse(system, F, robust, task.backend, task.kind))
         return made[-1]
 
     def tries() -> Iterator[_Symbolic]:
@@ -303,11 +322,13 @@ def _factorise(system: _System) -> Factored:
             yield analysed()
         if task.kind == "general":
             yield analysed(robust=True)
+        elif task.kind != "definite":  # with pivots from anywhere
+            yield _analyse(system, F, True, SuperLU(), "general")
 
     best = _Attempt("singular")
     try:
         for symbolic in tries():
-            attempt = _attempt(task, symbolic, F, scales)
+            attempt = _attempt(task.n, symbolic, F, scales)
             if best.factors is None or attempt.error < best.error:
                 best = attempt
                 if symbolic is not sparse_cache.peek(key) and best.factors is not None:
@@ -335,33 +356,33 @@ class _Attempt(NamedTuple):
     first: np.ndarray | None = None  # F⁻¹ e/n
 
 
-def _attempt(
-    task: Task, symbolic: "_Symbolic", F: np.ndarray, scales: _Scales
-) -> _Attempt:
-    matrix = CSC(task.n, symbolic.starts, symbolic.rows, F[symbolic.order])
+def _attempt(n: int, symbolic: _Symbolic, F: np.ndarray, scales: _Scales) -> _Attempt:
+    matrix = CSC(n, symbolic.starts, symbolic.rows, F[symbolic.order])
     try:
-        factors = task.backend.factor(symbolic.analysis, matrix, task.kind)
+        factors = symbolic.backend.factor(symbolic.analysis, matrix, symbolic.kind)
     except SingularMatrixError:
         return _Attempt("singular")
     except NotDefiniteError:
         return _Attempt("not_definite")
-    e = np.full(task.n, 1 / task.n, F.dtype)
+    e = np.full(n, 1 / n, F.dtype)
     x = factors.solve(e, False)
     product = sp.csc_matrix(
-        (matrix.values, matrix.rows, matrix.starts), (task.n, task.n), copy=False
+        (matrix.values, matrix.rows, matrix.starts), (n, n), copy=False
     )
-    size = scales.row_norm * _largest(x) + 1 / task.n
+    size = scales.row_norm * _largest(x) + 1 / n
     error = _largest(e - product @ x) / size
     return _Attempt("successful", factors, error if np.isfinite(error) else np.inf, x)
 
 
-def _analyse(system: _System, F: np.ndarray, robust: bool) -> _Symbolic:
+def _analyse(
+    system: _System, F: np.ndarray, robust: bool, backend: SparseBackend, kind: Kind
+) -> _Symbolic:
     task, _, rows, columns, _ = system
     order = np.argsort(columns, kind="stable").astype(np.int32)
     starts, rows = _starts(columns, task.n), rows[order]
     matrix = CSC(task.n, starts, rows, F[order])
-    analysis = task.backend.analyse(matrix, task.kind, robust)
-    return _Symbolic(starts, order, rows, analysis)
+    analysis = backend.analyse(matrix, kind, robust)
+    return _Symbolic(starts, order, rows, analysis, backend, kind)
 
 
 def _starts(lines: np.ndarray, n: int) -> np.ndarray:
@@ -396,9 +417,9 @@ def _unmatched(system: _System, row_starts: np.ndarray) -> tuple[int, int]:
 
 def _scaled(
     system: _System, row_starts: np.ndarray
-) -> tuple[_Scales | None, np.ndarray]:
-    """Scales, and the values of F; no scales where a definite matrix has an element on
-    its diagonal that is not positive."""
+) -> tuple[_Scales | str, np.ndarray]:
+    """Scales, and the values of F; in place of scales the status of a definite matrix
+    that has an element on its diagonal that is not positive."""
     task, _, rows, columns, values = system
     sizes = np.abs(values)
     if task.kind == "general":
@@ -412,7 +433,7 @@ def _scaled(
         diagonal[rows[on_diagonal]] = values[on_diagonal].real
         diagonal = -diagonal if task.negative else diagonal
         if not (diagonal > 0).all():
-            return None, values
+            return "not_definite" if (diagonal < 0).any() else "singular", values
         r = c = _reciprocal_power(diagonal, root=True)
     else:
         largest = np.maximum.reduceat(sizes, row_starts[:-1])
@@ -493,6 +514,7 @@ class _Refined:
         )
         arrays = system.values, system.columns, found.row_starts
         self.A: Any = sp.csr_matrix(arrays, (n, n), copy=False)
+        self.sizes: Any = abs(self.A) if system.task.each_row else None
         if adjoint:
             self.before, self.after = self.after, self.before
             self.norm = scales.column_norm
@@ -538,7 +560,12 @@ class _Refined:
         """Scaled, and as a backward error."""
         x = y * self.after
         Ax = (self.A.T @ x.conj()).conj() if self.adjoint else self.A @ x
-        r = (b - Ax) * self.before
+        r = b - Ax
+        if self.sizes is not None:
+            sizes = self.sizes.T if self.adjoint else self.sizes
+            scale = sizes @ np.abs(x) + np.abs(b)
+            return r * self.before, _largest(r / np.where(scale == 0, 1, scale))
+        r = r * self.before
         scale = self.norm * _largest(y) + size
         return r, _largest(r) / scale if scale > 0 else 0.0
 
@@ -554,13 +581,31 @@ def _slogdet(found: Factored, system: _System) -> tuple[Any, float]:
     assert found.factors is not None and found.scales is not None
     told = found.factors.slogdet()
     if told is None:
-        # the same matrix by SuperLU, which tells
-        task = system.task._replace(backend=SuperLU(), kind="general", negative=False)
-        other = _system(task, *system[2:])
-        key = _digest(other.pattern_key, other.values)
-        return _slogdet(_factored(other, key), other)
+        return _slogdet(*_by_superlu(system))
     sign, log = told
     if system.task.negative and system.task.n % 2:
         sign = -sign
     logs = [np.sum(np.log2(x, dtype=np.float64)) for x in found.scales[:2]]
     return sign, log - float(sum(logs)) * np.log(2)
+
+
+def _inverse_at_entries(found: Factored, system: _System) -> np.ndarray:
+    if found.code != _SUCCESSFUL:
+        return np.full_like(system.values, np.nan)
+    if system.task.n == 0:
+        return system.values
+    assert found.factors is not None and found.scales is not None
+    z = found.factors.inverse_at(system.columns, system.rows)
+    if z is None:
+        return _inverse_at_entries(*_by_superlu(system))
+    z = -z if system.task.negative else z
+    scales = found.scales  # A⁻¹ = C F⁻¹ R
+    return scales.columns[system.columns] * z * scales.rows[system.rows]
+
+
+def _by_superlu(system: _System) -> tuple[Factored, _System]:
+    """The same matrix by SuperLU, which tells what others do not."""
+    kind: Any = "definite" if system.task.kind == "definite" else "general"
+    task = system.task._replace(backend=SuperLU(), kind=kind)
+    other = _system(task, *system[2:])
+    return _factored(other, _digest(other.pattern_key, other.values)), other

@@ -180,6 +180,13 @@ batching.primitive_batchers[determinant_p] = _batched_as_list(
     determinant_p, slice(1, 3), 3
 )
 
+inverse_p = _host_primitive(
+    "sparse_inverse",
+    host.inverse,
+    lambda digest, rows, columns, values, *, task: [(values.shape, values.dtype)],
+)
+batching.primitive_batchers[inverse_p] = _batched_as_list(inverse_p, slice(1, 3), 3)
+
 solve_p = _host_primitive(
     "sparse_solve",
     host.solve,

@@ -62,6 +62,14 @@ class SparseFactors(abc.ABC):
         not tell."""
         return None
 
+    def inverse_at(self, i: np.ndarray, j: np.ndarray) -> np.ndarray | None:
+        """Elements of A⁻¹; None if the library does not tell.
+
+        Args:
+            i, j: rows and columns; A has an entry at each (j, i).
+        """
+        return None
+
 
 class SparseBackend(abc.ABC):
     """A library of sparse factorisations: one class of three methods.

@@ -1,9 +1,9 @@
 """rslab, an extra: `pip install "lx-solvers[sparse]"`.
 
-Supernodal LDLᵀ (Bunch and Kaufman 1977, doi:10.1090/S0025-5718-1977-0428694-0) and LU,
+Supernodal LDLᵀ (Bunch and Kaufman 1977, doi:10.1090/S0025-5718-1977-0428694-0) and LU;
 and for matrices whose factors are hardly larger than themselves, as those of circuits,
-a left-looking LU of the blocks of a block triangular form (Davis and Palamadai Natarajan
-2010, doi:10.1145/1824801.1824814).
+a left-looking LU of the blocks of a block triangular form (Davis and Palamadai
+Natarajan 2010, doi:10.1145/1824801.1824814).
 """
 
 import dataclasses
@@ -68,7 +68,8 @@ class Rslab(SparseBackend):
             positive, negative, zero = (int(x) // (1 + split) for x in factors.inertia)
             out.inertia = positive, negative, zero
             if kind == "definite" and positive < matrix.n:
-                raise NotDefiniteError(f"the inertia is {out.inertia}")
+                kind_of = NotDefiniteError if negative else SingularMatrixError
+                raise kind_of(f"the inertia is {out.inertia}")
         return out
 
 

@@ -28,7 +28,7 @@ from lx_operators.internal import PackedStructures, bare, pack_structures
 from .._checks import check_square
 from .._results import choose, named, succeeded
 from .._scaling import eps, largest
-from .._slogdet import slogdet_of
+from .._slogdet import slogdet_of, tangent_of, trace_of
 from .._solution import RESULTS
 from ..direct import _views as views
 from ..direct._factors import working_dtype
@@ -76,6 +76,15 @@ def sparse_matrix(
     values = jax.lax.stop_gradient(found.values)
     values = values.astype(working_dtype(values.dtype))
     return SparseLinearOperator(values, found.pattern.without_assembly())
+
+
+def supported(backend: str | SparseBackend | None, kind: Kind, dtype: Any) -> bool:
+    """Whether the backend that is asked for, or any, factorises such matrices."""
+    try:
+        chosen_backend(backend, kind, dtype, "")
+    except ValueError:
+        return False
+    return True
 
 
 def chosen_backend(
@@ -214,7 +223,7 @@ def checked_solve(
         matrix, sizes = conj(matrix.T), sizes.T
     error = _backward_error(matrix, sizes, x, b)
     longest = matrix.pattern.longest_row
-    tolerance = _TOLERANCE * math.sqrt(longest + 1) * eps(b.dtype)
+    tolerance = TOLERANCE * math.sqrt(longest + 1) * eps(b.dtype)
     # NaN is no success
     stable = choose(error <= tolerance, RESULTS.successful, RESULTS.unstable)
     result = named(number)
@@ -222,7 +231,7 @@ def checked_solve(
 
 
 # A residual has rounding errors of its own, of about √k for rows of k entries.
-_TOLERANCE = 8
+TOLERANCE = 8
 
 
 def _backward_error(
@@ -252,3 +261,21 @@ def _(state: SparseState):
     sign, log = primitives.determinant_p.bind(*arrays, task=state.task)
     turned = state.view.turned and jnp.iscomplexobj(sign)
     return (sign.conj() if turned else sign), log
+
+
+@trace_of.register
+def _(state: SparseState, solver, tangent):
+    """Σ (A⁻¹)[j, i] dA[i, j] over the entries."""
+    if state.view != views.View():
+        return None
+    matrix = state.matrix
+    pattern = matrix.pattern
+    arrays = state.digest, pattern.rows, pattern.columns, matrix.values
+    (inverse,) = primitives.inverse_p.bind(*arrays, task=state.task)
+
+    def values(operator: AbstractLinearOperator) -> Array:
+        found = bare(operator)
+        assert isinstance(found, SparseLinearOperator)
+        return found.values.astype(inverse.dtype)
+
+    return jnp.sum(inverse * tangent_of(values, tangent))

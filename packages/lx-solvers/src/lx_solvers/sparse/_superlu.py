@@ -26,6 +26,7 @@ from ._protocol import (
     SparseBackend,
     SparseFactors,
 )
+from ._selected_inverse import selected_inverse
 
 _ALIKE = 0.5  # share of the entries off the diagonal whose mirror image is stored
 _PREFERENCE = 0.01  # a pivot on the diagonal may be this much smaller than its column
@@ -134,12 +135,24 @@ class _Factors(SparseFactors):
             sign = sign * _parity(self.order)
         return sign, log
 
+    def inverse_at(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        # LU = P_r B P_c, where B is A with its lines in another order
+        if self.order is not None:
+            place = np.empty_like(self.order)
+            place[self.order] = np.arange(self.order.size, dtype=place.dtype)
+            i, j = place[i], place[j] if self.symmetric else j
+        i, j = self.lu.perm_c[i], self.lu.perm_r[j]
+        return selected_inverse(self.lu.L, self.lu.U, i, j)
+
     def check_definite(self) -> None:
         pivots = self._pivots()
         if not np.array_equal(self.lu.perm_r, self.lu.perm_c):
-            raise NotDefiniteError("a zero stood where a pivot was to be")
-        if np.any(pivots.real <= 0):
-            raise NotDefiniteError("a pivot is not positive")
+            raise SingularMatrixError("a pivot is zero")
+        least = float(np.min(pivots.real))
+        if least <= 0:  # of a matrix scaled to a diagonal near one
+            rounding = 4 * len(pivots) * np.finfo(pivots.dtype).eps
+            kind = NotDefiniteError if least < -rounding else SingularMatrixError
+            raise kind(f"a pivot is {least}")
         self.inertia = (len(pivots), 0, 0)
 
     def _pivots(self) -> np.ndarray:

@@ -1,0 +1,118 @@
+"""The cycle that multigrid methods share, geometric and algebraic.
+
+On each level, with A x = b, smoothers S and S', restriction R and prolongation P,
+
+    x = S b,    x += P C R (b - A x),    x += S' (b - A x),
+
+where C is the same on the next level, once (V) or twice (W), or this way once and then
+by V (F); on the last level it is an inverse (Briggs, Henson and McCormick 2000,
+doi:10.1137/1.9780898719505). With S' = Sᴴ and R = Pᴴ, V and W are Hermitian; they are
+definite if I - S A is a contraction in the norm of A.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array
+from lx_operators import AbstractLinearOperator, conj, is_hermitian
+
+from ._flat import matmul, product
+
+KINDS = ("V", "W", "F")
+
+
+class Level(eqx.Module):
+    """A level that has a coarser one below it."""
+
+    A: AbstractLinearOperator
+    R: AbstractLinearOperator
+    P: AbstractLinearOperator
+    before: AbstractLinearOperator
+    after: AbstractLinearOperator | None
+    """The smoothers; None: the same as before."""
+
+
+class Cycle(eqx.Module):
+    """The whole, as a linear map of flat vectors."""
+
+    levels: tuple[Level, ...]
+    inverse: Array
+    """Of the last level's matrix."""
+    last: AbstractLinearOperator | None
+    """That level's operator, which W and F need."""
+    kind: str = eqx.field(static=True)
+    late: bool = eqx.field(static=True, default=False)
+    """F's part comes after V's: of its transpose."""
+
+    def __call__(self, b: Array) -> Array:
+        return self._at(0, self.kind, b)
+
+    def _at(self, i: int, kind: str, b: Array) -> Array:
+        if i == len(self.levels):
+            return matmul(self.inverse.astype(b.dtype), b)
+        level = self.levels[i]
+        A = product(level.A)
+        after = level.before if level.after is None else level.after
+        x = product(level.before)(b)
+        r = product(level.R)(b - A(x))
+        x = x + product(level.P)(self._below(i + 1, kind, r))
+        return x + product(after)(b - A(x))
+
+    def _below(self, i: int, kind: str, r: Array) -> Array:
+        kinds = {"V": "V", "W": "WW", "F": "VF" if self.late else "FV"}[kind]
+        if i == len(self.levels):
+            kinds = kinds[:1]
+        first, *rest = kinds
+        x = self._at(i, first, r)
+        A: Any = self.levels[i].A if i < len(self.levels) else self.last
+        for again in rest:
+            x = x + self._at(i, again, r - product(A)(x))
+        return x
+
+    def transposed(self) -> "Cycle":
+        def turned(level: Level) -> Level:
+            after = level.before if level.after is None else level.after
+            before = level.before.T
+            same = level.after is None
+            return Level(
+                level.A.T, level.P.T, level.R.T, after.T, None if same else before
+            )
+
+        levels = tuple(map(turned, self.levels))
+        last = None if self.last is None else self.last.T
+        return Cycle(levels, self.inverse.T, last, self.kind, not self.late)
+
+    def conjugated(self) -> "Cycle":
+        def turned(level: Level) -> Level:
+            after = None if level.after is None else conj(level.after)
+            return Level(*map(conj, (level.A, level.R, level.P, level.before)), after)
+
+        levels = tuple(map(turned, self.levels))
+        last = None if self.last is None else conj(self.last)
+        return Cycle(levels, self.inverse.conj(), last, self.kind, self.late)
+
+
+def level(
+    A: AbstractLinearOperator,
+    R: AbstractLinearOperator,
+    P: AbstractLinearOperator,
+    smoother: Callable[[AbstractLinearOperator], AbstractLinearOperator],
+) -> Level:
+    """A level with smoothers that are adjoints of each other."""
+    before = smoother(A)
+    return Level(A, R, P, before, None if is_hermitian(before) else before.H)
+
+
+def inverse_of(A: AbstractLinearOperator) -> Array:
+    """The pseudoinverse of the last level's matrix: it may be singular, as that of
+    Neumann problems is."""
+    return jnp.linalg.pinv(A.as_matrix(), hermitian=is_hermitian(A))
+
+
+def check_kind(kind: str, name: str) -> None:
+    if kind not in KINDS:
+        raise ValueError(
+            f"`cycle` of `{name}` must be one of {KINDS}, but got {kind!r}."
+        )

@@ -1,0 +1,221 @@
+"""Algebraic multigrid."""
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import ArrayLike
+from lx_operators import (
+    SparseLinearOperator,
+    SparsityPattern,
+    is_hermitian,
+    linearise,
+)
+
+from ._adapted import as_preconditioner
+from ._cycle import Cycle, check_kind, inverse_of, level
+from ._flat import on_flat
+from ._galerkin import ProductPlan, plan_product
+from ._preconditioner import AbstractPreconditioner, definite_tags
+from ._sparse import check_pattern, is_concrete, sparse
+from .chebyshev import Chebyshev
+
+_INSTEAD = "For levels given as functions use `Multigrid`."
+METHODS = ("smoothed_aggregation", "ruge_stuben")
+
+
+class _Transfer(eqx.Module):
+    """What leads from a level to the next: R and P, fixed, and how R A P is formed."""
+
+    R: SparseLinearOperator
+    P: SparseLinearOperator
+    AP: ProductPlan
+    RAP: ProductPlan
+
+    def coarse(self, A: SparseLinearOperator) -> SparseLinearOperator:
+        """R A P, for any values of A."""
+        values = self.RAP(self.R.values, self.AP(A.values, self.P.values))
+        return SparseLinearOperator(values, self.RAP.pattern, A.tags)
+
+
+class AMG(AbstractPreconditioner[Cycle]):
+    """Algebraic multigrid, for large sparse operators from elliptic problems: smoothed
+    aggregation (Vaněk, Mandel and Brezina 1996, doi:10.1007/BF02238511) or Ruge and
+    Stüben's classical method (1987, doi:10.1137/1.9781611971057.ch4).
+
+    The hierarchy is made by pyamg, on the host, from concrete values: by `linear_solve`
+    outside of its `jit`, or by `setup`, to keep it. The cycles run in JAX. **For new
+    values of the same pattern** all else is set up again inside of `jit`: patterns and
+    interpolation stay, the coarser operators R A P, smoothers and the coarsest inverse
+    are computed for the new values. That costs about as much as some twenty products,
+    and is right while the new operator is like the first; else set up again.
+
+    Args:
+        method: "smoothed_aggregation" or "ruge_stuben".
+        near_null_space: vectors `[n, k]` that A nearly annihilates, such as rigid body
+            modes in elasticity; by default the constant one. For smoothed aggregation.
+        block_size: unknowns of a node, consecutive; they are aggregated together.
+        theta: entries smaller than this, relative to the diagonal, count as weak.
+        smoother: a preconditioner of one level; by default
+            `Chebyshev(3, ratio=4.0, scaled=True)`.
+        cycle: "V", "W" or "F". With "F", M is not symmetric, as `CG` needs it.
+        max_levels: of the hierarchy.
+        max_coarse: the size at which coarsening ends; the matrix is inverted there.
+
+    Raises:
+        ValueError: the operator is not sparse, or traced when the hierarchy is to be
+            made, or of another pattern than the hierarchy.
+        ImportError: pyamg is not installed: `pip install "lx-solvers[amg]"`.
+
+    ```python
+    n = 400
+    rows = jnp.arange(n)
+    matrix = lx.SparseLinearOperator.from_coo(
+        jnp.concatenate([2.0 * jnp.ones(n), -jnp.ones(n - 1), -jnp.ones(n - 1)]),
+        jnp.concatenate([rows, rows[1:], rows[:-1]]),
+        jnp.concatenate([rows, rows[:-1], rows[1:]]),
+        (n, n),
+        lx.positive_semidefinite_tag,
+    )
+    amg = lx.AMG().setup(matrix)  # once
+    print(amg.hierarchy())
+    solution = lx.linear_solve(matrix, jnp.ones(n), lx.CG(preconditioner=amg))
+    ```
+    """
+
+    method: str = eqx.field(static=True, default="smoothed_aggregation")
+    near_null_space: ArrayLike | None = eqx.field(default=None, kw_only=True)
+    block_size: int = eqx.field(static=True, default=1, kw_only=True)
+    theta: float = eqx.field(static=True, default=0.0, kw_only=True)
+    smoother: AbstractPreconditioner = eqx.field(
+        default=None,  # pyright: ignore
+        kw_only=True,
+        converter=lambda given: (
+            as_preconditioner(given) or Chebyshev(3, ratio=4.0, scaled=True)
+        ),
+    )
+    cycle: str = eqx.field(static=True, default="V", kw_only=True)
+    max_levels: int = eqx.field(static=True, default=12, kw_only=True)
+    max_coarse: int = eqx.field(static=True, default=200, kw_only=True)
+    transfers: tuple[_Transfer, ...] | None = eqx.field(
+        default=None, kw_only=True, repr=False
+    )
+    """The hierarchy, once it is made."""
+    pattern: SparsityPattern | None = eqx.field(default=None, kw_only=True, repr=False)
+    """Of the operators that it serves."""
+
+    def __check_init__(self):
+        check_kind(self.cycle, "AMG")
+        if self.method not in METHODS:
+            raise ValueError(
+                f"`method` of `AMG` must be one of {METHODS}, but got {self.method!r}."
+            )
+
+    def setup(self, operator):
+        if self.transfers is not None:
+            return self
+        A = sparse(operator, "AMG", _INSTEAD)
+        if not is_concrete(A):
+            raise ValueError(
+                "`AMG` makes its hierarchy from concrete values, outside of `jit`: "
+                "make it there, `preconditioner = AMG(...).setup(operator)`, and pass "
+                "that. It then serves traced values of the same pattern."
+            )
+        with jax.ensure_compile_time_eval():
+            transfers = _transfers(self, A)
+        pattern = A.pattern.without_assembly()
+        return dataclasses.replace(self, transfers=transfers, pattern=pattern)
+
+    def init(self, operator, options):
+        A = sparse(operator, "AMG", _INSTEAD)
+        ready = self.setup(operator)
+        check_pattern(ready.pattern, A.pattern, "AMG")
+        tags = definite_tags(operator)
+        A = SparseLinearOperator(A.values, A.pattern, tags)
+        levels = []
+        for transfer in ready.transfers:
+            smooth, now = self.smoother.as_operator, linearise(A)
+            R, P = linearise(transfer.R), linearise(transfer.P)
+            levels.append(level(now, R, P, smooth))
+            A = transfer.coarse(A)
+        return Cycle(tuple(levels), inverse_of(A), linearise(A), self.cycle)
+
+    def apply(self, state, vector):
+        return on_flat(state, vector)
+
+    def transpose(self, state, options):
+        return state.transposed(), options
+
+    def conj(self, state, options):
+        return state.conjugated(), options
+
+    def tags(self, operator):
+        return definite_tags(operator) if self.cycle != "F" else frozenset()
+
+    def hierarchy(self) -> str:
+        """The levels as a table: unknowns, entries, and entries of all levels relative
+        to those of the first.
+
+        Raises:
+            ValueError: it has not been set up.
+        """
+        if self.transfers is None or self.pattern is None:
+            raise ValueError(
+                "this `AMG` has no hierarchy yet; `preconditioner.setup(operator)` "
+                "returns one that has."
+            )
+        patterns = [self.pattern, *(t.RAP.pattern for t in self.transfers)]
+        lines = [f"{'level':>5} {'unknowns':>10} {'entries':>11} {'a row':>6}"]
+        for i, pattern in enumerate(patterns):
+            n, size = pattern.shape[0], pattern.size
+            lines.append(f"{i:>5} {n:>10} {size:>11} {size / max(n, 1):>6.1f}")
+        total = sum(pattern.size for pattern in patterns)
+        lines.append(f"operator complexity {total / max(self.pattern.size, 1):.2f}")
+        return "\n".join(lines)
+
+
+def _transfers(amg: AMG, A: SparseLinearOperator) -> tuple[_Transfer, ...]:
+    try:
+        import pyamg
+    except ImportError as error:
+        raise ImportError(
+            "`AMG` needs pyamg, which is not installed: "
+            '`pip install "lx-solvers[amg]"`.'
+        ) from error
+    import scipy.sparse
+
+    matrix = scipy.sparse.csr_matrix(A.to_scipy())
+    if amg.block_size > 1:
+        matrix = matrix.tobsr((amg.block_size, amg.block_size))
+    limits: dict[str, Any] = dict(
+        max_levels=amg.max_levels,
+        max_coarse=amg.max_coarse,
+        presmoother=None,
+        postsmoother=None,
+    )
+    if amg.method == "ruge_stuben":
+        strength = ("classical", {"theta": amg.theta or 0.25})
+        made = pyamg.ruge_stuben_solver(matrix.tocsr(), strength=strength, **limits)
+    else:
+        B = None if amg.near_null_space is None else np.asarray(amg.near_null_space)
+        made = pyamg.smoothed_aggregation_solver(
+            matrix,
+            B=B,
+            symmetry="hermitian" if is_hermitian(A) else "nonsymmetric",
+            strength=("symmetric", {"theta": amg.theta}),
+            **limits,
+        )
+    transfers, pattern = [], A.pattern
+    for each in made.levels[:-1]:
+        R, P = (_frozen(matrix, A.values.dtype) for matrix in (each.R, each.P))
+        AP = plan_product(pattern, P.pattern)
+        RAP = plan_product(R.pattern, AP.pattern)
+        transfers.append(_Transfer(R, P, AP, RAP))
+        pattern = RAP.pattern
+    return tuple(transfers)
+
+
+def _frozen(matrix: Any, dtype: Any) -> SparseLinearOperator:
+    return SparseLinearOperator.from_scipy(matrix.tocsr().astype(dtype))

@@ -1,0 +1,123 @@
+"""Geometric multigrid."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+from lx_operators import (
+    AbstractLinearOperator,
+    TaggedLinearOperator,
+    linearise,
+)
+from lx_operators.internal import describe, same_shapes
+
+from ._adapted import as_preconditioner
+from ._cycle import Cycle, check_kind, inverse_of, level
+from ._flat import on_flat
+from ._preconditioner import AbstractPreconditioner, definite_tags
+from .chebyshev import Chebyshev
+
+
+class Multigrid(AbstractPreconditioner[Cycle]):
+    """A multigrid cycle over levels that you give as operators, matrix-free or not:
+    prolongations, restrictions, and the operator on each coarser level.
+
+    Briggs, Henson and McCormick 2000, doi:10.1137/1.9780898719505. The last level's
+    matrix is formed and inverted, so it should be small.
+
+    Args:
+        prolongations: from each coarser level to the finer one above it, finest first.
+        operators: A on the coarser levels, as many. If None, they are the products
+            R A P of the levels above, which are not multiplied out.
+        restrictions: from each level to the coarser one below it; by default the
+            adjoints of the prolongations.
+        smoother: a preconditioner of one level; a few steps of it lessen what the
+            coarser levels cannot represent. By default `Chebyshev(3, ratio=8.0)`.
+        cycle: "V", "W" or "F". With "F", M is not symmetric, as `CG` needs it.
+
+    Raises:
+        ValueError: levels that do not fit together.
+
+    ```python
+    n = 15  # -u'' on the unit interval, and on every other point
+    def laplacian(n):
+        h = 1 / (n + 1)
+        off = jnp.full(n - 1, -1 / h**2)
+        chain = lx.TridiagonalLinearOperator(jnp.full(n, 2 / h**2), off, off)
+        return lx.TaggedLinearOperator(chain, lx.positive_semidefinite_tag)
+
+    def interpolate(u):
+        padded = jnp.pad(u, 1)
+        between = (padded[:-1] + padded[1:]) / 2
+        return jnp.stack([between, padded[1:]], axis=1).reshape(-1)[:-1]
+
+    P = lx.FunctionLinearOperator(interpolate, jnp.zeros(7))
+    multigrid = lx.Multigrid([P], [laplacian(7)], [P.T / 2])
+    solver = lx.CG(preconditioner=multigrid)
+    solution = lx.linear_solve(laplacian(n), jnp.ones(n), solver)
+    ```
+    """
+
+    prolongations: tuple[AbstractLinearOperator, ...]
+    operators: tuple[AbstractLinearOperator, ...] | None
+    restrictions: tuple[AbstractLinearOperator, ...] | None
+    smoother: AbstractPreconditioner
+    cycle: str = eqx.field(static=True)
+
+    def __init__(
+        self,
+        prolongations: Sequence[AbstractLinearOperator],
+        operators: Sequence[AbstractLinearOperator] | None = None,
+        restrictions: Sequence[AbstractLinearOperator] | None = None,
+        *,
+        smoother: Any = None,
+        cycle: str = "V",
+    ):
+        check_kind(cycle, "Multigrid")
+        self.prolongations = tuple(prolongations)
+        for name, given in (("operators", operators), ("restrictions", restrictions)):
+            if given is not None and len(given) != len(self.prolongations):
+                raise ValueError(
+                    f"`{name}` of `Multigrid` must be as many as `prolongations`, "
+                    f"{len(self.prolongations)}, but are {len(given)}."
+                )
+        self.operators = None if operators is None else tuple(operators)
+        self.restrictions = None if restrictions is None else tuple(restrictions)
+        self.smoother = as_preconditioner(smoother) or Chebyshev(3, ratio=8.0)
+        self.cycle = cycle
+
+    def init(self, operator, options):
+        tags, levels = definite_tags(operator), []
+        A = operator
+        for i, P in enumerate(self.prolongations):
+            _check_meet(P.out_structure(), A.in_structure(), f"prolongation {i}")
+            R = P.H if self.restrictions is None else self.restrictions[i]
+            levels.append(level(linearise(A), R, P, self.smoother.as_operator))
+            if self.operators is None:
+                A = TaggedLinearOperator(R @ A @ P, tags)
+            else:
+                A = self.operators[i]
+            _check_meet(A.in_structure(), P.in_structure(), f"level {i + 1}")
+        return Cycle(tuple(levels), inverse_of(A), linearise(A), self.cycle)
+
+    def apply(self, state, vector):
+        return on_flat(state, vector)
+
+    def transpose(self, state, options):
+        return state.transposed(), options
+
+    def conj(self, state, options):
+        return state.conjugated(), options
+
+    def tags(self, operator):
+        symmetric = self.cycle != "F"
+        # R need not be the adjoint of P, but for a factor: that is the caller's promise
+        return definite_tags(operator) if symmetric else frozenset()
+
+
+def _check_meet(got: Any, wanted: Any, what: str) -> None:
+    if not same_shapes(got, wanted):
+        raise ValueError(
+            f"{what} of `Multigrid` does not fit: it has structure {describe(got)} "
+            f"where {describe(wanted)} meets it."
+        )
