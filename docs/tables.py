@@ -19,6 +19,7 @@ NEEDS = {
     "any": "any shape",
     "square": "square",
     "Hermitian": "Hermitian",
+    "symmetric": "complex symmetric",
     "definite": "Hermitian definite",
     "triangular": "triangular",
     "tridiagonal": "tridiagonal",

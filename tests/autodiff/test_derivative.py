@@ -150,6 +150,8 @@ DAMPED_BY = {
     "PivotedQR": lambda d: lxs.PivotedQR(damp=d),
     "LSMR": lambda d: lxs.LSMR(**_TIGHT, damp=d),
     "LSQR": lambda d: lxs.LSQR(**_TIGHT, damp=d),
+    "Normal(CG)": lambda d: lxs.Normal(lxs.CG(1e-13, 0.0), damp=d),
+    "Normal(Cholesky)": lambda d: lxs.Normal(lxs.Cholesky(), damp=d),
 }
 
 
@@ -168,6 +170,7 @@ def normal_equations(a, b, d):
         ("SVD", (4, 4)),
         ("PivotedQR", (5, 3)),
         ("LSMR", (3, 5)),
+        ("Normal(Cholesky)", (3, 5)),
     ],
 )
 def test_damping_has_a_derivative(name, shape):
@@ -279,6 +282,34 @@ def test_small_damping_in_single_precision(name, shape, damp):
         assert far <= 1e-4 * np.linalg.norm(truth)
 
 
+@pytest.mark.parametrize("sizes", [(4, 4), (3, 5), (5, 3)])
+@pytest.mark.parametrize("damped", [lxs.QR, lxs.LSMR], ids=["QR", "LSMR"])
+def test_damping_of_an_identity(damped, sizes):
+    """x = Aᴴ b / (1 + d²), also where the identity pads or truncates."""
+    rows, columns = (jax.ShapeDtypeStruct((n,), jnp.float64) for n in sizes)
+    operator = lxo.IdentityLinearOperator(columns, rows)
+    b = jnp.arange(1.0, sizes[0] + 1)
+
+    def solve(d):
+        return lxa.linear_solve(operator, b, damped(damp=d)).value
+
+    back = np.eye(*sizes).T @ np.asarray(b)
+    np.testing.assert_allclose(solve(0.5), back / 1.25, rtol=1e-15)
+    _, slope = jax.jvp(solve, (0.5,), (1.0,))
+    np.testing.assert_allclose(slope, -back / 1.25**2, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "solver", [lxs.Refined, lxs.Normal, lxs.Kronecker, lxs.BlockDiagonal]
+)
+def test_no_damping_inside_another_solver(solver):
+    with pytest.raises(ValueError, match="without damping"):
+        solver(lxs.QR(damp=0.1))
+    with pytest.raises(ValueError, match="without damping"):
+        jax.jit(lambda d: solver(lxs.QR(damp=d)) and d)(0.1)
+    solver(lxs.QR(damp=0.0))
+
+
 def test_damping_of_the_adjoint_solver():
     """The damping is the problem's: second derivatives through an `adjoint_solver`."""
     rng = np.random.default_rng(7)
@@ -343,8 +374,9 @@ def test_scale_in_single_precision(solver, name, scale):
 
 @pytest.mark.parametrize("scale", [2.0**664, 2.0**-664])
 @pytest.mark.parametrize("shape", [(5, 3), (3, 5)], ids=["tall", "wide"])
-@pytest.mark.parametrize("name", ["QR", "SVD"])
+@pytest.mark.parametrize("name", ["QR", "SVD", "Normal(CG)"])
 def test_scale_with_damping(name, shape, scale):
+    """Also with d = 0, where the value is traced."""
     rng = np.random.default_rng(8)
     a, b, c = (rng.standard_normal(s) for s in (shape, shape[0], shape[1]))
 
@@ -362,9 +394,10 @@ def test_scale_with_damping(name, shape, scale):
         dx, pull = jax.vjp(tangent, *x)
         return dx, [s * g for g in pull(c)], [s * g for g in jax.vjp(solve, *x)[1](c)]
 
-    ours, truth = (derivatives((a, b, 0.6), s) for s in (scale, 1.0))
-    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(truth), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-12)
+    for d in (0.6, 0.0):
+        ours, truth = (derivatives((a, b, d), s) for s in (scale, 1.0))
+        for one, other in zip(*map(jax.tree.leaves, (ours, truth)), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-12)
 
 
 LINEAR = {

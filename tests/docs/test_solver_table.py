@@ -54,6 +54,11 @@ CASES = {
         _matrix(G),
         _matrix(_deficient(H), lx.symmetric_tag),
     ),
+    "symmetric": (
+        _matrix(H + 1j * D, lx.symmetric_tag),
+        _matrix(G),
+        _matrix(_deficient(H), lx.symmetric_tag),
+    ),
     "definite": (
         _matrix(G @ G.T, lx.positive_semidefinite_tag),
         _matrix(G),

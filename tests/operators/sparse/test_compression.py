@@ -145,7 +145,7 @@ def test_hermitian_mirror_is_conjugated():
     structure = jax.ShapeDtypeStruct((4,), jnp.complex128)
     pattern = lx.SparsityPattern.from_dense(matrix)
     for tag in (lx.hermitian_tag, lx.symmetric_tag):
-        a = matrix if tag is lx.hermitian_tag else jnp.abs(matrix) * 1j
+        a = matrix if tag is lx.hermitian_tag else jnp.abs(matrix).astype(complex)
         operator = lx.FunctionLinearOperator(lambda x, a=a: a @ x, structure, tag)
         stored = lx.compress(operator, pattern)
         assert lx.ColouredPattern(pattern, ("symmetric",)).count == 2

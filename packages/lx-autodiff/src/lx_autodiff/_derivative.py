@@ -82,14 +82,20 @@ from jax.interpreters import ad
 from jaxtyping import Array, ArrayLike, PyTree, Real
 from lx_operators import AbstractLinearOperator, TangentLinearOperator
 from lx_solvers import RESULTS
-from lx_solvers.internal import after, annihilated, code, largest, power_of_two
+from lx_solvers.internal import (
+    after,
+    annihilated,
+    code,
+    is_zero,
+    largest,
+    power_of_two,
+)
 
 from ._method import (
     Method,
     Problem,
     conjugated,
     has_full_rank,
-    is_undamped,
     transposed,
     without_first_guess,
 )
@@ -138,7 +144,7 @@ def solution_tangent(
     full_rank = has_full_rank(problem)
     rows_independent, columns_independent = full_rank and m <= n, full_rank and m >= n
     tangent_adjoint: Any = operator_tangent.H if moves else None
-    if not is_undamped(damp):
+    if not is_zero(damp):
         return _damped_tangent(
             problem, vector, solution, tangent_adjoint, rhs, damp_tangent, solved
         )

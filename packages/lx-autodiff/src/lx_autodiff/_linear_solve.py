@@ -278,7 +278,7 @@ def _prepared(problem: _Problem) -> Problem:
     operator, _, solver, options, state, adjoint_solver, adjoint_options = problem
     chosen = solver_for(operator, solver)
     if isinstance(chosen, Identity):  # a state of another solver is not needed
-        return Problem(operator, prepare(operator, chosen, options))
+        return problem_of(operator, prepare(operator, chosen, options))
     if state is NO_STATE:
         method = prepare(operator, solver, options)
     else:

@@ -8,7 +8,7 @@ import jax.tree_util as jtu
 from jaxtyping import ArrayLike
 from lx_operators import AbstractLinearOperator, conj, is_nonsingular
 from lx_solvers import AbstractLinearSolver
-from lx_solvers.internal import chosen
+from lx_solvers.internal import chosen, is_zero
 
 from ._partition import is_traced, stop_gradient
 
@@ -66,17 +66,12 @@ def with_damping(solver: AbstractLinearSolver, damp: ArrayLike) -> AbstractLinea
     """
     if hasattr(solver, "damp"):
         return eqx.tree_at(lambda s: s.damp, solver, stop_gradient(damp))
-    if is_undamped(damp):
+    if is_zero(damp):
         return solver
     raise ValueError(
         f"`solver` has damping, but `adjoint_solver` has none: {solver!r}. Use an "
         "`adjoint_solver` with a field `damp`, such as `LSMR` or `QR`."
     )
-
-
-def is_undamped(damp: ArrayLike) -> bool:
-    """Whether the damping is known to be zero; that of an array is not known."""
-    return isinstance(damp, float | int) and damp == 0
 
 
 def has_setup(solver: AbstractLinearSolver) -> bool:

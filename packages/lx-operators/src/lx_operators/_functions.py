@@ -162,6 +162,13 @@ def bands(operator: Any) -> Inexact[Array, "w n"]:
     reject(operator, "`bands`")
 
 
+@functools.singledispatch
+def sparse_form(operator: Any) -> Any:
+    """A composite of sparse operators as one `SparseLinearOperator`; None of all
+    others, and where that is not known."""
+    return None
+
+
 # Products.
 
 

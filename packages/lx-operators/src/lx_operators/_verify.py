@@ -18,7 +18,6 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
-from . import sparse
 from ._functions import reject
 from ._operator import AbstractLinearOperator
 from ._printing import summary
@@ -52,6 +51,7 @@ from ._tags import (
     unit_diagonal_tag,
     upper_triangular_tag,
 )
+from .sparse import _lazily as sparse
 
 
 @dataclasses.dataclass(frozen=True)

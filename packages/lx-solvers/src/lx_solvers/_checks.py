@@ -7,8 +7,6 @@ from typing import Any
 
 from lx_operators import AbstractLinearOperator
 
-from ._solver import Options
-
 
 def check_square(operator: AbstractLinearOperator, solver: str) -> None:
     """`solver` handles square operators only."""
@@ -31,7 +29,7 @@ def check_state(state: Any, kind: type | tuple[type, ...], solver: str) -> None:
         )
 
 
-def check_options(options: Options, known: Collection[str], solver: str) -> None:
+def check_options(options: dict[str, Any], known: Collection[str], solver: str) -> None:
     """Warn, at trace time, of options that `solver` does not know.
 
     A warning, not an error: solvers made of solvers pass options through.
@@ -50,4 +48,20 @@ def check_options(options: Options, known: Collection[str], solver: str) -> None
             f"`{solver}` ignores the option {name!r}; it takes {takes}.{hint}",
             UserWarning,
             stacklevel=4,  # check_options ← init ← linear_solve ← the caller
+        )
+
+
+def is_zero(damp: Any) -> bool:
+    """Whether `damp` is known to be nothing (an array is not known)."""
+    return isinstance(damp, bool | int | float) and damp == 0
+
+
+def check_undamped(inner: Any, solver: str) -> None:
+    """`solver`, which is made of another, minimises nothing that has its damping."""
+    damp = getattr(inner, "damp", 0.0)
+    if not is_zero(damp):
+        raise ValueError(
+            f"`{solver}` takes an inner solver without damping, but got {inner!r}. "
+            "`QR`, `SVD`, `LSMR` and `Normal` have a `damp` of their own: use one of "
+            "them with the whole operator."
         )

@@ -7,6 +7,7 @@ import equinox as eqx
 from jaxtyping import Array, PyTree
 from lx_operators import AbstractLinearOperator
 
+from ._checks import check_undamped
 from ._solution import RESULTS
 
 _State = TypeVar("_State")
@@ -51,6 +52,10 @@ class AbstractLinearSolver(eqx.Module, Generic[_State]):
             return True
     ```
     """
+
+    def __check_init__(self):
+        for name in ("inner", "inner_solver"):
+            check_undamped(getattr(self, name, None), type(self).__name__)
 
     def setup(self, operator: AbstractLinearOperator) -> "AbstractLinearSolver":
         """The solver after its work on the host, such as an ordering or a hierarchy.

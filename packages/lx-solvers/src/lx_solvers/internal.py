@@ -1,6 +1,7 @@
 """What the floors above build on, beyond the public names."""
 
 from ._auto import chosen, has_trace
+from ._checks import is_zero
 from ._memory import MAX_BYTES, check_matrix, matrix_free
 from ._projection import annihilated
 from ._results import NAMES, code, judged, succeeded
@@ -21,6 +22,7 @@ __all__ = [
     "chosen",
     "code",
     "has_trace",
+    "is_zero",
     "judged",
     "krylov",
     "largest",

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Inexact, PyTree
 
-from .. import sparse
 from .._checks import check_callable, check_claims, check_transposable
 from .._closure import close
 from .._functions import adjoint_product, conj, diagonal, linearise, materialise
@@ -20,6 +19,7 @@ from .._stored import probed, stored
 from .._structures import Frozen, floating, is_real, spaces, structure_of
 from .._tags import Tags, as_tags, transpose_tags
 from .._varying import examples, manual_axes, vary, varying_axes
+from ..sparse import _lazily as sparse
 from .function import FunctionLinearOperator, output_structure
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Inexact, Int, Real
 from lx_operators import AbstractLinearOperator
 from lx_operators.internal import cast, complex_to_real_dtype, promote_types
 
+from .._checks import is_zero
 from .._results import all_finite, choose
 from .._scaling import eps, largest, power_of_two, reciprocal_scale
 from .._sizes import is_known, variates
@@ -35,11 +36,6 @@ def dense_matrix(operator: AbstractLinearOperator) -> Inexact[Array, "m n"]:
     """
     matrix = jax.lax.stop_gradient(operator.as_matrix())
     return cast(matrix, working_dtype(matrix.dtype))
-
-
-def is_zero(damp: Any) -> bool:
-    """Whether `damp` is known to be nothing (an array is not known)."""
-    return isinstance(damp, bool | int | float) and damp == 0
 
 
 def check_damp(damp: Any) -> None:

@@ -4,9 +4,12 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import jax.tree_util as jtu
+from jaxtyping import Array
 from lx_operators import IdentityLinearOperator
 from lx_operators.internal import Frozen, common_dtype, complex_to_real_dtype, freeze
 
+from .._checks import is_zero
 from .._slogdet import slogdet_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
@@ -18,7 +21,12 @@ class IdentityState(eqx.Module):
 
 
 class Identity(AbstractLinearSolver[IdentityState]):
-    """The pseudoinverse of an identity, which may pad or truncate, is its transpose."""
+    """The pseudoinverse of an identity, which may pad or truncate, is its transpose.
+
+    With damping AᴴA or AAᴴ is an identity as well, so that x = Aᴴb / (1 + damp²).
+    """
+
+    damp: Any = 0.0
 
     def init(self, operator: Any, options: dict[str, Any]) -> IdentityState:
         return IdentityState(
@@ -29,7 +37,10 @@ class Identity(AbstractLinearSolver[IdentityState]):
         back = IdentityLinearOperator(
             state.output_structure.thaw(), state.input_structure.thaw()
         )
-        return back.mv(vector), RESULTS.successful, {}
+        x = back.mv(vector)
+        if not is_zero(self.damp):
+            x = jtu.tree_map(lambda leaf: _damped(leaf, self.damp), x)
+        return x, RESULTS.successful, {}
 
     def transpose(self, state: IdentityState, options: dict[str, Any]):
         return IdentityState(state.output_structure, state.input_structure), options
@@ -41,9 +52,17 @@ class Identity(AbstractLinearSolver[IdentityState]):
         return True
 
 
+def _damped(x: Array, damp: Any) -> Array:
+    """x / (1 + d²)."""
+    size = jnp.finfo(x.dtype).dtype
+    return x / (1 + jnp.square(jnp.asarray(damp).astype(size))).astype(x.dtype)
+
+
 def solver_for(operator: Any, solver: AbstractLinearSolver) -> AbstractLinearSolver:
     """`solver`; for identities, which no solver need know, `Identity`."""
-    return Identity() if isinstance(operator, IdentityLinearOperator) else solver
+    if not isinstance(operator, IdentityLinearOperator):
+        return solver
+    return Identity(getattr(solver, "damp", 0.0))
 
 
 @slogdet_of.register

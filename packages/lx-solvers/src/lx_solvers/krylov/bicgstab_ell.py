@@ -66,7 +66,7 @@ class StabilisedByDegree:
         rⱼ = row(R, j)
         ρ = barrier(dot(s.r_hat, rⱼ))
         β = quotient(ρ, where(j == 0, -s.ω, 1) * s.ρ) * s.α
-        a, β = where(seen, 1, 0).astype(β.dtype), where(s.begun, β, 0)
+        a, β = jnp.asarray(seen, β.dtype), where(s.begun, β, 0)
         kept = where(seen, -β, 1)
         U = rows_times(a, R) + rows_times(kept, s.U)
         y = now.M(where(first, row(U, j), rⱼ))
@@ -144,7 +144,7 @@ def _least(G: Array) -> Array:
     size = jnp.sqrt(jnp.diagonal(G).real)
     inverse = where(size > 0, 1 / size, 0).astype(G.dtype)
     G = inverse[:, None] * G * inverse[None]
-    eps = jnp.finfo(G.dtype).eps
+    eps = float(jnp.finfo(G.dtype).eps)
     A = where(np.eye(len(G) - 1, dtype=bool), 1 + 4 * len(G) * eps, G[1:, 1:])
     L = jax.lax.linalg.cholesky(A)
     solve = jax.lax.linalg.triangular_solve
