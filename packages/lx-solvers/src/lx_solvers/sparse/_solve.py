@@ -175,7 +175,7 @@ def chosen_backend(
     """
     dtype = np.dtype(dtype)
     if backend is None:
-        others = [_rslab()] if _has_rslab() else []
+        others = [_rslab()] if has_rslab() else []
         for each in (*others, _superlu()):
             if each.supports(kind, dtype):
                 return each
@@ -183,7 +183,7 @@ def chosen_backend(
     elif backend == "superlu":
         wanted = _superlu()
     elif backend == "rslab":
-        if not _has_rslab():
+        if not has_rslab():
             raise ValueError(
                 "the backend rslab is not installed; install it by `pip install "
                 '"lx-solvers[sparse]"`, or use `backend="superlu"`.'
@@ -200,7 +200,7 @@ def chosen_backend(
         raise ValueError(
             f"`{solver}` has no factorisation for {_KINDS[kind]} matrices of dtype "
             f"{dtype} by {wanted!r}. Use `SparseLU`"
-            + ("." if _has_rslab() else ', or install the extra "lx-solvers[sparse]".')
+            + ("." if has_rslab() else ', or install the extra "lx-solvers[sparse]".')
         )
     return wanted
 
@@ -213,7 +213,8 @@ _KINDS = {
 }
 
 
-def _has_rslab() -> bool:
+def has_rslab() -> bool:
+    """Whether the extra is installed."""
     return importlib.util.find_spec("rslab") is not None
 
 
