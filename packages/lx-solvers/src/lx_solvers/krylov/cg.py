@@ -176,7 +176,7 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
                 "indefinite operators use `MINRES`, for others `GMRES`, or "
                 "`Normal(CG(...))`."
             )
-        return dataclasses.replace(state, sign=_sign(operator))
+        return dataclasses.replace(state, sign=sign_of(operator))
 
     def compute(self, state, vector, options):
         check_state(state, driver.KrylovState, "CG")
@@ -189,7 +189,7 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
             vector,
             options,
             every=self.stabilise_every,
-            signed=1 if M is None else _sign(M),
+            signed=1 if M is None else sign_of(M),
         )
 
     def transpose(self, state, options):
@@ -206,5 +206,6 @@ def _semidefinite(operator: AbstractLinearOperator) -> bool:
     return is_positive_semidefinite(operator) or is_negative_semidefinite(operator)
 
 
-def _sign(operator: Any) -> int:
+def sign_of(operator: Any) -> int:
+    """1 for a positive semidefinite operator, -1 for a negative one."""
     return 1 if is_positive_semidefinite(operator) else -1
