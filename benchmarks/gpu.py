@@ -34,7 +34,7 @@ Row = tuple[str, str, Callable[[], float]]
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--peer", help="the interpreter of another lineax")
     parser.add_argument("--only", default="", help="a pattern of names of rows")
@@ -75,13 +75,13 @@ def launches() -> list[str]:
     return lines
 
 
-def krylov(*tolerances: float, **more: Any) -> dict[str, tuple[Any, Any]]:
+def krylov(rtol: float, atol: float, **more: Any) -> dict[str, tuple[Any, Any]]:
     return {
-        "CG": (lx.CG(*tolerances, **more), PSD),
-        "BiCGStab": (lx.BiCGStab(*tolerances, **more), ()),
-        "MINRES": (lx.MINRES(*tolerances, **more), lx.hermitian_tag),
-        "GMRES": (lx.GMRES(*tolerances, **more), ()),
-        "LSMR": (lx.LSMR(*tolerances, **more), ()),
+        "CG": (lx.CG(rtol, atol, **more), PSD),
+        "BiCGStab": (lx.BiCGStab(rtol, atol, **more), ()),
+        "MINRES": (lx.MINRES(rtol, atol, **more), lx.hermitian_tag),
+        "GMRES": (lx.GMRES(rtol, atol, **more), ()),
+        "LSMR": (lx.LSMR(rtol, atol, **more), ()),
     }
 
 
@@ -175,9 +175,10 @@ def streamed(u: Any) -> float:
 
 def sparse(small: bool) -> Iterator[Row]:
     """A product with the five-point Laplacian, and a solve with a preconditioner."""
-    import scipy.sparse as sp
+    import scipy.sparse
     from jax.experimental.sparse import BCSR
 
+    sp: Any = scipy.sparse
     side = 50 if small else 1000
     line = sp.diags([-1.0, 2.0, -1.0], [-1, 0, 1], (side, side))
     matrix = sp.kronsum(line, line).tocsr()
@@ -187,7 +188,8 @@ def sparse(small: bool) -> Iterator[Row]:
         row = f"sparse product, n = {side * side}"
         yield row, "lineax", timed(lambda A, x: A.mv(x), A, x)
         arrays = matrix.data, matrix.indices, matrix.indptr
-        bare = BCSR(tuple(map(jnp.asarray, arrays)), shape=matrix.shape)
+        arrays: Any = tuple(map(jnp.asarray, arrays))
+        bare = BCSR(arrays, shape=matrix.shape)
         yield row, "JAX", timed(lambda A, x: A @ x, bare, x)
         for name in ("Jacobi", "AMG"):
             if hasattr(lx, name):
@@ -203,7 +205,7 @@ def sparse(small: bool) -> Iterator[Row]:
 
 
 def with_cupy(name: str, *args: Any) -> float:
-    import cupy
+    import cupy  # pyright: ignore[reportMissingImports]
 
     fn, args = getattr(cupy.linalg, name), tuple(map(cupy.asarray, map(np.array, args)))
     more = {"rcond": None} if name == "lstsq" else {}

@@ -152,7 +152,7 @@ def solve(
     limit = step_limit(solver.max_steps, X)
     monitor = Monitor(solver.history, solver.progress, limit, name)
     A = _signed(product(state.operator), state.sign)
-    M = preconditioner(options, state.operator, name)
+    M: Any = preconditioner(options, state.operator, name)
     M = None if M is None else _signed(product(M, X), signed)
     b = given.b if state.sign == 1 else -given.b
     y0 = first_guess(options, X, name)

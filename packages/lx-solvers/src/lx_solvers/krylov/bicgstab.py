@@ -12,6 +12,7 @@ from .._solver import AbstractLinearSolver
 from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._options import effective
+from ._recurrence import Step
 from ._scalars import barrier, times, together, where
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 from .bicgstab_ell import StabilisedByDegree
@@ -100,7 +101,7 @@ class _Stabilised:
         )
 
         p = where(first, c, s.p - new.a * s.v)
-        return driver.Step(
+        return Step(
             lambda: new.a,
             y,
             w,

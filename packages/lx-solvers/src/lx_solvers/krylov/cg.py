@@ -19,6 +19,7 @@ from .._solver import AbstractLinearSolver
 from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._options import effective
+from ._recurrence import Step
 from ._scalars import barrier, times, where
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
@@ -73,7 +74,7 @@ class _ConjugateGradients:
             α=now.kept(α, s.α),
             recurred=where(now.check, ν, jnp.inf),
         )
-        return driver.Step(
+        return Step(
             α,
             p,
             Ap,

@@ -15,6 +15,7 @@ from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._options import effective
 from ._phases import Exit
+from ._recurrence import Step
 from ._scalars import barrier, times, together, where
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
@@ -136,7 +137,7 @@ class _MinimalResiduals:
         d = u - times(δ, s.d) - times(old.ε, s.d_old)
         d = times(new.inverse_γ, d)
         recurred = times(new.s * new.s, r) - times(new.φ * new.c, v)
-        return driver.Step(
+        return Step(
             lambda: new.τ,
             d,
             None,

@@ -198,7 +198,7 @@ class Normal(AbstractLinearSolver[NormalState]):
             if tall:
                 A_norm = jnp.maximum(A_norm, over(norm(g), r_norm))
             if d is not None:
-                z = x if tall else w
+                z: Any = x if tall else w
                 g, damped = g - times(d * d, z), d * d * norm(z)
             g_norm = norm(g)
             if d is not None:
