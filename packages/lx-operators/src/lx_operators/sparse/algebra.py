@@ -59,8 +59,8 @@ from ..leaves.tridiagonal import TridiagonalLinearOperator
 from ..leaves.zero import ZeroLinearOperator
 from . import _plans
 from .diagonals import SparseDiagonalsLinearOperator, line_of
+from .entries import SparseLinearOperator, rebuilt
 from .laid_out import LaidOutLinearOperator, entries_of
-from .operator import SparseLinearOperator, rebuilt
 from .pattern import SparsityPattern
 
 _Sparse = SparseLinearOperator
