@@ -239,7 +239,8 @@ class SparseLinearOperator(AbstractLinearOperator):
             rows = jnp.searchsorted(starts, entries, side="right") - 1
             return cls.from_coo(matrix.data, rows, columns, (m, n), tags)
         check_pointers(starts, m, size, "row")
-        rows = np.repeat(np.arange(m), np.diff(np.asarray(starts)))
+        lengths = np.diff(np.asarray(starts, np.int64))
+        rows = np.repeat(np.arange(m), lengths)
         data, columns = matrix.data[: rows.size], columns[: rows.size]
         if not isinstance(columns, jax.core.Tracer):
             check_range(np.asarray(columns), n, "column", (m, n))

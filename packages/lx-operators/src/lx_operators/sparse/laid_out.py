@@ -57,7 +57,7 @@ class LaidOutLinearOperator(AbstractLinearOperator):
     def transpose(self):
         if is_own_transpose(self):
             return self
-        return laid_out(entries_of(self).T)
+        return laid_out(entries_of(self).transpose())
 
     def in_structure(self):
         return structure(self, 0, self.laid.dtype)
