@@ -17,6 +17,7 @@ from .._closure import outcome
 from .._structures import inexact, structure_of
 from .detection_control import CALLS, CONTROL, constant
 from .detection_indexing import INDEXING
+from .detection_loops import LOOPS
 from .detection_rules import RULES, Operation, dense
 from .detection_sets import Sets, concatenated, identity
 from .detection_values import Known, known_outputs
@@ -24,6 +25,7 @@ from .detection_windows import WINDOWS
 from .pattern import SparsityPattern
 
 _LOCAL = RULES | INDEXING | WINDOWS
+_INSIDE = CONTROL | LOOPS
 
 
 class _Interpreter:
@@ -73,7 +75,7 @@ class _Interpreter:
             if name in CALLS and None in known:
                 return self._inside(op)
             return none, known
-        if name in CONTROL:
+        if name in _INSIDE:
             return self._inside(op)
         rule = _LOCAL.get(name)
         if rule is None:
@@ -82,7 +84,7 @@ class _Interpreter:
 
     def _inside(self, op: Operation) -> Any:
         try:
-            return CONTROL[op.eqn.primitive.name](op, self)
+            return _INSIDE[op.eqn.primitive.name](op, self)
         except NotImplementedError:
             return self._dense(op), [None] * len(op.eqn.outvars)
 
