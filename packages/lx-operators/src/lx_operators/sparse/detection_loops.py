@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from .detection_control import Inside, Interpret, Rule, closed, parts_of, sizes_of
 from .detection_rules import Operation
-from .detection_sets import Sets, concatenated, everything, identity, union
+from .detection_sets import Matrix, Sets, concatenated, everything, identity, union
 from .detection_values import Known
 
 _STEPS = 512  # equations that are looked at in a loop whose steps are looked at singly
@@ -30,7 +30,7 @@ class _Body(NamedTuple):
     inputs: list[int]  # the numbers of the inputs that vary
     carried: list[int]  # and of the carried arrays among them, of all carried
     outs: list[int]  # the numbers of the other outputs that vary
-    pattern: csr_array  # rows: carried, then other outputs; columns: inputs
+    pattern: Matrix  # rows: carried, then other outputs; columns: inputs
 
 
 def _body(
@@ -74,7 +74,7 @@ def _body(
     rows = [*carried, *others]
     if all(outs[k] is None for k in rows):
         total = sum(out_sizes[k] for k in rows)
-        pattern = csr_array((total, width), dtype=bool)
+        pattern: Matrix = csr_array((total, width), dtype=bool)
     else:
         pattern = concatenated(
             [outs[k] for k in rows], [out_sizes[k] for k in rows]
@@ -145,7 +145,7 @@ def _scan(op: Operation, interpret: Interpret) -> Inside:
         return sets.combined(to.reshape(-1), of.reshape(-1), size)
 
     # what comes into the carried arrays from outside, at each step
-    power = csr_array(
+    power: Matrix = csr_array(
         (np.ones(inside.sum(), bool), (r[inside], base[c[inside]] - start)), (m, m)
     )
     exact = (length + 1) * max(m, power.nnz) <= _ROOM
@@ -190,7 +190,7 @@ def _padded(sets: Sets, size: int) -> Sets:
     return sets.take(np.where(index < sets.size, index, -1))
 
 
-def _recurrence(power: csr_array, stack: Sets, length: int) -> Sets:
+def _recurrence(power: Matrix, stack: Sets, length: int) -> Sets:
     """c[j] = w[j] ∪ P c[j − 1] for all j, by doubling: after k rounds the union of
     Pᵈ w[j − d] over d < 2ᵏ."""
     m, step = power.shape[0], 1
@@ -213,7 +213,7 @@ def _all_steps(stack: Sets, m: int) -> Sets:
     return stack.reduced(np.arange(stack.size) % m, m)
 
 
-def _reached(power: csr_array, start: Sets) -> Sets:
+def _reached(power: Matrix, start: Sets) -> Sets:
     """Each element, after any number of steps: the union over all that lead to it.
 
     Elements that lead to each other end with one set: strongly connected components,
@@ -227,7 +227,7 @@ def _reached(power: csr_array, start: Sets) -> Sets:
     ones = np.ones(int(apart.sum()) + count, bool)
     own = np.arange(count)
     to, of = np.r_[to[apart], own], np.r_[of[apart], own]
-    step = csr_array((ones, (to, of)), (count, count))
+    step: Matrix = csr_array((ones, (to, of)), (count, count))
     while True:
         twice = (step @ step).astype(bool)
         if twice.nnz > _REACH:

@@ -43,7 +43,8 @@ class _Equation:
     __slots__ = ("eqn", "inputs", "outs")
 
     def __init__(self, eqn: Any, inputs: list[Known]):
-        self.eqn, self.inputs, self.outs = eqn, inputs, None
+        self.eqn, self.inputs = eqn, inputs
+        self.outs: list[Any] | None = None
 
 
 def known_outputs(eqn: Any, inputs: list[Known | None]) -> list[Known | None]:
