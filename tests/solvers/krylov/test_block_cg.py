@@ -50,7 +50,7 @@ def test_dependent_columns(spectral, draw):
     assert (end.result == lxs.RESULTS.successful).all()
     for x, b in zip(np.asarray(end.value), B, strict=True):
         assert np.abs(b - a @ x).max() <= 1e-9 * np.abs(b).max()
-    assert end.stats["block_steps"][0] <= N / 2
+    assert int(end.stats["block_steps"][0]) <= N // 2
     B[4, 3] = np.nan
     result = solved(a, B, BlockCG(1e-9, 0.0)).result
     good = np.asarray(result == lxs.RESULTS.successful)

@@ -61,7 +61,7 @@ def _block(
         given = right_hand_side(vector, Y, solver)
         floor = given.goal.floor(X)
         aim = expected(given.goal, given.b, peaks(Y, given.b), floor, Y)
-        return given.b, given.unit, aim / 20
+        return given.b, given.unit, aim / 4
 
     B, unit, aim = column(vectors)
     B = B if state.sign == 1 else -B
