@@ -117,6 +117,7 @@ CASES = {
     ),
     "permutation": (lx.PermutationLinearOperator([1, 2, 0]), _matrix(G), None),
     "sparse": (_sparse(G), _matrix(G), _sparse(_deficient(H))),
+    "sparse of any shape": (_sparse(G[:, :3]), _matrix(G), _sparse(G[:, [0, 0, 1]])),
     "sparse definite": (
         _sparse(G @ G.T, lx.positive_semidefinite_tag),
         _sparse(G),

@@ -33,6 +33,7 @@ from ._protocol import (
     SingularMatrixError,
     SparseBackend,
     SparseFactors,
+    Task,
 )
 from ._superlu import SuperLU
 
@@ -44,18 +45,9 @@ _ROUNDS = 2  # of Hager's iteration, at most
 _SINGULAR = 4  # times eps
 _GOAL = 4  # times eps: a backward error that needs no refinement
 _STEPS = 3  # of refinement, at most
+_FLAT = -10  # binary exponents of elements, from which on scales hardly matter
 _WORTH_A_THREAD = 500  # unknowns of each system of a batch
 _LOST = 0.01  # a residual as large as this share of b: the solution tells nothing
-
-
-class Task(NamedTuple):
-    """What is known of a matrix beforehand."""
-
-    n: int
-    kind: Kind
-    negative: bool  # whether -A is what is definite
-    backend: SparseBackend
-    each_row: bool = False  # whether rows are refined one by one
 
 
 class _System(NamedTuple):
@@ -423,10 +415,7 @@ def _scaled(
     task, _, rows, columns, values = system
     sizes = np.abs(values)
     if task.kind == "general":
-        r = _reciprocal_power(np.maximum.reduceat(sizes, row_starts[:-1]))
-        largest = np.zeros(task.n, sizes.dtype)
-        np.maximum.at(largest, columns, sizes * r[rows])
-        c = _reciprocal_power(largest)
+        r, c = _equilibrated(sizes, rows, columns, row_starts)
     elif task.kind == "definite":
         on_diagonal = rows == columns
         diagonal = np.zeros(task.n, sizes.dtype)
@@ -444,6 +433,45 @@ def _scaled(
     row_norm = float(np.max(np.add.reduceat(sizes, row_starts[:-1])))
     column_norm = float(np.max(np.bincount(columns, sizes, task.n)))
     return _Scales(r, c, row_norm, column_norm), F
+
+
+def _equilibrated(
+    sizes: np.ndarray, rows: np.ndarray, columns: np.ndarray, row_starts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Reciprocal scales of rows and of columns: of rows, then of columns, or in this
+    order turned, so that what multiplied the rows, or the columns, does no harm; or of
+    both alike by the roots of their largest elements first (Ruiz 2001), so that D A D
+    is as good as A. Of the three the one that brings most elements near one."""
+    n = row_starts.size - 1
+
+    def of_rows(sizes: np.ndarray, root: bool) -> np.ndarray:
+        return _reciprocal_power(np.maximum.reduceat(sizes, row_starts[:-1]), root)
+
+    def of_columns(sizes: np.ndarray, root: bool) -> np.ndarray:
+        most = np.zeros(n, sizes.dtype)
+        np.maximum.at(most, columns, sizes)
+        return _reciprocal_power(most, root)
+
+    one = np.ones(n, sizes.dtype)
+    found = []
+    for first in ("rows", "columns", "both"):
+        r, c, scaled = one, one, sizes
+        for _ in range(2 if first == "both" else 0):
+            r, c = r * of_rows(scaled, True), c * of_columns(scaled, True)
+            scaled = sizes * r[rows] * c[columns]
+        if first == "columns":
+            c = of_columns(sizes, False)
+            r = of_rows(sizes * c[columns], False)
+        else:
+            r = r * of_rows(scaled, False)
+            c = c * of_columns(sizes * r[rows] * c[columns], False)
+        scaled = sizes * r[rows] * c[columns]
+        exponents = np.frexp(scaled[scaled > 0])[1]
+        found.append((int(exponents.sum(dtype=np.int64)), r, c))
+        if exponents.size and exponents.min() > _FLAT:
+            break  # hardly graded
+    _, r, c = max(found, key=lambda each: each[0])
+    return r, c
 
 
 def _reciprocal_power(x: np.ndarray, root: bool = False) -> np.ndarray:

@@ -19,7 +19,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Inexact, Int, Real, UInt32
-from lx_operators import SparseLinearOperator, conj
+from lx_operators import ColouredPattern, SparseLinearOperator, conj
 from lx_operators.internal import PackedStructures, pack_structures
 
 from .._checks import check_options, check_state
@@ -29,10 +29,15 @@ from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from ..direct import _views as views
 from ..direct._factors import check_damp, is_zero
-from . import _primitives as primitives
-from ._host import Task
-from ._protocol import SparseBackend
-from ._solve import TOLERANCE, chosen_backend, sparse_matrix, supported
+from ._protocol import SparseBackend, Task
+from ._solve import (
+    TOLERANCE,
+    chosen_backend,
+    coloured,
+    host_primitives,
+    sparse_matrix,
+    supported,
+)
 
 _ALPHA = 2.0**-10
 
@@ -72,7 +77,7 @@ class SparseLeastSquares(AbstractLinearSolver[_State]):
 
     Args:
         damp: d, where ‖Ax - b‖² + d²‖x‖² is minimised; at least 0.
-        backend: as of `SparseLU`.
+        backend, sparsity: as of `SparseLU`.
 
     ```python
     pattern = lx.SparsityPattern([0, 1, 2], [0, 1, 1], (3, 2))
@@ -85,13 +90,14 @@ class SparseLeastSquares(AbstractLinearSolver[_State]):
 
     damp: ArrayLike = 0.0
     backend: str | SparseBackend | None = eqx.field(static=True, default=None)
+    sparsity: ColouredPattern | None = eqx.field(converter=coloured, default=None)
 
     def __check_init__(self):
         check_damp(self.damp)
 
     def init(self, operator, options):
         check_options(options, (), "SparseLeastSquares")
-        A = sparse_matrix(operator, "SparseLeastSquares")
+        A = sparse_matrix(operator, self.sparsity, "SparseLeastSquares")
         wide = A.pattern.shape[0] < A.pattern.shape[1]
         F = conj(A.T) if wide else A
         F, columns = _equilibrated(F)
@@ -103,7 +109,9 @@ class SparseLeastSquares(AbstractLinearSolver[_State]):
         backend = chosen_backend(self.backend, kind, dtype, "SparseLeastSquares")
         task = Task(sum(F.pattern.shape), kind, False, backend, each_row=True)
         arrays = system.rows, system.columns, system.values
-        digest, number, rcond, _, _ = primitives.factor_p.bind(*arrays, task=task)
+        digest, number, rcond, _, _ = host_primitives().factor_p.bind(
+            *arrays, task=task
+        )
         packed, view = pack_structures(operator), views.View(adjoint=wide)
         verdict = named(number)
         return _State(
@@ -188,7 +196,7 @@ def _solved(
         p, q = b, jnp.zeros(k, b.dtype)
     system = state.system
     arrays = state.digest, system.rows, system.columns, system.values
-    z, number, steps = primitives.solve_p.bind(
+    z, number, steps = host_primitives().solve_p.bind(
         *arrays, jnp.concatenate((p, q))[None], task=state.task, adjoint=False
     )
     s, y = z[0, :m], z[0, m:]
