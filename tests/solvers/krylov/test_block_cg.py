@@ -92,6 +92,14 @@ def test_one_vector_and_many_operators(spectral, draw):
         assert not np.any(block[1])
 
 
+def test_more_right_hand_sides_than_unknowns(spectral, draw):
+    a, B = spectral(np.float64, np.geomspace(0.1, 1, 3)), draw(np.float64, K, 3)
+    end = solved(a, B, BlockCG(1e-9, 0.0))
+    assert (end.result == lxs.RESULTS.successful).all()
+    np.testing.assert_allclose(end.value, np.linalg.solve(a, B.T).T, rtol=1e-6)
+    assert int(end.stats["block_steps"][0]) <= 2
+
+
 def test_gradient(spectral, draw):
     a, B = spectral(np.float64, np.linspace(1, 5, 8)), jnp.asarray(draw(float, 3, 8))
     operator = lo.MatrixLinearOperator(jnp.asarray(a), PSD)
