@@ -64,7 +64,11 @@ def tangent_solves(name: str) -> str:
         return "as chosen"
     if SOLVERS[name]["make"].startswith(("Refined(", "BlockDiagonal(", "Kronecker(")):
         return "as inner"
-    full_rank = "1; 2 if not square" if SOLVERS[name]["needs"].endswith(("any", "any shape")) else "1"
+    full_rank = (
+        "1; 2 if not square"
+        if SOLVERS[name]["needs"].endswith(("any", "any shape"))
+        else "1"
+    )
     if make(name).assume_full_rank():
         return full_rank
     return f"3; if tagged nonsingular {full_rank}"
