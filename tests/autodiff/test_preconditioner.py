@@ -260,3 +260,46 @@ def test_no_derivative_of_the_recipe(scaled):
     solver = lxs.CG(1e-9, 0.0, preconditioner=Diagonal(1 / d))
     slope = eqx.filter_grad(moving)(solver)
     assert not np.any(slope.preconditioner.inverse)
+
+
+def test_work_on_the_host(draw):
+    """Parts of parts are set up before `linear_solve` compiles, smoothers and blocks
+    included, and serve new values under `jit`."""
+    n = 24
+    A = np.diag(np.full(n, 2.0)) - np.eye(n, k=1) - np.eye(n, k=-1)
+    sparse = lo.SparseLinearOperator.from_dense(jnp.asarray(A), PSD)
+    b = jnp.asarray(draw(n))
+    amg = lxs.AMG(smoother=lxs.SSOR(), max_coarse=4)
+    solver = lxs.CG(1e-10, 0.0, preconditioner=amg)
+    x = lxa.linear_solve(sparse, b, solver).value
+    np.testing.assert_allclose(A @ x, b, atol=1e-8)
+
+    ready = lxs.CG(1e-10, 0.0, preconditioner=amg.setup(sparse))
+    later = jax.jit(
+        lambda values: (
+            lxa.linear_solve(
+                lo.SparseLinearOperator(values, sparse.pattern, PSD), b, ready
+            ).value
+        )
+    )
+    np.testing.assert_allclose(later(4 * sparse.values), x / 4, rtol=1e-6)
+
+    B = lo.MatrixLinearOperator(jnp.asarray(draw((3, n))))
+    saddle = lo.BlockLinearOperator([[sparse, B.T], [B, None]])
+    schur = lxs.SchurComplement(amg, form="diagonal")
+    solver = lxs.MINRES(1e-10, 0.0, preconditioner=schur)
+    vector = b, jnp.ones(3)
+    x, y = lxa.linear_solve(saddle, vector, solver).value
+    whole = np.linalg.solve(saddle.as_matrix(), np.concatenate(vector))
+    np.testing.assert_allclose(np.concatenate([x, y]), whole, atol=1e-6)
+
+
+def test_state_of_what_was_set_up(draw):
+    """A state is reused without the work on the host."""
+    A = np.diag(np.full(9, 2.0)) - np.eye(9, k=1) - np.eye(9, k=-1)
+    sparse = lo.SparseLinearOperator.from_dense(jnp.asarray(A), PSD)
+    b = jnp.asarray(draw(9))
+    solver = lxs.CG(1e-10, 0.0, preconditioner=lxs.SSOR())
+    first = lxa.linear_solve(sparse, b, solver)
+    again = lxa.linear_solve(sparse, 2 * b, solver, state=first.state)
+    np.testing.assert_allclose(again.value, 2 * first.value, rtol=1e-12)

@@ -26,6 +26,7 @@ from lx_operators.internal import (
     is_real,
     promoted,
     signed,
+    sparse_hint,
     structure_of,
     summary,
 )
@@ -457,12 +458,8 @@ def check_solve(operator: Any, solver: Any) -> None:
 def _operator_hint(what: Any) -> str:
     """How what is no operator becomes one."""
     if hasattr(what, "todense"):  # of SciPy or of `jax.experimental.sparse`
-        return (
-            "There are no sparse operators yet. If the dense matrix fits in memory, "
-            "wrap it as `MatrixLinearOperator(jnp.asarray(matrix.todense()))`. Else "
-            "take the product, `FunctionLinearOperator(lambda x: matrix @ x, "
-            "structure)` with a JAX matrix such as a `BCOO`, and an iterative solver."
-        )
+        hint = sparse_hint(what)
+        return f"{hint[0].upper()}{hint[1:]}."
     if hasattr(what, "matvec"):
         return (
             "Wrap its product, written in JAX, as `FunctionLinearOperator(fn, "

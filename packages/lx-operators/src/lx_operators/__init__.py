@@ -89,6 +89,9 @@ if TYPE_CHECKING:
         compress as compress,
     )
     from .sparse.detection import jacobian_sparsity as jacobian_sparsity
+    from .sparse.diagonals import (
+        SparseDiagonalsLinearOperator as SparseDiagonalsLinearOperator,
+    )
     from .sparse.operator import SparseLinearOperator as SparseLinearOperator
     from .sparse.pattern import SparsityPattern as SparsityPattern
 

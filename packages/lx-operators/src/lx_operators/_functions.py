@@ -10,11 +10,15 @@ from typing import Any, NoReturn
 
 from jaxtyping import Array, Inexact, PyTree
 
+from ._structures import sparse_hint
+
 
 def reject(what: Any, where: str) -> NoReturn:
     """The error for something that should have been an operator."""
     hint = (
-        "wrap the array as `MatrixLinearOperator(array)`"
+        sparse_hint(what)
+        if hasattr(what, "todense")
+        else "wrap the array as `MatrixLinearOperator(array)`"
         if hasattr(what, "shape") and hasattr(what, "dtype")
         else "pass an `AbstractLinearOperator`"
     )

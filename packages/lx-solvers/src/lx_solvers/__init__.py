@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .direct.tridiagonal import Tridiagonal as Tridiagonal
     from .direct.woodbury import Woodbury as Woodbury
     from .krylov.bicgstab import BiCGStab as BiCGStab
+    from .krylov.block_cg import BlockCG as BlockCG
     from .krylov.cg import CG as CG
     from .krylov.cocg import COCG as COCG
     from .krylov.fgmres import FGMRES as FGMRES

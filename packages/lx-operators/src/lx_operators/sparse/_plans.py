@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Array, Inexact
 
 from .._composite import Memory
-from ._index_maps import Assembly, spread
-from .pattern import SparsityPattern, index_dtype
+from ._index_maps import Assembly, reading, spread
+from .pattern import SparsityPattern
 
 # A product that needs more terms than this, for each entry of its factors, is not
 # multiplied out unasked.
@@ -106,14 +106,6 @@ def multiplied(a: SparsityPattern, b: SparsityPattern) -> Product:
         (a.shape[0], b.shape[1]),
     )
     return Product(reading(left), reading(right), pattern)
-
-
-def reading(target: np.ndarray) -> Assembly:
-    """Reads entries by `spread`, and sums by `collect`."""
-    dtype = index_dtype(target.size, int(np.max(target, initial=0)))
-    order = np.argsort(target, kind="stable")
-    arrays = (target, order, target[order])
-    return Assembly(*(jnp.asarray(x.astype(dtype)) for x in arrays), False)
 
 
 def read_by_rows(

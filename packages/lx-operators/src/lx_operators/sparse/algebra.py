@@ -4,6 +4,10 @@ called so.
 Patterns of results are made on the host, so these rules hold where indices are known;
 with traced patterns (under `jit`, of operators that are its arguments) a sum or product
 stays what it is, unless its pattern is that of an operand.
+
+A product is held as its factors, so that `X.T @ D @ X` is known for what it is however
+it is put together, and a product with a vector costs that of the factors. What looks
+for structure (`unwrapped`), and `materialise`, see the one sparse matrix that it is.
 """
 
 import functools
@@ -18,7 +22,6 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array
 
-from .._blocks import block_grid
 from .._composite import operands, with_parts
 from .._functions import diagonal, sparse_form
 from .._operator import AbstractLinearOperator
@@ -55,6 +58,7 @@ from ..leaves.permutation import PermutationLinearOperator
 from ..leaves.tridiagonal import TridiagonalLinearOperator
 from ..leaves.zero import ZeroLinearOperator
 from . import _plans
+from .diagonals import SparseDiagonalsLinearOperator, line_of
 from .laid_out import LaidOutLinearOperator, entries_of
 from .operator import SparseLinearOperator, rebuilt
 from .pattern import SparsityPattern
@@ -65,6 +69,7 @@ _Leaf = (
     | TridiagonalLinearOperator
     | BandedLinearOperator
     | PermutationLinearOperator
+    | SparseDiagonalsLinearOperator
 )
 
 
@@ -157,6 +162,18 @@ def _(operator: BandedLinearOperator):
         lines.append(operator.bands[operator.upper - d, first:end])
     values = pattern.assemble(jnp.concatenate([*lines, operator.bands[0, :0]]))
     return _made(operator, values, pattern)
+
+
+@as_sparse.register
+def _(operator: SparseDiagonalsLinearOperator):
+    shape = operator.rows, operator.in_size()
+    offsets = tuple(d for d in operator.offsets if -shape[0] < d < shape[1])
+    pattern = _diagonals(offsets, shape)
+    nothing = operator.diagonals.reshape(-1)[:0]
+    lines = [line_of(operator, d) for d in offsets]
+    return _made(
+        operator, pattern.assemble(jnp.concatenate([*lines, nothing])), pattern
+    )
 
 
 @as_sparse.register
@@ -259,8 +276,7 @@ def _(operator: BlockDiagonalLinearOperator):
 
 @as_sparse.register
 def _(operator: BlockLinearOperator):
-    grid = block_grid(operator)
-    assert grid is not None
+    grid = operator.blocks
     firsts = [next(b for b in row if b is not None) for row in grid]
     tops = [next(b for b in column if b is not None) for column in zip(*grid)]
     return _of_grid(operator, grid, firsts, tops)
@@ -322,7 +338,13 @@ def _kronecker(a: tuple, b: tuple) -> tuple[Array, SparsityPattern]:
 @sparse_form.register
 def _(operator: AbstractLinearOperator):
     """Only of what is made of sparse operators: others have better forms."""
-    kinds = (SparseLinearOperator, LaidOutLinearOperator)
+    kinds = (
+        SparseLinearOperator,
+        LaidOutLinearOperator,
+        SparseDiagonalsLinearOperator,
+    )
+    if isinstance(operator, kinds):
+        return as_sparse(operator)
     parts = jtu.tree_leaves(operator, is_leaf=lambda x: isinstance(x, kinds))
     if not any(isinstance(part, kinds) for part in parts):
         return None
@@ -402,20 +424,28 @@ def _with_multiple(fn: Any) -> Any:
     return result
 
 
-_ANY = AbstractLinearOperator
-_NARROW = (TridiagonalLinearOperator, BandedLinearOperator, PermutationLinearOperator)
+_ANY, _Diagonal = AbstractLinearOperator, DiagonalLinearOperator
+_NARROW = (
+    TridiagonalLinearOperator,
+    BandedLinearOperator,
+    PermutationLinearOperator,
+    SparseDiagonalsLinearOperator,
+)
 for _kind in (_Sparse, *_NARROW, DiagonalLinearOperator):
     SUMS.append(Rewrite("(A + B)ᵢⱼ = aᵢⱼ + bᵢⱼ", _Sparse, _kind, _sum))
     SUMS.append(Rewrite("(B + A)ᵢⱼ = bᵢⱼ + aᵢⱼ", _kind, _Sparse, _sum))
 SUMS.append(Rewrite("A + sI", _Sparse, _ANY, _with_multiple(_sum)))
 SUMS.append(Rewrite("sI + A", _ANY, _Sparse, _with_multiple(_sum)))
 for _kind in (_Sparse, *_NARROW):
-    PRODUCTS.append(Rewrite("(AB)ᵢⱼ = Σₖ aᵢₖbₖⱼ", _Sparse, _kind, _product))
-    PRODUCTS.append(Rewrite("(BA)ᵢⱼ = Σₖ bᵢₖaₖⱼ", _kind, _Sparse, _product))
+    PRODUCTS.append(Rewrite("(AB)ᵢⱼ = Σₖ aᵢₖbₖⱼ", _Sparse, _kind, _product, False))
+    PRODUCTS.append(Rewrite("(BA)ᵢⱼ = Σₖ bᵢₖaₖⱼ", _kind, _Sparse, _product, False))
 PRODUCTS.extend(
     (
-        Rewrite("(DA)ᵢⱼ = dᵢaᵢⱼ", DiagonalLinearOperator, _Sparse, _rows_scaled),
-        Rewrite("(AD)ᵢⱼ = aᵢⱼdⱼ", _Sparse, DiagonalLinearOperator, _columns_scaled),
+        Rewrite("(DA)ᵢⱼ = dᵢaᵢⱼ", _Diagonal, _Sparse, _rows_scaled, False),
+        Rewrite("(AD)ᵢⱼ = aᵢⱼdⱼ", _Sparse, _Diagonal, _columns_scaled, False),
     )
 )
+_Diagonals = SparseDiagonalsLinearOperator
+SUMS.append(Rewrite("(A + B)ᵢⱼ = aᵢⱼ + bᵢⱼ", _Diagonals, _Diagonals, _sum))
+PRODUCTS.append(Rewrite("(AB)ᵢⱼ = Σₖ aᵢₖbₖⱼ", _Diagonals, _Diagonals, _product, False))
 SCALINGS.append(Scaling("(sA)ᵢⱼ = s aᵢⱼ", _Sparse, _scaled))

@@ -176,18 +176,19 @@ def _arnoldi(problem: _Problem, limit: Any, m: int, inputs: Any) -> tuple[Array,
     which is what a cycle can start from again."""
     A, X, b, σ, aim = problem
     m = max(m, 1)
-    index = np.arange(m)
+    index = np.arange(m, dtype=np.int32)
+    rows = np.arange(m + 1, dtype=np.int32)
 
     def step(s: _Arnoldi) -> _Arnoldi:
         # the solutions of the last cycle, if it is at its end
         over = s.j == m
         x = s.x + where(over, combine(s.y.T, s.V[:-1]), 0)
         β = where(over, -s.H[m, m - 1] * s.y[:, m - 1], s.β)
-        j = where(over, 0, s.j)
+        j = where(over, jnp.int32(0), s.j)
         V = with_row(s.V, where(over, s.V[m], s.V[0]), 0)
 
         w = A(V[j])
-        seen = np.arange(m + 1) <= j
+        seen = rows <= j
         h = where(seen, coordinates(V, w), 0)
         w = w - combine(h, V)
         again = where(seen, coordinates(V, w), 0)
@@ -195,8 +196,8 @@ def _arnoldi(problem: _Problem, limit: Any, m: int, inputs: Any) -> tuple[Array,
         size = barrier(plain_norm2(w))
         v = times(where(size > 0, 1 / where(size > 0, size, 1), 0), w)
         V = with_row(V, v, j + 1)
-        column = h + again + where(np.arange(m + 1) == j + 1, size.astype(h.dtype), 0)
-        H = where(np.arange(m + 1)[None] == j, column[:, None], s.H)
+        column = h + again + where(rows == j + 1, size.astype(h.dtype), 0)
+        H = where(rows[None] == j, column[:, None], s.H)
 
         # (H + σ I) y = β e₁, of what is known of H
         known = (index[:, None] <= j) & (index[None] <= j)

@@ -12,7 +12,7 @@ from ._driver import (
 from ._options import effective
 from ._phases import Exit
 from ._recurrence import Pass, Recurrence, Step
-from ._scalars import times, where
+from ._scalars import times, together, where
 from ._shifted import check_family, shifted_family
 from ._spaces import Space
 from ._stability import backward_error
@@ -40,6 +40,7 @@ __all__ = [
     "solve",
     "takes_rtol_and_atol",
     "times",
+    "together",
     "transposed_state",
     "where",
 ]

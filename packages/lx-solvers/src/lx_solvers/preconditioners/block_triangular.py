@@ -113,6 +113,17 @@ class BlockTriangular(AbstractPreconditioner[_State]):
         self.blocks = tuple(map(_part, blocks))
         self.upper = upper
 
+    def setup(self, operator):
+        grid = _grid_of(operator, "BlockTriangular")
+        parts = tuple(
+            _ready(part, grid[i][i])
+            for i, part in enumerate(self.blocks[: min(len(grid), len(grid[0]))])
+        )
+        parts += self.blocks[len(parts) :]
+        if all(new is old for new, old in zip(parts, self.blocks)):
+            return self
+        return BlockTriangular(parts, upper=self.upper)
+
     def init(self, operator, options):
         grid = _grid_of(operator, "BlockTriangular")
         if not len(grid) == len(grid[0]) == len(self.blocks):
@@ -197,19 +208,33 @@ class SchurComplement(AbstractPreconditioner[_State]):
         self.schur = _part(AutoLinearSolver(True) if schur is None else schur)
         self.form = form
 
-    def init(self, operator, options):
+    def setup(self, operator):
+        grid, S, _ = self._blocks(operator)
+        first, schur = _ready(self.first, grid[0][0]), _ready(self.schur, S)
+        if first is self.first and schur is self.schur:
+            return self
+        return SchurComplement(first, schur, form=self.form)
+
+    def _blocks(self, operator: AbstractLinearOperator) -> tuple[Grid, Any, bool]:
+        """The grid, S where it is needed, and whether that is -S."""
         grid = _grid_of(operator, "SchurComplement")
         if len(grid) != 2 or len(grid[0]) != 2 or grid[0][0] is None:
             raise ValueError(
                 "`SchurComplement` needs two by two blocks, the first not zero, but "
                 f"got {operator!r}."
             )
+        if not isinstance(self.schur, AbstractPreconditioner):
+            return grid, None, False
+        positive = self.form == "diagonal" and _is_saddle(operator, grid)
+        return grid, _schur(grid, positive), positive
+
+    def init(self, operator, options):
+        grid, S, positive = self._blocks(operator)
         first, schur = self.first, self.schur
         if isinstance(first, AbstractPreconditioner):
             first = first.as_operator(grid[0][0])
         if isinstance(schur, AbstractPreconditioner):
-            positive = self.form == "diagonal" and _is_saddle(operator, grid)
-            schur = schur.as_operator(_schur(grid, positive))
+            schur = schur.as_operator(S)
             schur = schur if positive or self.form != "diagonal" else -schur
         elif self.form == "diagonal":
             schur = -schur
@@ -244,6 +269,13 @@ def _part(given: Any) -> Any:
     if part is None:
         raise ValueError("a preconditioner is needed for each block, but got None.")
     return part
+
+
+def _ready(part: Any, block: AbstractLinearOperator | None) -> Any:
+    """A part that was set up, if it is a preconditioner."""
+    if block is None or not isinstance(part, AbstractPreconditioner):
+        return part
+    return part.setup(block)
 
 
 def _is_saddle(operator: AbstractLinearOperator, grid: Grid) -> bool:

@@ -168,3 +168,6 @@ class Deflation(AbstractPreconditioner[_State]):
 
     def tags(self, operator):
         return definite_tags(operator) & self.inner.tags(operator)
+
+    def is_constant(self):
+        return self.inner.is_constant()
