@@ -128,7 +128,7 @@ def factorise(
         return (
             np.frombuffer(key, np.uint32),
             np.asarray(found.code, np.int32),
-            np.asarray(found.reciprocal_condition, values.real.dtype),
+            np.asarray(found.reciprocal_condition, np.finfo(values.dtype).dtype),
             np.asarray((-1, -1, -1) if inertia is None else inertia, np.int32),
             np.asarray(found.unmatched, np.int32),
         )
@@ -190,7 +190,7 @@ def determinant(
 
     def one(system: _System, digest: np.ndarray) -> tuple:
         sign, log = _slogdet(_factored(system, digest.tobytes()), system)
-        return np.asarray(sign, dtype), np.asarray(log, values.real.dtype)
+        return np.asarray(sign, dtype), np.asarray(log, np.finfo(dtype).dtype)
 
     return _for_each(one, task, rows, columns, values, digest)
 
@@ -345,7 +345,7 @@ class _Attempt(NamedTuple):
     status: str
     factors: SparseFactors | None = None
     error: float = np.inf  # the backward error of `first`
-    first: np.ndarray | None = None  # F⁻¹ e/n
+    first: Any = None  # F⁻¹ e/n
 
 
 def _attempt(n: int, symbolic: _Symbolic, F: np.ndarray, scales: _Scales) -> _Attempt:
@@ -419,7 +419,7 @@ def _scaled(
     elif task.kind == "definite":
         on_diagonal = rows == columns
         diagonal = np.zeros(task.n, sizes.dtype)
-        diagonal[rows[on_diagonal]] = values[on_diagonal].real
+        diagonal[rows[on_diagonal]] = np.real(values[on_diagonal])
         diagonal = -diagonal if task.negative else diagonal
         if not (diagonal > 0).all():
             return "not_definite" if (diagonal < 0).any() else "singular", values

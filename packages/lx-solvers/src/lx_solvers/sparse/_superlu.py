@@ -155,7 +155,7 @@ class _Factors(SparseFactors):
             raise kind(f"a pivot is {least}")
         self.inertia = (len(pivots), 0, 0)
 
-    def _pivots(self) -> np.ndarray:
+    def _pivots(self) -> Any:
         if self.pivots is None:
             self.pivots = self.lu.U.diagonal()
         return self.pivots
