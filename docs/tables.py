@@ -64,11 +64,8 @@ def tangent_solves(name: str) -> str:
         return "as chosen"
     if SOLVERS[name]["make"].startswith(("Refined(", "BlockDiagonal(", "Kronecker(")):
         return "as inner"
-    full_rank = (
-        "1; 2 if not square"
-        if SOLVERS[name]["needs"].endswith(("any", "any shape"))
-        else "1"
-    )
+    any_shape = SOLVERS[name]["needs"].endswith(("any", "any shape"))
+    full_rank = "1; 2 if not square" if any_shape else "1"
     if make(name).assume_full_rank():
         return full_rank
     return f"3; if tagged nonsingular {full_rank}"

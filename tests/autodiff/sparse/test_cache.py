@@ -167,9 +167,10 @@ def solve(values, b):
 def both(values, b):
     return solve(values, b), jax.grad(lambda v: jnp.sum(solve(v, b)))(values)
 
-spec, mesh = PartitionSpec("i"), jax.make_mesh((2,), ("i",), axis_types=(AxisType.Auto,))
-both = jax.jit(jax.shard_map(both, mesh=mesh, in_specs=(spec, spec), out_specs=spec))
-x, gradient = both(values, jnp.ones((2, 5)))
+spec = PartitionSpec("i")
+mesh = jax.make_mesh((2,), ("i",), axis_types=(AxisType.Auto,))
+both = jax.shard_map(both, mesh=mesh, in_specs=(spec, spec), out_specs=spec)
+x, gradient = jax.jit(both)(values, jnp.ones((2, 5)))
 for k in range(2):
     wanted = np.linalg.solve(A[k], np.ones(5))
     np.testing.assert_allclose(x[k], wanted, rtol=1e-12)
