@@ -47,7 +47,7 @@ def test_definite():
 
 
 def laplacian(n):
-    """Of a path, plus the identity; as an operator."""
+    """The Laplacian of a path, plus the identity, as an operator."""
     i = np.arange(n)
     rows = np.concatenate([i, i[1:], i[:-1]])
     columns = np.concatenate([i, i[:-1], i[1:]])

@@ -438,10 +438,13 @@ def _scaled(
 def _equilibrated(
     sizes: np.ndarray, rows: np.ndarray, columns: np.ndarray, row_starts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Reciprocal scales of rows and of columns: of rows, then of columns, or in this
-    order turned, so that what multiplied the rows, or the columns, does no harm; or of
-    both alike by the roots of their largest elements first (Ruiz 2001), so that D A D
-    is as good as A. Of the three the one that brings most elements near one."""
+    """Reciprocal scales of rows and of columns.
+
+    Rows first, then columns; or columns, then rows: so that what multiplied the rows,
+    or the columns, does no harm. Or both alike by the roots of their largest elements
+    (Ruiz 2001), then rows, then columns, so that D A D is as good as A. The one of the
+    three that brings most elements near one is taken.
+    """
     n = row_starts.size - 1
 
     def of_rows(sizes: np.ndarray, root: bool) -> np.ndarray:
@@ -599,7 +602,7 @@ class _Refined:
 
 
 def _slogdet(found: Factored, system: _System) -> tuple[Any, float]:
-    """Of A, from that of F."""
+    """The determinant of A, from that of F."""
     if found.code == _CODES["singular"]:
         return 0.0, -np.inf
     if found.code != _SUCCESSFUL:

@@ -102,7 +102,7 @@ class _Ordering:
 
 
 class _Factors(SparseFactors):
-    """Of A, or of A with its columns (and rows) in another order."""
+    """The factors of A, or of A with its columns (and rows) in another order."""
 
     def __init__(self, lu: Any, order: np.ndarray | None, symmetric: bool):
         self.lu, self.order, self.symmetric = lu, order, symmetric
