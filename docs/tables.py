@@ -19,6 +19,7 @@ NEEDS = {
     "any": "any shape",
     "square": "square",
     "Hermitian": "Hermitian",
+    "symmetric": "complex symmetric",
     "definite": "Hermitian definite",
     "triangular": "triangular",
     "tridiagonal": "tridiagonal",
@@ -35,6 +36,7 @@ NEEDS = {
     "low-rank update": "A + UCVᴴ, of rank k",
     "permutation": "permutation",
     "sparse": "sparse, square",
+    "sparse of any shape": "sparse, any shape, full rank",
     "sparse definite": "sparse, Hermitian definite",
     "sparse symmetric": "sparse, symmetric or Hermitian; needs rslab",
 }
@@ -62,7 +64,8 @@ def tangent_solves(name: str) -> str:
         return "as chosen"
     if SOLVERS[name]["make"].startswith(("Refined(", "BlockDiagonal(", "Kronecker(")):
         return "as inner"
-    full_rank = "1; 2 if not square" if SOLVERS[name]["needs"] == "any" else "1"
+    any_shape = SOLVERS[name]["needs"].endswith(("any", "any shape"))
+    full_rank = "1; 2 if not square" if any_shape else "1"
     if make(name).assume_full_rank():
         return full_rank
     return f"3; if tagged nonsingular {full_rank}"

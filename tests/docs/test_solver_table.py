@@ -54,6 +54,11 @@ CASES = {
         _matrix(G),
         _matrix(_deficient(H), lx.symmetric_tag),
     ),
+    "symmetric": (
+        _matrix(H + 1j * D, lx.symmetric_tag),
+        _matrix(G),
+        _matrix(_deficient(H), lx.symmetric_tag),
+    ),
     "definite": (
         _matrix(G @ G.T, lx.positive_semidefinite_tag),
         _matrix(G),
@@ -112,6 +117,7 @@ CASES = {
     ),
     "permutation": (lx.PermutationLinearOperator([1, 2, 0]), _matrix(G), None),
     "sparse": (_sparse(G), _matrix(G), _sparse(_deficient(H))),
+    "sparse of any shape": (_sparse(G[:, :3]), _matrix(G), _sparse(G[:, [0, 0, 1]])),
     "sparse definite": (
         _sparse(G @ G.T, lx.positive_semidefinite_tag),
         _sparse(G),

@@ -201,11 +201,11 @@ NEXT_STEP = {
     "batch, scaled": (lambda: lx.linear_solve(2 * BATCH, b), "equinox.filter_vmap"),
     "array": (lambda: lx.linear_solve(jnp.array(M), b), "MatrixLinearOperator.array"),
     "list": (lambda: lx.linear_solve(M.tolist(), b), "MatrixLinearOperator.jnp.array"),
-    "SciPy": (lambda: lx.linear_solve(sparse.csr_array(M), b), "todense.*iterative"),
-    "BCOO": (lambda: lx.linear_solve(BCOO.fromdense(M), b), "todense.*iterative"),
+    "SciPy": (lambda: lx.linear_solve(sparse.csr_array(M), b), "from_scipy"),
+    "BCOO": (lambda: lx.linear_solve(BCOO.fromdense(M), b), "from_bcoo"),
     "matvec": (lambda: lx.linear_solve(aslinearoperator(M), b), "FunctionLinearOp"),
     "function": (lambda: lx.linear_solve(lambda x: x, b), "FunctionLinearOperator"),
-    "invert": (lambda: lx.invert(sparse.csr_array(M)), "todense.*iterative"),
+    "invert": (lambda: lx.invert(sparse.csr_array(M)), "from_scipy"),
     "preconditioner": (
         lambda: lx.linear_solve(DEFINITE, b, lx.CG(1e-9, 1e-9), options=ARRAY),
         "MatrixLinearOperator.array",
@@ -250,8 +250,12 @@ def test_what_the_next_steps_say_works():
     np.testing.assert_allclose(many, np.stack([x, x, x], 1), rtol=1e-12)
     mapped = eqx.filter_vmap(lx.linear_solve, in_axes=(0, None))(BATCH, b).value
     np.testing.assert_allclose(mapped, [x, x, x], rtol=1e-12)
-    dense = lx.MatrixLinearOperator(jnp.asarray(sparse.csr_array(M).todense()))
-    np.testing.assert_allclose(lx.linear_solve(dense, b).value, x, rtol=1e-12)
+    for wrapped in (
+        lx.SparseLinearOperator.from_scipy(sparse.csr_array(M)),
+        lx.SparseLinearOperator.from_bcoo(BCOO.fromdense(jnp.array(M))),
+    ):
+        value = lx.linear_solve(wrapped, b, lx.GMRES(1e-13, 1e-13)).value
+        np.testing.assert_allclose(value, x, rtol=1e-10)
     bcoo = BCOO.fromdense(jnp.array(M))
     products = lx.FunctionLinearOperator(lambda v: bcoo @ v, b)
     solution = lx.linear_solve(products, b, lx.GMRES(1e-12, 0.0))

@@ -230,9 +230,21 @@ def test_sparse_matrices_are_told_what_to_do():
     import scipy.sparse
     from jax.experimental import sparse
 
-    for given in (scipy.sparse.eye(2), sparse.BCOO.fromdense(jnp.eye(2))):
-        with pytest.raises(ValueError, match=r"\.todense\(\)`.*FunctionLinearOperator"):
+    bcoo = sparse.BCOO.fromdense(jnp.eye(2))
+    for given, name in (
+        (scipy.sparse.eye(2), "scipy"),
+        (bcoo, "bcoo"),
+        (sparse.BCSR.from_bcoo(bcoo), "bcsr"),
+    ):
+        advice = rf"`SparseLinearOperator\.from_{name}\(matrix\)`"
+        with pytest.raises(ValueError, match=advice):
             lx.MatrixLinearOperator(given)
+        with pytest.raises(ValueError, match=advice):
+            lx.TaggedLinearOperator(given, lx.symmetric_tag)
+        with pytest.raises(ValueError, match=advice):
+            lx.linearise(given)
+        made = getattr(lx.SparseLinearOperator, f"from_{name}")(given)
+        np.testing.assert_array_equal(made.as_matrix(), np.eye(2))
 
 
 def test_transposing_what_is_not_linear():

@@ -41,6 +41,9 @@ SPACES = {
         "banded": lx.BandedLinearOperator(normal(4, 4), 2, 1),
         "circulant": lx.CirculantLinearOperator(normal(4)),
         "toeplitz": lx.ToeplitzLinearOperator(normal(4), normal(4)),
+        "sparse": lx.SparseLinearOperator.from_coo(
+            normal(6), [0, 0, 1, 2, 2, 3], [1, 3, 1, 0, 2, 0], (4, 4)
+        ),
         "permutation": lx.PermutationLinearOperator([2, 0, 1, 3]),
         "update": lx.LowRankUpdateLinearOperator(matrix(4, 4), normal(4, 1)),
         "identity": lx.IdentityLinearOperator(VECTOR),

@@ -118,11 +118,41 @@ class TestCG(IterativeLaws):
         return lx.CG(self.tolerance(dtype), 0.0)
 
 
+class TestBlockCG(IterativeLaws):
+    dtypes = ("complex128",)
+    problems = ("definite",)
+
+    def make(self, dtype):
+        return lx.BlockCG(self.tolerance(dtype), 0.0)
+
+
 class TestBiCGStab(IterativeLaws):
     problems = ("square",)
 
     def make(self, dtype):
         return lx.BiCGStab(self.tolerance(dtype), 0.0)
+
+
+class TestBiCGStabOfDegree(IterativeLaws):
+    dtypes = ("complex128",)
+    problems = ("square",)
+
+    def make(self, dtype):
+        return lx.BiCGStab(self.tolerance(dtype), 0.0, ell=2)
+
+
+class TestIDR(IterativeLaws):
+    problems = ("square",)
+
+    def make(self, dtype):
+        return lx.IDR(self.tolerance(dtype), 0.0)
+
+
+class TestCOCG(IterativeLaws):
+    problems = ("complex symmetric",)
+
+    def make(self, dtype):
+        return lx.COCG(self.tolerance(dtype), 0.0)
 
 
 class TestGMRES(IterativeLaws):
@@ -145,6 +175,13 @@ class TestMINRES(IterativeLaws):
 
     def make(self, dtype):
         return lx.MINRES(self.tolerance(dtype), 0.0)
+
+
+class TestMINRESQLP(IterativeLaws):
+    problems = ("deficient indefinite",)
+
+    def make(self, dtype):
+        return lx.MINRESQLP(self.tolerance(dtype), 0.0)
 
 
 class TestLSMR(IterativeLaws):

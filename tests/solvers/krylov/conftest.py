@@ -39,7 +39,7 @@ class Method(NamedTuple):
     dtypes: tuple[str, ...] = ALL
     """What is tested."""
     variant: bool = False
-    """Its loop is also that of the method before."""
+    """Its loop is also that of another method, or nearly so."""
 
 
 METHODS = {
@@ -50,9 +50,8 @@ METHODS = {
     "MINRES": Method(MINRES, HERMITIAN, False, 1),
     "LSMR": Method(LSMR, (), True, 1),
     "LSQR": Method(LSQR, (), True, 1, SOME, variant=True),
-    "IDR": Method(IDR, (), False, 0, SOME),
-    "Bi2": Method(lambda *a, **k: BiCGStab(*a, ell=2, **k), (), False, 0, SOME),
-    "COCG": Method(COCG, lo.symmetric_tag, False, 0, SOME),
+    "IDR": Method(IDR, (), False, 0, ("complex64",), variant=True),
+    "COCG": Method(COCG, lo.symmetric_tag, False, 0, ("complex64",), variant=True),
 }
 
 _NAMES = (

@@ -1,7 +1,8 @@
 """Each preconditioner obeys the laws."""
 
 import jax.numpy as jnp
-import lineax as lx
+import lx_operators as lo
+import lx_solvers as lxs
 import numpy as np
 from lx_solvers.testing import PROBLEMS, PreconditionerLaws
 
@@ -11,14 +12,14 @@ RING = np.minimum(RING, N - RING) <= 2  # a few colours, and fill to drop
 
 
 def _sparse(name, tags=(), sign=1):
-    pattern = lx.SparsityPattern.from_dense(RING)
+    pattern = lo.SparsityPattern.from_dense(RING)
 
     def matrix(draw, m, n):
         A = np.where(RING, draw(n, n), 0) / 8 + 2 * np.eye(n)
         return sign * (A + A.conj().T) / 2 if tags else A
 
     def operator(matrix, tags):
-        return lx.SparseLinearOperator.from_dense(matrix, tags, pattern=pattern)
+        return lo.SparseLinearOperator.from_dense(matrix, tags, pattern=pattern)
 
     return PROBLEMS["square"]._replace(
         name=name,
@@ -30,7 +31,7 @@ def _sparse(name, tags=(), sign=1):
     )
 
 
-PSD, NSD = lx.positive_semidefinite_tag, lx.negative_semidefinite_tag
+PSD, NSD = lo.positive_semidefinite_tag, lo.negative_semidefinite_tag
 SPARSE = _sparse("sparse")
 SPARSE_DEFINITE = (
     _sparse("sparse definite", PSD),
@@ -43,7 +44,7 @@ class TestJacobi(PreconditionerLaws):
     problems = ("square", *SYMMETRIC)
 
     def make(self, dtype):
-        return lx.Jacobi()
+        return lxs.Jacobi()
 
 
 class TestJacobiAbsolute(PreconditionerLaws):
@@ -51,7 +52,7 @@ class TestJacobiAbsolute(PreconditionerLaws):
     dtypes = ("float32", "complex128")
 
     def make(self, dtype):
-        return lx.Jacobi(absolute=True)
+        return lxs.Jacobi(absolute=True)
 
 
 class TestSolver(PreconditionerLaws):
@@ -60,18 +61,18 @@ class TestSolver(PreconditionerLaws):
     problems = ("square", "definite")
 
     def make(self, dtype):
-        return _Adapted(lx.AutoLinearSolver(well_posed=True))
+        return _Adapted(lxs.AutoLinearSolver(well_posed=True))
 
 
 def _Adapted(solver):
-    return lx.GMRES(preconditioner=solver).preconditioner
+    return lxs.GMRES(preconditioner=solver).preconditioner
 
 
 class TestChebyshev(PreconditionerLaws):
     problems = SYMMETRIC
 
     def make(self, dtype):
-        return lx.Chebyshev(3)
+        return lxs.Chebyshev(3)
 
 
 class TestChebyshevScaled(PreconditionerLaws):
@@ -79,21 +80,21 @@ class TestChebyshevScaled(PreconditionerLaws):
     dtypes = ("float32", "complex128")
 
     def make(self, dtype):
-        return lx.Chebyshev(2, scaled=True)
+        return lxs.Chebyshev(2, scaled=True)
 
 
 class TestNystrom(PreconditionerLaws):
     problems = ("definite",)
 
     def make(self, dtype):
-        return lx.Nystrom(3)
+        return lxs.Nystrom(3)
 
 
 class TestPivotedCholesky(PreconditionerLaws):
     problems = ("definite",)
 
     def make(self, dtype):
-        return lx.PivotedCholesky(3)
+        return lxs.PivotedCholesky(3)
 
 
 class TestSSOR(PreconditionerLaws):
@@ -101,14 +102,14 @@ class TestSSOR(PreconditionerLaws):
     dtypes = ("float32", "complex128")
 
     def make(self, dtype):
-        return lx.SSOR(1.2)
+        return lxs.SSOR(1.2)
 
 
 class TestGaussSeidel(PreconditionerLaws):
     problems = (SPARSE,)
 
     def make(self, dtype):
-        return lx.GaussSeidel()
+        return lxs.GaussSeidel()
 
 
 class TestIncompleteLU(PreconditionerLaws):
@@ -116,14 +117,14 @@ class TestIncompleteLU(PreconditionerLaws):
     dtypes = ("float32", "complex128")
 
     def make(self, dtype):
-        return lx.IncompleteLU(0.5)
+        return lxs.IncompleteLU(0.5)
 
 
 class TestIncompleteCholesky(PreconditionerLaws):
     problems = SPARSE_DEFINITE
 
     def make(self, dtype):
-        return lx.IncompleteCholesky(shift=0.01)
+        return lxs.IncompleteCholesky(shift=0.01)
 
 
 class TestAMG(PreconditionerLaws):
@@ -131,7 +132,7 @@ class TestAMG(PreconditionerLaws):
     dtypes = ("float64", "complex128")
 
     def make(self, dtype):
-        return lx.AMG(max_coarse=2)
+        return lxs.AMG(max_coarse=2)
 
 
 class TestAMGNonsymmetric(PreconditionerLaws):
@@ -139,7 +140,7 @@ class TestAMGNonsymmetric(PreconditionerLaws):
     dtypes = ("float64",)
 
     def make(self, dtype):
-        return lx.AMG(max_coarse=2, smoother=lx.GaussSeidel(), cycle="F")
+        return lxs.AMG(max_coarse=2, smoother=lxs.GaussSeidel(), cycle="F")
 
 
 def _halved(structure):
@@ -149,7 +150,7 @@ def _halved(structure):
         return jnp.repeat(u, 2)[: structure.shape[0]]
 
     size = (structure.shape[0] + 1) // 2
-    return lx.FunctionLinearOperator(interpolate, jnp.zeros(size, structure.dtype))
+    return lo.FunctionLinearOperator(interpolate, jnp.zeros(size, structure.dtype))
 
 
 class TestMultigrid(PreconditionerLaws):
@@ -157,4 +158,110 @@ class TestMultigrid(PreconditionerLaws):
 
     def make(self, dtype):
         P = _halved(jnp.zeros(6, dtype))
-        return lx.Multigrid([P, _halved(P.in_structure())], cycle="W")
+        return lxs.Multigrid([P, _halved(P.in_structure())], cycle="W")
+
+
+class TestBlockJacobi(PreconditionerLaws):
+    problems = ("square", *SYMMETRIC, SPARSE)
+    dtypes = ("float32", "complex128")
+
+    def make(self, dtype):
+        return lxs.BlockJacobi(size=4)
+
+
+W = np.linalg.qr(np.vander(np.linspace(-1, 1, 6), 2))[0]
+
+
+class TestDeflation(PreconditionerLaws):
+    problems = ("square", *SYMMETRIC)
+    dtypes = ("float32", "complex128")
+
+    def make(self, dtype):
+        return lxs.Deflation(jnp.asarray(W, dtype), inner=lxs.Jacobi())
+
+
+class TestDeflationByBlocks(PreconditionerLaws):
+    problems = ("definite",)
+    dtypes = ("complex128",)
+
+    def make(self, dtype):
+        return lxs.Deflation(blocks=np.arange(6) // 3)
+
+
+class TestTwoLevel(PreconditionerLaws):
+    problems = SYMMETRIC
+    dtypes = ("float32", "complex128")
+
+    def make(self, dtype):
+        return lxs.TwoLevel(jnp.asarray(W, dtype), lxs.Chebyshev(2))
+
+
+class TestAdditive(PreconditionerLaws):
+    problems = ("square", *SYMMETRIC)
+    dtypes = ("complex128",)
+
+    def make(self, dtype):
+        return lxs.Additive(lxs.Jacobi(), lxs.BlockJacobi(size=3))
+
+
+class TestMultiplicative(PreconditionerLaws):
+    problems = ("square",)
+    dtypes = ("complex128",)
+
+    def make(self, dtype):
+        return lxs.Multiplicative(lxs.LU(), lxs.Jacobi(0.5), lxs.BlockJacobi(size=3))
+
+
+class TestMultiplicativeSymmetric(PreconditionerLaws):
+    problems = SYMMETRIC
+    dtypes = ("complex128",)
+
+    def make(self, dtype):
+        return lxs.Multiplicative(lxs.Jacobi(0.4), lxs.Chebyshev(2), symmetric=True)
+
+
+def _saddle(matrix, tags):
+    """Four and two unknowns, the second block zero."""
+    A = lo.MatrixLinearOperator(matrix[:4, :4], PSD)
+    B = lo.MatrixLinearOperator(matrix[4:, :4])
+    return lo.BlockLinearOperator([[A, B.H], [B, None]])
+
+
+def _saddle_matrix(draw, m, n):
+    A = draw(n, n)
+    return A @ A.conj().T + n * np.eye(n)
+
+
+SADDLE = PROBLEMS["square"]._replace(
+    name="saddle point", matrix=_saddle_matrix, operator=_saddle, pytrees=False
+)
+
+
+class TestSchurComplement(PreconditionerLaws):
+    problems = (SADDLE,)
+    dtypes = ("float32", "complex128")
+
+    def make(self, dtype):
+        return lxs.SchurComplement(lxs.Jacobi(), form="diagonal")
+
+
+class TestSchurComplementFull(PreconditionerLaws):
+    problems = (SADDLE,)
+    dtypes = ("complex128",)
+
+    def make(self, dtype):
+        return lxs.SchurComplement(lxs.Jacobi(), form="full")
+
+
+def _two_by_two(matrix, tags):
+    blocks = np.s_[:4], np.s_[4:]
+    rows = [[lo.MatrixLinearOperator(matrix[i, j]) for j in blocks] for i in blocks]
+    return lo.BlockLinearOperator(rows)
+
+
+class TestBlockTriangular(PreconditionerLaws):
+    problems = (SADDLE._replace(name="blocks", operator=_two_by_two),)
+    dtypes = ("complex128",)
+
+    def make(self, dtype):
+        return lxs.BlockTriangular([lxs.LU(), lxs.Jacobi()], upper=True)

@@ -58,3 +58,15 @@ class TestSparseLDL(Laws):
 
     def make(self, dtype):
         return lx.SparseLDL()
+
+
+class TestSparseLeastSquares(Laws):
+    problems = ("sparse tall", "sparse wide", "sparse")
+
+    def make(self, dtype):
+        return lx.SparseLeastSquares(backend=self.backend)
+
+
+@needs_rslab
+class TestSparseLeastSquaresByRslab(TestSparseLeastSquares):
+    backend = "rslab"

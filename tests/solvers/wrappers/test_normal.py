@@ -105,6 +105,24 @@ def test_preconditioner_and_guess(system, shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_first_guess_far_off(system, shape):
+    """A first guess whose rounding errors exceed b is no guess: as from zero. One that
+    is not a number is told."""
+    a, b = system("float64", shape)
+    solver = Normal(CG(1e-9, 0.0))
+    m = lo.MatrixLinearOperator(jnp.asarray(np.linalg.pinv(a)))
+    wide = {"preconditioner": m} if shape[0] < shape[1] else {}
+    cold, _, plain = run(solver, a, b, y0=jnp.zeros(shape[1]), **wide)
+    for size in (1e20, 1e100, 1e200, 1e308):
+        y0 = jnp.full(shape[1], size)
+        x, text, stats = run(solver, a, b, y0=y0, **wide)
+        assert text == "" and stats["num_steps"] == plain["num_steps"]
+        np.testing.assert_allclose(x, cold, rtol=1e-13)
+    _, text, _ = run(solver, a, b, y0=y0.at[1].set(jnp.nan), **wide)
+    assert "NaN" in text
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_transpose_and_conj(system, shape):
     a, _ = system("complex128", shape)
     pinv = np.linalg.pinv(a)
@@ -381,7 +399,7 @@ def test_history(system):
 def test_demands(system):
     operator = lo.MatrixLinearOperator(jnp.ones((4, 3)))
     solver = Normal(CG(1e-6, 1e-6))
-    with pytest.raises(ValueError, match="preconditioner.*f64\\[4\\].*f64\\[3\\]"):
+    with pytest.raises(ValueError, match="preconditioner.*f64\\[3\\].*f64\\[4\\]"):
         solver.init(operator, {"preconditioner": operator})
     with pytest.raises(ValueError, match="linear operator"):
         solver.init(operator, {"preconditioner": jnp.ones(3)})

@@ -14,7 +14,13 @@ from lx_operators import (
     NegLinearOperator,
     TaggedLinearOperator,
 )
-from lx_operators.internal import Structure, conform, describe, structure_of
+from lx_operators.internal import (
+    Structure,
+    conform,
+    describe,
+    sparse_hint,
+    structure_of,
+)
 from lx_solvers import AbstractLinearSolver
 
 
@@ -43,12 +49,8 @@ def check_solve(operator: Any, solver: Any) -> None:
 def _operator_hint(what: Any) -> str:
     """How what is no operator becomes one."""
     if hasattr(what, "todense"):  # of SciPy or of `jax.experimental.sparse`
-        return (
-            "There are no sparse operators yet. If the dense matrix fits in memory, "
-            "wrap it as `MatrixLinearOperator(jnp.asarray(matrix.todense()))`. Else "
-            "take the product, `FunctionLinearOperator(lambda x: matrix @ x, "
-            "structure)` with a JAX matrix such as a `BCOO`, and an iterative solver."
-        )
+        hint = sparse_hint(what)
+        return f"{hint[0].upper()}{hint[1:]}."
     if hasattr(what, "matvec"):
         return (
             "Wrap its product, written in JAX, as `FunctionLinearOperator(fn, "

@@ -10,14 +10,11 @@ from lx_operators import (
     AbstractLinearOperator,
     IdentityLinearOperator,
     TaggedLinearOperator,
-    is_positive_semidefinite,
     positive_semidefinite_tag,
 )
 from lx_operators.internal import conform, promote_types
 from lx_solvers import AbstractLinearSolver, Solution
 from lx_solvers.internal import krylov
-from lx_solvers.krylov.cg import CG
-from lx_solvers.krylov.gmres import GMRES
 
 from ._linear_solve import linear_solve
 from ._partition import stop_gradient
@@ -77,10 +74,9 @@ def shifted_solve(
     ```
     """
     shifts = jnp.asarray(shifts)
-    _check(operator, shifts, solver)
+    definite = krylov.check_family(operator, shifts, solver)
     dtypes = [jnp.result_type(x) for x in (shifts, *jax.tree.leaves(vector))]
     shifts = shifts.astype(_common(operator, dtypes))
-    definite = isinstance(solver, CG)
     identity = IdentityLinearOperator(operator.in_structure())
 
     def shifted(A: AbstractLinearOperator, σ: Array) -> AbstractLinearOperator:
@@ -110,32 +106,3 @@ def _common(operator: AbstractLinearOperator, dtypes: list[Any]) -> Any:
     leaves = jax.tree.leaves(operator.in_structure())
     dtypes = [*(leaf.dtype for leaf in leaves), *dtypes]
     return functools.reduce(promote_types, dtypes)
-
-
-def _check(operator: Any, shifts: Array, solver: Any) -> None:
-    if shifts.ndim != 1 or shifts.size == 0:
-        raise ValueError(
-            "`shifts` of `shifted_solve` must be an array of one axis and at least one "
-            f"element, but has shape {shifts.shape}."
-        )
-    if not isinstance(solver, CG | GMRES):
-        raise ValueError(
-            "`solver` of `shifted_solve` must be `CG` (for definite systems) or "
-            f"`GMRES`, but got {solver!r}."
-        )
-    if solver.preconditioner is not None:
-        raise ValueError(
-            "`solver` of `shifted_solve` must have no preconditioner, which would make "
-            f"other Krylov spaces for other shifts, but got {solver!r}."
-        )
-    if isinstance(solver, CG):
-        if not is_positive_semidefinite(operator):
-            raise ValueError(
-                "`shifted_solve` with `CG` needs an operator that is tagged "
-                f"`positive_semidefinite_tag`, but got {operator!r}; use `GMRES`."
-            )
-        if jnp.iscomplexobj(shifts):
-            raise ValueError(
-                "`shifted_solve` with `CG` needs real shifts, but got an array of "
-                f"{shifts.dtype}; use `GMRES`."
-            )

@@ -7,7 +7,15 @@ import jax.tree_util as jtu
 from ._operator import AbstractLinearOperator
 from ._promotion import check_dtypes
 from ._properties import known
-from ._structures import Structure, describe, is_real, same_shapes, size_of, spaces
+from ._structures import (
+    Structure,
+    describe,
+    is_real,
+    same_shapes,
+    size_of,
+    spaces,
+    sparse_hint,
+)
 from ._tags import self_adjoint_tags
 
 
@@ -15,7 +23,9 @@ def check_operator(operator: Any, argument: str) -> None:
     """`argument` must be an operator."""
     if not isinstance(operator, AbstractLinearOperator):
         hint = (
-            "wrap the array as `MatrixLinearOperator(array)`"
+            sparse_hint(operator)
+            if hasattr(operator, "todense")
+            else "wrap the array as `MatrixLinearOperator(array)`"
             if hasattr(operator, "shape")
             else "pass an `AbstractLinearOperator`"
         )

@@ -10,11 +10,15 @@ from typing import Any, NoReturn
 
 from jaxtyping import Array, Inexact, PyTree
 
+from ._structures import sparse_hint
+
 
 def reject(what: Any, where: str) -> NoReturn:
     """The error for something that should have been an operator."""
     hint = (
-        "wrap the array as `MatrixLinearOperator(array)`"
+        sparse_hint(what)
+        if hasattr(what, "todense")
+        else "wrap the array as `MatrixLinearOperator(array)`"
         if hasattr(what, "shape") and hasattr(what, "dtype")
         else "pass an `AbstractLinearOperator`"
     )
@@ -160,6 +164,13 @@ def bands(operator: Any) -> Inexact[Array, "w n"]:
         An array `[lower + upper + 1, n]`, zero where there is no row i.
     """
     reject(operator, "`bands`")
+
+
+@functools.singledispatch
+def sparse_form(operator: Any) -> Any:
+    """A composite of sparse operators as one `SparseLinearOperator`; None of all
+    others, and where that is not known."""
+    return None
 
 
 # Products.

@@ -22,12 +22,13 @@ from ._structures import same_shapes, spaces
 
 class Rewrite(NamedTuple):
     """For operands of these types, the composite is `result(a, b)`, unless that is
-    None."""
+    None. `signs`: whether the sign gives that, or only the view does."""
 
     identity: str
     left: type
     right: type
     result: Callable[[Any, Any], Any]
+    signs: bool = True
 
     def apply(self, a: Any, b: Any) -> Any:
         fits = isinstance(a, self.left) and isinstance(b, self.right)
@@ -41,6 +42,7 @@ class Scaling(NamedTuple):
     identity: str
     of: type
     result: Callable[[Any, Any], Any]
+    signs: bool = True
 
     def apply(self, a: Any, s: Any) -> Any:
         return self.result(a, s) if isinstance(a, self.of) else None
@@ -79,6 +81,7 @@ def multiple_of_identity(operator: Any) -> Callable[[Any], Any] | None:
 
 def simplified(plain: Any, rows: Sequence[Any], *operands: Any) -> Any:
     """What a row makes of a composite's operands, if it knows as much; else `plain`."""
+    rows = [row for row in rows if row.signs]
     for result in _results(rows, *map(_views, operands)):
         same = spaces(result) == spaces(plain)
         if same and known(plain) <= known(result):

@@ -56,13 +56,17 @@ def _is_array(x: Any) -> bool:
     return isinstance(x, _ARRAYS) or hasattr(x, "__jax_array__")
 
 
+def sparse_hint(x: Any) -> str:
+    """How a sparse matrix, of SciPy or of `jax.experimental.sparse`, becomes an
+    operator."""
+    by = {"BCOO": "from_bcoo", "BCSR": "from_bcsr"}.get(type(x).__name__, "from_scipy")
+    return f"wrap it as `SparseLinearOperator.{by}(matrix)`"
+
+
 def _no_array(x: Any) -> str:
     of = f", of dtype {x.dtype}" if hasattr(x, "dtype") else ""
     if hasattr(x, "todense"):
-        of += (
-            ", a sparse matrix; pass `x.todense()`, or put its product into a "
-            "`FunctionLinearOperator` and solve by an iterative solver"
-        )
+        of += f", a sparse matrix; {sparse_hint(x)}"
     return (
         "an array of numbers (or, in a structure, a `jax.ShapeDtypeStruct`) is wanted, "
         f"but got a value of type `{type(x).__name__}`{of}."

@@ -51,6 +51,7 @@ from ._tags import (
     unit_diagonal_tag,
     upper_triangular_tag,
 )
+from .sparse import _lazily as sparse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -272,6 +273,8 @@ def _always(
             yield _relative(_norm(error), _norm(ax) + _norm(by))
 
     yield Check("linearity", _worst(linearity()), rtol, how)
+    if getattr(operator, "sparsity", None) is not None:
+        yield Check("sparsity", _lacking(operator), rtol, "1 random product")
     if is_real(ins) and not is_real(outs):
         return  # its transpose would drop imaginary parts: there is none
     transpose, adjoint = operator.T, operator.H
@@ -284,6 +287,11 @@ def _always(
 
     yield Check("transpose", _worst(duality(transpose, lambda v: v)), rtol, how)
     yield Check("adjoint", _worst(duality(adjoint, np.conj)), rtol, how)
+
+
+def _lacking(operator: AbstractLinearOperator) -> float:
+    """How far a random product is from that of the matrix by the operator's pattern."""
+    return float(sparse.lack(operator, sparse.compress(operator)))
 
 
 def _wrong_structures(operator: AbstractLinearOperator) -> str:

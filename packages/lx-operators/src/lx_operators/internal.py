@@ -63,6 +63,7 @@ from ._structures import (
     ravel_vector as ravel_vector,
     same_shapes as same_shapes,
     size_of as size_of,
+    sparse_hint as sparse_hint,
     structure_of as structure_of,
     transpose_packed_structures as transpose_packed_structures,
     unravel as unravel,

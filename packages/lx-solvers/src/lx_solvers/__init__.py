@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from .direct.block_tridiagonal import BlockTridiagonal as BlockTridiagonal
     from .direct.cholesky import Cholesky as Cholesky
     from .direct.circulant import Circulant as Circulant
-    from .direct.circulant_preconditioner import (
-        circulant_preconditioner as circulant_preconditioner,
-    )
     from .direct.diagonal import Diagonal as Diagonal
     from .direct.eigh import Eigh as Eigh
     from .direct.kronecker import Kronecker as Kronecker
@@ -39,6 +36,7 @@ if TYPE_CHECKING:
     from .direct.tridiagonal import Tridiagonal as Tridiagonal
     from .direct.woodbury import Woodbury as Woodbury
     from .krylov.bicgstab import BiCGStab as BiCGStab
+    from .krylov.block_cg import BlockCG as BlockCG
     from .krylov.cg import CG as CG
     from .krylov.cocg import COCG as COCG
     from .krylov.fgmres import FGMRES as FGMRES
@@ -52,7 +50,24 @@ if TYPE_CHECKING:
         AbstractPreconditioner as AbstractPreconditioner,
     )
     from .preconditioners.amg import AMG as AMG
+    from .preconditioners.auto import AutoPreconditioner as AutoPreconditioner
+    from .preconditioners.block_jacobi import BlockJacobi as BlockJacobi
+    from .preconditioners.block_triangular import (
+        BlockTriangular as BlockTriangular,
+        SchurComplement as SchurComplement,
+    )
     from .preconditioners.chebyshev import Chebyshev as Chebyshev
+    from .preconditioners.circulant import (
+        OptimalCirculant as OptimalCirculant,
+        circulant_preconditioner as circulant_preconditioner,
+    )
+    from .preconditioners.combinations import (
+        Additive as Additive,
+        Multiplicative as Multiplicative,
+        TwoLevel as TwoLevel,
+    )
+    from .preconditioners.compare import compare as compare
+    from .preconditioners.deflation import Deflation as Deflation
     from .preconditioners.gauss_seidel import GaussSeidel as GaussSeidel
     from .preconditioners.incomplete_cholesky import (
         IncompleteCholesky as IncompleteCholesky,
@@ -63,6 +78,7 @@ if TYPE_CHECKING:
     from .preconditioners.nystrom import Nystrom as Nystrom
     from .preconditioners.pivoted_cholesky import PivotedCholesky as PivotedCholesky
     from .preconditioners.ssor import SSOR as SSOR
+    from .preconditioners.stale import StaleFactors as StaleFactors
     from .sparse._cache import sparse_cache as sparse_cache
     from .sparse._protocol import (
         NotDefiniteError as NotDefiniteError,
@@ -72,6 +88,7 @@ if TYPE_CHECKING:
     )
     from .sparse.cholesky import SparseCholesky as SparseCholesky
     from .sparse.ldl import SparseLDL as SparseLDL
+    from .sparse.least_squares import SparseLeastSquares as SparseLeastSquares
     from .sparse.lu import SparseLU as SparseLU
     from .wrappers.normal import (
         Normal as Normal,

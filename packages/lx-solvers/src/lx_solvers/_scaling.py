@@ -47,6 +47,22 @@ def binade(x: Real[Array, "..."]) -> Int[Array, "..."]:
     return (_bits(x) >> jnp.finfo(x.dtype).nmant).astype(jnp.int32)
 
 
+def exponent(x: Real[Array, "..."]) -> Real[Array, "..."]:
+    """⌊log₂ x⌋ of normal x > 0."""
+    return binade(x).astype(x.dtype) - jnp.asarray(_bias(x.dtype), x.dtype)
+
+
+def two_to(exponent: Real[Array, "..."]) -> Real[Array, "..."]:
+    """2 to a whole number, and to the nearest one for which that is normal."""
+    info = jnp.finfo(exponent.dtype)
+    stored = exponent.astype(f"int{info.bits}") + _integer(
+        _bias(info.dtype), info.dtype
+    )
+    most = _integer(2 * _bias(info.dtype), info.dtype)
+    bits = jax.lax.clamp(_integer(1, info.dtype), stored, most) << info.nmant
+    return jax.lax.bitcast_convert_type(bits, info.dtype)
+
+
 def power_of_two(x: Real[Array, "..."]) -> Real[Array, "..."]:
     """The largest power of two up to x > 0, kept so far from the ends of the range that
     its reciprocal is normal; 1 where x is 0 or not finite."""
@@ -70,7 +86,7 @@ def reciprocal_scale(x: Real[Array, "..."]) -> Real[Array, "..."]:
     number by which these are multiplied without being changed.
     """
     info = jnp.finfo(x.dtype)
-    twice = 2 * (info.maxexp - 1)  # of the bias: stored exponents of x and 1 / x add up
+    twice = 2 * _bias(x.dtype)  # stored exponents of x and 1 / x add up
     exponent = np.int32(twice) - binade(x)
     exponent = jax.lax.clamp(np.int32(1), exponent, np.int32(twice - 1))
     bits = exponent.astype(f"int{info.bits}") << info.nmant
@@ -125,6 +141,11 @@ def plain_norm2(x: Array) -> Real[Array, ""]:
 def eps(dtype: np.dtype) -> float:
     """The distance from one to the next number of a real or complex dtype."""
     return float(jnp.finfo(complex_to_real_dtype(dtype)).eps)
+
+
+def _bias(dtype: np.dtype) -> int:
+    """What is added to an exponent where it is stored."""
+    return jnp.finfo(dtype).maxexp - 1
 
 
 def _bits(x: Real[Array, "..."]) -> Int[Array, "..."]:

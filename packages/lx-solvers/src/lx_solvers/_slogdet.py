@@ -59,16 +59,16 @@ def slogdet_of_factors(
     factors: Inexact[Array, " n"],
     *,
     turned: bool = False,
-    rows: Real[Array, " n"] | None = None,
+    scales: tuple[Real[Array, " n"], ...] = (),
     odd: Bool[Array, ""] | None = None,
     verdict: RESULTS = RESULTS.successful,
 ) -> SignAndLog:
-    """Sign and logarithm of the product of `rows · factors`.
+    """Sign and logarithm of the product of factors and scales.
 
     Args:
         factors: pivots or eigenvalues.
         turned: whether the determinant is the conjugate of that product.
-        rows: by what the rows were divided.
+        scales: by what rows and columns were divided.
         odd: whether the sign changes, as an odd number of rows was swapped.
         verdict: on the factors. `singular` makes the determinant zero, whatever the
             rounding errors in the pivots; any other failure makes it NaN.
@@ -77,8 +77,8 @@ def slogdet_of_factors(
     zero = size == 0
     unit = factors / jnp.where(zero, jnp.ones_like(size), size).astype(factors.dtype)
     sign, log = jnp.prod(unit), jnp.sum(jnp.log(size))
-    if rows is not None:
-        log = log + jnp.sum(jnp.log(rows))
+    for scale in scales:
+        log = log + jnp.sum(jnp.log(scale))
     if odd is not None:
         sign = jnp.where(odd, -sign, sign)
     sign = sign.conj() if turned and jnp.iscomplexobj(sign) else sign

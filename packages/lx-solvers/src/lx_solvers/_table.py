@@ -14,10 +14,12 @@ from lx_operators import (
     PermutationLinearOperator,
     ToeplitzLinearOperator,
     is_diagonal,
+    is_hermitian,
     is_lower_triangular,
     is_negative_semidefinite,
     is_nonsingular,
     is_positive_semidefinite,
+    is_symmetric,
     is_tridiagonal,
     is_upper_triangular,
 )
@@ -48,6 +50,11 @@ from .direct.toeplitz import Toeplitz
 from .direct.triangular import Triangular
 from .direct.tridiagonal import Tridiagonal
 from .direct.woodbury import Woodbury
+from .sparse._solve import has_rslab, is_sparse
+from .sparse.cholesky import SparseCholesky
+from .sparse.ldl import SparseLDL
+from .sparse.least_squares import SparseLeastSquares
+from .sparse.lu import SparseLU
 
 
 class Row(NamedTuple):
@@ -144,6 +151,28 @@ def _kronecker_sum(operator: AbstractLinearOperator) -> bool:
     return on_cpu and isinstance(bare(operator), KroneckerSumLinearOperator)
 
 
+# Smaller sparse matrices are solved as dense ones, which is as fast as the way out to
+# the host (SuperLU of 2-D grids beside LAPACK's LU, on two cores).
+_LARGE = 1000
+
+
+def _large_sparse(operator: AbstractLinearOperator) -> bool:
+    return operator.in_size() >= _LARGE and is_sparse(operator)
+
+
+def _sparse_semidefinite(operator: AbstractLinearOperator) -> bool:
+    return _semidefinite(operator) and _large_sparse(operator)
+
+
+def _sparse_hermitian(operator: AbstractLinearOperator) -> bool:
+    own = is_symmetric(operator) or is_hermitian(operator)
+    return own and has_rslab() and _large_sparse(operator)
+
+
+def _sparse_rectangular(operator: AbstractLinearOperator) -> bool:
+    return _rectangular(operator) and _large_sparse(operator)
+
+
 def _any(operator: AbstractLinearOperator) -> bool:
     return True
 
@@ -184,6 +213,17 @@ def _square(inner: AbstractLinearSolver) -> _Rows:
             Woodbury(inner),
         ),
         Row("its diagonals are few", _narrow, Banded()),
+        Row(
+            "it is sparse, large and semidefinite",
+            _sparse_semidefinite,
+            SparseCholesky(),
+        ),
+        Row(
+            "it is sparse, large and Hermitian or symmetric, and rslab is installed",
+            _sparse_hermitian,
+            SparseLDL(),
+        ),
+        Row("it is sparse and large", _large_sparse, SparseLU()),
         Row("it is triangular", _triangular, Triangular()),
         Row(
             "it is semidefinite, hence definite if nonsingular",
@@ -227,6 +267,11 @@ def rows(
             Row("it is tridiagonal", is_tridiagonal, Tridiagonal()),
             *_structured(auto(None), None),
             Row("it is not square, its diagonals are few", _few_rectangular, Banded()),
+            Row(
+                "it is sparse, large and not square",
+                _sparse_rectangular,
+                SparseLeastSquares(),
+            ),
             Row("it is not square", _rectangular, QR()),
             *_square(auto(True)),
         ),

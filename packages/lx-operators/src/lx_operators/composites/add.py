@@ -13,6 +13,7 @@ from .._functions import (
     diagonal,
     linearise,
     materialise,
+    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
@@ -124,7 +125,7 @@ def _(operator: AddLinearOperator):
 
 @materialise.register
 def _(operator: AddLinearOperator):
-    return map_parts(materialise, operator)
+    return sparse_form(operator) or map_parts(materialise, operator)
 
 
 @conj.register

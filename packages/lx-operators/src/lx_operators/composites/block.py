@@ -10,7 +10,13 @@ import jax.tree_util as jtu
 
 from .._blocks import Grid, block_diagonal, block_grid, blocks_mapped, map_grid
 from .._checks import check_claims
-from .._functions import conj, diagonal, linearise, materialise
+from .._functions import (
+    conj,
+    diagonal,
+    linearise,
+    materialise,
+    sparse_form,
+)
 from .._operator import AbstractLinearOperator
 from .._printing import ATOM, layout, summary
 from .._promotion import check_dtypes, conform, product
@@ -319,7 +325,7 @@ def _(operator: BlockLinearOperator):
 
 @materialise.register
 def _(operator: BlockLinearOperator):
-    return _mapped(materialise, operator, operator.tags)
+    return sparse_form(operator) or _mapped(materialise, operator, operator.tags)
 
 
 @conj.register

@@ -25,6 +25,7 @@ from .._functions import (
     diagonal,
     linearise,
     materialise,
+    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
@@ -131,7 +132,7 @@ def _(operator: BlockDiagonalLinearOperator):
 
 @materialise.register
 def _(operator: BlockDiagonalLinearOperator):
-    return map_blocks(materialise, operator)
+    return sparse_form(operator) or map_blocks(materialise, operator)
 
 
 @conj.register

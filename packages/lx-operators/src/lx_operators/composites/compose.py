@@ -11,6 +11,7 @@ from .._functions import (
     diagonal,
     linearise,
     materialise,
+    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
@@ -145,7 +146,7 @@ def _(operator: ComposedLinearOperator):
 
 @materialise.register
 def _(operator: ComposedLinearOperator):
-    return map_parts(materialise, operator)
+    return sparse_form(operator) or map_parts(materialise, operator)
 
 
 @conj.register

@@ -19,6 +19,7 @@ from .._functions import (
     diagonal,
     linearise,
     materialise,
+    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
@@ -231,7 +232,7 @@ def _(operator: GramLinearOperator):
 
 @materialise.register
 def _(operator: GramLinearOperator):
-    return _mapped(materialise, operator)
+    return sparse_form(operator) or _mapped(materialise, operator)
 
 
 @conj.register

@@ -9,7 +9,15 @@ from jaxtyping import Array, Inexact, Int
 
 from .._checks import check_square
 from .._composite import map_parts, once
-from .._functions import compose, conj, diagonal, linearise, materialise, tridiagonal
+from .._functions import (
+    compose,
+    conj,
+    diagonal,
+    linearise,
+    materialise,
+    sparse_form,
+    tridiagonal,
+)
 from .._operator import AbstractLinearOperator
 from .._printing import PRODUCT, layout, within
 from .._promotion import at_least, conform, product
@@ -150,7 +158,7 @@ def _(operator: KroneckerLinearOperator):
 
 @materialise.register
 def _(operator: KroneckerLinearOperator):
-    return map_parts(materialise, operator)
+    return sparse_form(operator) or map_parts(materialise, operator)
 
 
 @conj.register

@@ -8,7 +8,15 @@ from jaxtyping import Array
 
 from .._checks import check_square
 from .._composite import map_parts, once
-from .._functions import add, conj, diagonal, linearise, materialise, tridiagonal
+from .._functions import (
+    add,
+    conj,
+    diagonal,
+    linearise,
+    materialise,
+    sparse_form,
+    tridiagonal,
+)
 from .._operator import AbstractLinearOperator
 from .._printing import SUM, layout, within
 from .._promotion import at_least, conform, product
@@ -130,7 +138,7 @@ def _(operator: KroneckerSumLinearOperator):
 
 @materialise.register
 def _(operator: KroneckerSumLinearOperator):
-    return map_parts(materialise, operator)
+    return sparse_form(operator) or map_parts(materialise, operator)
 
 
 @conj.register

@@ -8,7 +8,15 @@ from jaxtyping import Array, ArrayLike
 
 from .._checks import check_operator, check_same, check_square
 from .._composite import once
-from .._functions import add, conj, diagonal, linearise, materialise, tridiagonal
+from .._functions import (
+    add,
+    conj,
+    diagonal,
+    linearise,
+    materialise,
+    sparse_form,
+    tridiagonal,
+)
 from .._operator import AbstractLinearOperator
 from .._printing import SUM, layout, within
 from .._promotion import product, promoted_structure, widened
@@ -177,7 +185,7 @@ def _(operator: LowRankUpdateLinearOperator):
 
 @materialise.register
 def _(operator: LowRankUpdateLinearOperator):
-    return _map(materialise, operator)
+    return sparse_form(operator) or _map(materialise, operator)
 
 
 @conj.register

@@ -19,6 +19,7 @@ from .._functions import (
     diagonal,
     linearise,
     materialise,
+    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
@@ -137,7 +138,7 @@ def _(operator: MirroredLinearOperator):
 
 @materialise.register
 def _(operator: MirroredLinearOperator):
-    return map_parts(materialise, operator)
+    return sparse_form(operator) or map_parts(materialise, operator)
 
 
 @conj.register

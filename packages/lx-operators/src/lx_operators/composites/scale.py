@@ -30,6 +30,7 @@ from .._functions import (
     materialise,
     negate,
     scale,
+    sparse_form,
     tridiagonal,
 )
 from .._operator import NUMBERS, AbstractLinearOperator, scalar
@@ -310,7 +311,7 @@ def _(operator: _Scaling):
 
 @materialise.register
 def _(operator: _Scaling):
-    return map_parts(materialise, operator)
+    return sparse_form(operator) or map_parts(materialise, operator)
 
 
 @conj.register

@@ -1,7 +1,7 @@
 """The Jacobian of a function, without a matrix."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import equinox as eqx
 import jax
@@ -11,7 +11,7 @@ from jaxtyping import Array, Inexact, PyTree
 
 from .._checks import check_callable, check_claims, check_transposable
 from .._closure import close
-from .._functions import adjoint_product, conj, linearise, materialise
+from .._functions import adjoint_product, conj, diagonal, linearise, materialise
 from .._operator import AbstractLinearOperator
 from .._promotion import apply_linear, conform
 from .._properties import declared, is_own_adjoint, is_own_transpose
@@ -19,7 +19,11 @@ from .._stored import probed, stored
 from .._structures import Frozen, floating, is_real, spaces, structure_of
 from .._tags import Tags, as_tags, transpose_tags
 from .._varying import examples, manual_axes, vary, varying_axes
+from ..sparse import _lazily as sparse
 from .function import FunctionLinearOperator, output_structure
+
+if TYPE_CHECKING:
+    from ..sparse.compression import ColouredPattern
 
 
 class JacobianLinearOperator(AbstractLinearOperator):
@@ -38,13 +42,27 @@ class JacobianLinearOperator(AbstractLinearOperator):
             products, and for `as_matrix` whichever needs fewer.
         closure_convert: whether arrays that `fn` closes over become part of the
             operator, as in `FunctionLinearOperator`.
+        sparsity: where the matrix may be nonzero: a `SparsityPattern` (or one with
+            colours, a `ColouredPattern`), a SciPy sparse matrix, asdex's pattern, or
+            "detect", which finds it by `jacobian_sparsity`. `materialise` then gives a
+            sparse operator, by one product for each colour of the pattern; products
+            are as before. In a loop, find the pattern once before it.
+        check_sparsity: whether each compression makes one more product, with a random
+            vector, and is an error at run time if the pattern lacks entries.
 
     Raises:
         ValueError: `jac` is none of these, `fn` returns something else than floating or
-            complex arrays, or a tag needs equal input and output structure.
+            complex arrays, a tag needs equal input and output structure, or `sparsity`
+            has another shape than the matrix.
 
     ```python
     operator = lx.JacobianLinearOperator(lambda x, args: jnp.sin(x), jnp.ones(3))
+
+    def fn(x, args):
+        return x[1:] * x[:-1]
+
+    operator = lx.JacobianLinearOperator(fn, jnp.ones(1000), sparsity="detect")
+    lx.materialise(operator)  # 1998 entries, by 2 products
     ```
     """
 
@@ -54,6 +72,7 @@ class JacobianLinearOperator(AbstractLinearOperator):
     tags: Tags = eqx.field(static=True)
     jac: Literal["fwd", "bwd"] | None = eqx.field(static=True)
     output_structure: Frozen = eqx.field(static=True)
+    sparsity: "ColouredPattern | None"
 
     def __init__(
         self,
@@ -63,6 +82,8 @@ class JacobianLinearOperator(AbstractLinearOperator):
         tags: object = (),
         jac: Literal["fwd", "bwd"] | None = None,
         closure_convert: bool = True,
+        sparsity: Any = None,
+        check_sparsity: bool = False,
     ):
         check_callable(fn)
         if jac not in (None, "fwd", "bwd"):
@@ -76,6 +97,16 @@ class JacobianLinearOperator(AbstractLinearOperator):
         self.output_structure = output_structure(fn, self.x, args)
         self.tags = as_tags(tags)
         check_claims(self)
+        self.sparsity = None
+        if isinstance(sparsity, str):
+            if sparsity != "detect":
+                raise ValueError(
+                    "`sparsity` must be a pattern, 'detect' or None, but got "
+                    f"{sparsity!r}."
+                )
+            sparsity = sparse.jacobian_sparsity(fn, self.x, args)
+        if sparsity is not None:
+            self.sparsity = sparse.coloured(sparsity, self, check_sparsity)
 
     def at(self, x: PyTree[Array]) -> PyTree[Array]:
         """`fn(x, args)`."""
@@ -92,6 +123,8 @@ class JacobianLinearOperator(AbstractLinearOperator):
         return lambda v: jax.jvp(self.at, (self.x,), (vary(v, axes),))[1]
 
     def as_matrix(self):
+        if self.sparsity is not None:
+            return sparse.compress(self).as_matrix()
         return probed(self, by=_FEWEST[self.jac])
 
     def transpose(self):
@@ -150,7 +183,16 @@ def _(operator: JacobianLinearOperator):
 
 @materialise.register
 def _(operator: JacobianLinearOperator):
+    if operator.sparsity is not None:
+        return sparse.compress(operator)
     return stored(operator)
+
+
+@diagonal.register
+def _(operator: JacobianLinearOperator):
+    if operator.sparsity is not None:
+        return diagonal(sparse.compress(operator))
+    return diagonal.dispatch(AbstractLinearOperator)(operator)
 
 
 @conj.register

@@ -1,3 +1,3 @@
 """Sparse matrices: where their entries are, and operators that hold these alone."""
 
-from . import laid_out as _laid_out  # noqa: F401
+from . import algebra as _algebra  # noqa: F401

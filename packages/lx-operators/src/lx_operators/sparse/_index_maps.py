@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 from jax.interpreters import batching
 from jaxtyping import Array, Inexact, Int
 
@@ -24,13 +25,15 @@ class Assembly(eqx.Module):
 
     `order` lists the contributions entry by entry, `entries` says which entry each of
     these is, `target` which entry each contribution becomes. `unique`: no two of them
-    are one entry.
+    are one entry. If `of` is a number, it is the other way round: the result reads
+    `target` from that many values.
     """
 
     target: Int[Array, " contributions"]
     order: Int[Array, " contributions"]
     entries: Int[Array, " contributions"]
     unique: bool = eqx.field(static=True)
+    of: int | None = eqx.field(static=True, default=None)
 
 
 def taken(x: Array, indices: Array, axis: int = -1) -> Array:
@@ -69,6 +72,15 @@ def segment_sums(
         mode="promise_in_bounds",
     )
     return sums.reshape(*others, n)
+
+
+def reading(target: np.ndarray, of: int | None = None) -> Assembly:
+    """Reads entries, by `spread`; indices are known."""
+    largest = max(target.size, int(np.max(target, initial=0)), of or 0)
+    dtype = np.int32 if largest < 2**31 else np.int64
+    order = np.argsort(target, kind="stable")
+    arrays = (target, order, target[order])
+    return Assembly(*(jnp.asarray(x.astype(dtype)) for x in arrays), False, of)
 
 
 def collect(

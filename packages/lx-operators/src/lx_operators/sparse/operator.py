@@ -279,6 +279,54 @@ class SparseLinearOperator(AbstractLinearOperator):
             unique_indices=pattern.exact,
         )
 
+    def submatrix(self, rows: Any, columns: Any) -> "SparseLinearOperator":
+        """Some rows and columns, in the order they are given.
+
+        Where this is done often, keep `pattern.submatrix(rows, columns)`: its
+        `assemble` takes values of this pattern to those of the submatrix, also under
+        `jit`.
+
+        Args:
+            rows, columns: integer arrays without duplicates, or masks `[m]` and `[n]`.
+
+        Returns:
+            A `SparseLinearOperator` without tags.
+        """
+        pattern = self.pattern.submatrix(rows, columns)
+        values = pattern.assemble(self.values)
+        return SparseLinearOperator(values, pattern.without_assembly())
+
+    def with_dirichlet(self, fixed: Any) -> "SparseLinearOperator":
+        """The matrix with the rows and columns of fixed unknowns replaced by those of
+        the identity: what remains after known values have been moved to the right-hand
+        side. The pattern stays; its tags, too.
+
+        With x known to be g where `fixed`, solve with the right-hand side
+        `jnp.where(fixed, g, b - A.mv(jnp.where(fixed, g, 0)))`.
+
+        Args:
+            fixed: a mask `[n]`; it may be traced.
+
+        Returns:
+            A `SparseLinearOperator`.
+
+        Raises:
+            ValueError: a matrix that is not square, another shape, or a fixed unknown
+                whose diagonal element is no entry of the pattern.
+        """
+        pattern, (m, n) = self.pattern, self.pattern.shape
+        fixed = jnp.asarray(fixed)
+        if m != n or fixed.shape != (n,) or fixed.dtype != bool:
+            raise ValueError(
+                f"`fixed` must be a mask of a square matrix, bool [{n}], but is "
+                f"{fixed.dtype} of shape {fixed.shape}, and the matrix is {m} by {n}."
+            )
+        on = pattern.rows == pattern.columns
+        _check_diagonal(pattern, on, fixed)
+        values = jnp.where(on, jnp.ones_like(self.values), jnp.zeros_like(self.values))
+        free = ~(fixed[pattern.rows] | fixed[pattern.columns])
+        return rebuilt(self, values=jnp.where(free, self.values, values))
+
     def mv(self, vector):
         if self.values.ndim != 1:
             raise ValueError(
@@ -364,6 +412,19 @@ def conformed(
         return unravel(y, structure(operator, 1 - side, dtype))
 
     return x, out
+
+
+def _check_diagonal(pattern: SparsityPattern, on: Array, fixed: Array) -> None:
+    if any(isinstance(x, jax.core.Tracer) for x in (pattern.rows, fixed)):
+        return
+    present = np.zeros(pattern.shape[0], bool)
+    present[np.asarray(pattern.rows)[np.asarray(on)]] = True
+    missing = np.flatnonzero(np.asarray(fixed) & ~present)
+    if missing.size:
+        raise ValueError(
+            f"unknown {missing[0]} is fixed, but its diagonal element is no entry of "
+            "the pattern; add it, with value 0, to what the pattern is made of."
+        )
 
 
 def _check_finite(values: Any, rows: Any, columns: Any) -> None:
@@ -475,6 +536,7 @@ def _(operator: SparseLinearOperator):
         f"{short_dtype(operator.values.dtype)}[{m}, {n}]",
         f"{pattern.size} entries",
         f"{100 * pattern.density:.2g} %",
+        pattern.form,
     ]
     words += sorted(getattr(tag, "name", repr(tag)) for tag in declared(operator))
     return f"SparseLinearOperator({', '.join(words)})", ATOM

@@ -1,11 +1,11 @@
 """Banded: Gaussian elimination with partial pivoting on a band, and QR.
 
-Square systems: P R⁻¹F = LU, where R scales the rows by powers of two and F is A or Aᴴ,
-whichever has the fewer diagonals below the main one. With l below and u above, pivoting
-fills l more above (Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section
-4.3.5), so that elimination is a scan over a window of l + 1 rows and l + u + 1 columns:
-2 n l (l + u) operations. L stays a product of swaps and eliminations, as in LAPACK's
-`gbtrf`.
+Square systems: P R⁻¹FC⁻¹ = LU, where R and C scale rows and columns by powers of two,
+as in `LU`, and F is A or Aᴴ, whichever has the fewer diagonals below the main one. With
+l below and u above, pivoting fills l more above (Golub and Van Loan, "Matrix
+Computations", 4th ed., 2013, section 4.3.5), so that elimination is a scan over a
+window of l + 1 rows and l + u + 1 columns: 2 n l (l + u) operations. L stays a product
+of swaps and eliminations, as in LAPACK's `gbtrf`.
 
 Non-standard: it says when the factors are worthless, by the criteria of `LU` (see
 there), which cost two more substitutions. F triangular is not eliminated, and like
@@ -38,7 +38,7 @@ from lx_operators.internal import (
 from .._checks import check_options, check_state
 from .._loops import scan
 from .._projection import annihilated
-from .._results import all_finite
+from .._results import all_finite, both
 from .._scaling import largest, power_of_two
 from .._slogdet import (
     check_determinant,
@@ -51,6 +51,7 @@ from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
 from ._band import BandQR, back, band_qr, figures, forward, times, times_adjoint
+from ._equilibration import Scales, equilibrated_band
 from ._factors import grown_above, judge, singular_below, working_dtype
 
 
@@ -62,7 +63,7 @@ class _Factors(eqx.Module):
 
 class _BandedState(eqx.Module):
     factors: _Factors
-    rows: Real[Array, " n"]
+    scales: Scales
     reciprocal_condition: Real[Array, ""]
     growth: Real[Array, ""]
     verdict: RESULTS
@@ -125,11 +126,10 @@ class Banded(AbstractLinearSolver[_BandedState | _BandedQRState]):
             F, view = A.conj().T, views.View(adjoint=True)
         else:
             F, view = skewed(A)[::-1, upper : upper + A.shape[1]].T, views.View()
-        sizes = largest(F, axis=1)
-        rows = power_of_two(sizes)
-        factors = _factorise(F / rows[:, None].astype(F.dtype), lower)
+        F, scales = equilibrated_band(F, lower)
+        factors = _factorise(F, lower)
         rcond, growth = figures(factors.U)
-        finite = all_finite(sizes)
+        finite = all_finite(F)
         if lower:
             singular = ~(rcond > singular_below(F.dtype))
         else:
@@ -137,7 +137,7 @@ class Banded(AbstractLinearSolver[_BandedState | _BandedQRState]):
         unstable = growth > grown_above(F.dtype) if lower else False
         verdict = judge(finite, singular=singular, unstable=unstable)
         packed = pack_structures(operator)
-        return _BandedState(factors, rows, rcond, growth, verdict, packed, view)
+        return _BandedState(factors, scales, rcond, growth, verdict, packed, view)
 
     def compute(self, state, vector, options):
         check_state(state, (_BandedState, _BandedQRState), "Banded")
@@ -146,17 +146,22 @@ class Banded(AbstractLinearSolver[_BandedState | _BandedQRState]):
             solve = functools.partial(_solve_rectangular, state)
             return *views.solve(state, vector, state.qr.R.dtype, solve), stats
 
-        def solve_with(b, adjoint):
-            factors, rows = state.factors, state.rows.astype(b.dtype)
-            if not adjoint:  # F = R (Pᵀ L) U
-                return back(factors.U, _eliminate(factors, b / rows))
-            return _eliminate_adjoint(factors, forward(factors.U, b)) / rows
+        factors, rcond, lost = state.factors, state.reciprocal_condition, []
 
-        stats = {
-            "reciprocal_condition": state.reciprocal_condition,
-            "growth": state.growth,
-        }
-        return *views.solve(state, vector, state.factors.U.dtype, solve_with), stats
+        def solve_with(b, adjoint):
+            def substitute(b):
+                if not adjoint:  # (Pᵀ L) U
+                    return back(factors.U, _eliminate(factors, b)), rcond
+                return _eliminate_adjoint(factors, forward(factors.U, b)), rcond
+
+            x, in_errors = state.scales.solve(b, adjoint, substitute)
+            lost.append(in_errors)
+            return x
+
+        x, result = views.solve(state, vector, factors.U.dtype, solve_with)
+        if factors.L.size:
+            result = both(result, judge(True, singular=lost[0]))
+        return x, result, {"reciprocal_condition": rcond, "growth": state.growth}
 
     def transpose(self, state, options):
         check_state(state, (_BandedState, _BandedQRState), "Banded")
@@ -307,7 +312,7 @@ def _(state: _BandedState):
     return slogdet_of_factors(
         factors.U[:, 0],
         turned=state.view.turned,
-        rows=state.rows,
+        scales=(state.scales.rows, state.scales.columns),
         odd=odd,
         verdict=state.verdict,
     )

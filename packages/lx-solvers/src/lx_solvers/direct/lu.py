@@ -1,10 +1,10 @@
 """LU: Gaussian elimination with partial pivoting.
 
-Solves square nonsingular systems by P R⁻¹A = LU, where R scales the rows by powers of
-two, so that badly scaled rows do no harm. Non-standard: it says when the factors are
-worthless. They are those of R⁻¹A + E with |E| ≤ γₙ |L||U|, elementwise, and |lᵢⱼ| ≤ 1
-(Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., 2002, theorem 9.3,
-doi:10.1137/1.9780898718027), so that two figures matter:
+Solves square nonsingular systems by P R⁻¹AC⁻¹ = LU, where R and C scale rows and
+columns by powers of two, so that bad scaling does no harm. Non-standard: it says when
+the factors are worthless. They are those of R⁻¹AC⁻¹ + E with |E| ≤ γₙ |L||U|,
+elementwise, and |lᵢⱼ| ≤ 1 (Higham, "Accuracy and Stability of Numerical Algorithms",
+2nd ed., 2002, theorem 9.3, doi:10.1137/1.9780898718027), so that two figures matter:
 
 - `reciprocal_condition`, of U with columns of length one: `singular` if it is rounding
   error. L is almost always well conditioned.
@@ -18,9 +18,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int, Real
-from lx_operators.internal import PackedStructures, cast, pack_structures
+from lx_operators.internal import PackedStructures, pack_structures
 
 from .._checks import check_options, check_square, check_state
+from .._results import all_finite, both
 from .._scaling import largest
 from .._sizes import is_known
 from .._slogdet import slogdet_of, slogdet_of_factors
@@ -28,9 +29,9 @@ from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _tiny as tiny, _views as views
 from ._batched import batched_primitive, linear_in_last
+from ._equilibration import Scales, equilibrated
 from ._factors import (
     dense_matrix,
-    equilibrated,
     grown_above,
     inverse_permutation,
     judge,
@@ -44,8 +45,8 @@ from ._factors import (
 class _LUState(eqx.Module):
     lu: Inexact[Array, "n n"]  # L below the diagonal, U on and above it
     pivots: Int[Array, " n"]  # row i was swapped with row pivots[i]
-    permutation: Int[Array, " n"]  # (A / rows)[permutation] = LU
-    rows: Real[Array, " n"]
+    permutation: Int[Array, " n"]  # (R⁻¹AC⁻¹)[permutation] = LU
+    scales: Scales
     reciprocal_condition: Real[Array, ""]
     growth: Real[Array, ""]
     verdict: RESULTS
@@ -75,27 +76,32 @@ class LU(AbstractLinearSolver[_LUState]):
         check_square(operator, "LU")
         A = dense_matrix(operator)
         factors = tiny_lu_p.bind(A, stacked=False) if _is_tiny(A) else _factorise(A)
-        lu, pivots, permutation, rows, finite, singular, rcond, growth = factors
+        *factors, rows, columns, finite, singular, rcond, growth = factors
         unstable = growth > grown_above(A.dtype)
         verdict = judge(finite, singular=singular, unstable=unstable)
         packed = pack_structures(operator)
-        return _LUState(lu, pivots, permutation, rows, rcond, growth, verdict, packed)
+        scales = Scales(rows, columns)
+        return _LUState(*factors, scales, rcond, growth, verdict, packed)
 
     def compute(self, state, vector, options):
         check_state(state, _LUState, "LU")
+        factors, rcond = (state.lu, state.permutation), state.reciprocal_condition
+        lost = []
 
         def solve_with(b, adjoint):
-            factors = state.lu, state.permutation, state.rows
-            if _is_tiny(state.lu):
+            def substitute(b):
+                if not _is_tiny(state.lu):
+                    return _substitute(*factors, b, adjoint=adjoint), rcond
                 solve = functools.partial(tiny_solve_p.bind, stacked=False)
-                return solve(*factors, b[:, None], adjoint=adjoint)[0][:, 0]
-            return _substitute(*factors, b, adjoint=adjoint)
+                return solve(*factors, b[:, None], adjoint=adjoint)[0][:, 0], rcond
 
-        stats = {
-            "reciprocal_condition": state.reciprocal_condition,
-            "growth": state.growth,
-        }
-        return *views.solve(state, vector, state.lu.dtype, solve_with), stats
+            x, in_errors = state.scales.solve(b, adjoint, substitute)
+            lost.append(in_errors)
+            return x
+
+        x, result = views.solve(state, vector, state.lu.dtype, solve_with)
+        result = both(result, judge(True, singular=lost[0]))
+        return x, result, {"reciprocal_condition": rcond, "growth": state.growth}
 
     def transpose(self, state, options):
         check_state(state, _LUState, "LU")
@@ -110,32 +116,28 @@ class LU(AbstractLinearSolver[_LUState]):
 
 
 def _factorise(A: Inexact[Array, "n n"]) -> tiny.Factors:
-    A, rows, finite = equilibrated(A)
+    A, scales = equilibrated(A)
     lu, pivots, permutation = jax.lax.linalg.lu(A)
     # of U; contiguous, from LAPACK
-    columns = largest(lower_triangle(lu.T), axis=1)
-    rcond, singular = reciprocal_condition(lu, columns)
-    factors = lu, pivots, permutation, rows
-    return tiny.Factors(*factors, finite, singular, rcond, largest(columns))
+    sizes = largest(lower_triangle(lu.T), axis=1)
+    rcond, singular = reciprocal_condition(lu, sizes)
+    factors = lu, pivots, permutation, scales.rows, scales.columns
+    return tiny.Factors(*factors, all_finite(A), singular, rcond, largest(sizes))
 
 
 def _substitute(
     lu: Inexact[Array, "n n"],
     p: Int[Array, " n"],
-    rows: Real[Array, " n"],
     b: Inexact[Array, " n"],
     *,
     adjoint: bool,
 ) -> Inexact[Array, " n"]:
-    rows = cast(rows, b.dtype)
-    if not adjoint:  # A = R Pᵀ L U
-        y = permuted(jax.lax.div(b, rows), p)
-        y = solve_triangular(lu, y, lower=True, unit_diagonal=True)
+    if not adjoint:  # Pᵀ L U
+        y = solve_triangular(lu, permuted(b, p), lower=True, unit_diagonal=True)
         return solve_triangular(lu, y, lower=False)
     y = solve_triangular(lu, b, lower=False, adjoint=True)
     z = solve_triangular(lu, y, lower=True, adjoint=True, unit_diagonal=True)
-    z = permuted(z, inverse_permutation(p))
-    return jax.lax.div(z, rows)
+    return permuted(z, inverse_permutation(p))
 
 
 def _is_tiny(A: Array) -> bool:
@@ -145,7 +147,7 @@ def _is_tiny(A: Array) -> bool:
 
 def _substitute_columns(*operands: Array, adjoint: bool) -> tuple[Array]:
     substitute = functools.partial(_substitute, adjoint=adjoint)
-    return (jax.vmap(substitute, (None, None, None, 1), 1)(*operands),)
+    return (jax.vmap(substitute, (None, None, 1), 1)(*operands),)
 
 
 def _transpose(*operands: Array, adjoint: bool, stacked: bool) -> Array:
@@ -167,7 +169,7 @@ def _(state: _LUState):
     return slogdet_of_factors(
         jnp.diagonal(state.lu),
         turned=state.view.turned,
-        rows=state.rows,
+        scales=(state.scales.rows, state.scales.columns),
         odd=jnp.sum(swapped) % 2 == 1,
         verdict=state.verdict,
     )

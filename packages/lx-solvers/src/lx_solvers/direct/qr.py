@@ -125,7 +125,7 @@ def _(state: _QRState):
     reflections = jnp.where(none, jnp.ones_like(tau), -safe / safe.conj())
     diagonal = jnp.diagonal(state.h) * reflections
     return slogdet_of_factors(
-        diagonal, turned=state.view.turned, rows=state.rows, verdict=state.verdict
+        diagonal, turned=state.view.turned, scales=(state.rows,), verdict=state.verdict
     )
 
 

@@ -156,7 +156,7 @@ def arnoldi(
         u = where(check, s.x + z, z)
         w = A(u)
         if y0 is not None:
-            w = where(check, held(w), w)
+            w = where(s.phases.first, held(w), w)
         r = b - w
 
         # Arnoldi's step, in units of the product's size
@@ -210,7 +210,7 @@ def arnoldi(
 
         again = False
         if y0 is not None:
-            again = check & (s.phases.num_steps == 0) & useless(size, norm_b, X.eps)
+            again = s.phases.first & useless(size, norm_b, X.eps)
         (ratio,) = s.phases.ratios(goal, check, test)
         ratio = where(check, ratio, where(stuck, jnp.inf, recurred))
         stalls = where((size > 0.999 * old.β) & (k > 0), old.stalls + 1, 0)

@@ -35,15 +35,20 @@ def row(V: Array, i: Array) -> Array:
 
 def rows_times(y: Array, V: Array) -> Array:
     """yᵢ Vᵢ."""
-    return y.astype(V.dtype).reshape(-1, *(1,) * (V.ndim - 1)) * V
+    return jax.lax.broadcast_in_dim(y.astype(V.dtype), V.shape, (0,)) * V
+
+
+def inner(V: Array, W: Array) -> Array:
+    """⟨Vᵢ, Wⱼ⟩."""
+    axes = tuple(range(1, V.ndim))
+    return jax.lax.dot_general(
+        V.conj(), W, ((axes, axes), ((), ())), precision=_HIGHEST
+    )
 
 
 def gram(V: Array) -> Array:
     """⟨Vᵢ, Vⱼ⟩."""
-    axes = tuple(range(1, V.ndim))
-    return jax.lax.dot_general(
-        V.conj(), V, ((axes, axes), ((), ())), precision=_HIGHEST
-    )
+    return inner(V, V)
 
 
 def shadows(count: int, X: Space) -> Array:

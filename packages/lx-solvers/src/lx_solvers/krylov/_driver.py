@@ -206,8 +206,7 @@ def solve(
 
         again = False
         if y0 is not None:
-            again = check & (loop.phases.num_steps == 0)
-            again = again & useless(ν, start.ν, X.eps)
+            again = loop.phases.first & useless(ν, start.ν, X.eps)
             x = where(again, 0, x)
         near = goal.in_reach(ν)
         wanted = check | (near if step.idle is False else near & ~step.idle)

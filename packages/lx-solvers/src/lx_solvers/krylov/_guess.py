@@ -15,10 +15,14 @@ def start_from(
     """The first x, in units of b; and b, which counts as not finite if y0 is not."""
     if y0 is None:
         return X.zeros(), given
-    x = times(1 / given.unit, y0)
-    x = where(jnp.isfinite(x), x, jnp.finfo(x.dtype).max)
+    x = bounded(times(1 / given.unit, y0))
     finite = given.finite & jnp.isfinite(largest(y0))
     return where(given.zero, 0, x), given._replace(finite=finite)
+
+
+def bounded(x: Array) -> Array:
+    """x, with the largest number in place of what is not finite."""
+    return where(jnp.isfinite(x), x, float(jnp.finfo(x.dtype).max))
 
 
 def held(Ax: Array) -> Array:

@@ -214,7 +214,7 @@ def least_squares(
         q = where(check, s.x, M(s.v))
         x, Aq = s.x, A(q)
         if y0 is not None:
-            Aq = where(check, held(Aq), Aq)
+            Aq = where(s.phases.first, held(Aq), Aq)
         if not undamped(solver.damp):
             x, Aq = _better_than_none(x, Aq, b, check)
         û = where(check, b, Aq) - where(check, Aq, times(last.α, s.u))
@@ -226,7 +226,7 @@ def least_squares(
         v = times(normed, v̂)
         again = False
         if y0 is not None:
-            again = check & (s.phases.num_steps == 0) & useless(β, norm_b, X.eps)
+            again = s.phases.first & useless(β, norm_b, X.eps)
 
         # the numbers, in units of σ
         new, φ, ρ = old.step(β_σ, α_σ)
@@ -436,5 +436,5 @@ def rotation(a: Array, b: Array) -> tuple[Array, Array, Array]:
 def _significant(condition: Any, size: Array, least: Array, shrink: Array) -> tuple:
     """A norm, its reciprocal, and the norm times `shrink`: all 0 if it is no more than
     `least`, where that is asked."""
-    size = where(condition & ~(size > least), 0, size)
+    size = where(condition & (size <= least), 0, size)  # NaN stays
     return unpacked(packed(size, where(size > 0, 1 / size, 0), size * shrink))

@@ -41,9 +41,19 @@ def first_guess(options: Options, space: Space, solver: str) -> PyTree[Array] | 
 
 
 def preconditioner(
-    options: Options, operator: AbstractLinearOperator, solver: str
+    options: Options,
+    operator: AbstractLinearOperator,
+    solver: str,
+    *,
+    inverse: bool = False,
 ) -> AbstractLinearOperator | None:
-    """`options["preconditioner"]`, checked; None if there is none."""
+    """`options["preconditioner"]`, checked; None if there is none.
+
+    Args:
+        options, operator, solver: as for `prepare`.
+        inverse: whether it maps the operator's output structure to its input structure;
+            else it maps the latter to itself.
+    """
     M = options.get("preconditioner")
     if M is None:
         return None
@@ -56,12 +66,17 @@ def preconditioner(
             f"the option 'preconditioner' of `{solver}` must be a linear operator, but "
             f"got {got}."
         )
-    wanted = operator.in_structure()
-    for name, got in (("input", M.in_structure()), ("output", M.out_structure())):
+    side = "output" if inverse else "input"
+    domain = operator.out_structure() if inverse else operator.in_structure()
+    cases = (
+        ("input", M.in_structure(), side, domain),
+        ("output", M.out_structure(), "input", operator.in_structure()),
+    )
+    for name, got, other, wanted in cases:
         if not same_shapes(got, wanted):
             raise ValueError(
                 f"the option 'preconditioner' of `{solver}` has {name} structure "
-                f"{describe(got)}, but the operator's input structure "
+                f"{describe(got)}, but the operator's {other} structure "
                 f"is {describe(wanted)}: a preconditioner approximates the inverse."
             )
     return M

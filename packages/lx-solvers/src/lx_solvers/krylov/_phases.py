@@ -110,6 +110,11 @@ class Phases:
         return scalar_at(self.counts, 3)
 
     @functools.cached_property
+    def first(self) -> Array:
+        """The next pass is the first check, of a first guess."""
+        return self.check & (self.num_steps == 0) & (self.best == _FAR)
+
+    @functools.cached_property
     def misses(self) -> Array:
         """How many true residuals in a row were no better: 0 or 1; and two more once
         the test is normwise."""

@@ -40,7 +40,7 @@ class Pass:
         self.rtol, self.norm_b, self.norm_A = rtol, norm_b, norm_A
         """The relative tolerance, ‖b‖, and a lower bound of ‖A‖ from the steps so far:
         for methods that have ends of their own."""
-        self._guessed = guessed
+        self._guessed, self._first = guessed, at.first
         self.check, self.claimed = at.check, at.claimed
         """Whether this pass is a check, whose step is not made; and whether it is to
         confirm that the solve has converged."""
@@ -58,7 +58,7 @@ class Pass:
         self.vector = where(self.check, self._x, p)
         self.product = self._A(self.vector)
         if self._guessed:
-            self.product = where(self.check, held(self.product), self.product)
+            self.product = where(self._first, held(self.product), self.product)
         return self.product
 
     def M(self, r: Array) -> Array:

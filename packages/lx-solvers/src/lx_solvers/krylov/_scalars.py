@@ -50,6 +50,11 @@ def times(a: Any, x: Array) -> Array:
     return jnp.asarray(a).astype(x.dtype) * x
 
 
+def over(x: Array, y: Array) -> Array:
+    """x / y, where 0 / 0 is 0."""
+    return where(x == 0, 0, x / y)
+
+
 def stacked(scalars: list[Array]) -> Array:
     """`jnp.stack`, of scalars of one dtype."""
     ones = [jax.lax.broadcast(x, (1,)) for x in scalars]

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
-from lx_operators import AbstractLinearOperator
+from lx_operators import AbstractLinearOperator, is_positive_semidefinite
 
 from .._loops import while_loop
 from .._scaling import plain_norm2, real_dot
@@ -19,6 +19,8 @@ from ._driver import step_limit
 from ._scalars import barrier, times, where
 from ._spaces import Space, product, spaces
 from ._tolerances import expected, peaks, right_hand_side
+from .cg import CG
+from .gmres import GMRES
 
 
 def shifted_family(
@@ -47,7 +49,7 @@ def shifted_family(
     X, Y = spaces(shifted)
     given = right_hand_side(vector, Y, solver)
     floor = given.goal.floor(X)
-    aim = expected(given.goal, given.b, peaks(Y, given.b), floor, Y)
+    aim = expected(given.goal, given.b, peaks(Y, given.b), floor, Y) / 20
     problem = _Problem(product(operator, X), X, given.b, shifts.astype(X.dtype), aim)
     limit = step_limit(solver.max_steps, X)
     inputs = operator, vector, shifts
@@ -56,6 +58,41 @@ def shifted_family(
     else:
         x, steps = _arnoldi(problem, limit, min(solver.restart, X.size), inputs)
     return jax.vmap(X.solution)(times(given.unit, x)), steps
+
+
+def check_family(operator: Any, shifts: Array, solver: Any) -> bool:
+    """Whether a family is definite, as `CG` asks; of another solver, it need not be.
+
+    Raises:
+        ValueError: as `shifted_solve`.
+    """
+    if shifts.ndim != 1 or shifts.size == 0:
+        raise ValueError(
+            "`shifts` of `shifted_solve` must be an array of one axis and at least one "
+            f"element, but has shape {shifts.shape}."
+        )
+    if not isinstance(solver, CG | GMRES):
+        raise ValueError(
+            "`solver` of `shifted_solve` must be `CG` (for definite systems) or "
+            f"`GMRES`, but got {solver!r}."
+        )
+    if solver.preconditioner is not None:
+        raise ValueError(
+            "`solver` of `shifted_solve` must have no preconditioner, which would make "
+            f"other Krylov spaces for other shifts, but got {solver!r}."
+        )
+    if isinstance(solver, CG):
+        if not is_positive_semidefinite(operator):
+            raise ValueError(
+                "`shifted_solve` with `CG` needs an operator that is tagged "
+                f"`positive_semidefinite_tag`, but got {operator!r}; use `GMRES`."
+            )
+        if jnp.iscomplexobj(shifts):
+            raise ValueError(
+                "`shifted_solve` with `CG` needs real shifts, but got an array of "
+                f"{shifts.dtype}; use `GMRES`."
+            )
+    return isinstance(solver, CG)
 
 
 class _Problem(NamedTuple):
@@ -139,18 +176,19 @@ def _arnoldi(problem: _Problem, limit: Any, m: int, inputs: Any) -> tuple[Array,
     which is what a cycle can start from again."""
     A, X, b, σ, aim = problem
     m = max(m, 1)
-    index = np.arange(m)
+    index = np.arange(m, dtype=np.int32)
+    rows = np.arange(m + 1, dtype=np.int32)
 
     def step(s: _Arnoldi) -> _Arnoldi:
         # the solutions of the last cycle, if it is at its end
         over = s.j == m
         x = s.x + where(over, combine(s.y.T, s.V[:-1]), 0)
         β = where(over, -s.H[m, m - 1] * s.y[:, m - 1], s.β)
-        j = where(over, 0, s.j)
+        j = where(over, jnp.int32(0), s.j)
         V = with_row(s.V, where(over, s.V[m], s.V[0]), 0)
 
         w = A(V[j])
-        seen = np.arange(m + 1) <= j
+        seen = rows <= j
         h = where(seen, coordinates(V, w), 0)
         w = w - combine(h, V)
         again = where(seen, coordinates(V, w), 0)
@@ -158,8 +196,8 @@ def _arnoldi(problem: _Problem, limit: Any, m: int, inputs: Any) -> tuple[Array,
         size = barrier(plain_norm2(w))
         v = times(where(size > 0, 1 / where(size > 0, size, 1), 0), w)
         V = with_row(V, v, j + 1)
-        column = h + again + where(np.arange(m + 1) == j + 1, size.astype(h.dtype), 0)
-        H = where(np.arange(m + 1)[None] == j, column[:, None], s.H)
+        column = h + again + where(rows == j + 1, size.astype(h.dtype), 0)
+        H = where(rows[None] == j, column[:, None], s.H)
 
         # (H + σ I) y = β e₁, of what is known of H
         known = (index[:, None] <= j) & (index[None] <= j)

@@ -23,7 +23,7 @@ from jaxtyping import Array
 
 from .._scaling import plain_norm2
 from ._phases import Exit
-from ._scalars import times, where
+from ._scalars import over, times, where
 
 C = 32  # an error of at most C eps is that of rounding
 HOPELESS = 0.01  # of ‖b‖: where rounding errors of A x exceed this, A is singular;
@@ -48,10 +48,10 @@ def backward_error(
             least-squares problem.
         cond: an estimate of the condition number, for the same.
     """
-    error = _over(r, Ax + b)
+    error = over(r, Ax + b)
     if slope is None:
         return error
-    return jnp.minimum(error, _over(slope, jnp.maximum(Ax / cond, r)))
+    return jnp.minimum(error, over(slope, jnp.maximum(Ax / cond, r)))
 
 
 def ending(exit: Array, error: Array, Ax: Array, b: Array, eps: float) -> Array:
@@ -78,8 +78,3 @@ def leaves_much(error: Array, Ax: Array, b: Array) -> Array:
     it be 32 % of it before eps ‖A‖ ‖x‖ is `HOPELESS`. A system that is singular in
     exact numbers and has no solution is solved so, once x is large enough."""
     return error * (Ax + b) > HOPELESS * b
-
-
-def _over(x: Array, y: Array) -> Array:
-    """x / y, where 0 / 0 is 0."""
-    return where(x == 0, 0, x / y)

@@ -53,7 +53,7 @@ from .._scaling import (
     reciprocal_scale,
 )
 from .._sizes import sqrt_of
-from ._scalars import packed, scalar_at, times, where
+from ._scalars import over, packed, scalar_at, times, where
 from ._spaces import Space
 
 Norm = Callable[[PyTree[Array]], Scalar]
@@ -229,7 +229,7 @@ class Tolerances(NamedTuple):
     ) -> Scalar:
         """How far a residual is from passing: it does if this is at most 1."""
         if self.norm is None:
-            return _over(norm2(r), self.reach)
+            return over(norm2(r), self.reach)
         return self.ratio((Y, r, self.scale(b, peaks, floor, Y)))
 
     def ratio(self, *parts: Part) -> Scalar:
@@ -242,7 +242,7 @@ class Tolerances(NamedTuple):
         worst: dict[Frozen, list[Array]] = {}
         for space, array, scale in parts:
             relative = [
-                _over(jnp.abs(leaf), unit)
+                over(jnp.abs(leaf), unit)
                 for leaf, unit in zip(space.leaves(array), scale, strict=True)
             ]
             if (so_far := worst.get(space.structure)) is not None:
@@ -273,11 +273,6 @@ class Tolerances(NamedTuple):
             return jax.lax.sqrt(sum(jnp.sum(leaf * leaf) for leaf in leaves))
         assert self.norm is not None
         return jnp.asarray(self.norm(relative), self.rtol.dtype)
-
-
-def _over(x: Array, y: Array) -> Array:
-    """x / y, where 0 / 0 is 0."""
-    return where(x == 0, 0, x / y)
 
 
 def expected(

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Array
 
 from .._scaling import dot, largest, norm2, quotient, real_dot, reciprocal_scale
-from . import _driver as driver
 from ._bases import combine, gram, row, rows_times, shadows, with_row
+from ._recurrence import Step
 from ._scalars import barrier, times, where
 
 
@@ -48,7 +48,7 @@ class StabilisedByDegree:
         self.tiny = 4 * X.eps
         # not b alone: ⟨b, A b⟩ = 0 for a skew-symmetric A
         size = norm2(b)
-        r_hat = shadows(1, X)[0] + times(where(size > 0, 1 / size, 0), b)
+        r_hat = times(0.5, shadows(1, X)[0]) + times(where(size > 0, 1 / size, 0), b)
         none = jnp.zeros((self.ell + 1, *X.shape), X.dtype)
         M = none if self.preconditioned else None
         one, zero, no = jnp.ones((), X.dtype), X.zero(), jnp.zeros((), bool)
@@ -66,7 +66,7 @@ class StabilisedByDegree:
         rⱼ = row(R, j)
         ρ = barrier(dot(s.r_hat, rⱼ))
         β = quotient(ρ, where(j == 0, -s.ω, 1) * s.ρ) * s.α
-        a, β = where(seen, 1, 0).astype(β.dtype), where(s.begun, β, 0)
+        a, β = jnp.asarray(seen, β.dtype), where(s.begun, β, 0)
         kept = where(seen, -β, 1)
         U = rows_times(a, R) + rows_times(kept, s.U)
         y = now.M(where(first, row(U, j), rⱼ))
@@ -97,8 +97,9 @@ class StabilisedByDegree:
             MU = rows_times(a, s.MR) + rows_times(kept, s.MU)
             MU = with_row(MU, where(first, y, row(MU, j)), j)
             MR = with_row(s.MR, where(first, row(s.MR, j), y), j)
-        α = where(lost, 0, where(first, α, s.α))
-        of_u, γ = where(first, α, 0), where(last & ~lost, γ, 0)
+        α = where(lost | check, 0, where(first, α, s.α))
+        γ = where(last & ~(lost | check), γ, 0)
+        of_u = where(first, α, 0)
         zero = jnp.zeros(1, γ.dtype)
         γ_below, γ_above = (jnp.concatenate(z) for z in ((γ, zero), (zero, γ)))
         step = times(of_u, MU[0]) + combine(γ_below, MR)
@@ -115,15 +116,15 @@ class StabilisedByDegree:
             MU if self.preconditioned else None,
             ρ=where(first & (ρ != 0), ρ, s.ρ),
             α=α,
-            ω=where(last & ~lost, ω, s.ω),
+            ω=where(last & ~(lost | check), ω, s.ω),
             σ=σ,
             j=where(check | last, 0, where(first, s.j, s.j + 1)),
             second=first & ~check,
             begun=~check,
             fresh=check,
         )
-        return driver.Step(
-            where(check | lost, 0, 1),
+        return Step(
+            (~(check | lost)).astype(now.ν.dtype),
             times(σ, step),
             image,
             state,
@@ -144,10 +145,11 @@ def _least(G: Array) -> Array:
     size = jnp.sqrt(jnp.diagonal(G).real)
     inverse = where(size > 0, 1 / size, 0).astype(G.dtype)
     G = inverse[:, None] * G * inverse[None]
-    eps = jnp.finfo(G.dtype).eps
-    A = where(np.eye(len(G) - 1, dtype=bool), 1 + 4 * len(G) * eps, G[1:, 1:])
+    eps = float(jnp.finfo(G.dtype).eps)
+    A = where(np.eye(len(G) - 1, dtype=bool), 1 + 64 * eps, G[1:, 1:])
     L = jax.lax.linalg.cholesky(A)
     solve = jax.lax.linalg.triangular_solve
     y = solve(L, G[1:, :1], left_side=True, lower=True)
     y = solve(L, y, left_side=True, lower=True, transpose_a=True, conjugate_a=True)
-    return y[:, 0] * inverse[1:] * size[0].astype(G.dtype)
+    γ = y[:, 0] * inverse[1:] * size[0].astype(G.dtype)
+    return where(jnp.isfinite(jnp.abs(γ)), γ, 0)

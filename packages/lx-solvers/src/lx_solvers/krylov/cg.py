@@ -92,16 +92,17 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
     Barrett et al. 1994, fig. 2.5, doi:10.1137/1.9781611971538. What is not textbook:
     every `stabilise_every` steps, and before success is claimed, the recurred residual
     is replaced by the true one (van der Vorst and Ye 2000,
-    doi:10.1137/S1064827599353865); if it does not pass then, or is another, the
-    iteration starts afresh from where it is.
+    doi:10.1137/S1064827599353865). If that does not pass, or differs from the recurred
+    one, the iteration starts afresh from the current solution.
 
     A step is one product with the operator and one with the preconditioner, if any; a
-    replacement is one more product with the operator, and no step. Five vectors are
+    replacement costs one more product, but does not count as a step. Five vectors are
     kept: b, x, r, p and the product.
 
-    Semidefinite systems are solved where they are consistent, by the solution of least
-    norm if y0 is zero; inconsistent ones end in `max_steps_reached`, `breakdown` or
-    `singular`. So does an operator that is not as its tags say. A tolerance below what
+    Consistent semidefinite systems are solved, by the solution of least norm if `y0` is
+    zero. Inconsistent ones end in `breakdown`, `singular` or `max_steps_reached`: no
+    step is made along a direction that is a null vector up to rounding. An operator
+    that is not as its tags say ends likewise. A tolerance below what
     rounding allows ends in success if the solution is backward stable:
     `stats["backward_error"]`.
 
@@ -111,7 +112,7 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
         norm: from a pytree to a real scalar; for the elementwise criterion.
         stabilise_every: after how many steps the residual is computed anew; None: only
             before success is claimed.
-        max_steps: limit of steps; ten times the size by default. With
+        max_steps: the step limit; ten times the size by default. With
             `rtol = atol = 0` exactly this many steps are made.
         preconditioner: a recipe such as `Jacobi()`, or a direct solver, set up from the
             operator, and known to be semidefinite if that is.
@@ -119,11 +120,12 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
         history: record the 2-norm of the residual before and after each step in
-            `stats["residuals"]`; `True` for room for all steps, or how many.
+            `stats["residuals"]`: `True`, or the number of entries to record.
         progress: show a progress bar.
 
     Options: `preconditioner`, an operator that approximates the inverse, of the sign of
-    the operator or positive, tagged so; `y0`, a first guess.
+    the operator or positive, tagged so; `y0`, an initial guess, which is
+    ignored if it leaves a residual above ‖b‖ / eps.
 
     Raises:
         ValueError: negative tolerances; both zero without `max_steps`; an operator that
@@ -174,7 +176,7 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
                 "indefinite operators use `MINRES`, for others `GMRES`, or "
                 "`Normal(CG(...))`."
             )
-        return dataclasses.replace(state, sign=_sign(operator))
+        return dataclasses.replace(state, sign=sign_of(operator))
 
     def compute(self, state, vector, options):
         check_state(state, driver.KrylovState, "CG")
@@ -187,7 +189,7 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
             vector,
             options,
             every=self.stabilise_every,
-            signed=1 if M is None else _sign(M),
+            signed=1 if M is None else sign_of(M),
         )
 
     def transpose(self, state, options):
@@ -204,5 +206,6 @@ def _semidefinite(operator: AbstractLinearOperator) -> bool:
     return is_positive_semidefinite(operator) or is_negative_semidefinite(operator)
 
 
-def _sign(operator: Any) -> int:
+def sign_of(operator: Any) -> int:
+    """1 for a positive semidefinite operator, -1 for a negative one."""
     return 1 if is_positive_semidefinite(operator) else -1

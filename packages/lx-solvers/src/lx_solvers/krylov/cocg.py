@@ -12,6 +12,7 @@ from .._scaling import dot, quotient
 from .._solver import AbstractLinearSolver
 from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
+from ._recurrence import Step
 from ._scalars import barrier, times, where
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
@@ -43,9 +44,7 @@ class _ConjugateOrthogonal:
         α = barrier(quotient(ρ, _bilinear(p, Ap)))
         usable = (jnp.abs(ρ) > 0) & (jnp.abs(α) > 0) & (jnp.abs(α) < jnp.inf)
         state = _State(p, where(ρ == 0, 1, ρ), fresh=jnp.zeros((), bool))
-        return driver.Step(
-            α, p, Ap, state, broken=~usable, finite=jnp.isfinite(jnp.abs(ρ))
-        )
+        return Step(α, p, Ap, state, broken=~usable, finite=jnp.isfinite(jnp.abs(ρ)))
 
 
 def _bilinear(x: Array, y: Array) -> Array:

@@ -26,7 +26,8 @@ class FGMRES(AbstractLinearSolver[driver.KrylovState]):
     Saad 1993, doi:10.1137/0914028: the preconditioned basis is kept, and the solution
     put together from it. For the rest see `GMRES`: the same loop runs. A step is one
     product with the operator and one use of the preconditioner; a check, or the end of
-    a cycle, is one more product, and no step. `2 restart + 5` vectors are kept.
+    a cycle, costs one more product, but does not count as a step. `2 restart + 5`
+    vectors are kept.
 
     Args:
         rtol, atol, norm, max_steps, restart: as for `GMRES`.
@@ -36,8 +37,8 @@ class FGMRES(AbstractLinearSolver[driver.KrylovState]):
 
     Options: `preconditioner`: an operator that approximates the inverse; or any
     function `(v, step) -> z` of a vector of the operator's input structure and of the
-    number of steps so far, linear or not. Of an operator the derivatives' solves use
-    the transpose; a function has none, they go without. `y0`, a first guess.
+    number of steps so far, linear or not. Solves for derivatives use the transpose of
+    an operator, and no preconditioner in place of a function. `y0`, as for `GMRES`.
 
     Raises:
         ValueError: negative tolerances; both zero without `max_steps`; an operator that

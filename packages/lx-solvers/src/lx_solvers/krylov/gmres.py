@@ -25,29 +25,29 @@ class GMRES(AbstractLinearSolver[driver.KrylovState]):
     the system itself. What is not textbook: the basis is orthogonalised by two passes
     of classical Gram-Schmidt (Giraud, Langou and Rozložník 2005,
     doi:10.1016/j.camwa.2005.08.009), and where the recurred residual passes, the true
-    one is computed; if it does not pass, the cycle goes on as if nothing had been
-    asked.
+    one is computed; if it does not pass, the cycle simply goes on.
 
     A step is one product with the operator and one with the preconditioner, if any; a
-    check, or the end of a cycle, is one more of each, and no step. `restart + 4`
-    vectors are kept: the basis, b, x and the product. The last update, which is to be
-    within its tolerance, is estimated from the solution's coordinates in the basis.
+    check, or the end of a cycle, costs one more of each, but does not count as a step.
+    `restart + 4` vectors are kept: the basis, b, x and the product. The last update,
+    which is to be within its tolerance, is estimated from the solution's coordinates in
+    the basis.
 
     A singular operator ends in `singular` where the Krylov space shows it. It need not:
     a consistent singular system may have a solution in the Krylov space of b. That one
-    is returned as success, its residual passes; but it need not be of least norm. For
-    singular operators use `LSMR` or a rank-revealing solver. No test can tell
-    more: from b = (1, 0), products with [[1, 1], [0, 0]] and with the nonsingular
-    [[1, 1], [0, 1]] are the same, and (1, 0) solves both systems.
+    is returned as a success, because its residual passes, but it need not be of least
+    norm. For singular operators use `LSMR` or a rank-revealing solver. No test can tell
+    more: from b = (1, 0), products with [[1, 1], [0, 0]] and with the nonsingular [[1,
+    1], [0, 1]] are the same, and (1, 0) solves both systems.
 
     Args:
         rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single
             and 1e-8 in double precision, and `atol` 0.
         norm: from a pytree to a real scalar; for the elementwise criterion.
-        max_steps: limit of steps; ten times the size by default. With
+        max_steps: the step limit; ten times the size by default. With
             `rtol = atol = 0` exactly this many steps are made.
         restart: steps in a cycle.
-        stagnation_iters: how many cycles in a row may lessen the residual by less than
+        stagnation_iters: how many cycles in a row may reduce the residual by less than
             a thousandth.
         preconditioner: a recipe such as `Jacobi()`, or a direct solver, set up from the
             operator.
@@ -55,11 +55,11 @@ class GMRES(AbstractLinearSolver[driver.KrylovState]):
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
         history: record the 2-norm of the residual before and after each step in
-            `stats["residuals"]`; `True` for room for all steps, or how many.
+            `stats["residuals"]`: `True`, or the number of entries to record.
         progress: show a progress bar.
 
-    Options: `preconditioner`, an operator that approximates the inverse; `y0`, a first
-    guess.
+    Options: `preconditioner`, an operator that approximates the inverse; `y0`, an
+    initial guess, which is ignored if it leaves a residual above ‖b‖ / eps.
 
     Raises:
         ValueError: negative tolerances; both zero without `max_steps`; an operator that

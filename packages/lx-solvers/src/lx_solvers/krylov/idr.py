@@ -15,6 +15,7 @@ from .._solver import AbstractLinearSolver
 from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._bases import combine, coordinates, shadows, with_row
+from ._recurrence import Step
 from ._scalars import barrier, times, where
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
@@ -96,7 +97,7 @@ class _DimensionReduction:
             where(check, False, s.full | along_r),
             check,
         )
-        return driver.Step(
+        return Step(
             α,
             u,
             g,

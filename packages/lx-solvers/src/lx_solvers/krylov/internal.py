@@ -12,8 +12,8 @@ from ._driver import (
 from ._options import effective
 from ._phases import Exit
 from ._recurrence import Pass, Recurrence, Step
-from ._scalars import times, where
-from ._shifted import shifted_family
+from ._scalars import times, together, where
+from ._shifted import check_family, shifted_family
 from ._spaces import Space
 from ._stability import backward_error
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
@@ -29,6 +29,7 @@ __all__ = [
     "as_preconditioner",
     "backward_error",
     "check_aims",
+    "check_family",
     "conjugated_state",
     "dot",
     "effective",
@@ -39,6 +40,7 @@ __all__ = [
     "solve",
     "takes_rtol_and_atol",
     "times",
+    "together",
     "transposed_state",
     "where",
 ]

@@ -68,7 +68,7 @@ class LSQR(AbstractLinearSolver[driver.KrylovState]):
         rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single
             and 1e-8 in double precision, and `atol` 0.
         norm: from a pytree to a real scalar; for the elementwise criterion.
-        max_steps: limit of steps; ten times the solution's size by default. With
+        max_steps: the step limit; ten times the solution's size by default. With
             `rtol = atol = 0` exactly this many steps are made.
         conlim: give up where the condition number, as estimated, exceeds this (or a
             tenth of the reciprocal of the rounding unit); 0 for no limit.
@@ -79,14 +79,16 @@ class LSQR(AbstractLinearSolver[driver.KrylovState]):
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
         history: record the 2-norm of b - A x before and after each step in
-            `stats["residuals"]`; `True` for room for all steps, or how many.
+            `stats["residuals"]`: `True`, or the number of entries to record.
         progress: show a progress bar.
 
     Options: `preconditioner`, an operator M, such that A M is better conditioned (the
     reciprocal norms of A's columns, say); the solution is then the one of least ‖M⁻¹
-    x‖. `y0`, a first guess; not used if the operator has more columns than rows, as
-    what of it A annihilates would stay in the solution. (So it does elsewhere if the
-    rank is deficient: the solution is then the one nearest to `y0`.) With damping it is
+    x‖. `y0`, an initial guess, which is ignored if it leaves a residual above ‖b‖ /
+    eps, or if the operator has more columns than rows: the part of it that A
+    annihilates would stay in the solution. Other operators of deficient rank get the
+    least-squares solution nearest to `y0`; to remove that part would cost as much as a
+    solve without `y0`, which gives the solution of least norm. With damping `y0` is
     used for any shape, unless it leaves more of [b; 0] than zero does.
 
     Statistics: `norm_r` = ‖b - A x‖, `norm_Ar` = ‖Aᴴ (b - A x) - λ² x‖, `norm_x`, all

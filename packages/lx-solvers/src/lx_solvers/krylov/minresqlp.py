@@ -12,6 +12,7 @@ from .._checks import check_options, check_square
 from .._scaling import dot, hypot, largest, real_dot, reciprocal_scale
 from .._solver import AbstractLinearSolver
 from . import _driver as driver
+from ._recurrence import Step
 from ._scalars import barrier, packed, times, together, unpacked, where
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
@@ -86,12 +87,12 @@ class _MinimalLength:
     sees_checks = True
 
     def start(self, X, b):
-        self.rounding = 8 * X.eps
-        none, zero, complex_zero = X.zeros(), X.zero(), jnp.zeros((), X.dtype)
+        self.rounding, self.cautious = 8 * X.eps, X.eps**0.5
+        none, zero, o = X.zeros(), X.zero(), jnp.zeros((), X.dtype)
         yes, inf = jnp.ones((), bool), zero + jnp.inf
         self.left = _Left(zero - 1, zero, zero)
         self.right = _Right(zero - 1, *(zero,) * 7)
-        self.coordinates = _Coordinates(*(complex_zero,) * 4, complex_zero + jnp.inf)
+        self.coordinates = _Coordinates(o, o, o, o, ψ=o + jnp.inf)
         lanczos = _Lanczos(zero, zero, inf, yes, inf)
         scalars = lanczos, self.left, self.right, self.coordinates
         return _State(*(none,) * 6, *map(together, scalars))
@@ -155,7 +156,9 @@ class _MinimalLength:
         ψ_r = where(fresh, β, hypot(jnp.abs(done.ψ), rest))
         slope = ψ_r / where(A_norm > 0, A_norm, 1)
         reducible = slope * jnp.maximum(A_norm / least, 1)
-        tol = where(fresh, 1, 0.5) * now.rtol
+        # a loose tolerance may pass before the least eigenvalues are seen
+        tol = jnp.minimum(now.rtol, self.cautious)
+        tol = where(fresh, tol, tol / 2)
         flat = (slope <= tol * now.ν) & (reducible <= tol * now.norm_b)
         flat = flat | (slope <= 8 * self.rounding * now.ν)
 
@@ -163,8 +166,8 @@ class _MinimalLength:
             pairs = zip(first, next, strict=True)
             return together(type(first)(*(where(begin, *pair) for pair in pairs)))
 
-        return driver.Step(
-            where(begin, 0, 1),
+        return Step(
+            (~begin).astype(τ.real.dtype),
             step,
             None,
             _State(
@@ -228,8 +231,9 @@ class MINRESQLP(AbstractLinearSolver[driver.KrylovState]):
     Success is one of two. Either the residual is within its tolerance; or b is not in
     the range of A, and what is left of the residual in the range is, which is at most
     ‖A r‖ divided by the least singular value apart from zero, as estimated, and ‖A r‖ ≤
-    rtol ‖A‖ ‖r‖; or ‖A r‖ is zero to rounding. Of the second `stats["least_squares"]`
-    is true. Before success is claimed, r = b - A x, and A r, are computed anew.
+    rtol ‖A‖ ‖r‖; or ‖A r‖ is zero to rounding. Here rtol counts as the square root of
+    the rounding unit if it is larger. Of the second, `stats["least_squares"]` is true.
+    Before success is claimed, r = b - A x, and A r, are computed anew.
 
     A step is one product with the operator; the start is one step, and so is one after
     a check, which is one more product and no step. Ten vectors are kept: b, x, r, two

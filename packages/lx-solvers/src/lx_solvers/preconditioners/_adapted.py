@@ -1,5 +1,6 @@
 """A solver as a preconditioner, and what iterative solvers take as `preconditioner`."""
 
+import importlib
 from typing import Any
 
 import equinox as eqx
@@ -31,7 +32,10 @@ class SolverPreconditioner(AbstractPreconditioner[_State]):
     solver: AbstractLinearSolver
 
     def init(self, operator, options):
-        inner = self.solver.init(operator, {})
+        return self.begun(self.solver.init(operator, {}), operator)
+
+    def begun(self, inner: Any, operator: AbstractLinearOperator) -> _State:
+        """The state, from the solver's."""
         if not self.is_constant():
             return _State(inner, jnp.int32(0))
         ones = jtu.tree_map(
@@ -81,11 +85,13 @@ def _iterates(solver: Any) -> bool:
 
 def as_preconditioner(given: Any) -> AbstractPreconditioner | None:
     """What an iterative solver is given as `preconditioner`, without derivatives: None,
-    a preconditioner, or a solver.
+    a preconditioner, "auto", or a solver.
 
     Raises:
         ValueError: anything else.
     """
+    if isinstance(given, str) and given == "auto":
+        return importlib.import_module(".auto", __package__).AutoPreconditioner()
     if given is None or isinstance(given, AbstractPreconditioner):
         return stopped(given)
     if isinstance(given, AbstractLinearSolver):
@@ -96,6 +102,6 @@ def as_preconditioner(given: Any) -> AbstractPreconditioner | None:
     elif isinstance(given, type):
         hint = f" Make an instance: `{given.__name__}(...)`."
     raise ValueError(
-        "`preconditioner` must be a preconditioner such as `Jacobi()`, or a solver, "
-        f"but got {given!r}.{hint}"
+        "`preconditioner` must be a preconditioner such as `Jacobi()`, 'auto' or a "
+        f"solver, but got {given!r}.{hint}"
     )

@@ -103,6 +103,10 @@ class AMG(AbstractPreconditioner[Cycle]):
         default=None, kw_only=True, repr=False
     )
     """The hierarchy, once it is made."""
+    smoothers: tuple[AbstractPreconditioner, ...] | None = eqx.field(
+        default=None, kw_only=True, repr=False
+    )
+    """That of each level, set up."""
     pattern: SparsityPattern | None = eqx.field(default=None, kw_only=True, repr=False)
     """Of the operators that it serves."""
 
@@ -123,10 +127,17 @@ class AMG(AbstractPreconditioner[Cycle]):
                 "make it there, `preconditioner = AMG(...).setup(operator)`, and pass "
                 "that. It then serves traced values of the same pattern."
             )
+        pattern = A.pattern.without_assembly()
+        A = SparseLinearOperator(A.values, pattern, definite_tags(operator))
+        smoothers = []
         with jax.ensure_compile_time_eval():
             transfers = _transfers(self, A)
-        pattern = A.pattern.without_assembly()
-        return dataclasses.replace(self, transfers=transfers, pattern=pattern)
+            for transfer in transfers:
+                smoothers.append(self.smoother.setup(A))
+                A = transfer.coarse(A)
+        return dataclasses.replace(
+            self, transfers=transfers, smoothers=tuple(smoothers), pattern=pattern
+        )
 
     def init(self, operator, options):
         A = sparse(operator, "AMG", _INSTEAD)
@@ -135,10 +146,9 @@ class AMG(AbstractPreconditioner[Cycle]):
         tags = definite_tags(operator)
         A = SparseLinearOperator(A.values, A.pattern, tags)
         levels = []
-        for transfer in ready.transfers:
-            smooth, now = self.smoother.as_operator, linearise(A)
+        for transfer, smoother in zip(ready.transfers, ready.smoothers):
             R, P = linearise(transfer.R), linearise(transfer.P)
-            levels.append(level(now, R, P, smooth))
+            levels.append(level(linearise(A), R, P, smoother.as_operator))
             A = transfer.coarse(A)
         return Cycle(tuple(levels), inverse_of(A), linearise(A), self.cycle)
 
@@ -153,6 +163,9 @@ class AMG(AbstractPreconditioner[Cycle]):
 
     def tags(self, operator):
         return definite_tags(operator) if self.cycle != "F" else frozenset()
+
+    def is_constant(self):
+        return self.smoother.is_constant()
 
     def hierarchy(self) -> str:
         """The levels as a table: unknowns, entries, and entries of all levels relative

@@ -2,7 +2,7 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike
 from lx_operators import (
     AbstractLinearOperator,
     DiagonalLinearOperator,
@@ -29,6 +29,8 @@ class Jacobi(AbstractPreconditioner[DiagonalLinearOperator]):
     zeros counts as one.
 
     Args:
+        weight: M is multiplied by it, if it is to be a convergent smoother: less than
+            2 divided by the largest eigenvalue of D⁻¹ A.
         absolute: divide by the diagonal's absolute values, so that M is positive
             definite for any operator, as `MINRES` asks.
 
@@ -43,12 +45,14 @@ class Jacobi(AbstractPreconditioner[DiagonalLinearOperator]):
     ```
     """
 
+    weight: ArrayLike = 1.0
     absolute: bool = eqx.field(static=True, default=False, kw_only=True)
 
     def init(self, operator, options):
         d = diagonal(operator)
         d = jnp.abs(d).astype(d.dtype) if self.absolute else d
-        return DiagonalLinearOperator(unravel(1 / d, operator.in_structure()))
+        weight = jnp.asarray(self.weight, d.real.dtype).astype(d.dtype)
+        return DiagonalLinearOperator(unravel(weight / d, operator.in_structure()))
 
     apply = _by_operator.apply
     transpose = _by_operator.transposed

@@ -63,6 +63,8 @@ class Multigrid(AbstractPreconditioner[Cycle]):
     restrictions: tuple[AbstractLinearOperator, ...] | None
     smoother: AbstractPreconditioner
     cycle: str = eqx.field(static=True)
+    smoothers: tuple[AbstractPreconditioner, ...] | None
+    """That of each level, once it is set up."""
 
     def __init__(
         self,
@@ -85,20 +87,40 @@ class Multigrid(AbstractPreconditioner[Cycle]):
         self.restrictions = None if restrictions is None else tuple(restrictions)
         self.smoother = as_preconditioner(smoother) or Chebyshev(3, ratio=8.0)
         self.cycle = cycle
+        self.smoothers = None
+
+    def setup(self, operator):
+        if self.smoothers is not None:
+            return self
+        *above, _ = self._levels(operator)
+        smoothers = tuple(self.smoother.setup(A) for A, _, _ in above)
+        if all(smoother is self.smoother for smoother in smoothers):
+            return self
+        is_none = lambda x: x is None  # noqa: E731
+        return eqx.tree_at(lambda m: m.smoothers, self, smoothers, is_leaf=is_none)
 
     def init(self, operator, options):
-        tags, levels = definite_tags(operator), []
-        A = operator
+        *above, (last, _, _) = self._levels(operator)
+        smoothers = self.smoothers or len(above) * (self.smoother,)
+        levels = [
+            level(linearise(A), R, P, smoother.as_operator)
+            for (A, R, P), smoother in zip(above, smoothers)
+        ]
+        return Cycle(tuple(levels), inverse_of(last), linearise(last), self.cycle)
+
+    def _levels(self, operator: AbstractLinearOperator) -> list[tuple[Any, Any, Any]]:
+        """A, R and P of each level; of the last one A alone."""
+        tags, A, found = definite_tags(operator), operator, []
         for i, P in enumerate(self.prolongations):
             _check_meet(P.out_structure(), A.in_structure(), f"prolongation {i}")
             R = P.H if self.restrictions is None else self.restrictions[i]
-            levels.append(level(linearise(A), R, P, self.smoother.as_operator))
+            found.append((A, R, P))
             if self.operators is None:
                 A = TaggedLinearOperator(R @ A @ P, tags)
             else:
                 A = self.operators[i]
             _check_meet(A.in_structure(), P.in_structure(), f"level {i + 1}")
-        return Cycle(tuple(levels), inverse_of(A), linearise(A), self.cycle)
+        return [*found, (A, None, None)]
 
     def apply(self, state, vector):
         return on_flat(state, vector)
@@ -113,6 +135,9 @@ class Multigrid(AbstractPreconditioner[Cycle]):
         symmetric = self.cycle != "F"
         # R need not be the adjoint of P, but for a factor: that is the caller's promise
         return definite_tags(operator) if symmetric else frozenset()
+
+    def is_constant(self):
+        return self.smoother.is_constant()
 
 
 def _check_meet(got: Any, wanted: Any, what: str) -> None:

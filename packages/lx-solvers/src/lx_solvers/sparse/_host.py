@@ -33,6 +33,7 @@ from ._protocol import (
     SingularMatrixError,
     SparseBackend,
     SparseFactors,
+    Task,
 )
 from ._superlu import SuperLU
 
@@ -44,17 +45,9 @@ _ROUNDS = 2  # of Hager's iteration, at most
 _SINGULAR = 4  # times eps
 _GOAL = 4  # times eps: a backward error that needs no refinement
 _STEPS = 3  # of refinement, at most
+_FLAT = -10  # binary exponents of elements, from which on scales hardly matter
 _WORTH_A_THREAD = 500  # unknowns of each system of a batch
 _LOST = 0.01  # a residual as large as this share of b: the solution tells nothing
-
-
-class Task(NamedTuple):
-    """What is known of a matrix beforehand."""
-
-    n: int
-    kind: Kind
-    negative: bool  # whether -A is what is definite
-    backend: SparseBackend
 
 
 class _System(NamedTuple):
@@ -74,6 +67,8 @@ class _Symbolic(NamedTuple):
     order: np.ndarray  # of the entries, to sort them by columns
     rows: np.ndarray  # in this order
     analysis: Any
+    backend: SparseBackend
+    kind: Kind
 
     @property
     def nbytes(self) -> int:
@@ -309,7 +304,7 @@ def _factorise(system: _System) -> Factored:
         return Factored(_CODES[scales])
 
     def analysed(robust: bool = False) -> _Symbolic:
-        made.append(_analyse(system, F, robust))
+        made.append(_analyse(system, F, robust, task.backend, task.kind))
         return made[-1]
 
     def tries() -> Iterator[_Symbolic]:
@@ -319,11 +314,13 @@ def _factorise(system: _System) -> Factored:
             yield analysed()
         if task.kind == "general":
             yield analysed(robust=True)
+        elif task.kind != "definite":  # with pivots from anywhere
+            yield _analyse(system, F, True, SuperLU(), "general")
 
     best = _Attempt("singular")
     try:
         for symbolic in tries():
-            attempt = _attempt(task, symbolic, F, scales)
+            attempt = _attempt(task.n, symbolic, F, scales)
             if best.factors is None or attempt.error < best.error:
                 best = attempt
                 if symbolic is not sparse_cache.peek(key) and best.factors is not None:
@@ -351,33 +348,33 @@ class _Attempt(NamedTuple):
     first: np.ndarray | None = None  # F⁻¹ e/n
 
 
-def _attempt(
-    task: Task, symbolic: "_Symbolic", F: np.ndarray, scales: _Scales
-) -> _Attempt:
-    matrix = CSC(task.n, symbolic.starts, symbolic.rows, F[symbolic.order])
+def _attempt(n: int, symbolic: _Symbolic, F: np.ndarray, scales: _Scales) -> _Attempt:
+    matrix = CSC(n, symbolic.starts, symbolic.rows, F[symbolic.order])
     try:
-        factors = task.backend.factor(symbolic.analysis, matrix, task.kind)
+        factors = symbolic.backend.factor(symbolic.analysis, matrix, symbolic.kind)
     except SingularMatrixError:
         return _Attempt("singular")
     except NotDefiniteError:
         return _Attempt("not_definite")
-    e = np.full(task.n, 1 / task.n, F.dtype)
+    e = np.full(n, 1 / n, F.dtype)
     x = factors.solve(e, False)
     product = sp.csc_matrix(
-        (matrix.values, matrix.rows, matrix.starts), (task.n, task.n), copy=False
+        (matrix.values, matrix.rows, matrix.starts), (n, n), copy=False
     )
-    size = scales.row_norm * _largest(x) + 1 / task.n
+    size = scales.row_norm * _largest(x) + 1 / n
     error = _largest(e - product @ x) / size
     return _Attempt("successful", factors, error if np.isfinite(error) else np.inf, x)
 
 
-def _analyse(system: _System, F: np.ndarray, robust: bool) -> _Symbolic:
+def _analyse(
+    system: _System, F: np.ndarray, robust: bool, backend: SparseBackend, kind: Kind
+) -> _Symbolic:
     task, _, rows, columns, _ = system
     order = np.argsort(columns, kind="stable").astype(np.int32)
     starts, rows = _starts(columns, task.n), rows[order]
     matrix = CSC(task.n, starts, rows, F[order])
-    analysis = task.backend.analyse(matrix, task.kind, robust)
-    return _Symbolic(starts, order, rows, analysis)
+    analysis = backend.analyse(matrix, kind, robust)
+    return _Symbolic(starts, order, rows, analysis, backend, kind)
 
 
 def _starts(lines: np.ndarray, n: int) -> np.ndarray:
@@ -418,10 +415,7 @@ def _scaled(
     task, _, rows, columns, values = system
     sizes = np.abs(values)
     if task.kind == "general":
-        r = _reciprocal_power(np.maximum.reduceat(sizes, row_starts[:-1]))
-        largest = np.zeros(task.n, sizes.dtype)
-        np.maximum.at(largest, columns, sizes * r[rows])
-        c = _reciprocal_power(largest)
+        r, c = _equilibrated(sizes, rows, columns, row_starts)
     elif task.kind == "definite":
         on_diagonal = rows == columns
         diagonal = np.zeros(task.n, sizes.dtype)
@@ -439,6 +433,45 @@ def _scaled(
     row_norm = float(np.max(np.add.reduceat(sizes, row_starts[:-1])))
     column_norm = float(np.max(np.bincount(columns, sizes, task.n)))
     return _Scales(r, c, row_norm, column_norm), F
+
+
+def _equilibrated(
+    sizes: np.ndarray, rows: np.ndarray, columns: np.ndarray, row_starts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Reciprocal scales of rows and of columns: of rows, then of columns, or in this
+    order turned, so that what multiplied the rows, or the columns, does no harm; or of
+    both alike by the roots of their largest elements first (Ruiz 2001), so that D A D
+    is as good as A. Of the three the one that brings most elements near one."""
+    n = row_starts.size - 1
+
+    def of_rows(sizes: np.ndarray, root: bool) -> np.ndarray:
+        return _reciprocal_power(np.maximum.reduceat(sizes, row_starts[:-1]), root)
+
+    def of_columns(sizes: np.ndarray, root: bool) -> np.ndarray:
+        most = np.zeros(n, sizes.dtype)
+        np.maximum.at(most, columns, sizes)
+        return _reciprocal_power(most, root)
+
+    one = np.ones(n, sizes.dtype)
+    found = []
+    for first in ("rows", "columns", "both"):
+        r, c, scaled = one, one, sizes
+        for _ in range(2 if first == "both" else 0):
+            r, c = r * of_rows(scaled, True), c * of_columns(scaled, True)
+            scaled = sizes * r[rows] * c[columns]
+        if first == "columns":
+            c = of_columns(sizes, False)
+            r = of_rows(sizes * c[columns], False)
+        else:
+            r = r * of_rows(scaled, False)
+            c = c * of_columns(sizes * r[rows] * c[columns], False)
+        scaled = sizes * r[rows] * c[columns]
+        exponents = np.frexp(scaled[scaled > 0])[1]
+        found.append((int(exponents.sum(dtype=np.int64)), r, c))
+        if exponents.size and exponents.min() > _FLAT:
+            break  # hardly graded
+    _, r, c = max(found, key=lambda each: each[0])
+    return r, c
 
 
 def _reciprocal_power(x: np.ndarray, root: bool = False) -> np.ndarray:
@@ -509,6 +542,7 @@ class _Refined:
         )
         arrays = system.values, system.columns, found.row_starts
         self.A: Any = sp.csr_matrix(arrays, (n, n), copy=False)
+        self.sizes: Any = abs(self.A) if system.task.each_row else None
         if adjoint:
             self.before, self.after = self.after, self.before
             self.norm = scales.column_norm
@@ -554,7 +588,12 @@ class _Refined:
         """Scaled, and as a backward error."""
         x = y * self.after
         Ax = (self.A.T @ x.conj()).conj() if self.adjoint else self.A @ x
-        r = (b - Ax) * self.before
+        r = b - Ax
+        if self.sizes is not None:
+            sizes = self.sizes.T if self.adjoint else self.sizes
+            scale = sizes @ np.abs(x) + np.abs(b)
+            return r * self.before, _largest(r / np.where(scale == 0, 1, scale))
+        r = r * self.before
         scale = self.norm * _largest(y) + size
         return r, _largest(r) / scale if scale > 0 else 0.0
 

@@ -111,3 +111,13 @@ class SparseBackend(abc.ABC):
             SingularMatrixError: A is singular.
             NotDefiniteError: A is not positive definite.
         """
+
+
+class Task(NamedTuple):
+    """What is known of a matrix beforehand, and by whom it is factorised."""
+
+    n: int
+    kind: Kind
+    negative: bool  # whether -A is what is definite
+    backend: SparseBackend
+    each_row: bool = False  # whether rows are refined one by one

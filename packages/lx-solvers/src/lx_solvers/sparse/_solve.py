@@ -22,7 +22,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Inexact, Int, Real, UInt32
-from lx_operators import AbstractLinearOperator, SparseLinearOperator, conj
+from lx_operators import (
+    AbstractLinearOperator,
+    ColouredPattern,
+    DivLinearOperator,
+    MulLinearOperator,
+    NegLinearOperator,
+    SparseLinearOperator,
+    SparsityPattern,
+    compress,
+    conj,
+    materialise,
+)
 from lx_operators.internal import PackedStructures, bare, pack_structures
 
 from .._checks import check_square
@@ -32,10 +43,22 @@ from .._slogdet import slogdet_of, tangent_of, trace_of
 from .._solution import RESULTS
 from ..direct import _views as views
 from ..direct._factors import working_dtype
-from . import _primitives as primitives
-from ._host import Task
-from ._protocol import Kind, SparseBackend
-from ._superlu import SuperLU
+from ._protocol import Kind, SparseBackend, Task
+
+
+def host_primitives() -> Any:
+    """Imported where they are needed, and SciPy with them: a solver may be named, and
+    passed over, without."""
+    from . import _primitives
+
+    return _primitives
+
+
+def coloured(sparsity: Any) -> ColouredPattern | None:
+    """The solver's argument as it is kept: coloured once, and traced as arrays."""
+    if sparsity is None or isinstance(sparsity, ColouredPattern):
+        return sparsity
+    return ColouredPattern(sparsity)
 
 
 class SparseState(eqx.Module):
@@ -52,20 +75,68 @@ class SparseState(eqx.Module):
     view: views.View = eqx.field(static=True, default=views.View())
 
 
+def is_sparse(operator: AbstractLinearOperator) -> bool:
+    """Whether the operator is a sparse matrix of a pattern that is known, or says which
+    pattern it has."""
+    node: Any = bare(operator)
+    while isinstance(node, _SCALED):
+        node = bare(node.operator)
+    pattern = getattr(node, "pattern", None)
+    if isinstance(pattern, SparsityPattern):
+        return pattern.exact
+    return getattr(node, "sparsity", None) is not None
+
+
+_SCALED = NegLinearOperator, MulLinearOperator, DivLinearOperator
+
+
+def _as_sparse(
+    operator: AbstractLinearOperator, sparsity: Any
+) -> SparseLinearOperator | None:
+    node: Any = bare(operator)
+    if isinstance(node, _SCALED):
+        inner = _as_sparse(node.operator, sparsity)
+        if inner is None:
+            return None
+        values = inner.values
+        if isinstance(node, NegLinearOperator):
+            values = -values
+        else:
+            scalar = getattr(node.scalar, "value", node.scalar)  # with a known sign
+            scalar = jnp.asarray(scalar).astype(values.dtype)
+            multiplied = isinstance(node, MulLinearOperator)
+            values = values * scalar if multiplied else values / scalar
+        return SparseLinearOperator(values, inner.pattern)
+    if isinstance(getattr(node, "pattern", None), SparsityPattern):
+        node = materialise(node)  # from where its values lie for products
+    if isinstance(node, SparseLinearOperator):
+        return node
+    if sparsity is None and getattr(node, "sparsity", None) is None:
+        return None
+    return compress(node, sparsity)
+
+
 def sparse_matrix(
-    operator: AbstractLinearOperator, solver: str
+    operator: AbstractLinearOperator, sparsity: Any, solver: str
 ) -> SparseLinearOperator:
     """The operator as a flat sparse matrix without tags and without tangent.
+
+    Args:
+        operator: A.
+        sparsity: where it may be nonzero, if it is known by its products only.
+        solver: for the text of errors.
 
     Raises:
         ValueError: it is not sparse, or its pattern was not known when it was built.
     """
-    found = bare(operator)
-    if not isinstance(found, SparseLinearOperator):
+    found = _as_sparse(operator, sparsity)
+    if found is None:
         raise ValueError(
             f"`{solver}` solves with sparse matrices only, but the operator is "
             f"{operator!r}. Build a `SparseLinearOperator`, for example by "
-            "`SparseLinearOperator.from_scipy(matrix)`."
+            "`SparseLinearOperator.from_scipy(matrix)`; or say by "
+            f"`{solver}(sparsity=pattern)` where an operator that is known by its "
+            "products may be nonzero."
         )
     if not found.pattern.exact:
         raise ValueError(
@@ -76,6 +147,15 @@ def sparse_matrix(
     values = jax.lax.stop_gradient(found.values)
     values = values.astype(working_dtype(values.dtype))
     return SparseLinearOperator(values, found.pattern.without_assembly())
+
+
+def supported(backend: str | SparseBackend | None, kind: Kind, dtype: Any) -> bool:
+    """Whether the backend that is asked for, or any, factorises such matrices."""
+    try:
+        chosen_backend(backend, kind, dtype, "")
+    except ValueError:
+        return False
+    return True
 
 
 def chosen_backend(
@@ -95,15 +175,15 @@ def chosen_backend(
     """
     dtype = np.dtype(dtype)
     if backend is None:
-        others = [_rslab()] if _has_rslab() else []
-        for each in (*others, SuperLU()):
+        others = [_rslab()] if has_rslab() else []
+        for each in (*others, _superlu()):
             if each.supports(kind, dtype):
                 return each
-        wanted: Any = SuperLU()
+        wanted: Any = _superlu()
     elif backend == "superlu":
-        wanted = SuperLU()
+        wanted = _superlu()
     elif backend == "rslab":
-        if not _has_rslab():
+        if not has_rslab():
             raise ValueError(
                 "the backend rslab is not installed; install it by `pip install "
                 '"lx-solvers[sparse]"`, or use `backend="superlu"`.'
@@ -120,7 +200,7 @@ def chosen_backend(
         raise ValueError(
             f"`{solver}` has no factorisation for {_KINDS[kind]} matrices of dtype "
             f"{dtype} by {wanted!r}. Use `SparseLU`"
-            + ("." if _has_rslab() else ', or install the extra "lx-solvers[sparse]".')
+            + ("." if has_rslab() else ', or install the extra "lx-solvers[sparse]".')
         )
     return wanted
 
@@ -133,8 +213,15 @@ _KINDS = {
 }
 
 
-def _has_rslab() -> bool:
+def has_rslab() -> bool:
+    """Whether the extra is installed."""
     return importlib.util.find_spec("rslab") is not None
+
+
+def _superlu() -> SparseBackend:
+    from ._superlu import SuperLU
+
+    return SuperLU()
 
 
 def _rslab() -> SparseBackend:
@@ -146,6 +233,7 @@ def _rslab() -> SparseBackend:
 def factorised(
     operator: AbstractLinearOperator,
     backend: str | SparseBackend | None,
+    sparsity: Any,
     kind: Kind,
     solver: str,
     negative: bool = False,
@@ -154,17 +242,18 @@ def factorised(
 
     Args:
         operator: A.
-        backend: as the user asked for it.
+        backend, sparsity: the solver's.
         kind: what is known of A, or of -A.
         solver: for the text of errors.
         negative: whether -A is what is definite.
     """
     check_square(operator, solver)
-    matrix = sparse_matrix(operator, solver)
+    matrix = sparse_matrix(operator, sparsity, solver)
     chosen = chosen_backend(backend, kind, matrix.values.dtype, solver)
     task = Task(matrix.pattern.shape[0], kind, negative, chosen)
     pattern = matrix.pattern
     arrays = pattern.rows, pattern.columns, matrix.values
+    primitives = host_primitives()
     out = primitives.factor_p.bind(*arrays, task=task)
     digest, number, rcond, inertia, unmatched = out
     packed = pack_structures(operator)
@@ -205,6 +294,7 @@ def checked_solve(
     matrix = state.matrix
     pattern = matrix.pattern
     arrays = state.digest, pattern.rows, pattern.columns, matrix.values
+    primitives = host_primitives()
     x, number, steps = primitives.solve_p.bind(
         *arrays, b[None], task=state.task, adjoint=adjoint
     )
@@ -214,7 +304,7 @@ def checked_solve(
         matrix, sizes = conj(matrix.T), sizes.T
     error = _backward_error(matrix, sizes, x, b)
     longest = matrix.pattern.longest_row
-    tolerance = _TOLERANCE * math.sqrt(longest + 1) * eps(b.dtype)
+    tolerance = TOLERANCE * math.sqrt(longest + 1) * eps(b.dtype)
     # NaN is no success
     stable = choose(error <= tolerance, RESULTS.successful, RESULTS.unstable)
     result = named(number)
@@ -222,7 +312,7 @@ def checked_solve(
 
 
 # A residual has rounding errors of its own, of about √k for rows of k entries.
-_TOLERANCE = 8
+TOLERANCE = 8
 
 
 def _backward_error(
@@ -249,6 +339,7 @@ def _(state: SparseState):
     matrix = state.matrix
     pattern = matrix.pattern
     arrays = state.digest, pattern.rows, pattern.columns, matrix.values
+    primitives = host_primitives()
     sign, log = primitives.determinant_p.bind(*arrays, task=state.task)
     turned = state.view.turned and jnp.iscomplexobj(sign)
     return (sign.conj() if turned else sign), log
@@ -262,6 +353,7 @@ def _(state: SparseState, solver, tangent):
     matrix = state.matrix
     pattern = matrix.pattern
     arrays = state.digest, pattern.rows, pattern.columns, matrix.values
+    primitives = host_primitives()
     (inverse,) = primitives.inverse_p.bind(*arrays, task=state.task)
 
     def values(operator: AbstractLinearOperator) -> Array:

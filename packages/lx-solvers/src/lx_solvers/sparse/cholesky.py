@@ -8,13 +8,17 @@ by powers of two, for a diagonal near one.
 """
 
 import equinox as eqx
-from lx_operators import is_negative_semidefinite, is_positive_semidefinite
+from lx_operators import (
+    ColouredPattern,
+    is_negative_semidefinite,
+    is_positive_semidefinite,
+)
 
 from .._checks import check_options, check_state
 from .._solver import AbstractLinearSolver
 from ..direct import _views as views
 from ._protocol import SparseBackend
-from ._solve import SparseState, factorised, solved
+from ._solve import SparseState, coloured, factorised, solved
 
 
 class SparseCholesky(AbstractLinearSolver[SparseState]):
@@ -28,7 +32,7 @@ class SparseCholesky(AbstractLinearSolver[SparseState]):
     Both triangles of the matrix are stored and used. `stats` is that of `SparseLU`.
 
     Args:
-        backend: as of `SparseLU`.
+        backend, sparsity: as of `SparseLU`.
 
     Raises:
         ValueError: the operator is not sparse, not square, or not tagged.
@@ -43,6 +47,7 @@ class SparseCholesky(AbstractLinearSolver[SparseState]):
     """
 
     backend: str | SparseBackend | None = eqx.field(static=True, default=None)
+    sparsity: ColouredPattern | None = eqx.field(converter=coloured, default=None)
 
     def init(self, operator, options):
         check_options(options, (), "SparseCholesky")
@@ -54,7 +59,7 @@ class SparseCholesky(AbstractLinearSolver[SparseState]):
                 "`positive_semidefinite_tag` or `negative_semidefinite_tag`, or use "
                 "`SparseLU` or, if it is Hermitian, `SparseLDL`."
             )
-        asked = operator, self.backend, "definite", "SparseCholesky"
+        asked = operator, self.backend, self.sparsity, "definite", "SparseCholesky"
         return factorised(*asked, negative=not positive)
 
     def compute(self, state, vector, options):

@@ -7,13 +7,13 @@ eigenvalues have the signs of those of A (Sylvester's law of inertia).
 
 import equinox as eqx
 import jax.numpy as jnp
-from lx_operators import is_hermitian, is_symmetric
+from lx_operators import ColouredPattern, is_hermitian, is_symmetric
 
 from .._checks import check_options, check_state
 from .._solver import AbstractLinearSolver
 from ..direct import _views as views
 from ._protocol import SparseBackend
-from ._solve import SparseState, factorised, solved
+from ._solve import SparseState, coloured, factorised, solved
 
 
 class SparseLDL(AbstractLinearSolver[SparseState]):
@@ -26,7 +26,7 @@ class SparseLDL(AbstractLinearSolver[SparseState]):
     a complex symmetric operator have no signs: -1).
 
     Args:
-        backend: as of `SparseLU`.
+        backend, sparsity: as of `SparseLU`.
 
     Raises:
         ValueError: the operator is not sparse, not square, or not tagged; or there is
@@ -42,6 +42,7 @@ class SparseLDL(AbstractLinearSolver[SparseState]):
     """
 
     backend: str | SparseBackend | None = eqx.field(static=True, default=None)
+    sparsity: ColouredPattern | None = eqx.field(converter=coloured, default=None)
 
     def init(self, operator, options):
         check_options(options, (), "SparseLDL")
@@ -53,7 +54,7 @@ class SparseLDL(AbstractLinearSolver[SparseState]):
                 "`symmetric_tag` or `hermitian_tag`, or use `SparseLU`."
             )
         kind = "symmetric" if symmetric else "hermitian"
-        return factorised(operator, self.backend, kind, "SparseLDL")
+        return factorised(operator, self.backend, self.sparsity, kind, "SparseLDL")
 
     def compute(self, state, vector, options):
         check_state(state, SparseState, "SparseLDL")

@@ -8,12 +8,13 @@ in the residual where not.
 """
 
 import equinox as eqx
+from lx_operators import ColouredPattern
 
 from .._checks import check_options, check_state
 from .._solver import AbstractLinearSolver
 from ..direct import _views as views
 from ._protocol import SparseBackend
-from ._solve import SparseState, factorised, solved
+from ._solve import SparseState, coloured, factorised, solved
 
 
 class SparseLU(AbstractLinearSolver[SparseState]):
@@ -34,6 +35,11 @@ class SparseLU(AbstractLinearSolver[SparseState]):
     Args:
         backend: `"superlu"`, `"rslab"`, or a `SparseBackend` of your own; by default
             rslab where it is installed.
+        sparsity: where an operator that is known by its products, such as the Jacobian
+            that a differential equation solver builds, may be nonzero: a
+            `SparsityPattern` or `ColouredPattern`. It is then formed by one product for
+            each colour. Not needed for sparse operators, and Jacobians with a
+            `sparsity` of their own.
 
     ```python
     pattern = lx.SparsityPattern([0, 0, 1, 2], [0, 2, 1, 2], (3, 3))
@@ -44,10 +50,11 @@ class SparseLU(AbstractLinearSolver[SparseState]):
     """
 
     backend: str | SparseBackend | None = eqx.field(static=True, default=None)
+    sparsity: ColouredPattern | None = eqx.field(converter=coloured, default=None)
 
     def init(self, operator, options):
         check_options(options, (), "SparseLU")
-        return factorised(operator, self.backend, "general", "SparseLU")
+        return factorised(operator, self.backend, self.sparsity, "general", "SparseLU")
 
     def compute(self, state, vector, options):
         check_state(state, SparseState, "SparseLU")

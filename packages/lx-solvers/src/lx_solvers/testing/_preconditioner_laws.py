@@ -139,9 +139,9 @@ class PreconditionerLaws:
                 B = B * (np.linalg.norm(A) / np.linalg.norm(B))
                 subject.close(B, A, f"M of 2^{p} A")
 
-    def test_jit(self, dtype):
+    def test_jit(self):
         """Compiled and not, M is the same; a state goes through `jit`."""
-        for subject in self._subjects(dtype):
+        for subject in self._subjects():
             M = subject.made(subject.matrices[0])
             r = jnp.asarray(subject.vectors(1)[0])
             flat = subject.flat(M.mv(subject.tree(r)))

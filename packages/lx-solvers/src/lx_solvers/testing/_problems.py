@@ -13,6 +13,7 @@ from lx_operators import (
     lower_triangular_tag,
     negative_semidefinite_tag,
     positive_semidefinite_tag,
+    symmetric_tag,
     tridiagonal_tag,
     upper_triangular_tag,
 )
@@ -146,6 +147,32 @@ def _of_hermitian(
     )
 
 
+def _complex_symmetric() -> ProblemClass:
+    """W diag(values) Wᵀ, with a real orthogonal W; values of a quarter of the plane."""
+
+    def made(draw: Draw, n: int, sizes: Any) -> Matrix:
+        turned = np.exp(0.5j * np.pi * np.linspace(0, 1, n))
+        W = np.linalg.qr(draw(n, n).real)[0]
+        A = (W * (sizes * (turned if np.iscomplexobj(draw(1)) else 1))) @ W.T
+        return (A + A.T) / 2
+
+    def harsh(draw: Draw, m: int, n: int) -> dict[str, Matrix]:
+        return {k: made(draw, n, v) for k, v in _spectra(n).items()}
+
+    def singular(draw: Draw, m: int, n: int) -> dict[str, Matrix]:
+        row = np.arange(n) - 2.0
+        return {"zero": np.zeros((n, n)), "outer product": np.outer(row, row)}
+
+    return ProblemClass(
+        "complex symmetric",
+        (6, 6),
+        lambda draw, m, n: made(draw, n, values_of(n, False)),
+        harsh,
+        singular,
+        symmetric_tag,
+    )
+
+
 def masked(name: str, mask: Callable[[Matrix], Matrix], tags: Any) -> ProblemClass:
     """Off the diagonal at most half of what stands there."""
 
@@ -204,6 +231,7 @@ DENSE: tuple[ProblemClass, ...] = (
     _of_hermitian(
         "deficient indefinite, consistent", alternating, hermitian_tag, True, True
     ),
+    _complex_symmetric(),
     _diagonal,
     _diagonal._replace(
         name="deficient diagonal", matrix=_deficient_diagonal, deficient=True

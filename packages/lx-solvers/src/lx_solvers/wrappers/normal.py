@@ -1,7 +1,6 @@
 """The normal equations."""
 
 import dataclasses
-import math
 import warnings
 from typing import Any, NamedTuple
 
@@ -13,17 +12,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Real
 from lx_operators import (
     AbstractLinearOperator,
-    IdentityLinearOperator,
-    TaggedLinearOperator,
     conj,
     linearise,
-    positive_semidefinite_tag,
-)
-from lx_operators.internal import (
-    complex_to_real_dtype,
-    describe,
-    same_shapes,
-    strict_promotion,
 )
 
 from .._auto import chosen
@@ -31,26 +21,21 @@ from .._checks import check_state
 from .._loops import while_loop
 from .._projection import leaves_no_residual
 from .._results import code, judged, named
-from .._scaling import (
-    hypot,
-    largest,
-    norm2,
-    plain_norm2,
-    power_of_two,
-    reciprocal_scale,
-)
-from .._sizes import is_known, sqrt_of
+from .._scaling import hypot, largest, norm2, plain_norm2, reciprocal_scale
+from .._sizes import sqrt_of
 from .._solution import RESULTS
-from .._solver import AbstractLinearSolver, Options
+from .._solver import AbstractLinearSolver
 from ..direct._factors import check_damp, is_zero
 from ..krylov._driver import step_limit
-from ..krylov._options import conjugated, first_guess, transposed
+from ..krylov._guess import bounded, held, useless
+from ..krylov._options import conjugated, transposed
 from ..krylov._phases import Exit, first_of
-from ..krylov._scalars import barrier, packed, scalar_at, times, unpacked, where
-from ..krylov._spaces import Space, product, spaces
+from ..krylov._scalars import over, times, together, where
+from ..krylov._spaces import product, spaces
 from ..krylov._stability import HOPELESS, C, backward_error, leaves_much
 from ..krylov._tolerances import resolved
 from ..krylov.cg import CG
+from ._equations import equations, guess_of, inner_options, scaled
 
 _UNSTABLE: Any = int(code(RESULTS.unstable))
 
@@ -98,7 +83,7 @@ class Normal(AbstractLinearSolver[NormalState]):
 
     With an inner solver for semidefinite systems, such as `CG`, the rank may be
     deficient. With at least as many rows as columns the solution is then that of least
-    squares and, without a first guess, of least norm; with more columns that is so
+    squares and, without an initial guess, of least norm; with more columns that is so
     where the system is consistent, and others fail (`LSMR` solves them). A square
     operator is seen to be rank-deficient where ‖Aᴴr‖ ≤ c eps ‖A‖‖r‖ but r is not small:
     `stats["rank_deficient"]` tells, and derivatives are NaN. With an iterative inner
@@ -123,15 +108,16 @@ class Normal(AbstractLinearSolver[NormalState]):
 
     Options: those of the inner solver, with `preconditioner` an operator M that
     approximates A⁻¹ (from A's output structure to its input structure), passed on as
-    M Mᴴ if tall, and Mᴴ M if wide; and `y0`, a first guess of x. For a wide operator it
-    is used only with a preconditioner, as Mᴴ y0.
+    M Mᴴ if tall, and Mᴴ M if wide; and `y0`, an initial guess of x, which is ignored
+    if it leaves a residual above ‖b‖ / eps. For a wide operator it is used only with a
+    preconditioner, as Mᴴ y0.
 
     Statistics: those of the inner solver, for the normal equations of A divided by the
     power of two; `backward_error`, the least of ‖r‖ / (‖A‖‖x‖ + ‖b‖) and, with more
     rows than columns, ‖Aᴴr‖ / (‖A‖ (‖A‖‖x‖ + ‖r‖)); `rank_deficient`.
 
     Raises:
-        ValueError: negative damping; a preconditioner or first guess of other
+        ValueError: negative damping; a preconditioner or initial guess of other
             structures; what the inner solver raises.
 
     ```python
@@ -150,13 +136,9 @@ class Normal(AbstractLinearSolver[NormalState]):
     def init(self, operator, options):
         operator = linearise(operator)
         tall = operator.out_size() >= operator.in_size()
-        A, σ, d, A_norm = _scaled(operator, None if is_zero(self.damp) else self.damp)
-        normal = A.H @ A if tall else A @ A.H
-        if d is not None:
-            damping = IdentityLinearOperator(normal.in_structure())
-            damping = _times_scalar(d * d, damping)
-            normal = TaggedLinearOperator(normal + damping, positive_semidefinite_tag)
-        inner = self.inner_solver.init(normal, _inner_options(A, σ, tall, options))
+        A, σ, d, A_norm = scaled(operator, None if is_zero(self.damp) else self.damp)
+        options = inner_options(A, σ, tall, options)
+        inner = self.inner_solver.init(equations(A, d, tall), options)
         return NormalState(A, σ, d, A_norm, inner, tall)
 
     def compute(self, state, vector, options):
@@ -167,8 +149,8 @@ class Normal(AbstractLinearSolver[NormalState]):
         square = X.size == Y.size and d is None
         # the very products of the normal equations, rounding included
         A, AH = product(state.operator), product(state.operator.H)
-        y0 = _first_guess(options, X, Y, tall)
-        options = _inner_options(state.operator, state.σ, tall, options)
+        y0 = guess_of(options, X, Y, tall)
+        options = inner_options(state.operator, state.σ, tall, options)
         method = chosen(solver, state.inner)
         direct = not hasattr(method, "rtol")
         limit = step_limit(getattr(method, "max_steps", None), W)
@@ -203,20 +185,25 @@ class Normal(AbstractLinearSolver[NormalState]):
             return W.ravel(w), code(result).astype(jnp.int32), num_steps, arrays
 
         def step(s: _Loop) -> _Loop:
-            last = _Numbers(*unpacked(s.numbers))
-            num_steps, result, _ = unpacked(s.counts)
+            last, num_steps, result = s.numbers, s.counts.num_steps, s.counts.result
             first, solved = result == Exit.running, result == Exit.converged
 
             # what x leaves of the problem, r, and of the normal equations, g
-            Ax = A(s.x)
+            x, w = s.x, s.w
+            Ax = A(x)
             r = b - Ax
+            if y0 is not None:
+                r = where(first, b - held(Ax), r)
+                again = first & useless(norm(r), b_norm, eps)
+                x, Ax, r = where(again, 0, x), where(again, 0, Ax), where(again, b, r)
+                w = None if w is None else where(again, 0, w)
             g = AH(r) if tall else r
-            x_norm, r_norm, damped = norm(s.x), norm(r), 0.0
+            x_norm, r_norm, damped = norm(x), norm(r), 0.0
             A_norm = last.A_norm
             if tall:
-                A_norm = jnp.maximum(A_norm, _ratio(norm(g), r_norm))
+                A_norm = jnp.maximum(A_norm, over(norm(g), r_norm))
             if d is not None:
-                z = s.x if tall else s.w
+                z = x if tall else w
                 g, damped = g - times(d * d, z), d * d * norm(z)
             g_norm = norm(g)
             if d is not None:
@@ -225,21 +212,21 @@ class Normal(AbstractLinearSolver[NormalState]):
             # relative to what rounding makes of it
             Ax_norm = A_norm * x_norm
             backward = backward_error(r_norm, Ax_norm, b_norm + (0 if tall else damped))
-            consistent = jnp.minimum(_ratio(r_norm, allowed), backward / rounding)
+            consistent = jnp.minimum(over(r_norm, allowed), backward / rounding)
             attained = backward <= rounding
             if tall:  # A + E with ‖E‖ ≤ ‖Aᴴr‖ / ‖r‖ has this residual
                 attained |= g_norm <= rounding * (A_norm * r_norm + damped)
                 unseen = 0.0 if square else Ax_norm
-                of_g = _ratio(g_norm, A_norm * (unseen + r_norm) + damped)
+                of_g = over(g_norm, A_norm * (unseen + r_norm) + damped)
                 backward = jnp.minimum(backward, of_g)
 
             # relative to what is allowed
-            excess, slope = _ratio(r_norm, allowed), last.slope
+            excess, slope = over(r_norm, allowed), last.slope
             if tall and not square:
-                slope = where(first, _ratio(g_norm, r_norm), slope)
+                slope = where(first, over(g_norm, r_norm), slope)
                 if y0 is not None:
-                    slope = jnp.maximum(slope, _ratio(norm(Ax), x_norm))
-                excess = jnp.minimum(excess, _ratio(g_norm, slope * r_norm * rtol))
+                    slope = jnp.maximum(slope, over(norm(Ax), x_norm))
+                excess = jnp.minimum(excess, over(g_norm, slope * r_norm * rtol))
             better = (excess < last.excess / 2) & (num_steps < limit)
             settled = (backward <= rounding) & (s.moved <= 0.01 * x_norm)
             attained = (attained | (settled & solved & ~better)) & ~fixed
@@ -262,8 +249,8 @@ class Normal(AbstractLinearSolver[NormalState]):
             )
 
             # XLA would compute all this anew for each of its uses
-            numbers = packed(
-                *_Numbers(
+            numbers = together(
+                _Numbers(
                     A_norm=A_norm,
                     slope=slope,
                     excess=excess,
@@ -273,30 +260,33 @@ class Normal(AbstractLinearSolver[NormalState]):
                     exit=exit.astype(X.real_dtype),
                 )
             )
-            zoom, exit = unpacked(numbers)[-2:]
+            zoom, exit = numbers.zoom, numbers.exit
             more = exit == Exit.running
-            w, inner_result, steps, stats = inner(where(more, times(zoom, g), 0))
-            w = times(reciprocal_scale(zoom), w)
+            Δw, inner_result, steps, stats = inner(where(more, times(zoom, g), 0))
+            Δw = times(reciprocal_scale(zoom), Δw)
             if "residuals" in stats:
                 residuals = reciprocal_scale(zoom) * stats["residuals"]
                 stats["residuals"] = _times(residuals, 1 / state.σ, 1 / unit)
-            Δx = w if tall else AH(w)
+            Δx = Δw if tall else AH(Δw)
             return _Loop(
-                x=where(more, s.x + Δx, s.x),
-                w=None if s.w is None else where(more, s.w + w, s.w),
+                x=where(more, x + Δx, x),
+                w=None if w is None else where(more, w + Δw, w),
                 moved=norm(Δx),
                 numbers=numbers,
-                counts=packed(
-                    num_steps + where(more, steps, 0),
-                    where(more, inner_result, exit.astype(jnp.int32)),
-                    more.astype(jnp.int32),
+                counts=together(
+                    _Counts(
+                        num_steps=num_steps + where(more, steps, 0),
+                        result=where(more, inner_result, exit.astype(jnp.int32)),
+                        more=more,
+                    )
                 ),
                 stats=_keep(more, stats, s.stats),
             )
 
-        x, w = X.zeros(), None if tall or d is None else Y.zeros()
+        x, w, finite = X.zeros(), None if tall or d is None else Y.zeros(), True
         if y0 is not None:  # of x, or of w
-            y0 = _times(y0, unit, 1 / state.σ)
+            finite = jax.lax.is_finite(largest(y0))
+            y0 = bounded(_times(y0, unit, 1 / state.σ))
             guess = None if tall else times(1 / state.σ, y0)
             x = y0 if guess is None else AH(guess)
             w = None if d is None else guess
@@ -307,15 +297,19 @@ class Normal(AbstractLinearSolver[NormalState]):
             x=x,
             w=w,
             moved=zero,
-            numbers=packed(*numbers),
-            counts=jnp.asarray(np.array([0, Exit.running, 1], np.int32)),
+            numbers=together(numbers),
+            counts=together(_Counts(np.int32(0), np.int32(Exit.running), np.bool_(1))),
             stats=jtu.tree_map(lambda z: jnp.zeros(z.shape, z.dtype), shapes),
         )
         inputs = self, state, vector, options
-        end = while_loop(lambda s: scalar_at(s.counts, 2) != 0, step, start, inputs)
+        end = while_loop(lambda s: s.counts.more, step, start, inputs)
         stats = eqx.combine(end.stats, no_arrays[0])
-        num_steps, result, _ = unpacked(end.counts)
-        numbers = _Numbers(*unpacked(end.numbers))
+        num_steps, result, numbers = (
+            end.counts.num_steps,
+            end.counts.result,
+            end.numbers,
+        )
+        result = where(finite, result, jnp.int32(Exit.nonfinite))
         if "num_steps" in stats:
             stats["num_steps"] = num_steps
         stats["backward_error"] = numbers.backward
@@ -372,15 +366,24 @@ class _Numbers(NamedTuple):
     exit: Any
 
 
+class _Counts(NamedTuple):
+    num_steps: Any
+    result: Any
+    """Of the last solve, or how the loop ended; `running` before the first."""
+    more: Any
+    """Whether to go on."""
+
+
 class _Loop(NamedTuple):
     x: Array
     w: Any
     """x = Aᴴ w, where that is needed."""
     moved: Array
     """The norm of the last change of x."""
-    numbers: Array
-    counts: Array
-    """Steps, the last result (`running` before the first), and whether to go on."""
+    numbers: Any
+    """`_Numbers`, together."""
+    counts: Any
+    """`_Counts`, together."""
     stats: Any
 
 
@@ -388,115 +391,11 @@ def _keep(condition: Array, new: Any, old: Any) -> Any:
     return jtu.tree_map(lambda n, o: where(condition, n, o), new, old)
 
 
-def _ratio(x: Array, y: Array) -> Array:
-    """x / y; 0 / 0 is 0."""
-    return where(x == 0, 0, x / y)
-
-
 def _times(x: Array, p: Array, q: Array) -> Array:
     """x p q, for powers of two p and q whose product need not be in range."""
     pq = p * q
     normal = (pq >= jnp.finfo(pq.dtype).tiny) & jax.lax.is_finite(pq)
     return times(where(normal, 1, q), times(where(normal, pq, p), x))
-
-
-def _scaled(
-    A: AbstractLinearOperator, damp: ArrayLike | None
-) -> tuple[AbstractLinearOperator, Array, Array | None, Array]:
-    """σA with a power of two σ near 1 / ‖[A; damp I]‖, hence exact; σ; σ damp; and a
-    lower bound of ‖σA‖.
-
-    ‖A‖ is seen from one product.
-    """
-    X, _ = spaces(A)
-    v, v_norm = _probe(X)
-    Av = jax.lax.stop_gradient(norm2(product(A)(v)))
-    d = None if damp is None else jnp.asarray(damp, X.real_dtype)
-    size = Av if d is None else jnp.maximum(Av, v_norm * d)
-    known = (size > 0) & jax.lax.is_finite(size)
-    v_norm = jnp.asarray(v_norm, X.real_dtype)
-    σ = reciprocal_scale(size) * power_of_two(v_norm)
-    σ = where(known, σ, 1)
-    for info in map(jnp.finfo, _dtypes(A)):
-        σ = jnp.clip(σ, 2.0 ** (info.minexp + 1), 2.0 ** (info.maxexp - 3))
-    if _has_factors(A):
-        A = _times_scalar(σ, A)
-    else:
-        σ = jnp.ones_like(σ)
-    if d is not None:  # XLA would make (σd)² of σ² and d², which need not be in range
-        d = barrier(σ * d)
-    return A, σ, d, σ * Av / v_norm
-
-
-def _probe(X: Space) -> tuple[Array, Any]:
-    """A vector v that no operator is likely to annihilate, and so small that nothing
-    overflows, as Σ |vᵢ| ≤ 1: hashes of the indices, so that no array is a constant of
-    the program. And ‖v‖, at most."""
-    n = math.prod(X.shape)
-    hashes = jax.lax.iota(jnp.uint32, n) * np.uint32(2654435769)
-    hashes = (hashes ^ (hashes >> np.uint32(15))) * np.uint32(2246822519)
-    hashes = (hashes ^ (hashes >> np.uint32(13))) >> np.uint32(8)
-    signed = hashes.astype(X.real_dtype) * 2.0**-23 - 1.0
-    if is_known(n):
-        size: Any = 2.0 ** -max(n - 1, 1).bit_length()
-    else:
-        size = reciprocal_scale(2.0 * jnp.asarray(n, X.real_dtype))
-    v = (signed * size).astype(X.dtype).reshape(X.shape)
-    return v, sqrt_of(max(n, 1) if is_known(n) else n) * size
-
-
-def _dtypes(A: AbstractLinearOperator) -> set[Any]:
-    leaves = jtu.tree_leaves((A.in_structure(), A.out_structure()))
-    return {leaf.dtype for leaf in leaves} or {np.dtype(np.float32)}
-
-
-def _has_factors(A: AbstractLinearOperator) -> bool:
-    """Whether an array can be a factor of A that changes no dtype."""
-    return len(_dtypes(A)) == 1 or not strict_promotion()
-
-
-def _times_scalar(s: Array, A: AbstractLinearOperator) -> AbstractLinearOperator:
-    """s A, in the dtypes of A."""
-    dtype = min(_dtypes(A), key=lambda dtype: jnp.finfo(dtype).bits)
-    if len(_dtypes(A)) > 1:
-        dtype = complex_to_real_dtype(dtype)
-    return A * s.astype(dtype)
-
-
-def _first_guess(options: Options, X: Space, Y: Space, tall: bool) -> Array | None:
-    """x; of a wide operator w in x = Aᴴ w, or none."""
-    y0 = first_guess(options, X, "Normal")
-    M: Any = options.get("preconditioner")
-    if tall or y0 is None:
-        return y0
-    return None if M is None else Y.ravel(M.H.mv(X.solution(y0)))
-
-
-def _inner_options(
-    operator: AbstractLinearOperator, σ: Array, tall: bool, options: Options
-) -> Options:
-    """The options for the normal equations of σA, which start at zero."""
-    options = {name: value for name, value in options.items() if name != "y0"}
-    M = options.get("preconditioner")
-    if M is None:
-        return options
-    if not isinstance(M, AbstractLinearOperator):
-        raise ValueError(
-            "the option 'preconditioner' of `Normal` must be a linear operator, but "
-            f"got a value of type `{type(M).__name__}`."
-        )
-    wanted = (operator.out_structure(), operator.in_structure())
-    got = (M.in_structure(), M.out_structure())
-    if not all(map(same_shapes, got, wanted)):
-        raise ValueError(
-            "the option 'preconditioner' of `Normal` approximates the inverse of the "
-            f"operator: it must map {describe(wanted[0])} to {describe(wanted[1])}, "
-            f"but maps {describe(got[0])} to {describe(got[1])}."
-        )
-    if _has_factors(M):
-        M = _times_scalar(reciprocal_scale(σ), M)
-    options["preconditioner"] = M @ M.H if tall else M.H @ M
-    return options
 
 
 def NormalCG(*args: Any, **kwargs: Any) -> Normal:

@@ -13,6 +13,8 @@ from lx_operators import (
 from lx_operators.internal import bare
 
 from .._checks import check_square
+from . import _by_operator
+from ._preconditioner import AbstractPreconditioner, definite_tags
 
 
 def circulant_preconditioner(
@@ -65,3 +67,29 @@ def circulant_preconditioner(
     if is_negative_semidefinite(operator):
         tags.append(negative_semidefinite_tag)
     return CirculantLinearOperator(kernel.astype(column.dtype), tags)
+
+
+class OptimalCirculant(AbstractPreconditioner[CirculantLinearOperator]):
+    """The inverse of the circulant matrix nearest to a Toeplitz matrix, by
+    `lx.circulant_preconditioner` (T. Chan 1988, doi:10.1137/0909051). It costs two fast
+    Fourier transforms to apply.
+
+    Raises:
+        ValueError: the operator is no square `ToeplitzLinearOperator`.
+
+    ```python
+    operator = lx.ToeplitzLinearOperator(0.5 ** jnp.arange(8.0), 0.1 ** jnp.arange(8.0))
+    solver = lx.GMRES(preconditioner=lx.OptimalCirculant())
+    solution = lx.linear_solve(operator, jnp.ones(8), solver)
+    ```
+    """
+
+    def init(self, operator, options):
+        return circulant_preconditioner(operator)
+
+    apply = _by_operator.apply
+    transpose = _by_operator.transposed
+    conj = _by_operator.conjugated
+
+    def tags(self, operator):
+        return definite_tags(operator)

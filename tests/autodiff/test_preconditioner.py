@@ -3,14 +3,16 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax as lx
+import lx_autodiff as lxa
+import lx_operators as lo
+import lx_solvers as lxs
 import numpy as np
 import pytest
 
 N = 16
-PSD = lx.positive_semidefinite_tag
-SQUARE = [lx.CG, lx.BiCGStab, lx.GMRES, lx.FGMRES, lx.MINRES]
-ALL = [*SQUARE, lx.LSMR, lx.LSQR]
+PSD = lo.positive_semidefinite_tag
+SQUARE = [lxs.CG, lxs.BiCGStab, lxs.GMRES, lxs.FGMRES, lxs.MINRES]
+ALL = [*SQUARE, lxs.LSMR, lxs.LSQR]
 each = pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
 each_square = pytest.mark.parametrize("kind", SQUARE, ids=lambda kind: kind.__name__)
 
@@ -29,16 +31,16 @@ def scaled(draw):
 
 
 def solve(A, b, solver, tags=PSD, **given):
-    return lx.linear_solve(lx.MatrixLinearOperator(A, tags), b, solver, **given)
+    return lxa.linear_solve(lo.MatrixLinearOperator(A, tags), b, solver, **given)
 
 
 @each
 def test_solution(kind, scaled):
     """Fewer steps, and the solution."""
     A, b = scaled
-    solution = solve(A, b, kind(1e-9, 0.0, preconditioner=lx.Jacobi()))
-    if kind not in (lx.LSMR, lx.LSQR):  # κ² for these
-        limit = 20 if kind is lx.BiCGStab else 14
+    solution = solve(A, b, kind(1e-9, 0.0, preconditioner=lxs.Jacobi()))
+    if kind not in (lxs.LSMR, lxs.LSQR):  # κ² for these
+        limit = 20 if kind is lxs.BiCGStab else 14
         assert solution.stats["num_steps"] <= limit
         plain = solve(A, b, kind(1e-9, 0.0, max_steps=limit), throw=False)
         assert plain.status == "max_steps_reached"
@@ -51,14 +53,14 @@ def test_same_as_the_operator_in_options(kind, scaled):
     """The keyword does what the operator in `options` does, and that wins."""
     A, b = scaled
     d = jnp.diagonal(A)
-    jacobi = lx.TaggedLinearOperator(lx.DiagonalLinearOperator(1 / d), PSD)
-    identity = lx.IdentityLinearOperator(jax.ShapeDtypeStruct((N,), A.dtype))
+    jacobi = lo.TaggedLinearOperator(lo.DiagonalLinearOperator(1 / d), PSD)
+    identity = lo.IdentityLinearOperator(jax.ShapeDtypeStruct((N,), A.dtype))
 
     def steps(solver, M=None):
         options = {} if M is None else {"preconditioner": M}
         return int(solve(A, b, solver, options=options, throw=False).stats["num_steps"])
 
-    ours = kind(1e-9, 0.0, preconditioner=lx.Jacobi())
+    ours = kind(1e-9, 0.0, preconditioner=lxs.Jacobi())
     assert steps(ours) == steps(kind(1e-9, 0.0), jacobi)
     assert steps(ours, identity) == steps(kind(1e-9, 0.0), identity)
 
@@ -66,19 +68,21 @@ def test_same_as_the_operator_in_options(kind, scaled):
 @each
 def test_state_is_reused(kind, scaled):
     A, b = scaled
-    solver = kind(1e-9, 0.0, preconditioner=lx.Jacobi())
-    operator = lx.MatrixLinearOperator(A, PSD)
+    solver = kind(1e-9, 0.0, preconditioner=lxs.Jacobi())
+    operator = lo.MatrixLinearOperator(A, PSD)
     state = eqx.filter_jit(solver.init)(operator, {})
-    first = lx.linear_solve(operator, b, solver, state=state)
-    wanted = lx.linear_solve(operator, b, solver)
+    first = lxa.linear_solve(operator, b, solver, state=state)
+    wanted = lxa.linear_solve(operator, b, solver)
     np.testing.assert_array_equal(first.value, wanted.value)
 
 
-@pytest.mark.parametrize("kind", [lx.CG, lx.GMRES, lx.LSMR], ids=lambda k: k.__name__)
+@pytest.mark.parametrize(
+    "kind", [lxs.CG, lxs.GMRES, lxs.LSMR], ids=lambda k: k.__name__
+)
 def test_derivatives(kind, scaled):
     """Those of the solution, by preconditioned solves; none by the preconditioner."""
     A, b = scaled
-    solver = kind(1e-11, 0.0, preconditioner=lx.Jacobi())
+    solver = kind(1e-11, 0.0, preconditioner=lxs.Jacobi())
 
     def loss(A, b):
         return jnp.sum(jnp.sin(solve(A, b, solver).value))
@@ -91,13 +95,13 @@ def test_derivatives(kind, scaled):
     np.testing.assert_allclose(dA, outer, rtol=1e-4, atol=1e-6 * abs(outer).max())
 
 
-@pytest.mark.parametrize("kind", [lx.BiCGStab, lx.GMRES], ids=lambda k: k.__name__)
+@pytest.mark.parametrize("kind", [lxs.BiCGStab, lxs.GMRES], ids=lambda k: k.__name__)
 def test_transposed_and_conjugated(kind, draw):
     """The adjoint's solves are preconditioned as well: by Mᵀ and M̄ they take a step."""
     A = jnp.asarray(np.eye(N) + draw((N, N)) + 1j * draw((N, N)))
     b = jnp.asarray(draw(N) + 0j)
-    solver = kind(1e-9, 0.0, preconditioner=lx.LU())
-    state = solver.init(lx.MatrixLinearOperator(A), {})
+    solver = kind(1e-9, 0.0, preconditioner=lxs.LU())
+    state = solver.init(lo.MatrixLinearOperator(A), {})
     views = {
         "T": (A.T, solver.transpose(state, {})),
         "conj": (A.conj(), solver.conj(state, {})),
@@ -111,8 +115,8 @@ def test_transposed_and_conjugated(kind, draw):
 
 def test_negative_definite(scaled):
     A, b = scaled
-    solver = lx.CG(1e-9, 0.0, preconditioner=lx.Jacobi())
-    negative = solve(-A, b, solver, lx.negative_semidefinite_tag)
+    solver = lxs.CG(1e-9, 0.0, preconditioner=lxs.Jacobi())
+    negative = solve(-A, b, solver, lo.negative_semidefinite_tag)
     positive = solve(A, b, solver)
     assert negative.stats["num_steps"] == positive.stats["num_steps"]
     np.testing.assert_allclose(negative.value, -positive.value, rtol=1e-12)
@@ -122,11 +126,11 @@ def test_normal_equations(draw):
     """The inner solver's preconditioner is that of AᴴA; transposed too."""
     A = jnp.asarray(draw((30, 12)) * 10.0 ** np.linspace(-3, 3, 12))
     b = jnp.asarray(draw(30))
-    solver = lx.Normal(lx.CG(1e-10, 0.0, preconditioner=lx.Jacobi()))
+    solver = lxs.Normal(lxs.CG(1e-10, 0.0, preconditioner=lxs.Jacobi()))
     solution = solve(A, b, solver, ())
     wanted = np.linalg.lstsq(A, b)[0]
     np.testing.assert_allclose(solution.value, wanted, rtol=1e-4)
-    plain = lx.Normal(lx.CG(1e-10, 0.0, max_steps=30))
+    plain = lxs.Normal(lxs.CG(1e-10, 0.0, max_steps=30))
     assert solution.stats["num_steps"] < 30
     assert solve(A, b, plain, (), throw=False).status == "max_steps_reached"
     db = jax.grad(lambda b: solve(A, b, solver, ()).value.sum())(b)
@@ -137,7 +141,7 @@ def test_least_squares(draw):
     """Columns of one length: the scaling goes."""
     A = jnp.asarray(draw((30, 12)) * 10.0 ** np.linspace(-3, 3, 12))
     b = jnp.asarray(draw(30))
-    solution = solve(A, b, lx.LSMR(1e-10, 0.0, preconditioner=lx.Jacobi()), ())
+    solution = solve(A, b, lxs.LSMR(1e-10, 0.0, preconditioner=lxs.Jacobi()), ())
     assert solution.stats["num_steps"] < 40
     np.testing.assert_allclose(solution.value, np.linalg.lstsq(A, b)[0], rtol=1e-6)
 
@@ -146,7 +150,7 @@ def test_least_squares(draw):
 def test_direct_solver(kind, scaled):
     """A factorisation solves in a step or two."""
     A, b = scaled
-    solution = solve(A, b, kind(1e-9, 0.0, preconditioner=lx.Cholesky()))
+    solution = solve(A, b, kind(1e-9, 0.0, preconditioner=lxs.Cholesky()))
     assert solution.stats["num_steps"] <= 2
     np.testing.assert_allclose(solution.value, np.linalg.solve(A, b), rtol=1e-8)
 
@@ -154,17 +158,17 @@ def test_direct_solver(kind, scaled):
 def test_iterative_solver(scaled):
     """With FGMRES alone; a few steps of it do."""
     A, b = scaled
-    inner = lx.CG(1e-2, 0.0, max_steps=4, preconditioner=lx.Jacobi())
-    solution = solve(A, b, lx.FGMRES(1e-9, 0.0, preconditioner=inner))
+    inner = lxs.CG(1e-2, 0.0, max_steps=4, preconditioner=lxs.Jacobi())
+    solution = solve(A, b, lxs.FGMRES(1e-9, 0.0, preconditioner=inner))
     assert solution.stats["num_steps"] < 8
     np.testing.assert_allclose(solution.value, np.linalg.solve(A, b), rtol=1e-6)
-    for kind in (lx.CG, lx.GMRES, lx.MINRES, lx.BiCGStab):
+    for kind in (lxs.CG, lxs.GMRES, lxs.MINRES, lxs.BiCGStab):
         with pytest.raises(ValueError, match="`FGMRES`"):
             solve(A, b, kind(preconditioner=inner))
 
 
-@pytest.mark.parametrize("kind", [lx.BiCGStab, lx.GMRES, lx.FGMRES])
-@pytest.mark.parametrize("recipe", [lx.Jacobi(), lx.LU()], ids=repr)
+@pytest.mark.parametrize("kind", [lxs.BiCGStab, lxs.GMRES, lxs.FGMRES])
+@pytest.mark.parametrize("recipe", [lxs.Jacobi(), lxs.LU()], ids=repr)
 def test_failure_has_a_name(kind, recipe):
     """A preconditioner that divides by zero ends the solve, and is not left out."""
     A = jnp.array([[0.0, 0.0], [1.0, 2.0]])
@@ -174,15 +178,15 @@ def test_failure_has_a_name(kind, recipe):
 
 def test_iterative_failure_has_a_name():
     A = jnp.array([[0.0, 1.0], [-1.0, 0.0]])
-    inner = lx.BiCGStab(1e-2, 0.0)
-    solver = lx.FGMRES(preconditioner=inner)
+    inner = lxs.BiCGStab(1e-2, 0.0)
+    solver = lxs.FGMRES(preconditioner=inner)
     solution = solve(A, jnp.ones(2), solver, (), throw=False)
     assert solution.status == "preconditioner_failed"
 
 
 def test_nonfinite_operator_and_vector(scaled):
     A, b = scaled
-    solver = lx.CG(preconditioner=lx.Jacobi())
+    solver = lxs.CG(preconditioner=lxs.Jacobi())
     broken = A.at[0, 0].set(jnp.nan)
     assert solve(broken, b, solver, throw=False).status == "nonfinite_input"
     b = b.at[0].set(jnp.inf)
@@ -192,7 +196,7 @@ def test_nonfinite_operator_and_vector(scaled):
 def test_many_operators(scaled):
     A, b = scaled
     batch = jnp.stack([A, A + jnp.eye(N), 2 * A])
-    solver = lx.CG(1e-10, 0.0, preconditioner=lx.Jacobi())
+    solver = lxs.CG(1e-10, 0.0, preconditioner=lxs.Jacobi())
     xs = jax.vmap(lambda A: solve(A, b, solver).value)(batch)
     for A, x in zip(batch, xs):
         np.testing.assert_allclose(x, np.linalg.solve(A, b), rtol=1e-6)
@@ -200,21 +204,21 @@ def test_many_operators(scaled):
 
 def test_bad_arguments(scaled):
     A, b = scaled
-    operator = lx.MatrixLinearOperator(A, PSD)
+    operator = lo.MatrixLinearOperator(A, PSD)
     with pytest.raises(ValueError, match="belongs in `options="):
-        lx.CG(preconditioner=operator)
+        lxs.CG(preconditioner=operator)
     with pytest.raises(ValueError, match=r"Make an instance: `Jacobi\(...\)`"):
-        lx.CG(preconditioner=lx.Jacobi)
+        lxs.CG(preconditioner=lxs.Jacobi)
     with pytest.raises(ValueError, match="must be known to be semidefinite"):
-        lx.CG(preconditioner=lx.Jacobi()).init(lx.MatrixLinearOperator(A), {})
+        lxs.CG(preconditioner=lxs.Jacobi()).init(lo.MatrixLinearOperator(A), {})
     with pytest.raises(ValueError, match="damping or a preconditioner"):
-        solve(A, b, lx.LSMR(damp=1.0, preconditioner=lx.Jacobi()))
+        solve(A, b, lxs.LSMR(damp=1.0, preconditioner=lxs.Jacobi()))
     with pytest.raises(ValueError, match="no such form"):
-        solve(A, b, lx.LSQR(preconditioner=lx.LU()))
-    wide = lx.MatrixLinearOperator(A[:3])
+        solve(A, b, lxs.LSQR(preconditioner=lxs.LU()))
+    wide = lo.MatrixLinearOperator(A[:3])
     with pytest.raises(ValueError, match="square"):
-        lx.Jacobi().as_operator(wide)
-    solver = lx.LSMR(preconditioner=lx.Jacobi())
+        lxs.Jacobi().as_operator(wide)
+    solver = lxs.LSMR(preconditioner=lxs.Jacobi())
     with pytest.raises(ValueError, match="no transposed solve"):
         solver.transpose(solver.init(wide, {}), {})
 
@@ -223,7 +227,7 @@ def test_no_derivative_of_the_recipe(scaled):
     """Arrays in a preconditioner are constants."""
     A, b = scaled
 
-    class Diagonal(lx.AbstractPreconditioner):
+    class Diagonal(lxs.AbstractPreconditioner):
         inverse: jax.Array
 
         def init(self, operator, options):
@@ -242,7 +246,7 @@ def test_no_derivative_of_the_recipe(scaled):
             return frozenset((PSD,))
 
     def loss(d):
-        solver = lx.CG(1e-9, 0.0, preconditioner=Diagonal(1 / d))
+        solver = lxs.CG(1e-9, 0.0, preconditioner=Diagonal(1 / d))
         return jnp.sum(solve(A, b, solver).value)
 
     d = jnp.diagonal(A)
@@ -253,6 +257,49 @@ def test_no_derivative_of_the_recipe(scaled):
     def moving(solver):
         return jnp.sum(solve(A, b, solver).value)
 
-    solver = lx.CG(1e-9, 0.0, preconditioner=Diagonal(1 / d))
+    solver = lxs.CG(1e-9, 0.0, preconditioner=Diagonal(1 / d))
     slope = eqx.filter_grad(moving)(solver)
     assert not np.any(slope.preconditioner.inverse)
+
+
+def test_work_on_the_host(draw):
+    """Parts of parts are set up before `linear_solve` compiles, smoothers and blocks
+    included, and serve new values under `jit`."""
+    n = 24
+    A = np.diag(np.full(n, 2.0)) - np.eye(n, k=1) - np.eye(n, k=-1)
+    sparse = lo.SparseLinearOperator.from_dense(jnp.asarray(A), PSD)
+    b = jnp.asarray(draw(n))
+    amg = lxs.AMG(smoother=lxs.SSOR(), max_coarse=4)
+    solver = lxs.CG(1e-10, 0.0, preconditioner=amg)
+    x = lxa.linear_solve(sparse, b, solver).value
+    np.testing.assert_allclose(A @ x, b, atol=1e-8)
+
+    ready = lxs.CG(1e-10, 0.0, preconditioner=amg.setup(sparse))
+    later = jax.jit(
+        lambda values: (
+            lxa.linear_solve(
+                lo.SparseLinearOperator(values, sparse.pattern, PSD), b, ready
+            ).value
+        )
+    )
+    np.testing.assert_allclose(later(4 * sparse.values), x / 4, rtol=1e-6)
+
+    B = lo.MatrixLinearOperator(jnp.asarray(draw((3, n))))
+    saddle = lo.BlockLinearOperator([[sparse, B.T], [B, None]])
+    schur = lxs.SchurComplement(amg, form="diagonal")
+    solver = lxs.MINRES(1e-10, 0.0, preconditioner=schur)
+    vector = b, jnp.ones(3)
+    x, y = lxa.linear_solve(saddle, vector, solver).value
+    whole = np.linalg.solve(saddle.as_matrix(), np.concatenate(vector))
+    np.testing.assert_allclose(np.concatenate([x, y]), whole, atol=1e-6)
+
+
+def test_state_of_what_was_set_up(draw):
+    """A state is reused without the work on the host."""
+    A = np.diag(np.full(9, 2.0)) - np.eye(9, k=1) - np.eye(9, k=-1)
+    sparse = lo.SparseLinearOperator.from_dense(jnp.asarray(A), PSD)
+    b = jnp.asarray(draw(9))
+    solver = lxs.CG(1e-10, 0.0, preconditioner=lxs.SSOR())
+    first = lxa.linear_solve(sparse, b, solver)
+    again = lxa.linear_solve(sparse, 2 * b, solver, state=first.state)
+    np.testing.assert_allclose(again.value, 2 * first.value, rtol=1e-12)

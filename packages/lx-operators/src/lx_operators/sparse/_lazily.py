@@ -1,0 +1,17 @@
+"""What finds and uses the patterns of Jacobians, imported when it is first used: it
+needs SciPy's sparse matrices, which take longer to import than all of the operators.
+"""
+
+from typing import TYPE_CHECKING
+
+from .._lazy import attach
+
+if TYPE_CHECKING:
+    from .compression import (
+        coloured as coloured,
+        compress as compress,
+        lack as lack,
+    )
+    from .detection import jacobian_sparsity as jacobian_sparsity
+
+__getattr__, __dir__, __all__ = attach(__name__)

@@ -1,0 +1,257 @@
+"""Block conjugate gradients, for many right-hand sides."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+import numpy as np
+from jax.custom_batching import custom_vmap
+from jaxtyping import Array, ArrayLike, PyTree
+from lx_operators.internal import max_norm
+
+from .._checks import check_state
+from .._loops import while_loop
+from .._scaling import norm2
+from .._solver import AbstractLinearSolver, Options
+from ..preconditioners._adapted import as_preconditioner
+from . import _driver as driver
+from ._bases import combine, inner, rows_times
+from ._options import effective
+from ._scalars import where
+from ._spaces import Space, product, signed, spaces
+from ._tolerances import (
+    Norm,
+    check_aims,
+    expected,
+    peaks,
+    right_hand_side,
+    takes_rtol_and_atol,
+)
+from .cg import CG, sign_of
+
+
+class _Loop(NamedTuple):
+    """The letters of O'Leary, but vectors are rows: [k, ...]."""
+
+    X: Array
+    R: Array
+    P: Array
+    left: Array  # [k]: ‖rⱼ‖
+    steps: Array
+    running: Array
+
+
+def _block(
+    solver: "BlockCG", state: driver.KrylovState, vectors: PyTree[Array], options: Any
+) -> tuple[PyTree[Array], Array]:
+    """Solutions of A X = B whose recurred residuals pass, or are as near to that as the
+    steps go, and how many steps these are. Nothing here checks them."""
+    X, Y = spaces(state.operator)
+    A = jax.vmap(signed(product(state.operator), state.sign))
+    M = effective(options, state).get("preconditioner")
+    precondition = (
+        (lambda R: R) if M is None else jax.vmap(signed(product(M, X), sign_of(M)))
+    )
+    limit = driver.step_limit(solver.max_steps, X)
+
+    @jax.vmap
+    def column(vector: PyTree[Array]) -> tuple[Array, ...]:
+        given = right_hand_side(vector, Y, solver)
+        floor = given.goal.floor(X)
+        aim = expected(given.goal, given.b, peaks(Y, given.b), floor, Y)
+        return given.b, given.unit, aim / 20
+
+    B, unit, aim = column(vectors)
+    B = B if state.sign == 1 else -B
+
+    def step(s: _Loop) -> _Loop:
+        Q = A(s.P)
+        PQ = inner(s.P, Q)
+        absent = jnp.diagonal(PQ).real == 0
+        eye = np.eye(len(unit), dtype=bool)
+        L = jax.lax.linalg.cholesky(where(eye & absent[None], 1, PQ))
+        α = _solve(L, inner(s.P, s.R))
+        good = jnp.all(jnp.isfinite(jnp.abs(α)))
+        α = where(good, α, 0)
+        R = s.R - combine(α, Q)
+        left = jax.vmap(norm2)(R)
+        Z = rows_times(left > aim, precondition(R))
+        β = where(good, _solve(L, inner(Q, Z)), 0)
+        P = _orthonormal(Z - combine(β, s.P), X)
+        running = good & jnp.any(left > aim) & (s.steps + 1 < limit)
+        return _Loop(s.X + combine(α, s.P), R, P, left, s.steps + 1, running)
+
+    left = jax.vmap(norm2)(B)
+    P = _orthonormal(precondition(B), X)
+    start = _Loop(
+        jnp.zeros_like(B), B, P, left, jnp.int32(0), jnp.any(left > aim) & (limit > 0)
+    )
+    inputs = solver, state, vectors, options
+    end = while_loop(lambda s: s.running, step, start, inputs)
+    finite = jnp.all(jnp.isfinite(end.left))
+    guess = where(finite, rows_times(unit, end.X), 0)
+    return jax.vmap(X.solution)(guess), end.steps
+
+
+def _solve(L: Array, B: Array) -> Array:
+    """(L Lᴴ)⁻¹ B."""
+    solve = jax.lax.linalg.triangular_solve
+    Y = solve(L, B, left_side=True, lower=True)
+    return solve(L, Y, left_side=True, lower=True, transpose_a=True, conjugate_a=True)
+
+
+def _orthonormal(Z: Array, X: Space) -> Array:
+    """An orthonormal basis of what the rows of Z span; zeros in place of what depends
+    on others to rounding."""
+    for _ in range(2):
+        size = jax.vmap(norm2)(Z)
+        Z = rows_times(where(size > 0, 1 / where(size > 0, size, 1), 0), Z)
+        values, W = jnp.linalg.eigh(inner(Z, Z))
+        least = 8 * len(Z) * X.eps * values[-1]
+        some = values > least
+        inverse = where(some, 1 / jnp.sqrt(where(some, values, 1)), 0)
+        Z = combine(W * inverse.astype(W.dtype)[None], Z)
+    return Z
+
+
+@takes_rtol_and_atol
+class BlockCG(AbstractLinearSolver[driver.KrylovState]):
+    """Block conjugate gradients, for Hermitian definite operators and many right-hand
+    sides, which share one Krylov space.
+
+    O'Leary 1980, doi:10.1016/0024-3795(80)90247-5, in the variant that does not break
+    down of Ji and Li 2017, doi:10.1007/s10543-016-0631-z: directions that depend on
+    others, as right-hand sides do or come to do, are left out, and so are columns that
+    have converged. Each of k right-hand sides is solved from the sum of k Krylov
+    spaces, so it takes fewer steps than alone; and the k products of a step are one
+    product of matrices.
+
+    The right-hand sides are those of `rhs_axis` in `linear_solve`, or of a `vmap` over
+    vectors alone. Then `CG` takes the solutions as first guesses, each for itself:
+    where one passes, that is one product, which computes its true residual, and where
+    it does not, further steps. So results and tolerances are those of `CG`, column by
+    column. One right-hand side, and a `vmap` over operators, are solved by `CG`.
+
+    A step is a product with each right-hand side, and one with the preconditioner, if
+    any. For each right-hand side five vectors are kept, as by `CG`.
+
+    Args:
+        rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single
+            and 1e-8 in double precision, and `atol` 0.
+        norm: from a pytree to a real scalar; for the elementwise criterion.
+        max_steps: limit of steps, of the block and of `CG` after it; ten times the size
+            by default. With `rtol = atol = 0` exactly this many steps of `CG` are made.
+        preconditioner: a recipe such as `Jacobi()`, or a direct solver, set up from the
+            operator.
+        criterion: "elementwise": each element of the residual is within its tolerance
+            relative to b, and each of the last update relative to the solution;
+            "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
+        history: record the 2-norm of the residual before and after each step of `CG` in
+            `stats["residuals"]`; `True` for room for all steps, or how many.
+        progress: show a progress bar of `CG`.
+
+    Options: `preconditioner`, an operator that approximates the inverse, of the sign of
+    the operator or positive, tagged so; `y0`, a first guess, which is used for one
+    right-hand side only.
+
+    Statistics: `num_steps`, those of the block and those of `CG` after it;
+    `block_steps`, those of the block, which is 0 for one right-hand side.
+
+    Raises:
+        ValueError: negative tolerances; both zero without `max_steps`; an operator that
+            is not known to be semidefinite.
+
+    ```python
+    operator = lx.MatrixLinearOperator(
+        jnp.array([[2.0, 1.0], [1.0, 3.0]]), lx.positive_semidefinite_tag
+    )
+    solver = lx.BlockCG(rtol=1e-6, atol=1e-6)
+    solution = lx.linear_solve(operator, jnp.eye(2), solver, rhs_axis=1)
+    ```
+    """
+
+    rtol: ArrayLike | None = None
+    atol: ArrayLike | None = None
+    norm: Norm = eqx.field(static=True, default=max_norm)
+    max_steps: int | None = None
+    preconditioner: Any = eqx.field(
+        default=None, kw_only=True, converter=as_preconditioner
+    )
+    criterion: str = eqx.field(static=True, default="elementwise", kw_only=True)
+    history: int | bool = eqx.field(static=True, default=False, kw_only=True)
+    progress: bool = eqx.field(static=True, default=False, kw_only=True)
+
+    def __check_init__(self):
+        check_aims(self, "BlockCG")
+
+    def init(self, operator, options):
+        return self._alone().init(operator, options)
+
+    def compute(self, state, vector, options):
+        check_state(state, driver.KrylovState, "BlockCG")
+        arrays, static = eqx.partition((self, state, options), eqx.is_array)
+        arrays, treedef = jtu.tree_flatten(arrays)
+
+        def joined(arrays: list[Array]) -> tuple["BlockCG", Any, Options]:
+            return eqx.combine(jtu.tree_unflatten(treedef, arrays), static)
+
+        def alone(arrays: list[Array], vector: PyTree[Array]) -> driver.Outcome:
+            solver, state, options = joined(arrays)
+            x, result, stats = solver._alone().compute(state, vector, options)
+            stats = {**stats, "block_steps": jnp.int32(0)}
+            return x, result, jtu.tree_map(jnp.asarray, stats)
+
+        solve = custom_vmap(alone)
+
+        @solve.def_vmap
+        def _(size: int, batched: Any, arrays: list[Array], vectors: PyTree[Array]):
+            def axes(flags: Any) -> Any:
+                return jtu.tree_map(lambda flag: 0 if flag else None, flags)
+
+            if any(batched[0]) or not all(jtu.tree_leaves(batched[1])):
+                many = jax.vmap(alone, (axes(batched[0]), axes(batched[1])), 0, size)
+                end = many(arrays, vectors)
+            else:
+                end = _together(*joined(arrays), vectors)
+            return end, jtu.tree_map(lambda _: True, end)
+
+        return solve(arrays, vector)
+
+    def transpose(self, state, options):
+        return driver.transposed_state(state, options)
+
+    def conj(self, state, options):
+        return driver.conjugated_state(state, options)
+
+    def assume_full_rank(self):
+        return True
+
+    def _alone(self) -> CG:
+        return CG(
+            self.rtol,
+            self.atol,
+            self.norm,
+            max_steps=self.max_steps,
+            preconditioner=self.preconditioner,
+            criterion=self.criterion,
+            history=self.history,
+            progress=self.progress,
+        )
+
+
+def _together(
+    solver: BlockCG, state: Any, options: Options, vectors: PyTree[Array]
+) -> driver.Outcome:
+    """The block's solutions, each as a first guess of `CG`."""
+    guess, steps = _block(solver, state, vectors, options)
+
+    @jax.vmap
+    def each(vector: PyTree[Array], y0: PyTree[Array]) -> driver.Outcome:
+        end = solver._alone().compute(state, vector, {**options, "y0": y0})
+        x, result, stats = end
+        stats = {**stats, "num_steps": stats["num_steps"] + steps, "block_steps": steps}
+        return x, result, jtu.tree_map(jnp.asarray, stats)
+
+    return each(vectors, guess)

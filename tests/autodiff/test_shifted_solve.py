@@ -1,0 +1,138 @@
+"""Families (A + σᵢ I) xᵢ = b."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lx_autodiff as lxa
+import lx_operators as lxo
+import lx_solvers as lxs
+import numpy as np
+import pytest
+
+PSD = lxo.positive_semidefinite_tag
+N = 24
+
+
+def matrix(rng, values, dtype=np.float64):
+    G = rng.normal(size=(len(values),) * 2)
+    if np.issubdtype(dtype, np.complexfloating):
+        G = G + 1j * rng.normal(size=G.shape)
+    W = np.linalg.qr(G)[0]
+    A = (W * values) @ W.conj().T
+    return ((A + A.conj().T) / 2).astype(dtype)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(3)
+
+
+def residuals(A, X, b, shifts):
+    I = np.eye(len(b))
+    return [np.abs(b - (A + σ * I) @ x).max() for σ, x in zip(shifts, X, strict=True)]
+
+
+@eqx.filter_jit
+def family(A, b, shifts, solver, tags=()):
+    operator = lxo.MatrixLinearOperator(A, tags)
+    return lxa.shifted_solve(operator, b, shifts, solver, throw=False)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex128"])
+def test_conjugate_gradients(rng, dtype):
+    """One product a step, and one for each shift: as many as the slowest takes."""
+    A, shifts = matrix(rng, np.geomspace(0.05, 10, N), dtype), [0.0, 0.5, 2.0, 50.0]
+    b, tol = rng.normal(size=N).astype(dtype), 1e-4 if dtype == "float32" else 1e-9
+    real = np.finfo(dtype).dtype
+    solver = lxs.CG(tol, 0.0)
+    end = family(jnp.asarray(A), jnp.asarray(b), jnp.asarray(shifts, real), solver, PSD)
+    assert (end.result == lxs.RESULTS.successful).all()
+    assert max(residuals(A, end.value, b, shifts)) <= tol * np.abs(b).max()
+    assert end.value.dtype == dtype
+    assert (np.asarray(end.stats["num_steps"]) == 0).all()
+    operator = lxo.MatrixLinearOperator(jnp.asarray(A), PSD)
+    alone = lxa.linear_solve(operator, jnp.asarray(b), solver).stats["num_steps"]
+    assert end.stats["shared_steps"] <= 1.2 * alone + 2
+
+
+@pytest.mark.standard_promotion
+def test_general_with_complex_shifts(rng):
+    """A real operator, real vector and complex shifts, with and without restarts."""
+    A, b = rng.normal(size=(N, N)) + 6 * np.eye(N), rng.normal(size=N)
+    shifts = np.array([0.0, 2.0 - 1.0j, 4.0j, -14.0])
+    for restart in (6, N):
+        solver = lxs.GMRES(1e-9, 0.0, restart=restart)
+        end = family(jnp.asarray(A), jnp.asarray(b), jnp.asarray(shifts), solver)
+        good = np.asarray(end.result == lxs.RESULTS.successful)
+        left = np.array(residuals(A, np.asarray(end.value), b, shifts))
+        assert (left[good] <= 1e-9 * np.abs(b).max()).all()
+        assert good.all() or restart < N
+    assert end.stats["shared_steps"] <= N + 1
+
+
+@pytest.mark.standard_promotion
+def test_complex_vector_of_a_real_family(rng):
+    A = matrix(rng, np.linspace(1, 5, N))
+    b = rng.normal(size=N) + 1j * rng.normal(size=N)
+    end = family(
+        jnp.asarray(A), jnp.asarray(b), jnp.array([0.0, 1.0]), lxs.GMRES(1e-9, 0.0)
+    )
+    assert max(residuals(A, np.asarray(end.value), b, [0, 1])) <= 1e-8
+
+
+def test_a_singular_member_is_no_success(rng):
+    A, b = matrix(rng, np.linspace(1, 5, N)), rng.normal(size=N)
+    shifts = jnp.array([-1.0, 0.0])
+    end = family(jnp.asarray(A), jnp.asarray(b), shifts, lxs.GMRES(1e-9, 0.0))
+    assert list(end.result == lxs.RESULTS.successful) == [False, True]
+
+
+def test_pytrees(rng):
+    tree = {"a": jnp.ones((2, 3)), "b": jnp.ones(2)}
+    operator = lxo.FunctionLinearOperator(
+        lambda x: {"a": 2 * x["a"], "b": x["b"]}, jax.eval_shape(lambda: tree), PSD
+    )
+    X = lxa.shifted_solve(operator, tree, [0.0, 1.0], lxs.CG(1e-9, 0.0)).value
+    np.testing.assert_allclose(X["a"], np.ones((2, 2, 3)) / [[[2]], [[3]]], rtol=1e-7)
+    np.testing.assert_allclose(X["b"], np.ones((2, 2)) / [[1], [2]], rtol=1e-7)
+
+
+def test_derivatives(rng):
+    """With respect to A, b and the shifts, as those of dense solves; and a second."""
+    A = jnp.asarray(rng.normal(size=(5, 5)) + 5 * np.eye(5))
+    b, shifts = jnp.asarray(rng.normal(size=5)), jnp.array([0.5, 2.0])
+    solver = lxs.GMRES(1e-12, 0.0)
+
+    def ours(A, b, shifts):
+        operator = lxo.MatrixLinearOperator(A)
+        return jnp.sum(jnp.sin(lxa.shifted_solve(operator, b, shifts, solver).value))
+
+    def dense(A, b, shifts):
+        each = lambda σ: jnp.linalg.solve(A + σ * jnp.eye(5), b)  # noqa: E731
+        return jnp.sum(jnp.sin(jax.vmap(each)(shifts)))
+
+    for mode in (jax.grad, jax.jacfwd):
+        got, wanted = (mode(f, (0, 1, 2))(A, b, shifts) for f in (ours, dense))
+        for x, y in zip(got, wanted, strict=True):
+            np.testing.assert_allclose(x, y, atol=1e-10)
+    got, wanted = (jax.hessian(f, 2)(A, b, shifts) for f in (ours, dense))
+    np.testing.assert_allclose(got, wanted, atol=1e-10)
+
+
+def test_demands():
+    operator = lxo.MatrixLinearOperator(jnp.eye(2), PSD)
+    b, cg = jnp.ones(2), lxs.CG(1e-6)
+    for match, arguments in {
+        "one axis": (operator, b, 1.0, cg),
+        "`CG` .*or": (operator, b, jnp.ones(1), lxs.LU()),
+        "tagged": (lxo.MatrixLinearOperator(jnp.eye(2)), b, jnp.ones(1), cg),
+        "real shifts": (operator, b, jnp.array([1j]), cg),
+        "no preconditioner": (
+            operator,
+            b,
+            jnp.ones(1),
+            lxs.GMRES(1e-6, preconditioner=lxs.Jacobi()),
+        ),
+    }.items():
+        with pytest.raises(ValueError, match=match):
+            lxa.shifted_solve(*arguments)

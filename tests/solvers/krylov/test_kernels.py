@@ -1,0 +1,53 @@
+"""What a pass of a loop launches, as XLA compiles it for a CPU."""
+
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import lx_operators as lo
+import numpy as np
+import pytest
+
+from .conftest import METHODS, N
+
+sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
+kernels = pytest.importorskip("kernels")
+
+# with the test whether to go on; and conditionals, for which a GPU waits for the host
+MOST = {"CG": (16, 1), "BiCGStab": (27, 1), "MINRES": (27, 1), "GMRES": (29, 2)}
+MOST |= {"LSMR": (40, 1)}
+
+
+@pytest.mark.parametrize("name", MOST)
+def test_kernels_of_a_pass(name):
+    """No more than there are today; another XLA may make two more or less."""
+    method = METHODS[name]
+    solver = method.make(1e-8, 0.0)
+
+    def solve(a, b):
+        operator = lo.MatrixLinearOperator(a, method.tags)
+        return solver.compute(solver.init(operator, {}), b, {})[0]
+
+    shapes = (jax.ShapeDtypeStruct(shape, np.float64) for shape in ((N, N), (N,)))
+    (loop,) = kernels.loops(jax.jit(solve).lower(*shapes).compile())
+    kernels_of, conditionals = MOST[name]
+    assert loop.kernels <= kernels_of + 2
+    assert loop.conditionals == conditionals
+
+
+def test_counts_what_runs():
+    """Two kernels a pass, one in a branch, and one conditional, of a loop made so."""
+
+    def step(x):
+        x = jnp.sin(jax.lax.optimization_barrier(jnp.cos(x)))
+        return jax.lax.cond(x[0] > 0.5, jnp.exp, lambda x: x, x)
+
+    def loop(x):
+        return jax.lax.while_loop(lambda x: x[1] > 0, step, x)
+
+    compiled = jax.jit(loop).lower(jnp.ones(8)).compile()
+    (found,) = kernels.loops(compiled)
+    assert found.conditionals == 1
+    assert found.branches == 1
+    assert 2 <= found.kernels <= 5  # with the two predicates

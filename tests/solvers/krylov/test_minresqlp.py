@@ -1,0 +1,146 @@
+"""MINRES-QLP: least-squares solutions of least norm."""
+
+import jax
+import jax.numpy as jnp
+import lx_operators as lo
+import numpy as np
+import pytest
+from lx_solvers.krylov.lsmr import LSMR
+from lx_solvers.krylov.minres import MINRES
+from lx_solvers.krylov.minresqlp import MINRESQLP
+
+from .conftest import N
+from .test_methods import counting, products_run, traced_solve
+
+pytestmark = pytest.mark.xdist_group("MINRESQLP")
+SINGULAR = np.r_[np.linspace(-3, -1, 5), np.linspace(1, 2, N - 8), 0, 0, 0]
+
+
+def least_squares_residual(a, x, b):
+    """‖A r‖ / (‖A‖ ‖r‖), by NumPy."""
+    r = b - a @ x
+    return np.linalg.norm(a @ r) / (np.linalg.norm(a, 2) * np.linalg.norm(r))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128"])
+def test_inconsistent(spectral, draw, run, dtype):
+    """To the default tolerance, of a b of which a part is not in the range; where
+    MINRES ends without."""
+    a, b = spectral(dtype, SINGULAR), draw(dtype, N)
+    tol = 1e-5 if np.finfo(dtype).bits == 32 else 1e-8
+    x, result, steps, stats = run(MINRESQLP(tol, 0.0), a, b, lo.hermitian_tag)
+    assert result == "successful"
+    assert stats["least_squares"]
+    wide = [z.astype(np.complex128) for z in (a, x, b)]
+    assert least_squares_residual(*wide) <= tol
+    exact = np.linalg.pinv(wide[0], 1e-4) @ wide[2]
+    np.testing.assert_allclose(x, exact, atol=10 * tol * np.linalg.norm(exact))
+    assert steps <= 3 * N
+    np.testing.assert_allclose(stats["norm_A"], 3, rtol=0.2)
+    np.testing.assert_allclose(stats["cond_A"], 3, rtol=0.5)
+    assert run(MINRES(tol, 0.0), a, b, lo.hermitian_tag).result != "successful"
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex64"])
+def test_minimises_over_the_krylov_space(spectral, draw, run, dtype):
+    """‖b - A x‖ over the space of A b, A² b, …; the first step multiplies b."""
+    dtype = np.dtype(dtype)
+    a, b = spectral(dtype, np.linspace(-3, 4, N)), draw(dtype, N)
+    for steps in (1, 2, 5, 8):
+        powers = [a @ b]
+        for _ in range(steps - 1):
+            powers.append(a @ powers[-1])
+        q, _ = np.linalg.qr(np.stack(powers, 1).astype(np.complex128))
+        best = q @ np.linalg.lstsq(a @ q, b, rcond=None)[0]
+        solver = MINRESQLP(0.0, 0.0, max_steps=steps + 1)
+        x = run(solver, a, b, lo.hermitian_tag).x
+        tol = 1e-6 if dtype == np.float64 else 2e-3
+        np.testing.assert_allclose(x, best, rtol=0, atol=tol * np.abs(best).max())
+
+
+@pytest.mark.parametrize("b", ["consistent", "null", "any"])
+def test_zero_and_null(spectral, draw, run, b):
+    """A consistent system; a b that A annihilates, whose solution is zero; and A = 0,
+    of which every b is one."""
+    a = spectral(np.float64, SINGULAR)
+    null = np.linalg.eigh(a)[1][:, np.argsort(np.abs(np.linalg.eigvalsh(a)))[0]]
+    b = {"consistent": a @ draw(np.float64, N), "null": null, "any": draw(float, N)}[b]
+    for matrix in (a, 0 * a):
+        x, result, _, stats = run(MINRESQLP(1e-9, 0.0), matrix, b, lo.hermitian_tag)
+        assert result == "successful"
+        exact = np.linalg.pinv(matrix, 1e-10) @ b
+        np.testing.assert_allclose(x, exact, atol=1e-7)
+        consistent = np.linalg.norm(b - matrix @ exact) < 1e-10
+        assert stats["least_squares"] == (not consistent)
+
+
+def test_nearest_to_the_first_guess(spectral, draw, run):
+    """What A annihilates stays as it was in the first guess."""
+    a, b, y0 = spectral(np.float64, SINGULAR), draw(np.float64, N), draw(np.float64, N)
+    end = run(MINRESQLP(1e-10, 0.0), a, b, lo.hermitian_tag, y0=jnp.asarray(y0))
+    assert end.result == "successful"
+    nearest = y0 + np.linalg.pinv(a, 1e-10) @ (b - a @ y0)
+    np.testing.assert_allclose(end.x, nearest, atol=1e-8)
+
+
+def test_no_false_least_squares_solution(spectral, draw, run):
+    """An ill-conditioned system of full rank: while the residual does not pass, what is
+    left of it is not taken for what has no solution."""
+    a, b = spectral(np.float64, np.logspace(0, -7, N)), draw(np.float64, N)
+    for rtol in (1e-1, 1e-3, 1e-6):
+        x, result, _, stats = run(MINRESQLP(rtol, 0.0), a, b, lo.hermitian_tag)
+        assert not stats["least_squares"]
+        if result == "successful":
+            assert np.abs(b - a @ x).max() <= rtol * np.abs(b).max()
+
+
+def test_neumann(rng, run):
+    """The Laplacian with Neumann boundaries, and a source that does not balance: half
+    the products of LSMR, which has one and one with the adjoint a step."""
+    m = 12
+    one = 2 * np.eye(m) - np.eye(m, k=1) - np.eye(m, k=-1)
+    one[0, 0] = one[-1, -1] = 1
+    a = np.kron(one, np.eye(m)) + np.kron(np.eye(m), one)
+    b = rng.normal(size=m * m) + 1
+    x, result, steps, stats = run(MINRESQLP(1e-8, 0.0), a, b, lo.hermitian_tag)
+    assert result == "successful"
+    assert stats["least_squares"]
+    exact = np.linalg.pinv(a, 1e-10) @ b
+    np.testing.assert_allclose(x, exact, atol=1e-6 * np.abs(exact).max())
+    other = run(LSMR(1e-8, 0.0), a, b)
+    assert steps + 3 <= 0.5 * 2 * other.steps
+
+
+def test_products_and_storage(spectral, draw):
+    """A product a step; one more a check, of which there are two here at most."""
+    a, b = spectral(np.float64, np.linspace(1, 3, N)), draw(np.float64, N)
+    method = _Method()
+    assert products_run("MINRESQLP", method, a, b, {}) == 0
+    operator = counting(method, a)
+    traced_solve(method.make(1e-6, 1e-6), operator)
+    assert len(operator.traced) == 1
+    n = 10_000
+    structure = jax.ShapeDtypeStruct((n,), jnp.float64)
+    operator = lo.FunctionLinearOperator(lambda x: 3 * x, structure, lo.hermitian_tag)
+    jaxpr = traced_solve(MINRESQLP(1e-6, 1e-6), operator)
+    (loop,) = (e for e in jaxpr.jaxpr.eqns if e.primitive.name == "while")
+    kept = {id(v): v.aval.size for v in loop.params["body_jaxpr"].jaxpr.invars}
+    assert sum(kept.values()) // n + 1 == 10
+
+
+class _Method:
+    tags, adjoint, start = lo.hermitian_tag, False, 0
+
+    def make(self, *args):
+        return MINRESQLP(*args)
+
+
+def test_demands():
+    with pytest.raises(ValueError, match="MINRESQLP.*hermitian_tag"):
+        MINRESQLP(1e-6, 1e-6).init(lo.MatrixLinearOperator(jnp.eye(2)), {})
+    with pytest.raises(ValueError, match="MINRESQLP"):
+        MINRESQLP(-1.0)
+    identity = lo.IdentityLinearOperator(jnp.ones(2))
+    with pytest.warns(UserWarning, match="MINRESQLP.*preconditioner"):
+        MINRESQLP(1e-6).init(identity, {"preconditioner": identity})
+    assert not MINRESQLP(1e-6).assume_full_rank()

@@ -1,0 +1,441 @@
+"""M of each preconditioner beside the same in NumPy, and what it is worth."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lx_operators as lo
+import lx_solvers as lxs
+import numpy as np
+import pytest
+import scipy.sparse
+
+PSD = lo.positive_semidefinite_tag
+N = 12
+succeeded = lxs.RESULTS.successful
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(3)
+
+
+def poisson(k):
+    """The Laplacian of a square of k by k points."""
+    T = scipy.sparse.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(k, k))
+    eye = scipy.sparse.eye_array(k)
+    return scipy.sparse.csr_array(scipy.sparse.kron(eye, T) + scipy.sparse.kron(T, eye))
+
+
+def steps(operator, recipe, solver=lxs.CG, b=None):
+    """To a residual of 1e-8, checked."""
+    b = jnp.ones(operator.in_size()) if b is None else b
+    solver = solver(1e-8, 0.0, criterion="two_norm", preconditioner=recipe)
+    x, result, stats = _solved(solver.setup(operator), operator, b)
+    assert result == succeeded
+    assert np.linalg.norm(b - operator.mv(x)) <= 1.1e-8 * np.linalg.norm(b)
+    return int(stats["num_steps"])
+
+
+@eqx.filter_jit
+def _solved(solver, operator, b):
+    return solver.compute(solver.init(operator, {}), b, {})
+
+
+@pytest.fixture(scope="module")
+def laplacian():
+    return lo.SparseLinearOperator.from_scipy(poisson(32), PSD)
+
+
+@pytest.fixture
+def sparse(rng):
+    """A sparse matrix in the order in which it is eliminated, and back."""
+    mask = rng.random((N, N)) < 0.25
+    mask = mask | mask.T | np.eye(N, dtype=bool)
+    A = np.where(mask, 0.2 * rng.standard_normal((N, N)), 0) + 3 * np.eye(N)
+    pattern = lo.SparsityPattern.from_dense(mask)
+    operator = lo.SparseLinearOperator.from_dense(jnp.asarray(A), pattern=pattern)
+    order = np.asarray(lxs.SSOR().setup(operator).order.order)
+    back = np.argsort(order)
+    both = np.ix_(order, order)
+    return operator, A[both], mask[both], lambda M: M[np.ix_(back, back)]
+
+
+def matrix_of(recipe, operator):
+    recipe = recipe.setup(operator)
+    matrix = eqx.filter_jit(lambda recipe, A: recipe.as_operator(A).as_matrix())
+    return np.asarray(matrix(recipe, operator))
+
+
+@pytest.mark.parametrize("modified", [0.0, 0.7])
+def test_incomplete_lu(sparse, modified):
+    operator, A, mask, back = sparse
+    for k in range(N):
+        for i in range(k + 1, N):
+            if not mask[i, k]:
+                continue
+            A[i, k] /= A[k, k]
+            for j in range(k + 1, N):
+                if mask[i, j]:
+                    A[i, j] -= A[i, k] * A[k, j]
+                elif mask[k, j]:
+                    A[i, i] -= modified * A[i, k] * A[k, j]
+    M = np.linalg.inv((np.tril(A, -1) + np.eye(N)) @ np.triu(A))
+    got = matrix_of(lxs.IncompleteLU(modified), operator)
+    np.testing.assert_allclose(got, back(M), atol=1e-14)
+
+
+def test_relaxation(sparse):
+    operator, A, _, back = sparse
+    L, D, U, ω = np.tril(A, -1), np.diag(np.diag(A)), np.triu(A, 1), 1.3
+    M = ω * np.linalg.inv(D + ω * L)
+    got = matrix_of(lxs.GaussSeidel(ω), operator)
+    np.testing.assert_allclose(got, back(M), atol=1e-14)
+    M = (2 - ω) * np.linalg.inv(D + ω * U) @ D @ M
+    np.testing.assert_allclose(matrix_of(lxs.SSOR(ω), operator), back(M), atol=1e-14)
+
+
+def test_order_is_of_the_pattern(sparse, laplacian):
+    """No two coupled unknowns of one colour; two colours for a chessboard."""
+    operator, _, mask, _ = sparse
+    order = lxs.SSOR().setup(operator).order
+    place, starts = np.asarray(order.place), np.asarray(order.starts)
+    colour = np.searchsorted(starts, place, side="right")
+    rows, columns = np.asarray(operator.pattern.rows), operator.pattern.columns
+    assert np.all((colour[rows] != colour[columns]) | (rows == columns))
+    assert len(lxs.SSOR().setup(laplacian).order.starts) == 3
+
+
+def test_incomplete_cholesky_shifts():
+    """Where a pivot is not positive, the diagonal is raised, and M is definite."""
+    n = 9  # no M-matrix, and barely definite
+    apart = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+    apart = np.minimum(apart, n - apart)
+    A = np.where(apart == 2, 0.3, 0) + np.where(apart == 1, 0.9, 0)
+    A += (1e-3 - np.linalg.eigvalsh(A)[0]) * np.eye(n)
+    operator = lo.SparseLinearOperator.from_dense(jnp.asarray(A), PSD)
+    recipe = lxs.IncompleteCholesky().setup(operator)
+    state = recipe.init(operator, {})
+    assert state.shift > 0
+    assert np.linalg.eigvalsh(matrix_of(recipe, operator))[0] > 0
+    lost = lo.SparseLinearOperator.from_dense(jnp.diag(jnp.array([1.0, -1.0])), PSD)
+    recipe = lxs.IncompleteCholesky()
+    assert recipe.as_operator(lost).verdict != 0
+
+
+def test_gram_of_columns(rng):
+    """The right factor of Jacobi makes columns of length one, zeros aside."""
+    A = rng.standard_normal((7, 4))
+    A[:, 2] = 0
+    R = lxs.Jacobi().right_factor(lo.MatrixLinearOperator(jnp.asarray(A)))
+    norms = np.linalg.norm(A @ R.as_matrix(), axis=0)
+    np.testing.assert_allclose(norms, [1, 1, 0, 1], atol=1e-14)
+
+
+def test_block_jacobi(rng):
+    A = rng.standard_normal((7, 7)) + 4 * np.eye(7)
+    wanted = np.zeros((7, 7))
+    for start in (0, 3, 6):
+        block = slice(start, start + 3)
+        wanted[block, block] = np.linalg.inv(A[block, block])
+    got = matrix_of(lxs.BlockJacobi(3), lo.MatrixLinearOperator(jnp.asarray(A)))
+    np.testing.assert_allclose(got, wanted, atol=1e-13)
+    first, second = (slice(0, 3), slice(3, 7))
+    grid = [[A[i, j] for j in (first, second)] for i in (first, second)]
+    blocks = [[lo.MatrixLinearOperator(jnp.asarray(x)) for x in row] for row in grid]
+    by_leaf = lo.BlockLinearOperator(blocks)
+    wanted = scipy.linalg.block_diag(*(np.linalg.inv(grid[i][i]) for i in (0, 1)))
+    got = matrix_of(lxs.BlockJacobi(), by_leaf)
+    np.testing.assert_allclose(got, wanted, atol=1e-13)
+    with pytest.raises(ValueError, match="give a `size`"):
+        matrix_of(lxs.BlockJacobi(), lo.MatrixLinearOperator(jnp.asarray(A)))
+    with pytest.raises(ValueError, match="at least 1"):
+        lxs.BlockJacobi(0)
+
+
+def test_indefinite_block_fails():
+    """A block of an operator that is tagged definite, and is not."""
+    A = jnp.array([[1.0, 2.0], [2.0, 1.0]])
+    definite = lo.MatrixLinearOperator(A, PSD)
+    assert lxs.BlockJacobi(2).as_operator(definite).verdict != 0
+    plain = lo.MatrixLinearOperator(A)
+    assert lxs.BlockJacobi(2).as_operator(plain).verdict == 0
+
+
+def test_chebyshev(rng):
+    """The residual polynomial is Chebyshev's, on the interval given."""
+    a, b, degree = 1.0, 9.0, 4
+    λ = np.linspace(a, b, 6)
+    operator = lo.TaggedLinearOperator(lo.DiagonalLinearOperator(jnp.asarray(λ)), PSD)
+    M = matrix_of(lxs.Chebyshev(degree, bounds=(a, b)), operator)
+    T = np.polynomial.chebyshev.Chebyshev.basis(degree)
+    middle, half = (a + b) / 2, (b - a) / 2
+    wanted = T((middle - λ) / half) / T(middle / half)
+    np.testing.assert_allclose(1 - λ * np.diag(M), wanted, atol=1e-13)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_lanczos_bound(laplacian, scaled):
+    """Within a few percent, and not below the largest eigenvalue."""
+    state = lxs.Chebyshev(scaled=scaled).init(laplacian, {})
+    most = 8 * np.cos(np.pi / 66) ** 2 / (4 if scaled else 1)
+    assert most <= state.most <= 1.15 * most
+
+
+def kernel(n, noise):
+    t = np.random.default_rng(0).uniform(size=(n, 2))
+    squares = ((t[:, None] - t) ** 2).sum(-1)
+    K = np.exp(-squares / 0.5) + noise * np.eye(n)
+    return lo.MatrixLinearOperator(jnp.asarray(K), PSD)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        lxs.Nystrom(30, 1e-3),
+        lxs.Nystrom(shift=1e-3),
+        lxs.PivotedCholesky(30, 1e-3),
+        lxs.PivotedCholesky(30),
+    ],
+    ids=repr,
+)
+def test_kernel_matrix(recipe):
+    """A fifth of the steps at most."""
+    operator = kernel(300, 1e-3)
+    assert steps(operator, recipe) <= 0.2 * steps(operator, None)
+
+
+def test_full_rank_is_exact(rng):
+    """Of full rank, M is the inverse, or a multiple of it."""
+    A = rng.standard_normal((8, 8))
+    A = A @ A.T + np.eye(8)
+    operator = lo.MatrixLinearOperator(jnp.asarray(A), PSD)
+    for recipe in (lxs.Nystrom(8, 0.5), lxs.PivotedCholesky(8, 0.5)):
+        MA = matrix_of(recipe, operator) @ A
+        np.testing.assert_allclose(MA, MA[0, 0] * np.eye(8), atol=1e-7 * abs(MA[0, 0]))
+
+
+def test_deflation(rng):
+    """The span is solved exactly: M A W = W, and A M A W = A W."""
+    A = rng.standard_normal((8, 8)) + 5 * np.eye(8)
+    W = rng.standard_normal((8, 3))
+    M = matrix_of(
+        lxs.Deflation(jnp.asarray(W)), lo.MatrixLinearOperator(jnp.asarray(A))
+    )
+    np.testing.assert_allclose(M @ A @ W, W, atol=1e-12)
+
+
+def test_deflation_of_a_singular_operator():
+    """Constants on the patches of a periodic chain, the null space among them."""
+    n = 64
+    A = 2 * np.eye(n) - np.roll(np.eye(n), 1, 0) - np.roll(np.eye(n), -1, 0)
+    operator = lo.MatrixLinearOperator(jnp.asarray(A), PSD)
+    t = jnp.arange(n, dtype=float)
+    b = jnp.sin(2 * jnp.pi * t / n) + jnp.cos(14 * t)
+    b = b - b.mean()
+    blocks = np.arange(n) // 4
+    assert steps(operator, lxs.Deflation(blocks=blocks), b=b) < 25
+
+
+def test_two_level_and_combinations(laplacian):
+    grid = np.arange(32) // 4
+    patches = np.eye(64)[(8 * grid[:, None] + grid).ravel()]
+    plain = steps(laplacian, lxs.Chebyshev(3))
+    both = steps(laplacian, lxs.TwoLevel(jnp.asarray(patches), lxs.Chebyshev(3)))
+    assert both < plain
+    A = laplacian.as_matrix()
+    dense = lo.MatrixLinearOperator(A)
+    parts = [lxs.Jacobi(0.5), lxs.BlockJacobi(32)]
+    one, two = (matrix_of(part, dense) for part in parts)
+    got = matrix_of(lxs.Additive(*parts), dense)
+    np.testing.assert_allclose(got, one + two, atol=1e-12)
+    got = np.eye(1024) - matrix_of(lxs.Multiplicative(*parts), dense) @ A
+    wanted = (np.eye(1024) - two @ A) @ (np.eye(1024) - one @ A)
+    np.testing.assert_allclose(got, wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("form", ["diagonal", "lower", "upper", "full"])
+def test_schur_complement(rng, form):
+    """With exact parts the minimal polynomial of M A is of degree three, two, two and
+    one (Murphy, Golub and Wathen 2000, doi:10.1137/S1064827599355153)."""
+    D = jnp.asarray(rng.uniform(1, 2, 9))
+    A = lo.TaggedLinearOperator(lo.DiagonalLinearOperator(D), PSD)
+    B = lo.MatrixLinearOperator(jnp.asarray(rng.standard_normal((4, 9))))
+    saddle = lo.BlockLinearOperator([[A, B.T], [B, None]])
+    recipe = lxs.SchurComplement(lxs.Jacobi(), form=form)
+    b = jnp.asarray(rng.standard_normal(9)), jnp.asarray(rng.standard_normal(4))
+    solver = lxs.MINRES if form == "diagonal" else lxs.GMRES
+    solver = solver(1e-8, 0.0, preconditioner=recipe)
+    state = solver.init(saddle, {})
+    x, result, stats = solver.compute(state, b, {})
+    assert result == succeeded
+    # one more of the diagonal form, by rounding
+    most = {"diagonal": 4, "lower": 2, "upper": 2, "full": 1}
+    assert stats["num_steps"] <= most[form]
+    whole = saddle.as_matrix()
+    wanted = np.linalg.solve(whole, np.concatenate(b))
+    np.testing.assert_allclose(np.concatenate(x), wanted, rtol=1e-6)
+
+
+def test_amg(laplacian):
+    """Iterations that do not grow, and values that are new under `jit`."""
+    amg = lxs.AMG().setup(laplacian)
+    assert "operator complexity" in amg.hierarchy()
+    small = steps(laplacian, amg)
+    large = lo.SparseLinearOperator.from_scipy(poisson(64), PSD)
+    assert steps(large, lxs.AMG()) <= small + 4 <= 16
+    solver = lxs.CG(1e-8, 0.0, criterion="two_norm", preconditioner=amg)
+
+    @jax.jit
+    def solve(values):
+        operator = lo.SparseLinearOperator(values, laplacian.pattern, PSD)
+        x, _, stats = solver.compute(
+            solver.init(operator, {}), jnp.ones(operator.in_size()), {}
+        )
+        return x, stats["num_steps"]
+
+    shifted = laplacian.values + jnp.where(
+        laplacian.pattern.rows == laplacian.pattern.columns, 0.5, 0.0
+    )
+    x, count = solve(shifted)
+    A = poisson(32) + 0.5 * scipy.sparse.eye_array(1024)
+    np.testing.assert_allclose(A @ x, np.ones(1024), atol=1e-6)
+    assert count <= small
+
+
+def test_amg_galerkin(laplacian):
+    """Coarse operators are R A P, for new values as well."""
+    amg = lxs.AMG(max_coarse=20).setup(laplacian)
+    A = laplacian
+    for transfer in amg.transfers:
+        R, P, before = (x.to_scipy() for x in (transfer.R, transfer.P, A))
+        A = transfer.coarse(A)
+        assert abs(A.to_scipy() - R @ before @ P).max() < 1e-13
+
+
+@pytest.mark.parametrize(
+    ("method", "cycle"),
+    [("ruge_stuben", "V"), ("smoothed_aggregation", "W"), ("ruge_stuben", "F")],
+)
+def test_amg_variants(laplacian, method, cycle):
+    recipe = lxs.AMG(method, cycle=cycle, max_coarse=10)
+    kind = lxs.GMRES if cycle == "F" else lxs.CG
+    assert steps(laplacian, recipe, kind) <= 14
+
+
+def test_amg_bad_input(laplacian):
+    amg = lxs.AMG().setup(laplacian)
+    other = lo.SparseLinearOperator.from_scipy(poisson(16), PSD)
+    with pytest.raises(ValueError, match="set it up again"):
+        amg.as_operator(other)
+    with pytest.raises(ValueError, match="`SparseLinearOperator`"):
+        lxs.AMG().as_operator(lo.MatrixLinearOperator(jnp.eye(3), PSD))
+    with pytest.raises(ValueError, match="no hierarchy"):
+        lxs.AMG().hierarchy()
+    with pytest.raises(ValueError, match="`cycle`"):
+        lxs.AMG(cycle="X")
+    with pytest.raises(ValueError, match="`method`"):
+        lxs.AMG("aggregation")
+
+    def traced(values):
+        operator = lo.SparseLinearOperator(values, laplacian.pattern, PSD)
+        return lxs.AMG().as_operator(operator).mv(values[:1024])
+
+    with pytest.raises(ValueError, match="outside of `jit`"):
+        jax.eval_shape(traced, laplacian.values)
+
+
+def test_traced_pattern_is_an_error(laplacian):
+    def traced(operator):
+        return lxs.SSOR().as_operator(operator).mv(operator.values[:1024])
+
+    with pytest.raises(ValueError, match="outside of `jit`"):
+        jax.eval_shape(traced, laplacian)
+
+
+def test_multigrid():
+    """-u'' on points that are halved: a few iterations, whatever their number."""
+
+    def chain(n):
+        off = jnp.full(n - 1, -((n + 1.0) ** 2))
+        A = lo.TridiagonalLinearOperator(jnp.full(n, 2 * (n + 1.0) ** 2), off, off)
+        return lo.TaggedLinearOperator(A, PSD)
+
+    def interpolate(u):
+        padded = jnp.pad(u, 1)
+        between = (padded[:-1] + padded[1:]) / 2
+        return jnp.stack([between, padded[1:]], axis=1).reshape(-1)[:-1]
+
+    def levels(n):
+        while n > 3:
+            n = n // 2
+            yield lo.FunctionLinearOperator(interpolate, jnp.zeros(n))
+
+    for n in (15, 63):
+        P = list(levels(n))
+        A = [chain(p.in_size()) for p in P]
+        given = lxs.Multigrid(P, A, [p.T / 2 for p in P])
+        assert steps(chain(n), given) <= 9
+    assert steps(chain(15), lxs.Multigrid(list(levels(15))[:2])) <= 9
+    with pytest.raises(ValueError, match="as many as"):
+        lxs.Multigrid(P, A[:1])
+    with pytest.raises(ValueError, match="does not fit"):
+        lxs.Multigrid(P).as_operator(chain(7))
+
+
+def test_stale_factors(rng):
+    A = rng.standard_normal((8, 8))
+    A = A @ A.T + 8 * np.eye(8)
+    earlier = lo.MatrixLinearOperator(jnp.asarray(A), PSD)
+    recipe = lxs.StaleFactors(lxs.Cholesky(), lxs.Cholesky().init(earlier, {}))
+    assert steps(earlier, recipe) <= 1
+    later = lo.MatrixLinearOperator(jnp.asarray(A + np.eye(8)), PSD)
+    np.testing.assert_allclose(matrix_of(recipe, later), np.linalg.inv(A), atol=1e-14)
+
+
+def test_optimal_circulant():
+    operator = lo.ToeplitzLinearOperator(
+        1 / (1 + jnp.arange(128, dtype=float)) ** 1.1, tags=PSD
+    )
+    assert steps(operator, lxs.OptimalCirculant()) < steps(operator, None) / 2
+    with pytest.raises(ValueError, match="ToeplitzLinearOperator"):
+        lxs.OptimalCirculant().as_operator(lo.MatrixLinearOperator(jnp.eye(3), PSD))
+
+
+def test_automatic_choice(laplacian):
+    auto = lxs.AutoPreconditioner()
+    dense = lo.MatrixLinearOperator(jnp.eye(3), PSD)
+    hidden = lo.FunctionLinearOperator(lambda x: 2 * x, jnp.zeros(3), PSD)
+    B = lo.MatrixLinearOperator(jnp.ones((1, 3)))
+    plain = lo.SparseLinearOperator.from_dense(jnp.eye(3))
+    large = lo.SparseLinearOperator.from_scipy(poisson(50), PSD)
+    for operator, wanted in (
+        (dense, "Jacobi"),
+        (hidden, "_Identity"),
+        (laplacian, "IncompleteCholesky"),
+        (large, "AMG"),
+        (plain, "IncompleteLU"),
+        (lo.ToeplitzLinearOperator(jnp.array([2.0, 1.0])), "OptimalCirculant"),
+        (lo.BlockLinearOperator([[dense, B.T], [B, None]]), "SchurComplement"),
+    ):
+        assert type(auto.select(operator)).__name__ == wanted
+        assert "-> " in auto.explain(operator)
+    assert steps(laplacian, "auto") == steps(laplacian, lxs.IncompleteCholesky())
+    assert steps(hidden, "auto") <= 2
+
+
+def test_incomplete_cholesky_beside_jacobi(laplacian):
+    jacobi = steps(laplacian, lxs.Jacobi())
+    assert steps(laplacian, lxs.IncompleteCholesky()) <= 0.6 * jacobi
+
+
+def test_compare(laplacian):
+    recipes = {"none": None, "IC": lxs.IncompleteCholesky()}
+    comparison = lxs.compare(laplacian, jnp.ones(1024), recipes)
+    text = str(comparison)
+    assert len(text.splitlines()) == 3
+    none, cholesky = comparison.trials
+    assert cholesky.steps < none.steps
+    assert none.residuals[-1] < 1e-7 * none.residuals[0]
+    small = lo.MatrixLinearOperator(jnp.eye(3))
+    lost = lxs.compare(small, jnp.ones(3), [lxs.SSOR()], lxs.GMRES())
+    assert "SparseLinearOperator" in lost.trials[0].status
