@@ -83,7 +83,7 @@ def dense(A: Inexact[Array, "m n"]) -> Columns:
 
 
 def band(A: Inexact[Array, "n w"], lower: int) -> Columns:
-    """Of a band matrix by rows: of row i the elements from column i - lower on."""
+    """A band matrix by rows: row i holds the elements from column i - lower on."""
     n, w = A.shape
 
     def along(c: Real[Array, " n"]) -> Real[Array, "n w"]:

@@ -165,6 +165,6 @@ def _largest(x: Real[Array, "n ..."]) -> Real[Array, "..."]:
 
 
 def _take(x: Array, rows: Int[Array, "..."]) -> Array:
-    """Of each member of the batch its own rows."""
+    """The given rows of each member of the batch."""
     rows = jnp.broadcast_to(rows, (rows.shape[0], *x.shape[1:]))
     return jnp.take_along_axis(x, rows, 0, mode="promise_in_bounds")
