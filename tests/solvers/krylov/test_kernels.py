@@ -19,10 +19,10 @@ MOST = {"CG": (16, 1), "BiCGStab": (27, 1), "MINRES": (27, 1), "GMRES": (29, 2)}
 MOST |= {"LSMR": (40, 1)}
 
 
-@pytest.mark.parametrize("name", MOST)
-def test_kernels_of_a_pass(name):
+@pytest.mark.parametrize("key", MOST)
+def test_kernels_of_a_pass(key):
     """No more than there are today; another XLA may make two more or less."""
-    method = METHODS[name]
+    method = METHODS[key]
     solver = method.make(1e-8, 0.0)
 
     def solve(a, b):
@@ -31,7 +31,7 @@ def test_kernels_of_a_pass(name):
 
     shapes = (jax.ShapeDtypeStruct(shape, np.float64) for shape in ((N, N), (N,)))
     (loop,) = kernels.loops(jax.jit(solve).lower(*shapes).compile())
-    kernels_of, conditionals = MOST[name]
+    kernels_of, conditionals = MOST[key]
     assert loop.kernels <= kernels_of + 2
     assert loop.conditionals == conditionals
 

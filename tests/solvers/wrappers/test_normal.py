@@ -410,7 +410,10 @@ def test_demands(system):
         solver.compute(None, jnp.ones(4), {})
     with pytest.warns(UserWarning, match="'preconditionner'"):
         solver.init(operator, {"preconditionner": 1})
-    assert solver.assume_full_rank()
+    # CG solves singular normal equations as well, unless they are damped
+    assert not Normal(CG()).assume_full_rank()
+    assert Normal(Cholesky()).assume_full_rank()
+    assert Normal(CG(), damp=0.1).assume_full_rank()
 
 
 def test_former_name():

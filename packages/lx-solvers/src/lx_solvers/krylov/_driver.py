@@ -181,7 +181,8 @@ def solve(
         q = now.product
 
         def length() -> Array:
-            return step.α() if callable(step.α) else step.α
+            α = jnp.asarray(step.α() if callable(step.α) else step.α)
+            return α if jnp.issubdtype(α.dtype, jnp.inexact) else α.astype(X.real_dtype)
 
         taken = where(check | step.broken, 0, length())
         x = loop.x + times(taken, step.p)
