@@ -127,6 +127,7 @@ def shown(case: str, figure: float) -> str:
 SCRIPTS = {
     "Direct solvers and what their checks cost": ("direct.py", "rank", "checks"),
     "Structured solvers": ("structured.py",),
+    "Products of sparse matrices, in ms": ("sparse.py",),
     "What running costs beside the work": ("overheads.py",),
 }
 

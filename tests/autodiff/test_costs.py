@@ -77,9 +77,11 @@ COSTS = [
     # The outer loop judges b − Ax, and Aᴴ of it: one product with each. CG's, inside,
     # has those of AᴴA, or of AAᴴ.
     Cost(lxs.Normal(lxs.Cholesky()), "tall", TALL, (), "cholesky", FULL, 1, 2),
-    Cost(lxs.Normal(CG), "tall", TALL, (), "", FULL, 2, 4),
+    Cost(lxs.Normal(CG), "tall", TALL, (), "", ANY, 2, 4),
+    Cost(lxs.Normal(CG), "tall, nonsingular", TALL, lxo.nonsingular_tag, "", FULL,
+         2, 4),
     Cost(lxs.Normal(CG), "wide", WIDE, (), "", FULL, 2, 4),
-    Cost(lxs.Normal(CG), "square", A, (), "", SQUARE, 2, 4),
+    Cost(lxs.Normal(CG), "square", A, (), "", FULL, 2, 4),
     Cost(lxs.Refined(lxs.LU()), "square", A, (), "tiny_lu", SQUARE, 1, 0),
 ]  # fmt: skip
 

@@ -282,6 +282,44 @@ def test_small_damping_in_single_precision(name, shape, damp):
         assert far <= 1e-4 * np.linalg.norm(truth)
 
 
+@pytest.mark.parametrize(
+    "shape, consistent",
+    [((6, 4), True), ((6, 4), False), ((4, 6), True), ((4, 4), True), ((4, 4), False)],
+)
+def test_normal_equations_of_deficient_rank(shape, consistent):
+    """Along matrices of rank 2, against differences of NumPy's pseudoinverse: right in
+    forward mode where a residual vanishes; else, and in reverse mode, right or NaN."""
+    (m, n), rng = shape, np.random.default_rng(9)
+    x, dx = rng.standard_normal((2, m, 2))
+    y, dy = rng.standard_normal((2, 2, n))
+    b, c = rng.standard_normal(m), rng.standard_normal(n)
+
+    def system(t):
+        a = (x + t * dx) @ (y + t * dy)
+        return a, a @ c if consistent else b
+
+    @jax.jit
+    def solve(t):
+        a, vector = system(t)
+        operator = lxo.MatrixLinearOperator(a)
+        solver = lxs.Normal(lxs.CG(1e-12, 1e-12))
+        return lxa.linear_solve(operator, jnp.asarray(vector), solver, throw=False)
+
+    def truth(t):
+        a, vector = system(t)
+        return np.linalg.pinv(a, rcond=1e-10) @ vector
+
+    slope = (truth(1e-6) - truth(-1e-6)) / 2e-6
+    tangent = jax.jvp(lambda t: solve(t).value, (0.0,), (1.0,))[1]
+    gradient = jax.jacrev(lambda t: solve(t).value)(0.0)
+    assert solve(0.0).successful
+    np.testing.assert_allclose(solve(0.0).value, truth(0.0), atol=1e-12)
+    if consistent:
+        np.testing.assert_allclose(tangent, slope, atol=1e-7)
+    for ours in (tangent, gradient):
+        assert np.isnan(ours).all() or np.allclose(ours, slope, atol=1e-7)
+
+
 @pytest.mark.parametrize("sizes", [(4, 4), (3, 5), (5, 3)])
 @pytest.mark.parametrize("damped", [lxs.QR, lxs.LSMR], ids=["QR", "LSMR"])
 def test_damping_of_an_identity(damped, sizes):

@@ -158,7 +158,8 @@ def _vector(operator):
     if operator is BLOCKS or operator is GRID:
         pair = [jnp.asarray(rows[:4]), jnp.asarray(rows[4:])]
         return pair if operator is BLOCKS else tuple(pair)
-    return jnp.asarray(rows.reshape(operator.out_structure().shape))
+    structure = operator.out_structure()
+    return jnp.asarray(rows.reshape(structure.shape), structure.dtype)
 
 
 def _flat(x):

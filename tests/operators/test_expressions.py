@@ -181,7 +181,7 @@ expressions = st.recursive(leaves(), _grow, max_leaves=4)
 
 @pytest.mark.standard_promotion
 @given(expressions)
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=75, deadline=None, derandomize=True)
 def test_expression(expression):
     operator, matrix = expression
     scale = max(1.0, np.max(abs(matrix)))

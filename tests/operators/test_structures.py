@@ -69,7 +69,8 @@ def test_packed_structures():
     assert lxi.transpose_packed_structures(packed) == lxi.pack_structures(operator.T)
     assert lxi.ravel_vector(jnp.ones(2), packed).tolist() == [1, 1]
     assert lxi.unravel_solution(jnp.ones(3), packed).shape == (3,)
-    with pytest.raises(ValueError, match=r"f64\[3\], but f64\[2\] is wanted"):
+    text = r"must have structure f64\[2\], but has f64\[3\]"
+    with pytest.raises(ValueError, match=text):
         lxi.ravel_vector(jnp.ones(3), packed)
     assert jax.jit(lambda p: p)(packed) == packed
 

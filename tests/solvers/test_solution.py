@@ -24,6 +24,7 @@ NAMES = (
     "not_definite",
     "out_of_memory",
     "host_failure",
+    "not_real",
 )
 
 

@@ -144,6 +144,49 @@ def test_another_process(tmp_path):
     assert [float(x) for x in done.stdout.split()] == here.tolist()
 
 
+SHARDED = """
+import os
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+import jax
+jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+import lx_operators as lxo
+import lx_solvers as lx
+import numpy as np
+from jax.sharding import AxisType, PartitionSpec
+from lx_autodiff import linear_solve
+
+A = np.stack([4 * np.eye(5) + (1 + k) * np.eye(5, k=1) for k in range(2)])
+pattern = lxo.SparsityPattern.from_dense(A[0])
+values = jnp.asarray(A[:, pattern.rows, pattern.columns])
+
+def solve(values, b):
+    A = lxo.SparseLinearOperator(values[0], pattern)
+    return linear_solve(A, b[0], lx.SparseLU("superlu"), throw=False).value[None]
+
+def both(values, b):
+    return solve(values, b), jax.grad(lambda v: jnp.sum(solve(v, b)))(values)
+
+spec = PartitionSpec("i")
+mesh = jax.make_mesh((2,), ("i",), axis_types=(AxisType.Auto,))
+both = jax.shard_map(both, mesh=mesh, in_specs=(spec, spec), out_specs=spec)
+x, gradient = jax.jit(both)(values, jnp.ones((2, 5)))
+for k in range(2):
+    wanted = np.linalg.solve(A[k], np.ones(5))
+    np.testing.assert_allclose(x[k], wanted, rtol=1e-12)
+    adjoint = np.linalg.solve(A[k].T, np.ones(5))
+    wanted = -adjoint[pattern.rows] * wanted[pattern.columns]
+    np.testing.assert_allclose(gradient[k], wanted, rtol=1e-12)
+"""
+
+
+def test_each_device_its_own_system():
+    done = subprocess.run(
+        [sys.executable, "-c", SHARDED], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_programs():
     """A state goes through `scan`, `cond`, `checkpoint` and copies."""
     (operator,) = operators(1)

@@ -75,5 +75,5 @@ def test_leaves_promote_one_by_one():
 def test_no_broadcasting():
     operator = lx.DiagonalLinearOperator(jnp.ones(2))
     for vector in (1.0, jnp.ones((2, 2)), jnp.ones(1), [jnp.ones(2)]):
-        with pytest.raises(ValueError, match=r"f64\[2\] is wanted"):
+        with pytest.raises(ValueError, match=r"must have structure f64\[2\]"):
             operator.mv(vector)

@@ -125,7 +125,7 @@ def test_symmetric_is_its_own_transpose():
 def test_wrong_vector(vector):
     operator = lx.MatrixLinearOperator(jnp.ones((3, 2)))
     with pytest.raises(
-        ValueError, match=r"the vector has structure .*f64\[2\] is want"
+        ValueError, match=r"the vector must have structure f64\[2\], but has"
     ):
         operator.mv(vector)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 from lx_operators import SparsityPattern, jacobian_sparsity
+from lx_operators.sparse import detection_loops
 
 N = 8
 rng = np.random.default_rng(0)
@@ -203,6 +204,8 @@ EXACT = {
     "gradient through pooling": lambda x, _: jax.grad(
         lambda x: jnp.sum(jnp.diff(x) ** 3)
     )(x),
+    "gradient of products": lambda x, _: jax.grad(lambda x: _grid(x).prod(1).sum())(x),
+    "reshape in another order": lambda x, _: lax.reshape(_grid(x), (8,), (1, 0)),
     "cond of a constant": lambda x, _: lax.cond(True, lambda x: x[::-1], jnp.sin, x),
     "scan": _scanned,
     "scan, reversed": _reverse_sums,
@@ -404,3 +407,40 @@ def test_random_programs(number):
     fn = list(_programs())[number]
     pattern = _pattern(fn)
     assert not np.any(_dense(fn, points=5) & ~pattern)
+
+
+@pytest.mark.parametrize("way", ["step by step", "doubling", "reachable"])
+def test_random_loops(way, monkeypatch):
+    """All ways to follow a scan, on bodies that mix at random: exact, or, where only
+    what can be reached is looked at, not less; a `while_loop` is exact."""
+    monkeypatch.setattr(detection_loops, "_STEPS", 999 if way[0] == "s" else -1)
+    monkeypatch.setattr(detection_loops, "_ROOM", -1 if way[0] == "r" else 10**6)
+    generator = np.random.default_rng(len(way))
+    a, b, c, d = (
+        np.where(generator.random((3, k)) < 0.4, 1.0, 0.0) for k in (3, 2, 3, 2)
+    )
+
+    def scanned(x, reverse):
+        def body(state, z):
+            i, u = state
+            return (i + 1, a @ u + b @ z), (c @ u + d @ x[:2], z[0])
+
+        start = 0, x[:3]
+        (_, last), ys = lax.scan(body, start, x[3:].reshape(7, 2), reverse=reverse)
+        return jnp.concatenate([last, ys[0].ravel(), ys[1]])
+
+    for reverse in (False, True):
+        pattern = _pattern(scanned, reverse, 17)
+        true = _dense(scanned, reverse, 17, points=1)
+        assert not np.any(true & ~pattern)
+        assert way[0] == "r" or np.array_equal(pattern, true)
+
+    def repeated(x, steps):
+        def body(state):
+            i, u = state
+            return i + 1, a @ u + b @ x[3:]
+
+        return lax.while_loop(lambda state: state[0] < steps, body, (0, x[:3]))[1]
+
+    true = sum(_dense(repeated, steps, 5, points=1) for steps in range(6)) > 0
+    np.testing.assert_array_equal(_pattern(repeated, 3, 5), true)

@@ -50,7 +50,7 @@ def test_dependent_columns(spectral, draw):
     assert (end.result == lxs.RESULTS.successful).all()
     for x, b in zip(np.asarray(end.value), B, strict=True):
         assert np.abs(b - a @ x).max() <= 1e-9 * np.abs(b).max()
-    assert end.stats["block_steps"][0] <= N / 2
+    assert int(end.stats["block_steps"][0]) <= N // 2
     B[4, 3] = np.nan
     result = solved(a, B, BlockCG(1e-9, 0.0)).result
     good = np.asarray(result == lxs.RESULTS.successful)
@@ -90,6 +90,14 @@ def test_one_vector_and_many_operators(spectral, draw):
         block, alone = (f(solver, *given) for solver in solvers)
         np.testing.assert_array_equal(block[0], alone[0])
         assert not np.any(block[1])
+
+
+def test_more_right_hand_sides_than_unknowns(spectral, draw):
+    a, B = spectral(np.float64, np.geomspace(0.1, 1, 3)), draw(np.float64, K, 3)
+    end = solved(a, B, BlockCG(1e-9, 0.0))
+    assert (end.result == lxs.RESULTS.successful).all()
+    np.testing.assert_allclose(end.value, np.linalg.solve(a, B.T).T, rtol=1e-6)
+    assert int(end.stats["block_steps"][0]) <= 2
 
 
 def test_gradient(spectral, draw):

@@ -227,3 +227,30 @@ def test_null_vector_as_direction(run, dtype, rank):
     x, result, *_ = run(CG(1e-6 if dtype == np.float64 else 1e-4), a, b, PSD)
     assert result == "breakdown"
     assert np.abs(x).max() <= 1.01 * N / rank  # a step along b
+
+
+@pytest.mark.parametrize("preconditioned", [False, True])
+def test_error_in_the_energy_norm(spectral, draw, run, preconditioned):
+    """The estimate is below the error so many steps before, and not far."""
+    delay = 5
+    a, b = -spectral(np.float64, np.geomspace(0.1, 1, N)), 1e3 * draw(np.float64, N)
+    exact, options = np.linalg.solve(a, b), {}
+    if preconditioned:
+        diagonal = jnp.asarray(-np.diagonal(a))
+        options = {"preconditioner": lo.DiagonalLinearOperator(diagonal)}
+        options["preconditioner"] = lo.TaggedLinearOperator(
+            options["preconditioner"], PSD
+        )
+    tag = lo.negative_semidefinite_tag
+
+    def after(steps):
+        solver = CG(0.0, 0.0, max_steps=steps, error_delay=delay)
+        return run(solver, a, b, tag, **options)
+
+    for steps in (6, 9):
+        e = after(steps - delay).x - exact
+        error, estimate = np.sqrt(-e @ a @ e), after(steps).stats["energy_error"]
+        assert 0.8 * error <= estimate <= (1 + 1e-8) * error
+    assert "energy_error" not in run(CG(1e-6, 0.0), a, b, tag).stats
+    with pytest.raises(ValueError, match="error_delay"):
+        CG(1e-6, error_delay=0)

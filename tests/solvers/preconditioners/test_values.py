@@ -1,5 +1,7 @@
 """M of each preconditioner beside the same in NumPy, and what it is worth."""
 
+from importlib.util import find_spec
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ import scipy.sparse
 
 PSD = lo.positive_semidefinite_tag
 N = 12
+needs_pyamg = pytest.mark.skipif(find_spec("pyamg") is None, reason="needs pyamg")
 succeeded = lxs.RESULTS.successful
 
 
@@ -276,6 +279,7 @@ def test_schur_complement(rng, form):
     np.testing.assert_allclose(np.concatenate(x), wanted, rtol=1e-6)
 
 
+@needs_pyamg
 def test_amg(laplacian):
     """Iterations that do not grow, and values that are new under `jit`."""
     amg = lxs.AMG().setup(laplacian)
@@ -302,6 +306,7 @@ def test_amg(laplacian):
     assert count <= small
 
 
+@needs_pyamg
 def test_amg_galerkin(laplacian):
     """Coarse operators are R A P, for new values as well."""
     amg = lxs.AMG(max_coarse=20).setup(laplacian)
@@ -312,16 +317,17 @@ def test_amg_galerkin(laplacian):
         assert abs(A.to_scipy() - R @ before @ P).max() < 1e-13
 
 
+@needs_pyamg
 @pytest.mark.parametrize(
     ("method", "cycle"),
-    [("ruge_stuben", "V"), ("smoothed_aggregation", "W"), ("ruge_stuben", "F")],
+    [("ruge_stuben", "V"), ("smoothed_aggregation", "W")],
 )
 def test_amg_variants(laplacian, method, cycle):
     recipe = lxs.AMG(method, cycle=cycle, max_coarse=10)
-    kind = lxs.GMRES if cycle == "F" else lxs.CG
-    assert steps(laplacian, recipe, kind) <= 14
+    assert steps(laplacian, recipe) <= 14
 
 
+@needs_pyamg
 def test_amg_bad_input(laplacian):
     amg = lxs.AMG().setup(laplacian)
     other = lo.SparseLinearOperator.from_scipy(poisson(16), PSD)
@@ -401,6 +407,7 @@ def test_optimal_circulant():
         lxs.OptimalCirculant().as_operator(lo.MatrixLinearOperator(jnp.eye(3), PSD))
 
 
+@needs_pyamg
 def test_automatic_choice(laplacian):
     auto = lxs.AutoPreconditioner()
     dense = lo.MatrixLinearOperator(jnp.eye(3), PSD)

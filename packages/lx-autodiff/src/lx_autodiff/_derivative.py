@@ -88,6 +88,7 @@ from lx_solvers.internal import (
     code,
     is_zero,
     largest,
+    leaves_no_residual,
     power_of_two,
 )
 
@@ -142,26 +143,27 @@ def solution_tangent(
         rhs = _neg(moved) if rhs is None else _sub(rhs, moved)
     m, n = operator.out_size(), operator.in_size()
     full_rank = has_full_rank(problem)
-    rows_independent, columns_independent = full_rank and m <= n, full_rank and m >= n
+    columns_independent = full_rank and m >= n
+    no_residual = (full_rank and m <= n) or leaves_no_residual(problem.forward.state)
     tangent_adjoint: Any = operator_tangent.H if moves else None
     if not is_zero(damp):
         return _damped_tangent(
             problem, vector, solution, tangent_adjoint, rhs, damp_tangent, solved
         )
-    if rows_independent and columns_independent:
+    if no_residual and columns_independent:
         return solved(problem, rhs)
 
     adjoint = without_first_guess(conjugated(transposed(problem)))
     rho, xi = _unit(vector, operator), _unit(solution)
     residual = back = None  # known before any tangent is
-    if not rows_independent:
+    if not no_residual:
         residual = _residual(problem, adjoint, vector, solution)
         problem, adjoint = _once(problem, residual), _once(adjoint, residual)
         residual = _times(1 / rho, residual)
     if not columns_independent:
         back = solved(adjoint, _times(1 / xi, solution))
         problem, adjoint = _once(problem, back), _once(adjoint, back)
-    if not rows_independent:
+    if not no_residual:
         far = solved(adjoint, tangent_adjoint.mv(residual))
         rhs = _add(rhs, _times(rho, far))
     if columns_independent:

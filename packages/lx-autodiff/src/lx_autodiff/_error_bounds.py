@@ -40,11 +40,12 @@ from lx_operators.internal import (
 from lx_solvers import AbstractLinearSolver, AutoLinearSolver, Solution
 from lx_solvers.internal import residual, solver_for
 
+from ._arguments import NO_STATE, check_solve
 from ._estimates import Map, max_norm, two_norm
-from ._linear_solve import NO_STATE, check_solve, widened
 from ._method import Method, Problem, conjugated, transposed, without_first_guess
 from ._partition import Static, split, stop_gradient
 from ._primitive import solve
+from ._promotion import widened
 
 _matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 

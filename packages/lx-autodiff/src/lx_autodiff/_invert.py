@@ -26,7 +26,8 @@ from lx_operators.internal import (
 from lx_solvers import AbstractLinearSolver, AutoLinearSolver
 from lx_solvers.internal import solver_for
 
-from ._linear_solve import check_solve, linear_solve
+from ._arguments import check_solve
+from ._linear_solve import linear_solve
 from ._method import set_up
 from ._partition import Static, split, stop_gradient
 

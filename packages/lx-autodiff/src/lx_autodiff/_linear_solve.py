@@ -11,29 +11,24 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, PyTree
 from lx_operators import (
     AbstractLinearOperator,
-    DivLinearOperator,
-    MatrixLinearOperator,
-    MulLinearOperator,
-    NegLinearOperator,
-    TaggedLinearOperator,
 )
 from lx_operators.internal import (
-    Structure,
-    common_dtype,
-    complex_to_real_dtype,
-    conform,
     describe,
-    is_real,
-    promoted,
     signed,
-    sparse_hint,
-    structure_of,
     summary,
 )
-from lx_solvers import RESULTS, AbstractLinearSolver, AutoLinearSolver, Solution
+from lx_solvers import AbstractLinearSolver, AutoLinearSolver, Solution
 from lx_solvers.internal import Identity, code, solver_for
 
 from . import _derivative as _derivative, _transpose as _transpose
+from ._arguments import (
+    NO_STATE,
+    check_axis,
+    check_one,
+    check_solve,
+    conform_many,
+    with_axis,
+)
 from ._failure import raise_now, raise_on_failure
 from ._method import (
     Adjoint,
@@ -47,15 +42,8 @@ from ._method import (
 )
 from ._partition import NUMBERS, Sealed, Static, is_traced, split, stop_gradient
 from ._primitive import OnFailure, solve
+from ._promotion import fits, is_mixed, solve_mixed, solve_promoted, widened
 from ._sharding import explicit_layout, with_automatic_axes
-
-
-class _NoState:
-    def __repr__(self) -> str:
-        return "<none>"
-
-
-NO_STATE = _NoState()
 
 
 def linear_solve(
@@ -200,20 +188,22 @@ def _solve(call: _Call, *arrays: Array) -> Solution:
 def _solve_arrays(call: _Call, static: Static, *arrays: Array) -> Solution:
     problem: _Problem = static.join(arrays)
     operator, axis = problem.operator, call.rhs_axis
-    _check_one(operator)
+    check_one(operator)
     wanted = operator.out_structure()
     if axis is not None:
-        _check_axis(operator, axis)
-        wanted = _with_axis(wanted, problem.vector, axis)
-    vector = _conform(problem.vector, wanted, axis)
-    fits = _fits(operator, vector)
-    if not fits:
+        check_axis(operator, axis)
+        wanted = with_axis(wanted, problem.vector, axis)
+    vector = conform_many(problem.vector, wanted, axis)
+    own, solve_one = operator.in_structure(), solve
+    if not fits(operator, vector):
+        solve_one = solve_promoted
+        if is_mixed(own, vector, operator.out_structure()):
+            solve_one = functools.partial(solve_mixed, own=own)
         operator = widened(operator, vector, problem.state)
     options = stop_gradient(problem.options)
     solver = without_moving_preconditioner(problem.solver)
     constant = problem._replace(operator=operator, solver=solver, options=options)
     prepared = _prepared(constant)
-    solve_one = solve if fits else _solve_promoted
     one = functools.partial(solve_one, prepared, on_failure=call.on_failure)
     if axis is None:
         value, result, stats = one(vector)
@@ -222,57 +212,6 @@ def _solve_arrays(call: _Call, static: Static, *arrays: Array) -> Solution:
         many = jax.vmap(one, in_axes=axis, out_axes=(axis, 0, 0), axis_size=size)
         value, result, stats = many(vector)
     return Solution(value, result, stats, _parted(prepared.forward.state))
-
-
-def _conform(vector: PyTree, wanted: Structure, axis: int | None) -> PyTree[Array]:
-    try:
-        return conform(vector, wanted, "`vector`")
-    except ValueError as error:
-        axes = [] if axis is not None else _axes_of_many(vector, wanted)
-        if not axes:
-            raise
-        how = " or ".join(f"`rhs_axis={axis}`" for axis in axes)
-        raise ValueError(
-            f"{error} For many right-hand sides at once, say along which axis they "
-            f"lie: {how}."
-        ) from None
-
-
-def _axes_of_many(vector: PyTree, wanted: Structure) -> list[int]:
-    """Along which axes of all leaves there may be many vectors of this structure."""
-    given, treedef = jtu.tree_flatten(vector)
-    leaves, wanted_treedef = jtu.tree_flatten(wanted)
-    if treedef != wanted_treedef or not leaves:
-        return []
-    shapes = [(np.shape(x), leaf.shape) for x, leaf in zip(given, leaves)]
-    return [
-        axis
-        for axis in reversed(range(1 + min(len(shape) for _, shape in shapes)))
-        if all((*x[:axis], *x[axis + 1 :]) == shape for x, shape in shapes)
-    ]
-
-
-def _check_one(operator: AbstractLinearOperator) -> None:
-    """An operator that `vmap` made is a batch of them. (Inside others, such as stacked
-    operators, a batch may be in its place.)"""
-    node: Any = operator
-    while isinstance(node, _WRAPPERS):
-        node = node.operator
-    if isinstance(node, MatrixLinearOperator) and node.matrix.ndim > 2:
-        raise ValueError(
-            f"`operator` is a batch of operators, with a matrix of shape "
-            f"{node.matrix.shape}. Solve with one at a time under a `vmap`: "
-            "`equinox.filter_vmap(linear_solve)(operator, vector)`, with `in_axes` "
-            "if the vector is no batch."
-        )
-
-
-_WRAPPERS = (
-    TaggedLinearOperator,
-    MulLinearOperator,
-    DivLinearOperator,
-    NegLinearOperator,
-)
 
 
 def _prepared(problem: _Problem) -> Problem:
@@ -342,136 +281,3 @@ def _with_arrays(vector: PyTree[ArrayLike]) -> PyTree[ArrayLike]:
     return jtu.tree_map(
         lambda leaf: jnp.asarray(leaf) if isinstance(leaf, NUMBERS) else leaf, vector
     )
-
-
-def _check_axis(operator: AbstractLinearOperator, axis: int) -> None:
-    structures = operator.out_structure(), operator.in_structure()
-    for leaf in jtu.tree_leaves(structures):
-        ndim = len(leaf.shape) + 1
-        if not -ndim <= axis < ndim:
-            raise ValueError(
-                f"`rhs_axis={axis}` is no axis of every leaf: a leaf {describe(leaf)} "
-                f"of the operator's structures has {ndim} axes with the right-hand "
-                "sides in it. Use 0 or -1, which all leaves have."
-            )
-
-
-def _with_axis(structure: Structure, vector: PyTree, axis: int) -> Structure:
-    """The structure of a batch of vectors, along this axis of every leaf."""
-    try:
-        leaves = jtu.tree_leaves(structure_of(vector))
-    except ValueError as error:
-        raise ValueError(f"`vector` is not a pytree of arrays: {error}") from None
-    sizes = {leaf.shape[axis] for leaf in leaves if -leaf.ndim <= axis < leaf.ndim}
-    if not jtu.tree_leaves(structure):
-        return structure
-    if len(sizes) != 1:
-        raise ValueError(
-            f"with `rhs_axis={axis}` every leaf of `vector` must have the right-hand "
-            f"sides along its axis {axis}, but `vector` has structure "
-            f"{describe(structure_of(vector))} and the operator's output "
-            f"{describe(structure)}."
-        )
-    (size,) = sizes
-
-    def insert(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        shape = list(leaf.shape)
-        shape.insert(axis % (len(shape) + 1), size)
-        return jax.ShapeDtypeStruct(tuple(shape), leaf.dtype)
-
-    return jtu.tree_map(insert, structure)
-
-
-def widened(
-    operator: AbstractLinearOperator, vector: PyTree[Array], state: Any
-) -> AbstractLinearOperator:
-    """The operator between dtypes as wide as the vector's, real if it was real; itself,
-    if its own mixture of single and double precision is the vector's."""
-    if _fits(operator, vector):
-        return operator
-    wanted = operator.out_structure()
-    dtype = common_dtype(vector)
-    if is_real(wanted):
-        dtype = complex_to_real_dtype(dtype)
-    wide = promoted(operator, dtype)
-    if wide is not operator and state is not NO_STATE:
-        raise ValueError(
-            f"`vector` has a wider dtype ({dtype}) than the operator "
-            f"({common_dtype(operator.out_structure())}) that `state` belongs to; cast "
-            "one of them with `.astype`, or leave out `state`."
-        )
-    return wide
-
-
-def _fits(operator: AbstractLinearOperator, vector: PyTree[Array]) -> bool:
-    """Whether the vector has the dtypes of the operator, all real or all complex."""
-    wanted = jtu.tree_leaves(operator.out_structure())
-    is_complex = set()
-    for x, leaf in zip(jtu.tree_leaves(vector), wanted):
-        if x.dtype != leaf.dtype:
-            return False
-        is_complex.add(leaf.dtype.kind == "c")
-    for leaf in jtu.tree_leaves(operator.in_structure()):
-        is_complex.add(leaf.dtype.kind == "c")
-    return len(is_complex) == 1
-
-
-def _solve_promoted(
-    problem: Problem, vector: PyTree[Array], *, on_failure: OnFailure
-) -> tuple[PyTree[Array], RESULTS, dict[str, Any]]:
-    """One right-hand side of other dtypes, which may be complex where the operator is
-    real: A†(u + iv) = A†u + i A†v, in one batch.
-
-    The statistics are the larger of the two; the result is the first that failed.
-    """
-    wanted = problem.operator.out_structure()
-    if not is_real(wanted) or is_real(structure_of(vector)):
-        vector = jtu.tree_map(lambda x, s: x.astype(s.dtype), vector, wanted)
-        return solve(problem, vector, on_failure)
-    stacked = jtu.tree_map(
-        lambda x, s: jnp.stack([jnp.real(x), jnp.imag(x)]).astype(s.dtype),
-        vector,
-        wanted,
-    )
-    solve_part = functools.partial(solve, problem, on_failure=on_failure)
-    value, result, stats = jax.vmap(solve_part)(stacked)
-    value = jtu.tree_map(lambda x: jax.lax.complex(x[0], x[1]), value)
-    first, second = (jtu.tree_map(lambda x, i=i: x[i], result) for i in range(2))
-    result = RESULTS.where(first == RESULTS.successful, second, first)
-    return value, result, jtu.tree_map(lambda x: jnp.max(x, axis=0), stats)
-
-
-def check_solve(operator: Any, solver: Any) -> None:
-    # of types: Equinox makes `isinstance` slow
-    if not issubclass(type(operator), AbstractLinearOperator):
-        raise ValueError(
-            "`operator` must be a linear operator, but got a value of type "
-            f"`{type(operator).__name__}`. {_operator_hint(operator)}"
-        )
-    if not issubclass(type(solver), AbstractLinearSolver):
-        hint = ""
-        if isinstance(solver, type) and issubclass(solver, AbstractLinearSolver):
-            hint = f" Make an instance: `{solver.__name__}(...)`."
-        raise ValueError(f"`solver` must be a linear solver, but got {solver!r}.{hint}")
-
-
-def _operator_hint(what: Any) -> str:
-    """How what is no operator becomes one."""
-    if hasattr(what, "todense"):  # of SciPy or of `jax.experimental.sparse`
-        hint = sparse_hint(what)
-        return f"{hint[0].upper()}{hint[1:]}."
-    if hasattr(what, "matvec"):
-        return (
-            "Wrap its product, written in JAX, as `FunctionLinearOperator(fn, "
-            "structure)`, where `structure` is the `jax.ShapeDtypeStruct` of a vector."
-        )
-    if isinstance(what, jax.Array | np.ndarray | np.generic):
-        return "Wrap the array as `MatrixLinearOperator(array)`."
-    if isinstance(what, list | tuple):
-        return "Wrap it as `MatrixLinearOperator(jnp.array(...))`."
-    if callable(what):
-        return (
-            "Wrap the function as `FunctionLinearOperator(fn, structure)`, where "
-            "`structure` is the `jax.ShapeDtypeStruct` of a vector."
-        )
-    return "Pass an `AbstractLinearOperator`, such as `MatrixLinearOperator(array)`."

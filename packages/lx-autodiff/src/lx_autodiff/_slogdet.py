@@ -25,7 +25,7 @@ from lx_operators.internal import common_dtype, ravel, unravel, vary, varying_ax
 from lx_solvers import AbstractLinearSolver, AutoLinearSolver
 from lx_solvers.internal import has_trace, slogdet_of, trace_of
 
-from ._linear_solve import NO_STATE, check_solve
+from ._arguments import NO_STATE, check_solve
 from ._method import Method, Problem, prepare, set_up
 from ._partition import Static, split, stop_gradient
 from ._primitive import solve

@@ -84,14 +84,14 @@ if TYPE_CHECKING:
     )
     from .leaves.toeplitz import ToeplitzLinearOperator as ToeplitzLinearOperator
     from .leaves.zero import ZeroLinearOperator as ZeroLinearOperator
+    from .sparse.algebra import (
+        SparseDiagonalsLinearOperator as SparseDiagonalsLinearOperator,
+    )
     from .sparse.compression import (
         ColouredPattern as ColouredPattern,
         compress as compress,
     )
     from .sparse.detection import jacobian_sparsity as jacobian_sparsity
-    from .sparse.diagonals import (
-        SparseDiagonalsLinearOperator as SparseDiagonalsLinearOperator,
-    )
     from .sparse.operator import SparseLinearOperator as SparseLinearOperator
     from .sparse.pattern import SparsityPattern as SparsityPattern
 

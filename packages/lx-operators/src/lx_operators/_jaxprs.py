@@ -83,7 +83,7 @@ def _same_number(x: Any, y: Any) -> bool:
 
 
 def _same(x: Any, y: Any) -> bool:
-    """Of parameters of operations."""
+    """Whether two parameters of an operation are equal."""
     if x is y:
         return True
     if type(x) is not type(y):

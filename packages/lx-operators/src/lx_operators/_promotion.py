@@ -48,8 +48,9 @@ def conform(vector: Any, structure: Structure, where: str) -> PyTree[Array]:
     shapes, wanted_shapes = [x.shape for x in leaves], [s.shape for s in wanted]
     if treedef != wanted_treedef or shapes != wanted_shapes:
         raise ValueError(
-            f"{where} has structure {describe(got)}, but {describe(structure)} is "
-            "wanted; reshape the vector, or check that it meets the right operator."
+            f"{where} must have structure {describe(structure)}, but has "
+            f"{describe(got)}; reshape the vector, or check that it is applied to the "
+            "right operator."
         )
     if all(x.dtype == s.dtype for x, s in zip(leaves, wanted)):
         return got
@@ -61,14 +62,14 @@ def check_dtypes(got: PyTree, wanted: PyTree, where: str) -> None:
     """Under strict promotion, differing dtypes are a `ValueError`."""
     if strict_promotion() and structure_of(got) != structure_of(wanted):
         raise ValueError(
-            f"{where} has dtypes {describe(got)}, but {describe(wanted)} is wanted, "
+            f"{where} must have dtypes {describe(wanted)}, but has {describe(got)}, "
             "and `jax_numpy_dtype_promotion` is 'strict'; cast with `.astype`, or "
             "allow promotion by `jax.numpy_dtype_promotion('standard')`."
         )
 
 
 def promoted_structure(a: Structure, b: Structure) -> Structure:
-    """Of two structures of equal shapes, the structure of a sum."""
+    """The structure of a sum of two whose shapes are equal."""
     if a == b:
         return a
     return jtu.tree_map(

@@ -7,8 +7,8 @@ from jaxtyping import Array, Inexact
 def skewed(rows: Inexact[Array, "w m ..."]) -> Inexact[Array, "w w+m-1 ..."]:
     """Row r shifted by r to the right, zeros elsewhere.
 
-    Of rows padded to length w + m and put one after another, the one that starts at
-    r·(w + m) starts r after r·(w + m - 1).
+    Padded to length w + m and put one after another, row r starts at r·(w + m), which
+    is r after r·(w + m - 1).
     """
     w, m, *rest = rows.shape
     padding = [(0, 0), (0, w), *((0, 0) for _ in rest)]

@@ -68,7 +68,7 @@ def _no_array(x: Any) -> str:
     if hasattr(x, "todense"):
         of += f", a sparse matrix; {sparse_hint(x)}"
     return (
-        "an array of numbers (or, in a structure, a `jax.ShapeDtypeStruct`) is wanted, "
+        "expected an array of numbers (or, in a structure, a `jax.ShapeDtypeStruct`), "
         f"but got a value of type `{type(x).__name__}`{of}."
     )
 
@@ -318,8 +318,8 @@ def ravel_vector(
     structure = packed_structures.out_structure.thaw()
     if not same_shapes(structure_of(pytree), structure):
         raise ValueError(
-            f"the vector has structure {describe(structure_of(pytree))}, but "
-            f"{describe(structure)} is wanted."
+            f"the vector must have structure {describe(structure)}, but has "
+            f"{describe(structure_of(pytree))}."
         )
     return ravel(pytree, common_dtype(pytree, structure))
 

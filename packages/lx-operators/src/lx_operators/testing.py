@@ -544,14 +544,14 @@ class _Subject:
     def same(
         self, operator: AbstractLinearOperator, matrix: np.ndarray, what: str
     ) -> None:
-        """Of this operator's structures, and with this matrix."""
+        """Checks for this operator's structures and for this matrix."""
         self.equal(spaces(operator), spaces(self.operator), f"the structures of {what}")
         self._acts_as(operator, matrix, what)
 
     def reflected(
         self, operator: AbstractLinearOperator, matrix: np.ndarray, what: str
     ) -> None:
-        """Of this operator's structures reversed, and with this matrix."""
+        """Checks for this operator's structures, swapped, and for this matrix."""
         swapped = spaces(self.operator)[::-1]
         self.equal(spaces(operator), swapped, f"the structures of {what}")
         self._acts_as(operator, matrix, what)

@@ -1,4 +1,4 @@
-"""Projections onto the null space, from the factors a solver already has."""
+"""What a state tells of null spaces and residuals, without a solve."""
 
 import functools
 from typing import Any
@@ -21,3 +21,15 @@ def annihilated(state: Any, vector: PyTree[Array]) -> PyTree[Array] | None:
         The same structure; None if the state does not tell.
     """
     return None
+
+
+@functools.singledispatch
+def leaves_no_residual(state: Any) -> bool:
+    """Whether A x = b where a solve has succeeded, although the rank is not known.
+
+    Derivatives then leave out the terms with the residual b − A x.
+
+    Args:
+        state: what the solver's `init` returned.
+    """
+    return False

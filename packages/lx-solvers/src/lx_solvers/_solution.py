@@ -70,6 +70,10 @@ class RESULTS(Enumeration):
         "A library on the host failed unexpectedly; its error is in the log of "
         '`logging.getLogger("lx_solvers")`. Try `backend="superlu"`.'
     )
+    not_real = (
+        "The solution has an imaginary part in a leaf that is real in the operator's "
+        "input structure. Make that leaf complex, or check the vector."
+    )
 
 
 class Solution(eqx.Module):

@@ -3,7 +3,7 @@
 from ._auto import chosen, has_trace
 from ._checks import is_zero
 from ._memory import MAX_BYTES, check_matrix, matrix_free
-from ._projection import annihilated
+from ._projection import annihilated, leaves_no_residual
 from ._results import NAMES, code, judged, succeeded
 from ._scaling import largest, power_of_two
 from ._slogdet import slogdet_of, trace_of
@@ -26,6 +26,7 @@ __all__ = [
     "judged",
     "krylov",
     "largest",
+    "leaves_no_residual",
     "matrix_free",
     "power_of_two",
     "residual",

@@ -223,7 +223,7 @@ def _check_grid(grid: Grid) -> None:
 
 
 def _structures(grid: Grid) -> tuple[tuple, tuple, bool]:
-    """Of the columns and of the rows, and whether all blocks have the same."""
+    """The structures of the columns and rows, and whether all blocks agree on them."""
     ins: dict[int, tuple] = {}
     outs: dict[int, tuple] = {}
     same = True

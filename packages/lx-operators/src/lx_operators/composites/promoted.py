@@ -25,10 +25,11 @@ from .._functions import (
 )
 from .._operator import AbstractLinearOperator
 from .._printing import ATOM, layout
-from .._promotion import at_least, conform, product
+from .._promotion import at_least, conform, in_parts
 from .._properties import declared, known
 from .._simplify import unwrapped
-from .._structures import Structure, promote_types, short_dtype
+from .._structures import Structure, promote_types, short_dtype, spaces
+from ..leaves.function import FunctionLinearOperator
 
 
 class PromotedLinearOperator(AbstractLinearOperator):
@@ -40,12 +41,18 @@ class PromotedLinearOperator(AbstractLinearOperator):
 
     def mv(self, vector):
         vector = conform(vector, self.in_structure(), "the vector")
-        return at_least(product(self.operator, vector), self.out_structure())
+        own = spaces(self.operator)[0]
+        out = in_parts(self.operator.mv, vector, own)  # not checked: it is promoted
+        return at_least(out, self.out_structure())
 
     def as_matrix(self):
         return self._promote(self.operator.as_matrix())
 
     def transpose(self):
+        if _is_mixed(self.operator):
+            # the part's own transpose has real leaves, without an imaginary part
+            tags = known(self.operator)
+            return FunctionLinearOperator(self.mv, self.in_structure(), tags).T
         return map_parts(lambda part: part.T, self)
 
     def in_structure(self):
@@ -58,6 +65,12 @@ class PromotedLinearOperator(AbstractLinearOperator):
         return jtu.tree_map(
             lambda x: x.astype(promote_types(x.dtype, self.dtype)), arrays
         )
+
+
+def _is_mixed(operator: AbstractLinearOperator) -> bool:
+    """Whether real and complex leaves stand side by side."""
+    leaves = jtu.tree_leaves(spaces(operator))
+    return len({leaf.dtype.kind == "c" for leaf in leaves}) > 1
 
 
 def promoted(operator: AbstractLinearOperator, dtype: Any) -> AbstractLinearOperator:

@@ -79,8 +79,10 @@ def reading(target: np.ndarray, of: int | None = None) -> Assembly:
     largest = max(target.size, int(np.max(target, initial=0)), of or 0)
     dtype = np.int32 if largest < 2**31 else np.int64
     order = np.argsort(target, kind="stable")
-    arrays = (target, order, target[order])
-    return Assembly(*(jnp.asarray(x.astype(dtype)) for x in arrays), False, of)
+    reads, order, entries = (
+        jnp.asarray(x.astype(dtype)) for x in (target, order, target[order])
+    )
+    return Assembly(reads, order, entries, False, of)
 
 
 def collect(

@@ -80,7 +80,7 @@ def linear_in(
             term = this.bind(*moved, **static)
             total = term if total is None else total + term
         if total is None:
-            return out, ad.Zero.from_primal_value(out)
+            return out, ad.Zero(jax.typeof(out).to_tangent_aval())
         return out, total
 
     def transpose(cotangent: Any, *operands: Any, **static: Any) -> list[Any]:

@@ -59,8 +59,8 @@ from ..leaves.tridiagonal import TridiagonalLinearOperator
 from ..leaves.zero import ZeroLinearOperator
 from . import _plans
 from .diagonals import SparseDiagonalsLinearOperator, line_of
+from .entries import SparseLinearOperator, rebuilt
 from .laid_out import LaidOutLinearOperator, entries_of
-from .operator import SparseLinearOperator, rebuilt
 from .pattern import SparsityPattern
 
 _Sparse = SparseLinearOperator
@@ -180,10 +180,10 @@ def _(operator: SparseDiagonalsLinearOperator):
 def _(operator: PermutationLinearOperator):
     if isinstance(operator.permutation, jax.core.Tracer):
         return None
-    columns = np.asarray(operator.permutation)
+    columns, n = np.asarray(operator.permutation), operator.permutation.size
     with jax.ensure_compile_time_eval():
-        pattern = SparsityPattern(np.arange(columns.size), columns, (columns.size,) * 2)
-    ones = jnp.ones(columns.size, common_dtype(operator.in_structure()))
+        pattern = SparsityPattern(np.arange(n), columns, (n, n))
+    ones = jnp.ones(n, common_dtype(operator.in_structure()))
     return _made(operator, ones, pattern)
 
 
@@ -231,9 +231,9 @@ def _(operator: LowRankUpdateLinearOperator):
         else ComposedLinearOperator(operator.U, operator.C),
         right_of(operator).H,
     )
-    parts = as_sparse(operator.operator), as_sparse(update)
-    found = all(parts) and _sum_of(*parts)
-    return found and _made(operator, *found) if found else None
+    a, b = as_sparse(operator.operator), as_sparse(update)
+    found = a and b and _sum_of(a, b)
+    return found and _made(operator, *found)
 
 
 def _all_sparse(parts: Sequence[Any]) -> list[SparseLinearOperator] | None:
@@ -245,7 +245,9 @@ def _all_sparse(parts: Sequence[Any]) -> list[SparseLinearOperator] | None:
 @as_sparse.register
 def _(operator: KroneckerLinearOperator):
     parts = _all_sparse(operator.operators)
-    return parts and _made(operator, *functools.reduce(_kronecker, map(_pair, parts)))
+    if parts is None:
+        return None
+    return _made(operator, *functools.reduce(_kronecker, map(_pair, parts)))
 
 
 @as_sparse.register

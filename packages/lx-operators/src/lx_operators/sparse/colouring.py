@@ -6,16 +6,18 @@ is a colouring of a graph. The survey, and the definitions used here: Gebremedhi
 and Pothen 2005, What color is your Jacobian?, doi:10.1137/S0036144504444711.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 
 Kind = Literal["columns", "rows", "symmetric"]
 
 
-class Colouring(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Colouring:
     """Which columns (rows) are multiplied together.
 
     `colours[j]` is the colour of column (row) j, below `count`; of a symmetric matrix,

@@ -17,13 +17,15 @@ from .._closure import outcome
 from .._structures import inexact, structure_of
 from .detection_control import CALLS, CONTROL, constant
 from .detection_indexing import INDEXING
+from .detection_loops import LOOPS
 from .detection_rules import RULES, Operation, dense
-from .detection_sets import Sets, concatenated, identity
+from .detection_sets import Matrix, Sets, concatenated, identity
 from .detection_values import Known, known_outputs
 from .detection_windows import WINDOWS
 from .pattern import SparsityPattern
 
 _LOCAL = RULES | INDEXING | WINDOWS
+_INSIDE = CONTROL | LOOPS
 
 
 class _Interpreter:
@@ -41,13 +43,15 @@ class _Interpreter:
 
         def value(var: Any) -> Known | None:
             if isinstance(var, Literal):
-                return Known(np.asarray(var.val, var.aval.dtype))
+                aval: Any = var.aval
+                return Known(np.asarray(var.val, aval.dtype))
             return values.get(var)
 
         def dependence(var: Any) -> Sets | None:
             return None if isinstance(var, Literal) else found.get(var)
 
-        for eqn in jaxpr.eqns:
+        equations: list[Any] = jaxpr.eqns
+        for eqn in equations:
             op = Operation(
                 eqn,
                 [dependence(var) for var in eqn.invars],
@@ -65,7 +69,7 @@ class _Interpreter:
         )
 
     def _equation(self, op: Operation) -> tuple[list[Sets | None], list[Known | None]]:
-        none = [None] * len(op.eqn.outvars)
+        none: list[Any] = [None] * len(op.eqn.outvars)
         name = op.eqn.primitive.name
         if not op.given:
             known = known_outputs(op.eqn, op.known)
@@ -73,7 +77,7 @@ class _Interpreter:
             if name in CALLS and None in known:
                 return self._inside(op)
             return none, known
-        if name in CONTROL:
+        if name in _INSIDE:
             return self._inside(op)
         rule = _LOCAL.get(name)
         if rule is None:
@@ -82,7 +86,7 @@ class _Interpreter:
 
     def _inside(self, op: Operation) -> Any:
         try:
-            return CONTROL[op.eqn.primitive.name](op, self)
+            return _INSIDE[op.eqn.primitive.name](op, self)
         except NotImplementedError:
             return self._dense(op), [None] * len(op.eqn.outvars)
 
@@ -149,7 +153,7 @@ def jacobian_sparsity(
     return SparsityPattern(rows.row, rows.col, rows.shape)
 
 
-def _run(program: ClosedJaxpr, ins: Sequence[Any], outs: Sequence[Any]) -> csr_array:
+def _run(program: ClosedJaxpr, ins: Sequence[Any], outs: Sequence[Any]) -> Matrix:
     """The boolean matrix of a program whose inputs are x, its tangent and others."""
     width = sum(leaf.size for leaf in ins)
     consts: list[Known | None] = [constant(value) for value in program.consts]

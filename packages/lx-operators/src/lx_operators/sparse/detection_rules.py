@@ -109,7 +109,7 @@ def _move(op: Operation) -> list[Sets | None]:
 
 
 def _reduce(op: Operation) -> list[Sets | None]:
-    axes = op.params.get("axes", op.params.get("dimensions"))
+    axes = op.params["axes" if "axes" in op.params else "dimensions"]
     shape = op.shapes[0]
     kept = [1 if axis in axes else size for axis, size in enumerate(shape)]
     targets = np.broadcast_to(positions(kept), shape)

@@ -1,11 +1,13 @@
 """For each element of an array, the set of inputs that it depends on."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
 Shape = tuple[int, ...]
+Matrix = Any  # a boolean `csr_array`, for whose shapes SciPy has no types
 
 # Beyond this number of entries, of one array, all its elements are taken to depend on
 # all that any of them does.
@@ -26,7 +28,7 @@ class Sets:
 
     __slots__ = ("index", "rows")
 
-    def __init__(self, rows: csr_array, index: np.ndarray | None = None):
+    def __init__(self, rows: Matrix, index: np.ndarray | None = None):
         self.rows = rows
         self.index = index
 
@@ -65,7 +67,7 @@ class Sets:
         """How many entries `matrix` would hold."""
         return int(self.lengths().sum())
 
-    def matrix(self) -> csr_array:
+    def matrix(self) -> Matrix:
         """The sets as the rows of a boolean matrix `[size, n]`.
 
         Raises:
@@ -99,21 +101,23 @@ class Sets:
         kept &= of >= 0
         to, of = to[kept], of[kept]
         ones = np.ones(to.size, bool)
-        by = csr_array((ones, (to, of)), shape=(size, self.rows.shape[0]))
+        by: Matrix = csr_array((ones, (to, of)), shape=(size, self.rows.shape[0]))
         by.sum_duplicates()
         if np.diff(self.rows.indptr)[by.indices].sum(dtype=np.int64) > _ROOM:
             return everything([self], size)
         return Sets(_canonical(by @ self.rows))
 
 
-def _csr(columns: np.ndarray, starts: np.ndarray, shape: Shape) -> csr_array:
-    rows = csr_array((np.ones(columns.size, bool), columns, starts), shape=shape)
+def _csr(columns: np.ndarray, starts: np.ndarray, shape: Shape) -> Matrix:
+    rows: Matrix = csr_array(
+        (np.ones(columns.size, bool), columns, starts), shape=shape
+    )
     rows.has_sorted_indices = True
     rows.has_canonical_format = True
     return rows
 
 
-def _canonical(rows: csr_array) -> csr_array:
+def _canonical(rows: Matrix) -> Matrix:
     rows.sum_duplicates()
     return rows
 

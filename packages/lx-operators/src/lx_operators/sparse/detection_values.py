@@ -43,7 +43,8 @@ class _Equation:
     __slots__ = ("eqn", "inputs", "outs")
 
     def __init__(self, eqn: Any, inputs: list[Known]):
-        self.eqn, self.inputs, self.outs = eqn, inputs, None
+        self.eqn, self.inputs = eqn, inputs
+        self.outs: list[Any] | None = None
 
 
 def known_outputs(eqn: Any, inputs: list[Known | None]) -> list[Known | None]:
@@ -152,12 +153,17 @@ def _unstack(eqn: Any, x: np.ndarray) -> list[np.ndarray]:
     return list(np.moveaxis(x, eqn.params["axis"], 0))
 
 
+def _reshape(eqn: Any, x: np.ndarray, *_: Any) -> np.ndarray:
+    order = eqn.params["dimensions"]  # of the axes, beforehand
+    return _reshaped(eqn, x if order is None else np.transpose(x, order))
+
+
 MOVES = {
     "broadcast_in_dim": _broadcast_in_dim,
     "concatenate": _concatenate,
     "expand_dims": _reshaped,
     "pad": _pad,
-    "reshape": _reshaped,
+    "reshape": _reshape,
     "rev": lambda eqn, x: np.flip(x, eqn.params["dimensions"]),
     "slice": _slice,
     "split": _split,

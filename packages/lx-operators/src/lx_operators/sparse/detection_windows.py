@@ -127,7 +127,9 @@ def _convolution(op: Operation) -> list[Sets | None]:
                 shapes[2],
             ),
         )
-        kept = weights.reshape(-1)[of_weights] != 0 if known else np.full(to.size, True)
+        kept = np.full(to.size, True)
+        if weights is not None and known:
+            kept = weights.reshape(-1)[of_weights] != 0
         found.append(op.sets[0].combined(to[kept], of[kept], size))
     if op.sets[1] is not None:
         found.append(op.sets[1].combined(to, of_weights, size))

@@ -24,7 +24,7 @@ from .._simplify import unwrapped
 from .._structures import Frozen
 from .._tags import Tags
 from ._layout import columns_of_chunks, lay_out, read_back
-from .operator import SparseLinearOperator, conformed, rebuilt, structure
+from .entries import SparseLinearOperator, conformed, rebuilt, structure
 from .pattern import SparsityPattern
 from .product import laid_out_product
 
@@ -57,7 +57,7 @@ class LaidOutLinearOperator(AbstractLinearOperator):
     def transpose(self):
         if is_own_transpose(self):
             return self
-        return laid_out(entries_of(self).T)
+        return laid_out(entries_of(self).transpose())
 
     def in_structure(self):
         return structure(self, 0, self.laid.dtype)

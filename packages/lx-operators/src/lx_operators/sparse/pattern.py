@@ -486,6 +486,7 @@ def _fill(
     )
     by_columns = by_rows.tocsc()
     transposed, column_starts = by_columns.data, by_columns.indptr
+    transposed = np.asarray(transposed, dtype)
     untransposed = np.empty_like(transposed)
     untransposed[transposed] = np.arange(size, dtype=dtype)
     symmetric = m == n and np.array_equal(rows, columns[transposed])
@@ -493,10 +494,12 @@ def _fill(
     counts = np.bincount((columns.astype(np.int64) - rows) + m, minlength=m + 1)
     filled = np.flatnonzero(counts) - m  # diagonals, by column minus row
     row_lengths, column_lengths = np.diff(row_starts), np.diff(column_starts)
+    summing = None
     if assembly is not None:
         *arrays, unique = assembly
         kind = index_dtype(len(arrays[0]))
-        assembly = Assembly(*(jnp.asarray(x.astype(kind)) for x in arrays), unique)
+        target, order, entries = (jnp.asarray(x.astype(kind)) for x in arrays)
+        summing = Assembly(target, order, entries, unique)
     _set(
         pattern,
         rows=jnp.asarray(rows),
@@ -507,7 +510,7 @@ def _fill(
         untransposed=jnp.asarray(untransposed),
         by_rows=cut(row_lengths, dtype),
         by_columns=cut(column_lengths, dtype),
-        assembly=assembly,
+        assembly=summing,
         shape=shape,
         size=int(size),
         longest_row=int(np.max(row_lengths, initial=0)),

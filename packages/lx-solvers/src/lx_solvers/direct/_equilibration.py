@@ -1,48 +1,49 @@
 """Scales of rows and columns for Gaussian elimination.
 
-Pivots are chosen within columns, so scaled columns do no harm; but row scales must be
-right. Rows whose largest elements are one may be wrong where columns differ much in
-size: a row of a sparse R B C is then as large as the largest column it meets. So R and
-C are found together, by least squares:
+Rows are scaled to largest elements of one. Pivots are chosen within columns, so scaled
+columns do no harm by themselves; but a row of a sparse R B C is as large as the largest
+column it meets, so that these scales may be wrong. Where factors fail, R and C are
+found together, by least squares:
 
     min Σ (log₂|aᵢⱼ| - ρᵢ - γⱼ)²    over the nonzero elements
 
 (Curtis and Reid, "On the automatic scaling of matrices for Gaussian elimination", 1972,
-doi:10.1093/imamat/10.1.118), by conjugate gradients for the γⱼ, with the ρᵢ eliminated.
+doi:10.1093/imamat/10.1.118), and used if what is left differs little in size.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Inexact, Real
+from jaxtyping import Array, Bool, Inexact, Int, Real
 from lx_operators.internal import cast, skewed
 
 from .._loops import while_loop
 from .._scaling import exponent, largest, two_to
 from ._factors import singular_below
 
-_EVEN = 8  # log₂ of the sizes of columns, relative to their mean, that do no harm
 _ALIKE = 13  # log₂ of the largest and smallest elements that scales can be meant for
-_PASSES, _OMEGA = 32, 1.5
+PASSES, _OMEGA = 32, 1.5
 _ZERO = -20_000.0  # stands for log₂ 0; exact in float32, with fractions of 2⁻⁹
+
+_Factors = TypeVar("_Factors")
 
 
 class Scales(eqx.Module):
     """R and C: aᵢⱼ was divided by rows[i] · columns[j]."""
 
-    rows: Real[Array, "m *batch"]
-    columns: Real[Array, "n *batch"]
+    rows: Real[Array, " m"]
+    columns: Real[Array, " n"]
+    fills: Bool[Array, ""]  # columns were scaled, and elimination fills zeros
 
     def solve(
         self,
         b: Inexact[Array, " n"],
         adjoint: bool,
-        solve: Callable[
-            [Inexact[Array, " n"]], tuple[Inexact[Array, " n"], Real[Array, ""]]
-        ],
+        solve: Callable[[Inexact[Array, " n"]], Inexact[Array, " n"]],
+        reciprocal_condition: Real[Array, ""],
     ) -> tuple[Inexact[Array, " n"], Bool[Array, ""]]:
         """A⁻¹b or A⁻ᴴb, by a solve with the scaled matrix.
 
@@ -54,46 +55,35 @@ class Scales(eqx.Module):
         Args:
             b: the right-hand side.
             adjoint: which of the two.
-            solve: from the scaled b to y, and the reciprocal condition number.
+            solve: from the scaled b to y.
+            reciprocal_condition: of the scaled matrix.
 
         Returns:
-            x, and whether it may be lost in such errors. If only rows were scaled, that
-            is not asked for A⁻ᴴb.
+            x, and whether it may be lost in such errors.
         """
         before, after = self.rows, self.columns
         if adjoint:
             before, after = after, before
-        b = jax.lax.div(b, cast(before, b.dtype))
-        y, reciprocal_condition = solve(b)
+        y = solve(jax.lax.div(b, cast(before, b.dtype)))
         x = jax.lax.div(y, cast(after, y.dtype))
-        errors = singular_below(y.dtype) * largest(y)  # to be held against 1 / rcond
-        reach = largest(1 / after)
-        if adjoint:
-            reach = jnp.where(jnp.any(self.columns != 1), reach, jnp.zeros_like(reach))
-        least = jnp.min(jnp.abs(b), initial=jnp.inf)
-        lost = errors * reach > reciprocal_condition * largest(x)
-        return x, lost & (16 * errors > reciprocal_condition * least)
+        errors = singular_below(y.dtype) * largest(y) * largest(1 / after)
+        return x, self.fills & (errors > reciprocal_condition * largest(x))
 
 
-class _Columns(NamedTuple):
+class Columns(NamedTuple):
+    """Where the columns are in an array of a matrix's elements by rows."""
+
     number: Any
     along: Callable[[Array], Array]  # the number of its column, for every element
     skew: Callable[[Array], Array]  # the elements in one column below each other
 
 
-def equilibrated(
-    A: Inexact[Array, "m n *batch"],
-) -> tuple[Inexact[Array, "m n *batch"], Scales]:
-    """A with its rows divided by powers of two, so that the largest element of each is
-    of order one; where columns then differ much in size, they are divided as well."""
-    return _equilibrated(A, _Columns(A.shape[1], lambda c: c[None], lambda X: X))
+def dense(A: Inexact[Array, "m n"]) -> Columns:
+    return Columns(A.shape[1], lambda c: c[None], lambda X: X)
 
 
-def equilibrated_band(
-    A: Inexact[Array, "n w"], lower: int
-) -> tuple[Inexact[Array, "n w"], Scales]:
-    """The same for a band matrix by rows: of row i the elements from column i - lower
-    on."""
+def band(A: Inexact[Array, "n w"], lower: int) -> Columns:
+    """A band matrix by rows: row i holds the elements from column i - lower on."""
     n, w = A.shape
 
     def along(c: Real[Array, " n"]) -> Real[Array, "n w"]:
@@ -103,34 +93,79 @@ def equilibrated_band(
     def skew(X: Real[Array, "n w"]) -> Real[Array, "w n"]:
         return skewed(X.T)[:, lower : lower + n]
 
-    return _equilibrated(A, _Columns(n, along, skew))
+    return Columns(n, along, skew)
 
 
-def _equilibrated(
-    A: Inexact[Array, "m w *batch"], columns: _Columns
-) -> tuple[Inexact[Array, "m w *batch"], Scales]:
+def factorised(
+    A: Inexact[Array, "m w"],
+    columns: Columns,
+    factorise: Callable[[Array], tuple[_Factors, Bool[Array, ""]]],
+) -> tuple[_Factors, Scales]:
+    """The factors of A with its rows scaled; if they fail, with both sides scaled.
+
+    Args:
+        A, columns: as in `equilibrated`.
+        factorise: from the scaled matrix to its factors, and whether they failed.
+
+    Returns:
+        The factors and the scales.
+    """
+
+    def attempt(passes: Int[Array, ""]) -> tuple:
+        scaled, scales = equilibrated(A, columns, passes)
+        return *factorise(scaled), scales
+
+    def running(carry):
+        passes, failed, _ = carry
+        return (passes <= PASSES) & failed
+
+    def step(carry):
+        passes, failed, out = carry
+        factors, fails, scales = attempt(passes)
+        out = jax.tree.map(lambda x, y: jnp.where(failed, x, y), (factors, scales), out)
+        return passes + PASSES, failed & fails, out
+
+    zero = jnp.zeros((), jnp.int32)
+    factors, _, scales = jax.eval_shape(attempt, zero)
+    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (factors, scales))
+    start = zero, jnp.ones((), bool), empty
+    return while_loop(running, step, start, inputs=A)[2]
+
+
+def equilibrated(
+    A: Inexact[Array, "m w"], columns: Columns, passes: Int[Array, ""]
+) -> tuple[Inexact[Array, "m w"], Scales]:
+    """A with rows and columns divided by powers of two, so that the largest element of
+    each row is of order one.
+
+    Args:
+        A: a matrix, by rows.
+        columns: where its columns are.
+        passes: for the scales of the columns, which are one without any.
+    """
     sizes = _sizes(A)
     E = jnp.where(sizes > 0, exponent(sizes), jnp.full_like(sizes, _ZERO))
-    gamma = _column_exponents(E, columns)
+    gamma, scaled = _column_exponents(E, columns, passes)
+    fills = scaled & jnp.any(E == _ZERO)
     rho = jnp.max(E - columns.along(gamma), axis=1, initial=_ZERO)
-    rho = _within_range(jnp.where(rho > _ZERO / 2, rho, jnp.zeros_like(rho)))
+    most = _range(rho.dtype)
+    rho = jnp.clip(jnp.where(rho > _ZERO / 2, rho, jnp.zeros_like(rho)), -most, most)
     shift = rho[:, None] + columns.along(gamma)
     half = jnp.floor(shift / 2)  # 2 to the whole may be out of range
     for part in (half, shift - half):
         A = jax.lax.mul(A, cast(two_to(-part), A.dtype))
-    return A, Scales(two_to(rho), two_to(gamma))
+    return A, Scales(two_to(rho), two_to(gamma), fills)
 
 
 def _column_exponents(
-    E: Real[Array, "m w *batch"], columns: _Columns
-) -> Real[Array, "n *batch"]:
-    """The γⱼ, rounded, by successive over-relaxation; zeros where they hardly differ.
-
-    Args:
-        E: log₂ of the elements.
-        columns: where they are.
-    """
-    m, _, *batch = E.shape
+    E: Real[Array, "m w"], columns: Columns, passes: Int[Array, ""]
+) -> tuple[Real[Array, " n"], Bool[Array, ""]]:
+    """The γⱼ, rounded, by successive over-relaxation, and whether they are used: zeros
+    where scaled elements would still differ much in size."""
+    (
+        m,
+        _,
+    ) = E.shape
 
     def left(rho, gamma):
         return jnp.where(some, E - rho[:, None] - columns.along(gamma), 0)
@@ -141,33 +176,30 @@ def _column_exponents(
         return both.real / jnp.maximum(both.imag, 1)
 
     def step(carry):
-        k, going, rho, gamma = carry
-        first = (k == 0)[None]
-        omega = jnp.where(first, 1.0, _OMEGA)
-        limit = jnp.where(first, _EVEN, 0.5)
+        k, rho, gamma = carry
+        omega = jnp.where(k == passes, 1.0, _OMEGA)
         rho += omega * mean(left(rho, gamma), 1)
-        change = omega * mean(left(rho, gamma), 0)
-        going = going & jnp.any(jnp.abs(change) > limit, axis=0)
-        return k + going.astype(k.dtype), going & (k < _PASSES), rho, gamma + change
+        gamma += omega * mean(left(rho, gamma), 0)
+        return k - 1, rho, gamma
 
     some = E > _ZERO
-    k = jnp.zeros(batch, jnp.int32)
-    zeros = (jnp.zeros((size, *batch), E.dtype) for size in (m, columns.number))
-    start = k, k == 0, *zeros
-    out = while_loop(lambda carry: jnp.any(carry[1]), step, start, inputs=E)
-    k, _, rho, gamma = out
-    most = jnp.max(jnp.abs(left(rho, gamma)), axis=(0, 1), initial=0)
-    wanted = ((k > 0) & (most < _ALIKE))[None]
-    return jnp.where(wanted, _within_range(jnp.round(gamma)), jnp.zeros_like(gamma))
+    zeros = (jnp.zeros((size,), E.dtype) for size in (m, columns.number))
+    start = passes, *zeros
+    out = while_loop(lambda carry: carry[0] > 0, step, start, inputs=(E, passes))
+    _, rho, gamma = out
+    most = jnp.max(jnp.abs(left(rho, gamma)), initial=0)
+    far = jnp.maximum(largest(rho), largest(gamma)) > _range(E.dtype)
+    used = (passes > 0) & (most < _ALIKE) & ~far
+    gamma = jnp.round(gamma)
+    return jnp.where(used, gamma, jnp.zeros_like(gamma)), used
 
 
-def _within_range(exponents: Real[Array, "n *batch"]) -> Real[Array, "n *batch"]:
-    """Of scales whose reciprocals are normal, too."""
-    most = float(-jnp.finfo(exponents.dtype).minexp - 2)
-    return jnp.clip(exponents, -most, most)
+def _range(dtype: Any) -> float:
+    """The largest exponent of scales whose reciprocals are normal, too."""
+    return float(-jnp.finfo(dtype).minexp - 2)
 
 
-def _sizes(A: Inexact[Array, "m w *batch"]) -> Real[Array, "m w *batch"]:
+def _sizes(A: Inexact[Array, "m w"]) -> Real[Array, "m w"]:
     """As in `largest`, elementwise."""
     if jnp.iscomplexobj(A):
         return jnp.maximum(jnp.abs(A.real), jnp.abs(A.imag))

@@ -14,21 +14,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Inexact, Int, Real
 
 from .._loops import scan
+from .._scaling import power_of_two
 from .._sizes import variates
-from ._equilibration import equilibrated
 from ._factors import singular_below
 
 LARGEST = 8  # larger matrices are LAPACK's
 
 
 class Factors(NamedTuple):
-    """(A / rows / columns)[permutation] = LU, and what it is worth; see `LU`."""
+    """(A / rows)[permutation] = LU, and what it is worth; see `LU`."""
 
     lu: Inexact[Array, "n n *batch"]
     pivots: Int[Array, "n *batch"]
     permutation: Int[Array, "n *batch"]
     rows: Real[Array, "n *batch"]
-    columns: Real[Array, "n *batch"]
     finite: Bool[Array, "*batch"]
     singular: Bool[Array, "*batch"]
     reciprocal_condition: Real[Array, "*batch"]
@@ -36,15 +35,18 @@ class Factors(NamedTuple):
 
 
 def eliminate(A: Inexact[Array, "n n batch"]) -> Factors:
-    """Gaussian elimination of an equilibrated matrix, with partial pivoting.
+    """Gaussian elimination of rows scaled by powers of two, with partial pivoting.
 
     Rows stay where they are. The pivot's row, found among those that are still
     `active`, holds by then all multipliers and is the next row of the factors.
     """
     n = A.shape[0]
 
-    A, scales = equilibrated(A)
-    rows, columns = scales.rows, scales.columns
+    def scaled(_: None, row: Array) -> tuple[None, tuple[Array, Array]]:
+        scale = power_of_two(_largest(_size(row)))
+        return None, (row * (1 / scale)[None].astype(row.dtype), scale)
+
+    _, (A, rows) = scan(scaled, None, A)
     finite = jnp.all(jnp.isfinite(A), axis=(0, 1))
     index = jnp.arange(n, dtype=jnp.int32)[:, None]
     all_rows = jnp.broadcast_to(index, rows.shape)
@@ -73,36 +75,37 @@ def eliminate(A: Inexact[Array, "n n batch"]) -> Factors:
     p = jnp.min(jnp.where(active, index, n - 1), axis=0)[None]  # the row that is left
     last = _take(A, p[None])[0], _take(places, p)[0], p[0]
     lu, pivots, permutation = (jnp.concatenate((x, y[None])) for x, y in zip(out, last))
-    sizes = _largest(jnp.where(index[:, None] <= index[None], _size(lu), 0))
-    rcond = _reciprocal_condition(lu, sizes)
+    columns = _largest(jnp.where(index[:, None] <= index[None], _size(lu), 0))
+    rcond = _reciprocal_condition(lu, columns)
     return Factors(
         lu,
         pivots,
         permutation,
         rows,
-        columns,
         finite,
         ~(rcond > singular_below(lu.dtype)),
         rcond,
-        jnp.max(sizes, axis=0),
+        jnp.max(columns, axis=0),
     )
 
 
 def substitute(
     lu: Inexact[Array, "n n batch"],
     permutation: Int[Array, "n batch"],
+    rows: Real[Array, "n batch"],
     b: Inexact[Array, "n k batch"],
     *,
     adjoint: bool,
 ) -> tuple[Inexact[Array, "n k batch"]]:
-    """A⁻¹ b, or A⁻ᴴ b, from the factors of a scaled A."""
+    """A⁻¹ b, or A⁻ᴴ b, from the factors of A."""
+    rows = rows[:, None].astype(b.dtype)
     if not adjoint:
-        y = _take(b, permutation[:, None])
+        y = _take(b / rows, permutation[:, None])
         y = _triangular(lu, y, lower=True, unit_diagonal=True)
         return (_triangular(lu, y, lower=False),)
     y = _triangular(lu, b, lower=False, adjoint=True)
     z = _triangular(lu, y, lower=True, adjoint=True, unit_diagonal=True)
-    return (_take(z, jnp.argsort(permutation, axis=0)[:, None]),)
+    return (_take(z, jnp.argsort(permutation, axis=0)[:, None]) / rows,)
 
 
 def _triangular(
@@ -162,6 +165,6 @@ def _largest(x: Real[Array, "n ..."]) -> Real[Array, "..."]:
 
 
 def _take(x: Array, rows: Int[Array, "..."]) -> Array:
-    """Of each member of the batch its own rows."""
+    """The given rows of each member of the batch."""
     rows = jnp.broadcast_to(rows, (rows.shape[0], *x.shape[1:]))
     return jnp.take_along_axis(x, rows, 0, mode="promise_in_bounds")

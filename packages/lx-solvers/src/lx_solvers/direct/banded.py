@@ -51,7 +51,7 @@ from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
 from ._band import BandQR, back, band_qr, figures, forward, times, times_adjoint
-from ._equilibration import Scales, equilibrated_band
+from ._equilibration import Scales, band, factorised
 from ._factors import grown_above, judge, singular_below, working_dtype
 
 
@@ -126,14 +126,18 @@ class Banded(AbstractLinearSolver[_BandedState | _BandedQRState]):
             F, view = A.conj().T, views.View(adjoint=True)
         else:
             F, view = skewed(A)[::-1, upper : upper + A.shape[1]].T, views.View()
-        F, scales = equilibrated_band(F, lower)
-        factors = _factorise(F, lower)
-        rcond, growth = figures(factors.U)
-        finite = all_finite(F)
-        if lower:
-            singular = ~(rcond > singular_below(F.dtype))
-        else:
-            singular = jnp.any(factors.U[:, 0] == 0)
+
+        def factorise(F):
+            factors = _factorise(F, lower)
+            rcond, growth = figures(factors.U)
+            if lower:
+                singular = ~(rcond > singular_below(F.dtype))
+            else:
+                singular = jnp.any(factors.U[:, 0] == 0)
+            return (factors, rcond, growth, singular, all_finite(F)), singular
+
+        out, scales = factorised(F, band(F, lower), factorise)
+        factors, rcond, growth, singular, finite = out
         unstable = growth > grown_above(F.dtype) if lower else False
         verdict = judge(finite, singular=singular, unstable=unstable)
         packed = pack_structures(operator)
@@ -151,10 +155,10 @@ class Banded(AbstractLinearSolver[_BandedState | _BandedQRState]):
         def solve_with(b, adjoint):
             def substitute(b):
                 if not adjoint:  # (Pᵀ L) U
-                    return back(factors.U, _eliminate(factors, b)), rcond
-                return _eliminate_adjoint(factors, forward(factors.U, b)), rcond
+                    return back(factors.U, _eliminate(factors, b))
+                return _eliminate_adjoint(factors, forward(factors.U, b))
 
-            x, in_errors = state.scales.solve(b, adjoint, substitute)
+            x, in_errors = state.scales.solve(b, adjoint, substitute, rcond)
             lost.append(in_errors)
             return x
 

@@ -82,10 +82,10 @@ class BlockElimination(AbstractLinearSolver[_State]):
     substitution if the others are all below or all above it, in any number; by a Schur
     complement if there are two by two.
 
-    Of two by two blocks, the unknowns of a diagonal block known to be nonsingular are
-    eliminated, else those of the larger one that is there, and the Schur complement is
-    formed, of the size of the other. Reports `singular` if that block is, although the
-    whole need not be.
+    With two by two blocks, the unknowns of a diagonal block known to be nonsingular are
+    eliminated, or else those of the larger diagonal block, and the Schur complement of
+    that block is formed. Reports `singular` if the eliminated block is singular, even
+    where the whole operator is not.
 
     Args:
         inner_solver: for the blocks on the diagonal, and for the Schur complement. With

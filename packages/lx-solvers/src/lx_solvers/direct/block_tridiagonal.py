@@ -51,7 +51,7 @@ class _Blocks(eqx.Module):
 
 
 class _LU(eqx.Module):
-    """Of a block."""
+    """The factors of a block."""
 
     lu: Inexact[Array, "*n b b"]
     permutation: Int[Array, "*n b"]
@@ -86,8 +86,9 @@ class BlockTridiagonal(AbstractLinearSolver[_State]):
     """Block elimination, for a `BlockTridiagonalLinearOperator` that is definite or
     block diagonally dominant.
 
-    Of n blocks of size b, in sequence O(n·b³) operations in n steps; in parallel
-    O(n·b³·log n) in log₂ n steps, with 2·n·b²·log n elements kept: for many processors.
+    With n blocks of size b it takes O(n·b³) operations in n sequential steps; in
+    parallel O(n·b³·log n) in log₂ n steps, for many processors, and keeps 2·n·b²·log n
+    elements.
 
     For other operators it may report `unstable`; `Banded`, which exchanges rows across
     blocks, solves them as well. `stats` have `backward_error` and

@@ -1,10 +1,10 @@
 """LU: Gaussian elimination with partial pivoting.
 
-Solves square nonsingular systems by P R⁻¹AC⁻¹ = LU, where R and C scale rows and
-columns by powers of two, so that bad scaling does no harm. Non-standard: it says when
-the factors are worthless. They are those of R⁻¹AC⁻¹ + E with |E| ≤ γₙ |L||U|,
-elementwise, and |lᵢⱼ| ≤ 1 (Higham, "Accuracy and Stability of Numerical Algorithms",
-2nd ed., 2002, theorem 9.3, doi:10.1137/1.9780898718027), so that two figures matter:
+Solves square nonsingular systems by P R⁻¹A = LU, where R scales the rows by powers of
+two, so that badly scaled rows do no harm. Non-standard: it says when the factors are
+worthless. They are those of R⁻¹A + E with |E| ≤ γₙ |L||U|, elementwise, and |lᵢⱼ| ≤ 1
+(Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., 2002, theorem 9.3,
+doi:10.1137/1.9780898718027), so that two figures matter:
 
 - `reciprocal_condition`, of U with columns of length one: `singular` if it is rounding
   error. L is almost always well conditioned.
@@ -18,10 +18,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int, Real
-from lx_operators.internal import PackedStructures, pack_structures
+from lx_operators.internal import PackedStructures, cast, pack_structures
 
 from .._checks import check_options, check_square, check_state
-from .._results import all_finite, both
+from .._results import both
 from .._scaling import largest
 from .._sizes import is_known
 from .._slogdet import slogdet_of, slogdet_of_factors
@@ -29,9 +29,10 @@ from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _tiny as tiny, _views as views
 from ._batched import batched_primitive, linear_in_last
-from ._equilibration import Scales, equilibrated
+from ._equilibration import Scales, dense, factorised
 from ._factors import (
     dense_matrix,
+    equilibrated,
     grown_above,
     inverse_permutation,
     judge,
@@ -45,8 +46,9 @@ from ._factors import (
 class _LUState(eqx.Module):
     lu: Inexact[Array, "n n"]  # L below the diagonal, U on and above it
     pivots: Int[Array, " n"]  # row i was swapped with row pivots[i]
-    permutation: Int[Array, " n"]  # (R⁻¹AC⁻¹)[permutation] = LU
-    scales: Scales
+    permutation: Int[Array, " n"]  # (A / rows)[permutation] = LU
+    rows: Real[Array, " n"]
+    scales: Scales | None  # of both sides, by which A was divided before
     reciprocal_condition: Real[Array, ""]
     growth: Real[Array, ""]
     verdict: RESULTS
@@ -63,7 +65,14 @@ class LU(AbstractLinearSolver[_LUState]):
     estimate for the factor U, with rows and columns scaled, and `stats["growth"]` its
     largest element, where those of the scaled operator are of order one.
 
-    Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 3.4.
+    Args:
+        two_sided: where the operator looks singular, scale rows and columns together
+            and try again: for sparse operators whose columns differ by many orders of
+            magnitude, which are reported as `singular` otherwise. Compiling takes about
+            three times as long.
+
+    Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 3.4; Curtis and
+    Reid 1972, doi:10.1093/imamat/10.1.118.
 
     ```python
     operator = lx.MatrixLinearOperator(jnp.array([[1.0, 2.0], [3.0, 4.0]]))
@@ -71,36 +80,52 @@ class LU(AbstractLinearSolver[_LUState]):
     ```
     """
 
+    two_sided: bool = eqx.field(static=True, default=False)
+
     def init(self, operator, options):
         check_options(options, (), "LU")
         check_square(operator, "LU")
         A = dense_matrix(operator)
-        factors = tiny_lu_p.bind(A, stacked=False) if _is_tiny(A) else _factorise(A)
-        *factors, rows, columns, finite, singular, rcond, growth = factors
+
+        def factorise(A):
+            factors = tiny_lu_p.bind(A, stacked=False) if _is_tiny(A) else _factorise(A)
+            factors = tiny.Factors(*factors)
+            return factors, factors.singular
+
+        scales = None
+        if self.two_sided:
+            factors, scales = factorised(A, dense(A), factorise)
+        else:
+            factors, _ = factorise(A)
+        lu, pivots, permutation, rows, finite, singular, rcond, growth = factors
         unstable = growth > grown_above(A.dtype)
         verdict = judge(finite, singular=singular, unstable=unstable)
         packed = pack_structures(operator)
-        scales = Scales(rows, columns)
-        return _LUState(*factors, scales, rcond, growth, verdict, packed)
+        factors = lu, pivots, permutation, rows, scales
+        return _LUState(*factors, rcond, growth, verdict, packed)
 
     def compute(self, state, vector, options):
         check_state(state, _LUState, "LU")
-        factors, rcond = (state.lu, state.permutation), state.reciprocal_condition
-        lost = []
+
+        factors, scales = (state.lu, state.permutation, state.rows), state.scales
+        rcond, lost = state.reciprocal_condition, []
 
         def solve_with(b, adjoint):
-            def substitute(b):
+            def solve(b):
                 if not _is_tiny(state.lu):
-                    return _substitute(*factors, b, adjoint=adjoint), rcond
+                    return _substitute(*factors, b, adjoint=adjoint)
                 solve = functools.partial(tiny_solve_p.bind, stacked=False)
-                return solve(*factors, b[:, None], adjoint=adjoint)[0][:, 0], rcond
+                return solve(*factors, b[:, None], adjoint=adjoint)[0][:, 0]
 
-            x, in_errors = state.scales.solve(b, adjoint, substitute)
+            if scales is None:
+                return solve(b)
+            x, in_errors = scales.solve(b, adjoint, solve, rcond)
             lost.append(in_errors)
             return x
 
         x, result = views.solve(state, vector, state.lu.dtype, solve_with)
-        result = both(result, judge(True, singular=lost[0]))
+        if lost:
+            result = both(result, judge(True, singular=lost[0]))
         return x, result, {"reciprocal_condition": rcond, "growth": state.growth}
 
     def transpose(self, state, options):
@@ -116,28 +141,32 @@ class LU(AbstractLinearSolver[_LUState]):
 
 
 def _factorise(A: Inexact[Array, "n n"]) -> tiny.Factors:
-    A, scales = equilibrated(A)
+    A, rows, finite = equilibrated(A)
     lu, pivots, permutation = jax.lax.linalg.lu(A)
     # of U; contiguous, from LAPACK
-    sizes = largest(lower_triangle(lu.T), axis=1)
-    rcond, singular = reciprocal_condition(lu, sizes)
-    factors = lu, pivots, permutation, scales.rows, scales.columns
-    return tiny.Factors(*factors, all_finite(A), singular, rcond, largest(sizes))
+    columns = largest(lower_triangle(lu.T), axis=1)
+    rcond, singular = reciprocal_condition(lu, columns)
+    factors = lu, pivots, permutation, rows
+    return tiny.Factors(*factors, finite, singular, rcond, largest(columns))
 
 
 def _substitute(
     lu: Inexact[Array, "n n"],
     p: Int[Array, " n"],
+    rows: Real[Array, " n"],
     b: Inexact[Array, " n"],
     *,
     adjoint: bool,
 ) -> Inexact[Array, " n"]:
-    if not adjoint:  # Pᵀ L U
-        y = solve_triangular(lu, permuted(b, p), lower=True, unit_diagonal=True)
+    rows = cast(rows, b.dtype)
+    if not adjoint:  # A = R Pᵀ L U
+        y = permuted(jax.lax.div(b, rows), p)
+        y = solve_triangular(lu, y, lower=True, unit_diagonal=True)
         return solve_triangular(lu, y, lower=False)
     y = solve_triangular(lu, b, lower=False, adjoint=True)
     z = solve_triangular(lu, y, lower=True, adjoint=True, unit_diagonal=True)
-    return permuted(z, inverse_permutation(p))
+    z = permuted(z, inverse_permutation(p))
+    return jax.lax.div(z, rows)
 
 
 def _is_tiny(A: Array) -> bool:
@@ -147,7 +176,7 @@ def _is_tiny(A: Array) -> bool:
 
 def _substitute_columns(*operands: Array, adjoint: bool) -> tuple[Array]:
     substitute = functools.partial(_substitute, adjoint=adjoint)
-    return (jax.vmap(substitute, (None, None, 1), 1)(*operands),)
+    return (jax.vmap(substitute, (None, None, None, 1), 1)(*operands),)
 
 
 def _transpose(*operands: Array, adjoint: bool, stacked: bool) -> Array:
@@ -165,11 +194,13 @@ linear_in_last(tiny_solve_p, _transpose)
 
 @slogdet_of.register
 def _(state: _LUState):
+    both_sides = state.scales
+    scales = () if both_sides is None else (both_sides.rows, both_sides.columns)
     swapped = state.pivots != jnp.arange(state.pivots.size, dtype=state.pivots.dtype)
     return slogdet_of_factors(
         jnp.diagonal(state.lu),
         turned=state.view.turned,
-        scales=(state.scales.rows, state.scales.columns),
+        scales=(state.rows, *scales),
         odd=jnp.sum(swapped) % 2 == 1,
         verdict=state.verdict,
     )

@@ -60,9 +60,9 @@ class Sylvester(AbstractLinearSolver[_SylvesterState]):
     """Schur forms and back substitution, for Kronecker sums of any operators: solves
     Sylvester's equation A X + X Bᵀ = C.
 
-    Of n₁ n₂ unknowns it costs some 25 (n₁³ + n₂³) for the factors and n₁ n₂ (n₁ + n₂)
-    for a vector, all in complex numbers. JAX has the Schur form on CPUs only. Where all
-    parts are Hermitian, `KroneckerEigh` is faster.
+    With n₁ n₂ unknowns it takes about 25 (n₁³ + n₂³) operations for the factors and
+    n₁ n₂ (n₁ + n₂) for each vector, all in complex numbers. JAX has the Schur form on
+    CPUs only. Where all parts are Hermitian, `KroneckerEigh` is faster.
 
     Raises:
         ValueError: the operator is no Kronecker sum.

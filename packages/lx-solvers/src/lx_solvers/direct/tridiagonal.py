@@ -18,26 +18,23 @@ from lx_operators.internal import PackedStructures, pack_structures
 
 from .._checks import check_options, check_square, check_state
 from .._loops import scan
-from .._results import all_finite, both
+from .._results import both
 from .._scaling import largest, power_of_two, reciprocal_scale
 from .._sizes import variates
 from .._slogdet import slogdet_of, slogdet_of_factors
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
-from ._equilibration import Scales, equilibrated_band
 from ._factors import judge, judge_answer, ratio_or, working_dtype
 
 Bands = tuple[Inexact[Array, " n"], Inexact[Array, " n"], Inexact[Array, " n"]]
 
 
 class _TridiagonalState(eqx.Module):
-    # (R⁻¹AC⁻¹ y)ᵢ = lower[i] y[i-1] + main[i] y[i] + upper[i] y[i+1];
-    # lower[0] = upper[-1] = 0
+    # (Ax)ᵢ = lower[i] x[i-1] + main[i] x[i] + upper[i] x[i+1]; lower[0] = upper[-1] = 0
     lower: Inexact[Array, " n"]
     main: Inexact[Array, " n"]
     upper: Inexact[Array, " n"]
-    scales: Scales
     verdict: RESULTS
     packed: PackedStructures
     view: views.View = eqx.field(static=True, default=views.View())
@@ -76,31 +73,26 @@ class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
         main, lower, upper = (band.astype(dtype) for band in (main, lower, upper))
         if main.size:
             lower, upper = jnp.pad(lower, (1, 0)), jnp.pad(upper, (0, 1))
-        by_rows = jnp.stack((lower, main, upper), axis=1)
-        by_rows, scales = equilibrated_band(by_rows, 1)
-        verdict, bands = judge(all_finite(by_rows)), by_rows.T
-        return _TridiagonalState(*bands, scales, verdict, pack_structures(operator))
+        finite = jnp.isfinite(largest(jnp.stack((lower, main, upper))))
+        packed = pack_structures(operator)
+        return _TridiagonalState(lower, main, upper, judge(finite), packed)
 
     def compute(self, state, vector, options):
         check_state(state, _TridiagonalState, "Tridiagonal")
-        bands, stats, lost = (state.lower, state.main, state.upper), {}, []
+        stats = {}
 
         def solve_with(b, adjoint):
-            def solve(b):
-                y, error, near = _solve(_adjoint(*bands) if adjoint else bands, b)
-                stats.update(backward_error=error, reciprocal_condition=near)
-                return y, near
-
+            bands = state.lower, state.main, state.upper
             if not b.size:
                 return b
-            x, in_errors = state.scales.solve(b, adjoint, solve)
-            lost.append(in_errors)
+            bands = _adjoint(*bands) if adjoint else bands
+            x, error, near = _solve(bands, b)
+            stats.update(backward_error=error, reciprocal_condition=near)
             return x
 
         x, result = views.solve(state, vector, state.main.dtype, solve_with)
         if stats:
-            seen = judge_answer(*stats.values(), dtype=state.main.dtype)
-            result = both(both(result, seen), judge(True, singular=lost[0]))
+            result = both(result, judge_answer(*stats.values(), dtype=state.main.dtype))
         return x, result, stats
 
     def transpose(self, state, options):
@@ -151,7 +143,6 @@ def _(state: _TridiagonalState):
         verdict = both(verdict, seen)
     return slogdet_of_factors(
         pivots,
-        scales=(state.scales.rows, state.scales.columns),
         turned=state.view.turned,
         odd=jnp.sum(swaps) % 2 == 1,
         verdict=verdict,

@@ -66,8 +66,9 @@ class _WoodburyState(eqx.Module):
 class Woodbury(AbstractLinearSolver[_WoodburyState]):
     """Low-rank updates A + U C Vᴴ of an operator that is easy to solve with.
 
-    Of rank k it costs 2 k solves with A for the factors, and two for a vector: one, and
-    one to refine it. A and A + U C Vᴴ must both be nonsingular.
+    An update of rank k costs 2 k solves with A for the factors, and two solves for each
+    vector, the second of which refines the first. A and A + U C Vᴴ must both be
+    nonsingular.
 
     Reports what the inner solver reports of A; `singular` if the k×k matrix
     I + C VᴴA⁻¹U is; `unstable` if the refined solution still has a large residual.

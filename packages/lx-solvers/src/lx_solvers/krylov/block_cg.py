@@ -61,7 +61,7 @@ def _block(
         given = right_hand_side(vector, Y, solver)
         floor = given.goal.floor(X)
         aim = expected(given.goal, given.b, peaks(Y, given.b), floor, Y)
-        return given.b, given.unit, aim / 20
+        return given.b, given.unit, aim / 4
 
     B, unit, aim = column(vectors)
     B = B if state.sign == 1 else -B
@@ -105,15 +105,16 @@ def _solve(L: Array, B: Array) -> Array:
 def _orthonormal(Z: Array, X: Space) -> Array:
     """An orthonormal basis of what the rows of Z span; zeros in place of what depends
     on others to rounding."""
-    for _ in range(2):
-        size = jax.vmap(norm2)(Z)
-        Z = rows_times(where(size > 0, 1 / where(size > 0, size, 1), 0), Z)
-        values, W = jnp.linalg.eigh(inner(Z, Z))
-        least = 8 * len(Z) * X.eps * values[-1]
-        some = values > least
-        inverse = where(some, 1 / jnp.sqrt(where(some, values, 1)), 0)
-        Z = combine(W * inverse.astype(W.dtype)[None], Z)
-    return Z
+    size = jax.vmap(norm2)(Z)
+    Z = rows_times(where(size > 0, 1 / where(size > 0, size, 1), 0), Z)
+    k, n = len(Z), Z[0].size
+    columns = jnp.pad(Z.reshape(k, n).T, ((0, max(k - n, 0)), (0, 0)))
+    own = jnp.abs(jnp.diagonal(jnp.linalg.qr(columns, mode="r")))
+    # the dependent ones last, whose columns of Q have a part of those after them
+    Q, R = jnp.linalg.qr(columns[:, jnp.argsort(-own)])
+    # what is independent by little more than rounding is not conjugate any more
+    some = jnp.abs(jnp.diagonal(R)) > X.eps**0.6
+    return rows_times(some, Q[:n].T.reshape(Z.shape))
 
 
 @takes_rtol_and_atol

@@ -20,7 +20,7 @@ from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._options import effective
 from ._recurrence import Step
-from ._scalars import barrier, times, where
+from ._scalars import barrier, stacked, times, where
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
 
@@ -34,6 +34,8 @@ class _State(NamedTuple):
     α: Any
     recurred: Any
     """‖r‖ as it was recurred, if the last pass was a check; else ∞."""
+    gains: Array | None
+    """By how much the last steps lessened ‖e‖²_A, if that is asked for."""
 
 
 class _ConjugateGradients:
@@ -41,9 +43,13 @@ class _ConjugateGradients:
 
     sees_checks = True
 
+    def __init__(self, error_delay: int | None):
+        self.error_delay = error_delay
+
     def start(self, X, b):
-        zero, inf = X.zero(), X.zero() + jnp.inf
-        return _State(X.zeros(), ρ=inf, length=zero, α=zero + 1, recurred=inf)
+        zero, inf, delay = X.zero(), X.zero() + jnp.inf, self.error_delay
+        gains = None if delay is None else jnp.zeros(delay, X.real_dtype)
+        return _State(X.zeros(), inf, zero, α=zero + 1, recurred=inf, gains=gains)
 
     def step(self, s, r, now):
         ν = now.ν
@@ -67,19 +73,25 @@ class _ConjugateGradients:
         # curvature that is only that of rounding errors: p is a null vector
         noise = (8 * jnp.finfo(ν.dtype).eps) ** 2
         null = now.plain & (ρ <= α * (noise * now.norm_A * length**2))
+        broken = ~((ρ > 0) & (α > 0) & (α < jnp.inf)) | null
+        gains = s.gains
+        if gains is not None:
+            later = jnp.concatenate([gains[1:], stacked([α * ρ])])
+            gains = where(now.check | broken, gains, later)
         state = _State(
             p,
             ρ=now.kept(ρ, s.ρ, jnp.inf),
             length=now.kept(length, s.length),
             α=now.kept(α, s.α),
             recurred=where(now.check, ν, jnp.inf),
+            gains=gains,
         )
         return Step(
             α,
             p,
             Ap,
             state,
-            broken=~((ρ > 0) & (α > 0) & (α < jnp.inf)) | null,
+            broken=broken,
             finite=jnp.isfinite(ρ) & ((ρ == 0) | (jnp.abs(α) > 0)),  # 0 on overflow
             stretch=stretch,
         )
@@ -117,6 +129,12 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
             `rtol = atol = 0` exactly this many steps are made.
         preconditioner: a recipe such as `Jacobi()`, or a direct solver, set up from the
             operator, and known to be semidefinite if that is.
+        error_delay: estimate the error in the energy norm, with so many steps of delay:
+            `stats["energy_error"]` is the square root of by how much the last
+            `error_delay` steps lessened the square of ‖x - A⁻¹ b‖_A, and hence a lower
+            bound of that error so many steps before the end, of which what is returned
+            has less (Meurant and Tichý 2013, doi:10.1007/s11075-012-9591-9). The more
+            steps, the closer the bound; ten are often enough.
         criterion: "elementwise": each element of the residual is within its tolerance
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
@@ -148,6 +166,7 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
     preconditioner: Any = eqx.field(
         default=None, kw_only=True, converter=as_preconditioner
     )
+    error_delay: int | None = eqx.field(static=True, default=None, kw_only=True)
     criterion: str = eqx.field(static=True, default="elementwise", kw_only=True)
     history: int | bool = eqx.field(static=True, default=False, kw_only=True)
     progress: bool = eqx.field(static=True, default=False, kw_only=True)
@@ -159,6 +178,11 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
             raise ValueError(
                 f"`stabilise_every` of `CG` must be None or at least 1, but got "
                 f"{every}."
+            )
+        delay = self.error_delay
+        if delay is not None and delay < 1:
+            raise ValueError(
+                f"`error_delay` of `CG` must be None or at least 1, but got {delay}."
             )
 
     def init(self, operator, options):
@@ -183,7 +207,7 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
         check_state(state, driver.KrylovState, "CG")
         M = effective(options, state).get("preconditioner")
         return driver.solve(
-            _ConjugateGradients(),
+            _ConjugateGradients(self.error_delay),
             self,
             "CG",
             state,
@@ -191,6 +215,7 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
             options,
             every=self.stabilise_every,
             signed=1 if M is None else sign_of(M),
+            stats=None if self.error_delay is None else _energy,
         )
 
     def transpose(self, state, options):
@@ -205,6 +230,11 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
 
 def _semidefinite(operator: AbstractLinearOperator) -> bool:
     return is_positive_semidefinite(operator) or is_negative_semidefinite(operator)
+
+
+def _energy(last: _State, unit: Array) -> dict[str, Any]:
+    assert last.gains is not None
+    return {"energy_error": jnp.sqrt(jnp.sum(last.gains)) * unit}
 
 
 def sign_of(operator: Any) -> int:

@@ -87,7 +87,8 @@ class Cycle(eqx.Module):
     def conjugated(self) -> "Cycle":
         def turned(level: Level) -> Level:
             after = None if level.after is None else conj(level.after)
-            return Level(*map(conj, (level.A, level.R, level.P, level.before)), after)
+            A, R, P, before = map(conj, (level.A, level.R, level.P, level.before))
+            return Level(A, R, P, before, after)
 
         levels = tuple(map(turned, self.levels))
         last = None if self.last is None else conj(self.last)

@@ -46,5 +46,6 @@ def plan_product(A: SparsityPattern, B: SparsityPattern) -> ProductPlan:
     unique = key[first]
     with jax.ensure_compile_time_eval():
         pattern = SparsityPattern(unique // max(n, 1), unique % max(n, 1), (m, n))
-        index = [left[order], right[order], np.cumsum(first) - 1]
-        return ProductPlan(*(jnp.asarray(x.astype(np.int32)) for x in index), pattern)
+        index = left[order], right[order], np.cumsum(first) - 1
+        left, right, entries = (jnp.asarray(x.astype(np.int32)) for x in index)
+        return ProductPlan(left, right, entries, pattern)

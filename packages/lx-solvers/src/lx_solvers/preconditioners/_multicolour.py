@@ -35,7 +35,8 @@ def colours(pattern: SparsityPattern) -> np.ndarray:
         (np.ones(2 * rows.size, np.int8), (np.r_[rows, columns], np.r_[columns, rows])),
         shape=(n, n),
     )
-    starts, neighbours = graph.indptr.tolist(), graph.indices.tolist()
+    starts: Any = graph.indptr.tolist()
+    neighbours: Any = graph.indices.tolist()
     found = [-1] * n
     for i in range(n):
         taken = {found[j] for j in neighbours[starts[i] : starts[i + 1]]}
@@ -62,18 +63,18 @@ class Part(NamedTuple):
     columns: Array
     values: Array
     rows: Array | None
-    count: int
+    number: int
 
     def times(self, x: Array) -> Array:
         """The product of these rows with x."""
         if self.rows is not None:
             terms = self.values * x[self.columns]
             return jax.ops.segment_sum(
-                terms, self.rows, self.count, indices_are_sorted=True
+                terms, self.rows, self.number, indices_are_sorted=True
             )
         if len(self.values) > _UNROLLED:
             return jnp.sum(self.values * x[self.columns], axis=0)
-        total = jnp.zeros(self.count, x.dtype)
+        total = jnp.zeros(self.number, x.dtype)
         for v, c in zip(self.values, self.columns):
             total = total + v * x.at[c].get(mode="promise_in_bounds")
         return total
@@ -190,14 +191,19 @@ def _ordered(pattern: SparsityPattern, eliminating: bool) -> Order:
     if eliminating:
         elimination = _eliminations(row, column, diagonal, np.asarray(starts), n)
     return Order(
-        pattern,
-        *map(_index, (order, place, source, row, column, diagonal)),
-        triangle(row, column, below),
-        triangle(row, column, above),
-        triangle(column, row, above),
-        triangle(column, row, below),
-        elimination,
-        tuple(int(start) for start in starts),
+        pattern=pattern,
+        order=_index(order),
+        place=_index(place),
+        source=_index(source),
+        row=_index(row),
+        column=_index(column),
+        diagonal=_index(diagonal),
+        lower=triangle(row, column, below),
+        upper=triangle(row, column, above),
+        lower_transposed=triangle(column, row, above),
+        upper_transposed=triangle(column, row, below),
+        elimination=elimination,
+        starts=tuple(int(start) for start in starts),
     )
 
 
@@ -244,13 +250,15 @@ def _eliminations(
         target = np.minimum(np.searchsorted(key, wanted), key.size - 1)
         kept = key[target] == wanted
         by = np.argsort(target[kept], kind="stable")
-        dropped = [x[~kept] for x in (first, second)]
+        dropped = [first[~kept], second[~kept], diagonal[row[first]][~kept]]
         found.append(
             Elimination(
-                _index(left),
-                _index(diagonal[pivot]),
-                *(_index(x[kept][by]) for x in (first, second, target)),
-                _index([*dropped, diagonal[row[first]][~kept]]),
+                left=_index(left),
+                pivots=_index(diagonal[pivot]),
+                first=_index(first[kept][by]),
+                second=_index(second[kept][by]),
+                target=_index(target[kept][by]),
+                dropped=_index(dropped),
             )
         )
     return tuple(found)

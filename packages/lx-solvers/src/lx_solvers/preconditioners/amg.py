@@ -141,7 +141,7 @@ class AMG(AbstractPreconditioner[Cycle]):
 
     def init(self, operator, options):
         A = sparse(operator, "AMG", _INSTEAD)
-        ready = self.setup(operator)
+        ready: Any = self.setup(operator)
         check_pattern(ready.pattern, A.pattern, "AMG")
         tags = definite_tags(operator)
         A = SparseLinearOperator(A.values, A.pattern, tags)
@@ -217,7 +217,7 @@ def _transfers(amg: AMG, A: SparseLinearOperator) -> tuple[_Transfer, ...]:
             matrix,
             B=B,
             symmetry="hermitian" if is_hermitian(A) else "nonsymmetric",
-            strength=("symmetric", {"theta": amg.theta}),
+            strength=("symmetric", {"theta": amg.theta}),  # pyright: ignore
             **limits,
         )
     transfers, pattern = [], A.pattern

@@ -135,13 +135,14 @@ class BlockTriangular(AbstractPreconditioner[_State]):
         inverses = []
         for i, part in enumerate(self.blocks):
             if isinstance(part, AbstractPreconditioner):
-                if grid[i][i] is None:
+                block = grid[i][i]
+                if block is None:
                     raise ValueError(
                         f"block {i} on the diagonal is zero: `BlockTriangular` needs "
                         "an operator in place of its inverse, such as that of a Schur "
                         f"complement, but got {part!r}; or use `SchurComplement`."
                     )
-                part = part.as_operator(grid[i][i])
+                part = part.as_operator(block)
             inverses.append(part)
         return _State(grid, tuple(inverses), "upper" if self.upper else "lower")
 
@@ -230,9 +231,11 @@ class SchurComplement(AbstractPreconditioner[_State]):
 
     def init(self, operator, options):
         grid, S, positive = self._blocks(operator)
-        first, schur = self.first, self.schur
+        first: Any = self.first
+        schur: Any = self.schur
+        A: Any = grid[0][0]
         if isinstance(first, AbstractPreconditioner):
-            first = first.as_operator(grid[0][0])
+            first = first.as_operator(A)
         if isinstance(schur, AbstractPreconditioner):
             schur = schur.as_operator(S)
             schur = schur if positive or self.form != "diagonal" else -schur

@@ -69,7 +69,7 @@ def circulant_preconditioner(
     return CirculantLinearOperator(kernel.astype(column.dtype), tags)
 
 
-class OptimalCirculant(AbstractPreconditioner[CirculantLinearOperator]):
+class OptimalCirculant(AbstractPreconditioner[AbstractLinearOperator]):
     """The inverse of the circulant matrix nearest to a Toeplitz matrix, by
     `lx.circulant_preconditioner` (T. Chan 1988, doi:10.1137/0909051). It costs two fast
     Fourier transforms to apply.

@@ -15,7 +15,7 @@ from . import _by_operator
 from ._preconditioner import AbstractPreconditioner, definite_tags
 
 
-class Jacobi(AbstractPreconditioner[DiagonalLinearOperator]):
+class Jacobi(AbstractPreconditioner[AbstractLinearOperator]):
     """Division by the diagonal: M = D⁻¹.
 
     Among all diagonal matrices it is within a factor n of the best for definite

@@ -128,7 +128,7 @@ def factorise(
         return (
             np.frombuffer(key, np.uint32),
             np.asarray(found.code, np.int32),
-            np.asarray(found.reciprocal_condition, values.real.dtype),
+            np.asarray(found.reciprocal_condition, np.finfo(values.dtype).dtype),
             np.asarray((-1, -1, -1) if inertia is None else inertia, np.int32),
             np.asarray(found.unmatched, np.int32),
         )
@@ -190,7 +190,7 @@ def determinant(
 
     def one(system: _System, digest: np.ndarray) -> tuple:
         sign, log = _slogdet(_factored(system, digest.tobytes()), system)
-        return np.asarray(sign, dtype), np.asarray(log, values.real.dtype)
+        return np.asarray(sign, dtype), np.asarray(log, np.finfo(dtype).dtype)
 
     return _for_each(one, task, rows, columns, values, digest)
 
@@ -345,7 +345,7 @@ class _Attempt(NamedTuple):
     status: str
     factors: SparseFactors | None = None
     error: float = np.inf  # the backward error of `first`
-    first: np.ndarray | None = None  # F⁻¹ e/n
+    first: Any = None  # F⁻¹ e/n
 
 
 def _attempt(n: int, symbolic: _Symbolic, F: np.ndarray, scales: _Scales) -> _Attempt:
@@ -419,7 +419,7 @@ def _scaled(
     elif task.kind == "definite":
         on_diagonal = rows == columns
         diagonal = np.zeros(task.n, sizes.dtype)
-        diagonal[rows[on_diagonal]] = values[on_diagonal].real
+        diagonal[rows[on_diagonal]] = np.real(values[on_diagonal])
         diagonal = -diagonal if task.negative else diagonal
         if not (diagonal > 0).all():
             return "not_definite" if (diagonal < 0).any() else "singular", values
@@ -438,10 +438,13 @@ def _scaled(
 def _equilibrated(
     sizes: np.ndarray, rows: np.ndarray, columns: np.ndarray, row_starts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Reciprocal scales of rows and of columns: of rows, then of columns, or in this
-    order turned, so that what multiplied the rows, or the columns, does no harm; or of
-    both alike by the roots of their largest elements first (Ruiz 2001), so that D A D
-    is as good as A. Of the three the one that brings most elements near one."""
+    """Reciprocal scales of rows and of columns.
+
+    Rows first, then columns; or columns, then rows: so that what multiplied the rows,
+    or the columns, does no harm. Or both alike by the roots of their largest elements
+    (Ruiz 2001), then rows, then columns, so that D A D is as good as A. The one of the
+    three that brings most elements near one is taken.
+    """
     n = row_starts.size - 1
 
     def of_rows(sizes: np.ndarray, root: bool) -> np.ndarray:
@@ -599,7 +602,7 @@ class _Refined:
 
 
 def _slogdet(found: Factored, system: _System) -> tuple[Any, float]:
-    """Of A, from that of F."""
+    """The determinant of A, from that of F."""
     if found.code == _CODES["singular"]:
         return 0.0, -np.inf
     if found.code != _SUCCESSFUL:

@@ -35,7 +35,7 @@ class CSC(NamedTuple):
     """`[n + 1]`, int32: where each column starts."""
     rows: np.ndarray
     """`[size]`, int32: ascending in each column."""
-    values: np.ndarray
+    values: Any
     """`[size]`: float32, float64, complex64 or complex128."""
 
 

@@ -21,7 +21,7 @@ from ._protocol import (
     SparseFactors,
 )
 
-_FILL = 8  # up to this many times the entries: factors as sparse as a circuit's
+_FILL = 4  # up to this many times the entries: factors as sparse as a circuit's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Rslab(SparseBackend):
         if robust:
             return _Analysis(rslab.analyze(A, path="lu", pivot_threshold=1.0))
         try:
-            light = rslab.analyze(A, path="klu")
+            light: Any = rslab.analyze(A, path="klu")
         except RuntimeError as error:
             raise SingularMatrixError(str(error)) from None
         if light.factor_nnz <= _FILL * A.nnz:
@@ -73,7 +73,7 @@ class Rslab(SparseBackend):
         return out
 
 
-def _parts(values: np.ndarray, split: bool) -> np.ndarray:
+def _parts(values: Any, split: bool) -> np.ndarray:
     """The values of B, C, -C and B."""
     if not split:
         return values
@@ -110,7 +110,7 @@ class _Factors(SparseFactors):
         self.factors, self.split = factors, split
         self.nbytes = int(factors.heap_bytes)
 
-    def solve(self, b: np.ndarray, adjoint: bool) -> np.ndarray:
+    def solve(self, b: Any, adjoint: bool) -> np.ndarray:
         if self.split:  # Hermitian
             x = self.factors.solve(np.concatenate((b.real, b.imag)))
             real, imag = np.split(x, 2)

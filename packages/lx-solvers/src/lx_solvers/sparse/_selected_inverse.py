@@ -96,7 +96,7 @@ def _structures(L: Any, U: Any, i: np.ndarray, j: np.ndarray) -> list[np.ndarray
 
 
 def _contains(larger: np.ndarray, smaller: np.ndarray) -> bool:
-    """Of sorted indices."""
+    """Whether all of these indices are among those; both are sorted."""
     if smaller.size > larger.size:
         return False
     where = np.searchsorted(larger, smaller)

@@ -81,7 +81,7 @@ def is_sparse(operator: AbstractLinearOperator) -> bool:
     node: Any = bare(operator)
     while isinstance(node, _SCALED):
         node = bare(node.operator)
-    pattern = getattr(node, "pattern", None)
+    pattern: Any = getattr(node, "pattern", None)
     if isinstance(pattern, SparsityPattern):
         return pattern.exact
     return getattr(node, "sparsity", None) is not None
@@ -301,7 +301,7 @@ def checked_solve(
     x, number, steps = x[0], number[0], steps[0]
     sizes = SparseLinearOperator(jnp.abs(matrix.values), pattern)
     if adjoint:
-        matrix, sizes = conj(matrix.T), sizes.T
+        matrix, sizes = conj(matrix.T), sizes.transpose()
     error = _backward_error(matrix, sizes, x, b)
     longest = matrix.pattern.longest_row
     tolerance = TOLERANCE * math.sqrt(longest + 1) * eps(b.dtype)
@@ -316,8 +316,8 @@ TOLERANCE = 8
 
 
 def _backward_error(
-    matrix: SparseLinearOperator,
-    sizes: SparseLinearOperator,
+    matrix: AbstractLinearOperator,
+    sizes: AbstractLinearOperator,
     x: Inexact[Array, " n"],
     b: Inexact[Array, " n"],
 ) -> Real[Array, ""]:

@@ -102,7 +102,7 @@ class _Ordering:
 
 
 class _Factors(SparseFactors):
-    """Of A, or of A with its columns (and rows) in another order."""
+    """The factors of A, or of A with its columns (and rows) in another order."""
 
     def __init__(self, lu: Any, order: np.ndarray | None, symmetric: bool):
         self.lu, self.order, self.symmetric = lu, order, symmetric
@@ -155,7 +155,7 @@ class _Factors(SparseFactors):
             raise kind(f"a pivot is {least}")
         self.inertia = (len(pivots), 0, 0)
 
-    def _pivots(self) -> np.ndarray:
+    def _pivots(self) -> Any:
         if self.pivots is None:
             self.pivots = self.lu.U.diagonal()
         return self.pivots

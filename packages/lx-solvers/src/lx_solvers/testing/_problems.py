@@ -152,7 +152,7 @@ def _complex_symmetric() -> ProblemClass:
 
     def made(draw: Draw, n: int, sizes: Any) -> Matrix:
         turned = np.exp(0.5j * np.pi * np.linspace(0, 1, n))
-        W = np.linalg.qr(draw(n, n).real)[0]
+        W = np.linalg.qr(np.real(draw(n, n)))[0]
         A = (W * (sizes * (turned if np.iscomplexobj(draw(1)) else 1))) @ W.T
         return (A + A.T) / 2
 

@@ -19,6 +19,7 @@ from lx_operators import (
 from .._auto import chosen
 from .._checks import check_state
 from .._loops import while_loop
+from .._projection import leaves_no_residual
 from .._results import code, judged, named
 from .._scaling import hypot, largest, norm2, plain_norm2, reciprocal_scale
 from .._sizes import sqrt_of
@@ -85,8 +86,12 @@ class Normal(AbstractLinearSolver[NormalState]):
     squares and, without an initial guess, of least norm; with more columns that is so
     where the system is consistent, and others fail (`LSMR` solves them). A square
     operator is seen to be rank-deficient where ‖Aᴴr‖ ≤ c eps ‖A‖‖r‖ but r is not small:
-    `stats["rank_deficient"]` tells. Derivatives assume full rank; `LSMR` and `SVD` do
-    not.
+    `stats["rank_deficient"]` tells, and derivatives are NaN. With an iterative inner
+    solver derivatives are those of A†b at constant rank. Some of the normal equations
+    that they need may have no solution if the rank is deficient, in reverse mode and
+    where b - A x is not zero; derivatives are then NaN (those of `LSMR` and `SVD` are
+    not). That the rank need not be full costs one further solve, unless the operator is
+    tagged `nonsingular_tag`. Direct inner solvers refuse singular normal equations.
 
     Each application of the inner solver costs one product with A and one with Aᴴ beyond
     its own, and so does `init` with A. Three vectors of the size of b and two of the
@@ -329,7 +334,18 @@ class Normal(AbstractLinearSolver[NormalState]):
         return state, conjugated(options)
 
     def assume_full_rank(self):
-        return True
+        inner = self.inner_solver
+        if not is_zero(self.damp):
+            return True
+        # an iterative solver also solves singular normal equations
+        return inner.assume_full_rank() and not hasattr(inner, "rtol")
+
+
+@leaves_no_residual.register
+def _(state: NormalState) -> bool:
+    """If square, others are `rank_deficient`; if wide, others fail."""
+    A = state.operator
+    return not state.tall or A.out_size() == A.in_size()
 
 
 class _Numbers(NamedTuple):

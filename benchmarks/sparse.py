@@ -1,0 +1,188 @@
+"""Products of sparse matrices beside SciPy's CSR and JAX's BCOO and BCSR.
+
+    python benchmarks/sparse.py                 all matrices
+    python benchmarks/sparse.py "2-D.*1e5"      those that match
+    python benchmarks/sparse.py growth          how the cost grows from 1e4 to 1e6
+
+prints Markdown tables. "prepared" is a product of `linearise(operator)`, as iterative
+solvers have it in their loops; "as it stands" one of the operator itself. Participants
+take turns within a round, and the least of the rounds counts.
+"""
+
+import re
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg as spla
+from jax.experimental import sparse as jsparse
+
+jax.config.update("jax_enable_x64", True)
+ROUNDS = 15
+
+
+def laplacian(n, axes):
+    line = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n))
+    matrix = line
+    for _ in range(axes - 1):
+        matrix = sp.kronsum(line, matrix)
+    return sp.csr_array(matrix)
+
+
+def power_law(n, edges):
+    rng = np.random.default_rng(0)
+    weight = (np.arange(n) + 1.0) ** -0.8
+    rows = rng.permutation(n)[rng.choice(n, edges, p=weight / weight.sum())]
+    entries = (rng.normal(size=edges), (rows, rng.integers(0, n, edges)))
+    return sp.csr_array(sp.coo_array(entries, (n, n)))
+
+
+def shipped(name):
+    """A matrix that comes with pyamg."""
+    from pyamg.gallery import load_example
+
+    return sp.csr_array(load_example(name)["A"])
+
+
+MATRICES = {
+    "2-D Poisson 1e4": lambda: laplacian(100, 2),
+    "2-D Poisson 1e5": lambda: laplacian(316, 2),
+    "2-D Poisson 1e6": lambda: laplacian(1000, 2),
+    "3-D Poisson 1e5": lambda: laplacian(46, 3),
+    "power-law graph 1e5": lambda: power_law(100_000, 700_000),
+    "Helmholtz, complex (pyamg)": lambda: shipped("helmholtz_2D"),
+    "unit square (pyamg)": lambda: shipped("unit_square"),
+    "airfoil (pyamg)": lambda: shipped("airfoil"),
+    "bar (pyamg)": lambda: shipped("bar"),
+}
+
+
+def least(calls):
+    """The least time of each call, in ms; all are called in turn."""
+    for call in calls.values():
+        jax.block_until_ready(call())
+    times = dict.fromkeys(calls, np.inf)
+    for _ in range(ROUNDS):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            times[name] = min(times[name], 1e3 * (time.perf_counter() - start))
+    return times
+
+
+@jax.jit
+def times(operator, x):
+    return operator.mv(x) if x.ndim == 1 else jax.vmap(operator.mv, 1, 1)(x)
+
+
+@jax.jit
+def at(matrix, x):
+    return matrix @ x
+
+
+def row(name, matrix, columns):
+    operator = lx.SparseLinearOperator.from_scipy(matrix)
+    prepared = jax.jit(lx.linearise)(operator)
+    turned = jax.jit(lx.linearise)(operator.T)
+    shape = (matrix.shape[1], columns)[: 1 + (columns > 1)]
+    given = np.random.default_rng(0).normal(size=shape).astype(matrix.dtype)
+    x = jnp.asarray(given)
+    bcoo = jsparse.BCOO.from_scipy_sparse(sp.csr_matrix(matrix))
+    bcsr = jsparse.BCSR.from_scipy_sparse(sp.csr_matrix(matrix))
+    start = time.perf_counter()
+    times.lower(prepared, x).compile()
+    compiling = time.perf_counter() - start
+    wanted = matrix @ given
+    np.testing.assert_allclose(times(prepared, x), wanted, atol=1e-9)
+    found = least(
+        {
+            "SciPy": lambda: matrix @ given,
+            "prepared": lambda: times(prepared, x),
+            "transposed": lambda: times(turned, x),
+            "stands": lambda: times(operator, x),
+            "BCOO": lambda: at(bcoo, x),
+            "BCSR": lambda: at(bcsr, x),
+        }
+    )
+    cells = [f"{found[k]:.3g}" for k in ("prepared", "transposed", "stands")]
+    cells += [f"{found[k]:.3g}" for k in ("SciPy", "BCOO", "BCSR")]
+    cells += [f"{found['prepared'] / found['SciPy']:.2f}", f"{compiling:.2f} s"]
+    what = f"{name}, {columns} vectors" if columns > 1 else name
+    print(f"| {what} | {matrix.nnz} | {operator.pattern.form} | {' | '.join(cells)} |")
+    sys.stdout.flush()
+
+
+def iterations():
+    """CG on 2-D Poisson 1e6: the time of an iteration, beside SciPy's."""
+    matrix = laplacian(1000, 2)
+    operator = lx.SparseLinearOperator.from_scipy(matrix, lx.positive_semidefinite_tag)
+    b = np.random.default_rng(0).normal(size=matrix.shape[0])
+    right, found = jnp.asarray(b), {}
+    for steps in (10, 60):
+        solver = lx.CG(rtol=0.0, atol=0.0, max_steps=steps)
+        solve = jax.jit(lambda A, b, s=solver: lx.linear_solve(A, b, s).value)
+        ours = least_of(lambda s=solve: jax.block_until_ready(s(operator, right)))
+        theirs = least_of(lambda k=steps: spla.cg(matrix, b, rtol=0, maxiter=k))
+        found[steps] = np.array([ours, theirs])
+    ours, theirs = 1e3 * (found[60] - found[10]) / 50
+    print(
+        f"\nCG on 2-D Poisson 1e6, per iteration: {ours:.3g} ms, SciPy {theirs:.3g} ms"
+    )
+
+
+def least_of(call, repeats=3):
+    call()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def growth():
+    sizes, found = (100, 316, 1000), {}
+    for n in sizes:
+        operator = lx.SparseLinearOperator.from_scipy(laplacian(n, 2))
+        x = jnp.ones(n * n)
+        prepared = jax.jit(lx.linearise)(operator)
+        calls = {
+            "product": lambda A=prepared, x=x: times(A, x),
+            "product, 16 vectors": lambda A=prepared, x=x: times(
+                A, jnp.broadcast_to(x[:, None], (x.size, 16))
+            ),
+        }
+        found[n] = least(calls)
+        start = time.perf_counter()
+        lx.SparsityPattern.from_scipy(laplacian(n, 2))
+        found[n]["building the pattern"] = 1e3 * (time.perf_counter() - start)
+    print("| | 1e4 | 1e5 | 1e6 | exponent |\n|---|--:|--:|--:|--:|")
+    for name in found[100]:
+        cells = [found[n][name] for n in sizes]
+        exponent = np.log(cells[2] / cells[0]) / np.log(100)
+        print(
+            f"| {name} | {' | '.join(f'{c:.3g} ms' for c in cells)} | {exponent:.2f} |"
+        )
+
+
+def main(pattern=""):
+    if pattern == "growth":
+        return growth()
+    heads = ["matrix", "entries", "form", "prepared", "transposed", "as it stands"]
+    heads += ["SciPy CSR", "BCOO", "BCSR", "prepared / SciPy", "compile"]
+    print(f"| {' | '.join(heads)} |")
+    print("|---|--:|---|" + 8 * "--:|")
+    for name, make in MATRICES.items():
+        for columns in (1, 16):
+            if re.search(pattern, name):
+                row(name, make(), columns)
+    if re.search(pattern, "CG"):
+        iterations()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
