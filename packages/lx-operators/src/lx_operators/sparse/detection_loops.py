@@ -228,6 +228,7 @@ def _reached(power: Matrix, start: Sets) -> Sets:
     own = np.arange(count)
     to, of = np.r_[to[apart], own], np.r_[of[apart], own]
     step: Matrix = csr_array((ones, (to, of)), (count, count))
+    step.sum_duplicates()  # which older versions of SciPy leave
     while True:
         twice = (step @ step).astype(bool)
         if twice.nnz > _REACH:

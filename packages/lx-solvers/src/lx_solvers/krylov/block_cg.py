@@ -112,7 +112,8 @@ def _orthonormal(Z: Array, X: Space) -> Array:
     own = jnp.abs(jnp.diagonal(jnp.linalg.qr(columns, mode="r")))
     # the dependent ones last, whose columns of Q have a part of those after them
     Q, R = jnp.linalg.qr(columns[:, jnp.argsort(-own)])
-    some = jnp.abs(jnp.diagonal(R)) > 32 * X.eps
+    # what is independent by little more than rounding is not conjugate any more
+    some = jnp.abs(jnp.diagonal(R)) > X.eps**0.6
     return rows_times(some, Q[:n].T.reshape(Z.shape))
 
 
