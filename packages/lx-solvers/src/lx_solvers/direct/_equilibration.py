@@ -162,10 +162,6 @@ def _column_exponents(
 ) -> tuple[Real[Array, " n"], Bool[Array, ""]]:
     """The γⱼ, rounded, by successive over-relaxation, and whether they are used: zeros
     where scaled elements would still differ much in size."""
-    (
-        m,
-        _,
-    ) = E.shape
 
     def left(rho, gamma):
         return jnp.where(some, E - rho[:, None] - columns.along(gamma), 0)
@@ -183,7 +179,7 @@ def _column_exponents(
         return k - 1, rho, gamma
 
     some = E > _ZERO
-    zeros = (jnp.zeros((size,), E.dtype) for size in (m, columns.number))
+    zeros = (jnp.zeros((size,), E.dtype) for size in (len(E), columns.number))
     start = passes, *zeros
     out = while_loop(lambda carry: carry[0] > 0, step, start, inputs=(E, passes))
     _, rho, gamma = out
