@@ -52,7 +52,7 @@ init = eqx.filter_jit(lambda solver, A: solver.init(A, {}))
 compute = eqx.filter_jit(lambda solver, state, b: solver.compute(state, b, {}))
 
 
-def steps(solver: lx.CG, A: Any, b: Any) -> int:
+def steps(solver: lx.AbstractLinearSolver, A: Any, b: Any) -> int:
     solver = solver.setup(A)
     _, result, stats = compute(solver, init(solver, A), b)
     assert result == lx.RESULTS.successful

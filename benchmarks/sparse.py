@@ -12,6 +12,7 @@ take turns within a round, and the least of the rounds counts.
 import re
 import sys
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ ROUNDS = 15
 
 
 def laplacian(n, axes):
-    line = sp.diags_array([-1.0, 2.0, -1.0], offsets=[-1, 0, 1], shape=(n, n))
+    line = sp.diags_array([-1.0, 2.0, -1.0], offsets=(-1, 0, 1), shape=(n, n))
     matrix = line
     for _ in range(axes - 1):
         matrix = sp.kronsum(line, matrix)
@@ -118,7 +119,7 @@ def row(name, matrix, columns):
 
 def iterations():
     """CG on 2-D Poisson 1e6: the time of an iteration, beside SciPy's."""
-    matrix = laplacian(1000, 2)
+    matrix: Any = laplacian(1000, 2)
     operator = lx.SparseLinearOperator.from_scipy(matrix, lx.positive_semidefinite_tag)
     b = np.random.default_rng(0).normal(size=matrix.shape[0])
     right, found = jnp.asarray(b), {}

@@ -76,7 +76,7 @@ CASES = {
 
 def timed(fn, *args, seconds=0.5):
     """The first time and the least of later ones, with the result."""
-    times = []
+    times, out = [], None
     while len(times) < 3 or (sum(times) < seconds and len(times) < 200):
         start = time.perf_counter()
         out = jax.block_until_ready(fn(*args))
@@ -88,7 +88,7 @@ def theirs():
     """By asdex, as JSON."""
     import warnings
 
-    import asdex
+    import asdex  # pyright: ignore[reportMissingImports]
 
     warnings.simplefilter("ignore")
     found = {}

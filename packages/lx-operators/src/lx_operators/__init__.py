@@ -84,15 +84,15 @@ if TYPE_CHECKING:
     )
     from .leaves.toeplitz import ToeplitzLinearOperator as ToeplitzLinearOperator
     from .leaves.zero import ZeroLinearOperator as ZeroLinearOperator
-    from .sparse.algebra import (
-        SparseDiagonalsLinearOperator as SparseDiagonalsLinearOperator,
-    )
     from .sparse.compression import (
         ColouredPattern as ColouredPattern,
         compress as compress,
     )
     from .sparse.detection import jacobian_sparsity as jacobian_sparsity
-    from .sparse.operator import SparseLinearOperator as SparseLinearOperator
+    from .sparse.operator import (
+        SparseDiagonalsLinearOperator as SparseDiagonalsLinearOperator,
+        SparseLinearOperator as SparseLinearOperator,
+    )
     from .sparse.pattern import SparsityPattern as SparsityPattern
 
 __getattr__, __dir__, __all__ = attach(__name__)

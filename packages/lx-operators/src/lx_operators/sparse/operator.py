@@ -1,4 +1,6 @@
-"""The sparse operator with all that is known of it: importing it registers its forms
-and its algebra."""
+"""The sparse operators with all that is known of them: importing them from here registers
+their forms and their algebra."""
 
-from .algebra import SparseLinearOperator as SparseLinearOperator
+from . import algebra as _algebra  # noqa: F401
+from .diagonals import SparseDiagonalsLinearOperator as SparseDiagonalsLinearOperator
+from .entries import SparseLinearOperator as SparseLinearOperator

@@ -316,7 +316,7 @@ def reciprocals(
 
 
 def judge(
-    finite: Bool[Array, ""],
+    finite: Bool[Array, ""] | Literal[True] = True,
     *,
     singular: Bool[Array, ""] | Literal[False] = False,
     unstable: Bool[Array, ""] | Literal[False] = False,
@@ -326,6 +326,8 @@ def judge(
     for failed, item in ((singular, RESULTS.singular), (unstable, RESULTS.unstable)):
         if not isinstance(failed, bool):
             result = choose(failed, item, result)
+    if isinstance(finite, bool):
+        return result
     return choose(finite, result, RESULTS.nonfinite_input)
 
 

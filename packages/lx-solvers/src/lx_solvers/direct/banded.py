@@ -164,7 +164,7 @@ class Banded(AbstractLinearSolver[_BandedState | _BandedQRState]):
 
         x, result = views.solve(state, vector, factors.U.dtype, solve_with)
         if factors.L.size:
-            result = both(result, judge(True, singular=lost[0]))
+            result = both(result, judge(singular=lost[0]))
         return x, result, {"reciprocal_condition": rcond, "growth": state.growth}
 
     def transpose(self, state, options):

@@ -367,7 +367,7 @@ def _(state: _State):
     return slogdet_of_factors(
         pivots,
         turned=state.view.turned,
-        rows=state.rows.ravel(),
+        scales=(state.rows.ravel(),),
         odd=jnp.sum(D.odd) % 2 == 1,
         verdict=verdict,
     )

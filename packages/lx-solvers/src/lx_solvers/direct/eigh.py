@@ -108,7 +108,7 @@ class Eigh(AbstractLinearSolver[_EighState]):
 def _(state: _EighState):
     values = jnp.where(state.inverse != 0, state.eigenvalues, 0)
     rows = jnp.full_like(values, state.scale)
-    return slogdet_of_factors(values, rows=rows, verdict=state.verdict)
+    return slogdet_of_factors(values, scales=(rows,), verdict=state.verdict)
 
 
 @annihilated.register

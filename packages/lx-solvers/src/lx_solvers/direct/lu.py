@@ -125,7 +125,7 @@ class LU(AbstractLinearSolver[_LUState]):
 
         x, result = views.solve(state, vector, state.lu.dtype, solve_with)
         if lost:
-            result = both(result, judge(True, singular=lost[0]))
+            result = both(result, judge(singular=lost[0]))
         return x, result, {"reciprocal_condition": rcond, "growth": state.growth}
 
     def transpose(self, state, options):

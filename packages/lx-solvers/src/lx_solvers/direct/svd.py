@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int, Real
 from lx_operators.internal import PackedStructures, cast, pack_structures
 
-from .._checks import check_options, check_state
+from .._checks import check_options, check_state, is_zero
 from .._projection import annihilated
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
@@ -21,7 +21,6 @@ from ._factors import (
     HIGHEST,
     check_damp,
     dense_matrix,
-    is_zero,
     judge,
     outside,
     pseudoinverse,

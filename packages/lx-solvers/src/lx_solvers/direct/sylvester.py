@@ -189,7 +189,7 @@ def _(state: _SylvesterState):
     values = _eigenvalues(state.T).ravel()
     scale = jnp.broadcast_to(state.scale, values.shape)
     sign, log = slogdet_of_factors(
-        values, turned=state.view.turned, rows=scale, verdict=state.verdict
+        values, turned=state.view.turned, scales=(scale,), verdict=state.verdict
     )
     return (jnp.sign(sign.real) if state.real else sign), log
 

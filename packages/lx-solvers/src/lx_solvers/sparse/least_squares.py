@@ -22,13 +22,13 @@ from jaxtyping import Array, ArrayLike, Bool, Inexact, Int, Real, UInt32
 from lx_operators import ColouredPattern, SparseLinearOperator, conj
 from lx_operators.internal import PackedStructures, pack_structures
 
-from .._checks import check_options, check_state
+from .._checks import check_options, check_state, is_zero
 from .._results import choose, named, succeeded
 from .._scaling import eps, largest, power_of_two
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from ..direct import _views as views
-from ..direct._factors import check_damp, is_zero
+from ..direct._factors import check_damp
 from ._protocol import SparseBackend, Task
 from ._solve import (
     TOLERANCE,

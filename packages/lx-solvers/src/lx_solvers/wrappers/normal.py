@@ -17,7 +17,7 @@ from lx_operators import (
 )
 
 from .._auto import chosen
-from .._checks import check_state
+from .._checks import check_state, is_zero
 from .._loops import while_loop
 from .._projection import leaves_no_residual
 from .._results import code, judged, named
@@ -25,7 +25,7 @@ from .._scaling import hypot, largest, norm2, plain_norm2, reciprocal_scale
 from .._sizes import sqrt_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from ..direct._factors import check_damp, is_zero
+from ..direct._factors import check_damp
 from ..krylov._driver import step_limit
 from ..krylov._guess import bounded, held, useless
 from ..krylov._options import conjugated, transposed
