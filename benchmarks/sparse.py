@@ -27,7 +27,8 @@ ROUNDS = 15
 
 
 def laplacian(n, axes):
-    line = sp.diags_array([-1.0, 2.0, -1.0], offsets=(-1, 0, 1), shape=(n, n))
+    offsets: Any = [-1, 0, 1]
+    line = sp.diags_array([-1.0, 2.0, -1.0], offsets=offsets, shape=(n, n))
     matrix = line
     for _ in range(axes - 1):
         matrix = sp.kronsum(line, matrix)

@@ -11,6 +11,7 @@ import json
 import math
 import subprocess
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +77,8 @@ CASES = {
 
 def timed(fn, *args, seconds=0.5):
     """The first time and the least of later ones, with the result."""
-    times, out = [], None
+    times: list[float] = []
+    out: Any = None
     while len(times) < 3 or (sum(times) < seconds and len(times) < 200):
         start = time.perf_counter()
         out = jax.block_until_ready(fn(*args))

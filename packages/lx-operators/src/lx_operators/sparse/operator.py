@@ -1,5 +1,5 @@
-"""The sparse operators with all that is known of them: importing them from here registers
-their forms and their algebra."""
+"""The sparse operators with all that is known of them: importing them from here
+registers their forms and their algebra."""
 
 from . import algebra as _algebra  # noqa: F401
 from .diagonals import SparseDiagonalsLinearOperator as SparseDiagonalsLinearOperator
