@@ -6,6 +6,7 @@ import lineax as lx
 
 from tests.modes.test_export import (
     EVERY,
+    ON_HOST,
     banded,
     blocks,
     definite,
@@ -14,15 +15,20 @@ from tests.modes.test_export import (
     low_rank,
     lower,
     permutation,
+    sparse,
     square_blocks,
     tridiagonal,
 )
 
-SOLVERS = EVERY  # name -> solver, and its operator of a matrix
+SOLVERS = EVERY | ON_HOST  # name -> solver, and its operator of a matrix
 
 
 def _struct(A):
     return jax.ShapeDtypeStruct(A.shape[:1], A.dtype)
+
+
+def _sparse_diagonals(A):
+    return lx.SparseDiagonalsLinearOperator(A[:3], (-1, 0, 2))
 
 
 def _tangent(A):
@@ -40,6 +46,8 @@ OPERATORS = {
     "Circulant": lambda A: lx.CirculantLinearOperator(A[0]),
     "Toeplitz": lambda A: lx.ToeplitzLinearOperator(A[:, 0], A[0]),
     "Permutation": permutation,
+    "Sparse": sparse(dense()),
+    "SparseDiagonals": _sparse_diagonals,
     "Identity": lambda A: lx.IdentityLinearOperator(_struct(A)),
     "PyTree": lambda A: lx.PyTreeLinearOperator([A, A], [_struct(A)] * 2),
     "Function": lambda A: lx.FunctionLinearOperator(lambda x: A @ x, _struct(A)),

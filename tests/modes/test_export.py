@@ -57,6 +57,17 @@ def banded(A):
     return lx.BandedLinearOperator(A[1:4], lower=1, upper=1)
 
 
+def sparse(make):
+    def stored(A):
+        A = make(A).as_matrix()
+        n = len(A)
+        pattern = lx.SparsityPattern.from_dense(np.ones((n, n)))
+        tags = (lx.positive_semidefinite_tag,) if make is definite else ()
+        return lx.SparseLinearOperator(A.ravel(), pattern, tags)
+
+    return stored
+
+
 def permutation(A):
     return lx.PermutationLinearOperator(jnp.argsort(A[0]))
 
@@ -87,7 +98,11 @@ ITERATIVE = {
     "BiCGStab": (lx.BiCGStab(**TOLERANCES), dense()),
     "GMRES": (lx.GMRES(**TOLERANCES), dense()),
     "FGMRES": (lx.FGMRES(**TOLERANCES), dense()),
+    "BlockCG": (lx.BlockCG(**TOLERANCES), definite),
+    "COCG": (lx.COCG(**TOLERANCES), definite),
+    "IDR": (lx.IDR(**TOLERANCES), dense()),
     "MINRES": (lx.MINRES(**TOLERANCES), definite),
+    "MINRESQLP": (lx.MINRESQLP(**TOLERANCES), definite),
     "LSMR": (lx.LSMR(**TOLERANCES), dense()),
     "LSQR": (lx.LSQR(**TOLERANCES), dense()),
     "Normal": (lx.Normal(lx.CG(**TOLERANCES)), dense()),
@@ -111,11 +126,18 @@ OTHERS = {
     ),
 }
 EVERY = GENERAL | ITERATIVE | OTHERS
+# Factors on the host: what calls Python cannot be saved, and JAX says so.
+ON_HOST = {
+    "SparseLU": (lx.SparseLU(), sparse(dense())),
+    "SparseCholesky": (lx.SparseCholesky(), sparse(definite)),
+    "SparseLDL": (lx.SparseLDL(), sparse(definite)),
+    "SparseLeastSquares": (lx.SparseLeastSquares(), sparse(dense())),
+}
 CPU_ONLY = {"Sylvester"}  # JAX has the Schur form on CPUs only
 
 
 def solution(name):
-    solver, make = EVERY[name]
+    solver, make = (EVERY | ON_HOST)[name]
 
     def solve(A):
         operator = make(A)
@@ -148,7 +170,12 @@ def test_every_solver_is_here():
     solvers = {
         x for x in public if inspect.isclass(x) and issubclass(x, AbstractLinearSolver)
     } - {AbstractLinearSolver}
-    assert solvers == {type(solver) for solver, _ in EVERY.values()}
+    assert solvers == {type(solver) for solver, _ in (EVERY | ON_HOST).values()}
+
+
+def test_host_solvers_are_refused():
+    with pytest.raises(NotImplementedError, match="callback"):
+        exported(solution("SparseLU"), (4, 4))
 
 
 @pytest.mark.parametrize("name", GENERAL | ITERATIVE)

@@ -157,7 +157,7 @@ _LARGE = 1000
 
 
 def _large_sparse(operator: AbstractLinearOperator) -> bool:
-    return operator.in_size() >= _LARGE and is_sparse(operator)
+    return is_sparse(operator) and operator.in_size() >= _LARGE
 
 
 def _sparse_semidefinite(operator: AbstractLinearOperator) -> bool:
