@@ -95,7 +95,8 @@ def few_diagonals(
 
 def where(there: Array, values: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
     """The values that there are, zero elsewhere."""
-    there = jnp.broadcast_to(there, values.shape)
+    # sharded as the values are, where that is a part of their type
+    there = jnp.zeros_like(values, bool) | there
     return jnp.where(there, values, jnp.zeros_like(values))
 
 

@@ -9,8 +9,6 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, mlir
 
-from .._varying import manual_axes
-
 
 def primitive(name: str, shape: Callable[..., tuple[int, ...]]) -> Any:
     """Makes a primitive of a function of arrays and static keywords. Derivatives and
@@ -30,9 +28,10 @@ def primitive(name: str, shape: Callable[..., tuple[int, ...]]) -> Any:
 
         def type_of(*avals: Any, **static: Any) -> Any:
             out = ShapedArray(shape(*avals, **static), avals[0].dtype)
-            if not manual_axes():
+            if jax.sharding.get_abstract_mesh().empty:
                 return out
-            # inside `shard_map`, JAX's own rules say over which axes it varies
+            # on a mesh, JAX's own rules say how it is sharded, and over which axes of
+            # a `shard_map` it varies
             traced = jax.make_jaxpr(functools.partial(fn, **static))(*avals)
             return traced.out_avals[0]
 

@@ -20,7 +20,7 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
-from lx_operators.internal import complex_to_real_dtype, manual_axes
+from lx_operators.internal import complex_to_real_dtype
 
 from . import _host as host
 
@@ -88,9 +88,10 @@ def _say_that_it_leaves(platform: str) -> None:
 
 
 def _varying(avals: Sequence[Any], out: list[ShapedArray]) -> list[Any]:
-    """Inside `shard_map`, what comes out varies over the mesh axes that any operand
-    varies over. JAX's own rules say so, of a computation of these shapes."""
-    if not manual_axes():
+    """On a mesh the types of what comes out name it; inside `shard_map` also the axes
+    that any operand varies over. JAX's own rules say so, of a computation of these
+    shapes."""
+    if jax.sharding.get_abstract_mesh().empty:
         return out
 
     def stand_in(*arrays: Array) -> list[Array]:
