@@ -15,6 +15,32 @@ PSD = lo.positive_semidefinite_tag
 K, N = 6, 40
 
 
+@pytest.fixture
+def draw():
+    rng = np.random.default_rng(0)
+
+    def draw(dtype, *shape):
+        x = rng.normal(size=shape)
+        if np.issubdtype(dtype, np.complexfloating):
+            x = x + 1j * rng.normal(size=shape)
+        return x.astype(dtype)
+
+    return draw
+
+
+@pytest.fixture
+def spectral(draw):
+    """A Hermitian matrix of these eigenvalues."""
+
+    def spectral(dtype, values):
+        wide = np.result_type(dtype, np.float64)
+        q, _ = np.linalg.qr(draw(wide, values.size, values.size))
+        a = (q * values) @ q.conj().T
+        return ((a + a.conj().T) / 2).astype(dtype)
+
+    return spectral
+
+
 @eqx.filter_jit
 def many(operator, B, solver, options):
     """The rows of B, each a right-hand side."""
