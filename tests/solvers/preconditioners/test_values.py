@@ -125,13 +125,28 @@ def test_incomplete_cholesky_shifts():
     assert recipe.as_operator(lost).verdict != 0
 
 
-def test_gram_of_columns(rng):
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 1e200, 1e-200])
+def test_gram_of_columns(rng, sparse, scale):
     """The right factor of Jacobi makes columns of length one, zeros aside."""
-    A = rng.standard_normal((7, 4))
-    A[:, 2] = 0
-    R = lxs.Jacobi().right_factor(lo.MatrixLinearOperator(jnp.asarray(A)))
+    A = scale * rng.standard_normal((7, 4)) * [1, 1e50, 0, 1e-50]
+    operator = lo.MatrixLinearOperator(jnp.asarray(A))
+    if sparse:
+        operator = lo.SparseLinearOperator.from_scipy(scipy.sparse.csr_array(A))
+    R = lxs.Jacobi().right_factor(operator)
     norms = np.linalg.norm(A @ R.as_matrix(), axis=0)
     np.testing.assert_allclose(norms, [1, 1, 0, 1], atol=1e-14)
+
+
+def test_columns_of_what_is_large_are_not_formed():
+    """A sparse matrix stays sparse; of a function the matrix is not formed unasked."""
+    n = 200_000
+    operator = lo.SparseLinearOperator.from_scipy(2 * scipy.sparse.eye_array(n))
+    R = lxs.Jacobi().right_factor(operator)
+    np.testing.assert_array_equal(R.mv(jnp.ones(n)), np.full(n, 0.5))
+    function = lo.FunctionLinearOperator(jnp.negative, operator.in_structure())
+    with pytest.raises(ValueError, match="GiB"):
+        lxs.Jacobi().right_factor(function)
 
 
 def test_block_jacobi(rng):

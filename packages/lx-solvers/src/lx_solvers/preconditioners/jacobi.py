@@ -1,16 +1,20 @@
 """The diagonal."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 from lx_operators import (
     AbstractLinearOperator,
     DiagonalLinearOperator,
+    SparseLinearOperator,
     diagonal,
     positive_semidefinite_tag,
 )
-from lx_operators.internal import unravel
+from lx_operators.internal import unravel, unwrapped
 
+from .._memory import check_matrix
+from .._scaling import largest, reciprocal_scale
 from . import _by_operator
 from ._preconditioner import AbstractPreconditioner, definite_tags
 
@@ -70,6 +74,25 @@ class Jacobi(AbstractPreconditioner[AbstractLinearOperator]):
 
 
 def _column_norms(operator: AbstractLinearOperator) -> Array:
-    """√Σᵢ |aᵢⱼ|² for each j."""
-    A = operator.as_matrix()
-    return jnp.linalg.norm(A, axis=0).astype(A.dtype)
+    """√Σᵢ |aᵢⱼ|² for each j, in the operator's dtype."""
+    A = unwrapped(operator)
+    if isinstance(A, SparseLinearOperator):
+        order, n = A.pattern.transposed, A.pattern.shape[1]
+        sizes, columns = jnp.abs(A.values)[order], A.pattern.columns[order]
+        peaks = jax.ops.segment_max(sizes, columns, n, indices_are_sorted=True)
+        scale = reciprocal_scale(jnp.maximum(peaks, 0))  # -∞ where there is no entry
+        squares = (sizes * scale[columns]) ** 2
+        sums = jax.ops.segment_sum(squares, columns, n, indices_are_sorted=True)
+        return (jnp.sqrt(sums) / scale).astype(A.values.dtype)
+    check_matrix(operator, *_NO_MATRIX)
+    matrix = operator.as_matrix()
+    sizes = jnp.abs(matrix)
+    scale = reciprocal_scale(largest(sizes, axis=0))
+    norms = jnp.linalg.norm(sizes * scale[None, :], axis=0) / scale
+    return norms.astype(matrix.dtype)
+
+
+_NO_MATRIX = (
+    "`Jacobi`, which divides by the norms of columns in least-squares solvers,",
+    "Give an operator with such a diagonal in `options`, or solve without it.",
+)
