@@ -2,8 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import lx_operators as lo
 import numpy as np
 import pytest
+import scipy.sparse
 from jax import lax
 from lx_operators import SparsityPattern, jacobian_sparsity
 from lx_operators.sparse import detection_loops
@@ -444,3 +446,23 @@ def test_random_loops(way, monkeypatch):
 
     true = sum(_dense(repeated, steps, 5, points=1) for steps in range(6)) > 0
     np.testing.assert_array_equal(_pattern(repeated, 3, 5), true)
+
+
+@pytest.mark.filterwarnings("error")
+def test_products_of_sparse_operators():
+    """A product with a sparse operator is known: its own entries, and at most those
+    that its layout pads rows with."""
+    mask = np.random.default_rng(0).random((30, 30)) < 0.1
+    matrix = scipy.sparse.csr_array(mask.astype(float))
+    banded = scipy.sparse.diags_array([1.0, 2, 3], offsets=[-1, 0, 1], shape=(30, 30))
+    for given, exact in ((matrix, False), (banded, True)):
+        A = lo.SparseLinearOperator.from_scipy(given)
+        for operator in (A, A.T, lo.linearise(A)):
+            found = lo.jacobian_sparsity(
+                lambda x, A: A.mv(x) ** 2, jnp.ones(30), operator
+            )
+            dense = np.zeros(found.shape, bool)
+            dense[np.asarray(found.rows), np.asarray(found.columns)] = True
+            entries = np.asarray(operator.as_matrix()) != 0
+            assert (dense >= entries).all()
+            assert dense.sum() <= (1 if exact else 3) * entries.sum()

@@ -9,6 +9,9 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, mlir
 
+PROGRAMS: dict[str, Callable] = {}
+"""The function that each primitive was made of."""
+
 
 def primitive(name: str, shape: Callable[..., tuple[int, ...]]) -> Any:
     """Makes a primitive of a function of arrays and static keywords. Derivatives and
@@ -35,6 +38,7 @@ def primitive(name: str, shape: Callable[..., tuple[int, ...]]) -> Any:
             traced = jax.make_jaxpr(functools.partial(fn, **static))(*avals)
             return traced.out_avals[0]
 
+        PROGRAMS[name] = fn
         this.def_impl(evaluate)
         this.def_abstract_eval(type_of)
         mlir.register_lowering(this, mlir.lower_fun(fn, multiple_results=False))

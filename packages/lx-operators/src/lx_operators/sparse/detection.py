@@ -15,7 +15,8 @@ from scipy.sparse import csr_array
 from .._checks import check_callable
 from .._closure import outcome
 from .._structures import inexact, structure_of
-from .detection_control import CALLS, CONTROL, constant
+from ._primitives import PROGRAMS
+from .detection_control import CALLS, CONTROL, constant, program
 from .detection_indexing import INDEXING
 from .detection_loops import LOOPS
 from .detection_rules import RULES, Operation, dense
@@ -77,7 +78,7 @@ class _Interpreter:
             if name in CALLS and None in known:
                 return self._inside(op)
             return none, known
-        if name in _INSIDE:
+        if name in _INSIDE or name in PROGRAMS:
             return self._inside(op)
         rule = _LOCAL.get(name)
         if rule is None:
@@ -86,7 +87,7 @@ class _Interpreter:
 
     def _inside(self, op: Operation) -> Any:
         try:
-            return _INSIDE[op.eqn.primitive.name](op, self)
+            return _INSIDE.get(op.eqn.primitive.name, program)(op, self)
         except NotImplementedError:
             return self._dense(op), [None] * len(op.eqn.outvars)
 

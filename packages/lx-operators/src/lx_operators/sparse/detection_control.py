@@ -1,5 +1,6 @@
 """Rules of calls and branches, on the programs inside."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from ._primitives import PROGRAMS
 from .detection_rules import Operation, dense
 from .detection_sets import Sets, concatenated, identity, union
 from .detection_values import Known, plain
@@ -124,6 +126,13 @@ def parts_of(sets: Sets, sizes: Sequence[int]) -> list[Sets | None]:
         out.append(sets.take(np.arange(start, start + size)))
         start += size
     return out
+
+
+def program(op: Operation, interpret: Interpret) -> Inside:
+    """A primitive of our own: the function that it was made of."""
+    fn = functools.partial(PROGRAMS[op.eqn.primitive.name], **op.params)
+    traced = jax.make_jaxpr(fn)(*(_struct(var.aval) for var in op.eqn.invars))
+    return closed(traced, (op.sets, op.known), interpret)
 
 
 CALLS = frozenset(
