@@ -192,6 +192,33 @@ def test_least_squares_of_deficient_rank():
         np.testing.assert_allclose(solution.value, wanted, rtol=1e-9)
 
 
+@each_backend
+def test_least_squares_near_rank_deficiency(backend):
+    """A row or column that depends on others, and condition numbers up to 1e12: an
+    accurate solution, or a failure."""
+    rng, n = np.random.default_rng(1), 12
+    pattern = lxo.SparsityPattern.from_dense(np.ones((n, n)))
+    solver = lx.SparseLeastSquares(backend=backend)
+    truth = rng.standard_normal(n)
+    for kind in ("row", "column", 1e4, 1e6, 1e8, 1e10, 1e12):
+        A = rng.standard_normal((n, n)) * (rng.random((n, n)) < 0.25) + np.eye(n)
+        if kind == "row":
+            A[6] = A[0] + A[1]
+        elif kind == "column":
+            A[:, 3] = A[:, 1] + A[:, 2]
+        else:
+            u, s, v = np.linalg.svd(A)
+            A = (u * np.geomspace(1, 1 / kind, s.size)) @ v
+        operator = lxo.SparseLinearOperator(jnp.asarray(A.ravel()), pattern)
+        end = linear_solve(operator, jnp.asarray(A @ truth), solver, throw=False)
+        if isinstance(kind, str):
+            assert end.status == "singular"
+        elif end.status == "successful":
+            assert np.abs(end.value - truth).max() <= 1e3 * kind * 2e-16
+        else:
+            assert kind > 1e6 and end.status == "singular"
+
+
 def test_gradient_in_the_damping():
     A = np.vstack([grid(3).toarray(), np.eye(9)])
     operator = lxo.SparseLinearOperator.from_dense(A)

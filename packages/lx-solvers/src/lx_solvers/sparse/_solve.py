@@ -149,15 +149,6 @@ def sparse_matrix(
     return SparseLinearOperator(values, found.pattern.without_assembly())
 
 
-def supported(backend: str | SparseBackend | None, kind: Kind, dtype: Any) -> bool:
-    """Whether the backend that is asked for, or any, factorises such matrices."""
-    try:
-        chosen_backend(backend, kind, dtype, "")
-    except ValueError:
-        return False
-    return True
-
-
 def chosen_backend(
     backend: str | SparseBackend | None, kind: Kind, dtype: Any, solver: str
 ) -> SparseBackend:

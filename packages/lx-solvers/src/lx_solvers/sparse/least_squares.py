@@ -36,7 +36,6 @@ from ._solve import (
     coloured,
     host_primitives,
     sparse_matrix,
-    supported,
 )
 
 _ALPHA = 2.0**-10
@@ -67,8 +66,7 @@ class SparseLeastSquares(AbstractLinearSolver[_State]):
     """Least-squares and minimum-norm solutions with a sparse operator of full rank, of
     any shape, damped or not.
 
-    The augmented system is factorised on the host: LDLᵀ by rslab, or LU by SuperLU. A
-    rank-deficient operator is `singular`, unless `damp` makes the problem regular; use
+    The augmented system is factorised on the host, by LU. A rank-deficient operator is `singular`, unless `damp` makes the problem regular; use
     `LSMR` for the pseudoinverse solution. So is one whose condition number is above
     some 3e6 in double precision, 300 in single: the augmented system may square it.
 
@@ -103,11 +101,10 @@ class SparseLeastSquares(AbstractLinearSolver[_State]):
         F, columns = _equilibrated(F)
         damping = jnp.square(jnp.asarray(self.damp, columns.dtype) * columns) / _ALPHA
         system = _augmented(F, None if is_zero(self.damp) else damping)
-        dtype: Any = F.values.dtype
-        kind: Any = "hermitian" if dtype.kind == "c" else "symmetric"
-        kind = kind if supported(self.backend, kind, dtype) else "general"
-        backend = chosen_backend(self.backend, kind, dtype, "SparseLeastSquares")
-        task = Task(sum(F.pattern.shape), kind, False, backend, each_row=True)
+        # by LU: an LDLᵀ that replaces small pivots hides that F is rank-deficient
+        dtype, size = F.values.dtype, sum(F.pattern.shape)
+        backend = chosen_backend(self.backend, "general", dtype, "SparseLeastSquares")
+        task = Task(size, "general", False, backend, each_row=True)
         arrays = system.rows, system.columns, system.values
         digest, number, rcond, _, _ = host_primitives().factor_p.bind(
             *arrays, task=task
