@@ -66,9 +66,10 @@ class SparseLeastSquares(AbstractLinearSolver[_State]):
     """Least-squares and minimum-norm solutions with a sparse operator of full rank, of
     any shape, damped or not.
 
-    The augmented system is factorised on the host, by LU. A rank-deficient operator is `singular`, unless `damp` makes the problem regular; use
-    `LSMR` for the pseudoinverse solution. So is one whose condition number is above
-    some 3e6 in double precision, 300 in single: the augmented system may square it.
+    The augmented system is factorised on the host, by LU. A rank-deficient operator is
+    `singular`, unless `damp` makes the problem regular; use `LSMR` for the
+    pseudoinverse solution. So is one whose condition number is far above 1/√eps, some
+    1e9 in double precision and 1e4 in single, as the augmented system squares it.
 
     Success means that the residuals of the augmented system are rounding errors.
     `stats["reciprocal_condition"]` is its, in the 1-norm.
