@@ -28,9 +28,9 @@ SOLVERS = [
 
 def operator(real=REAL):
     def fn(x):
-        return jnp.asarray(real).astype(complex) @ x[0].astype(complex) + other @ x[1]
+        return first @ x[0].astype(complex) + second @ x[1]
 
-    other = jnp.asarray(COMPLEX)
+    first, second = jnp.asarray(real).astype(complex), jnp.asarray(COMPLEX)
 
     return lxo.FunctionLinearOperator(fn, STRUCTURE)
 
