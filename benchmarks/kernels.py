@@ -35,7 +35,7 @@ class Loop(NamedTuple):
 
 
 def loops(program: Any) -> list[Loop]:
-    """Of a compiled program, the loops from the innermost on."""
+    """The loops of a compiled program, from the innermost on."""
     called, entry = _computations(program.as_text())
     found: list[Loop] = []
 

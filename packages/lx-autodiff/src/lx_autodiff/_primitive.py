@@ -19,7 +19,7 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 from jaxtyping import Array, PyTree
-from lx_operators.internal import as_when_lowered, vary, varying_axes
+from lx_operators.internal import as_when_lowered, types_on_mesh, vary, varying_axes
 from lx_solvers import RESULTS
 from lx_solvers.internal import judged, succeeded
 
@@ -188,18 +188,7 @@ def _impl(*arrays: Array, spec: Spec) -> list[Array]:
 def _abstract_eval(*avals: Any, spec: Spec) -> list[Any]:
     batch_shape = tuple(batch.size for batch in reversed(spec.batches))
     out = [ShapedArray((*batch_shape, *x.shape), x.dtype) for x in spec.outputs]
-    if jax.sharding.get_abstract_mesh().empty:
-        return out
-
-    # On a mesh the types of what comes out name it; inside `shard_map` also the axes
-    # that any operand varies over. JAX's own rules say so, of a computation of these
-    # shapes.
-    def stand_in(*arrays: Array) -> list[Array]:
-        marks = [jnp.any(x == x) for x in arrays]
-        mark = functools.reduce(jnp.logical_or, marks)
-        return [jnp.where(mark, *2 * (jnp.zeros(x.shape, x.dtype),)) for x in out]
-
-    return jax.make_jaxpr(stand_in)(*avals).out_avals
+    return types_on_mesh(avals, out)
 
 
 def _lower(ctx, *operands, spec: Spec):

@@ -6,6 +6,8 @@ manual axes, and cast to that when called. Outside `shard_map` nothing here does
 anything.
 """
 
+import functools
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
@@ -60,6 +62,26 @@ def vary(tree: _T, axes: frozenset[str]) -> _T:
         return jax.lax.pvary(leaf, missing)  # pyright: ignore
 
     return jtu.tree_map(cast, tree)
+
+
+def types_on_mesh(avals: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
+    """The types of what a primitive returns, for operands of these types.
+
+    On a mesh they name it, and inside `shard_map` also the axes that any operand varies
+    over. JAX's own rules say so, of a computation of these shapes.
+
+    Args:
+        avals: the types of the operands.
+        outputs: types of the right shapes and dtypes.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return list(outputs)
+
+    def stand_in(*arrays: Array) -> list[Array]:
+        mark = functools.reduce(jnp.logical_or, [jnp.any(x == x) for x in arrays])
+        return [jnp.where(mark, *2 * (jnp.zeros(x.shape, x.dtype),)) for x in outputs]
+
+    return jax.make_jaxpr(stand_in)(*avals).out_avals
 
 
 def examples(structure: PyTree, axes: frozenset[str]) -> PyTree:

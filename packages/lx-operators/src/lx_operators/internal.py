@@ -74,6 +74,7 @@ from ._tensor import columns as columns
 from ._varying import (
     as_when_lowered as as_when_lowered,
     manual_axes as manual_axes,
+    types_on_mesh as types_on_mesh,
     vary as vary,
     varying_axes as varying_axes,
 )

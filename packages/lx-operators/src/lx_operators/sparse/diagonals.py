@@ -94,7 +94,7 @@ class SparseDiagonalsLinearOperator(AbstractLinearOperator):
         """
         if not hasattr(matrix, "todia"):
             raise ValueError(
-                "a SciPy sparse matrix or array is wanted, but got a value of type "
+                "the matrix must be a SciPy sparse matrix or array, but has type "
                 f"`{type(matrix).__name__}`."
             )
         dia, (m, n) = matrix.todia(), matrix.shape

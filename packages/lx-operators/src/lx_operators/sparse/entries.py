@@ -444,7 +444,7 @@ def _not_plain(kind: str, matrix: Any) -> str:
     got = f"a value of type `{type(matrix).__name__}`"
     if hasattr(matrix, "n_batch"):
         got = f"{matrix!r} with {matrix.n_batch} batch and {matrix.n_dense} dense axes"
-    return f"a {kind} matrix without batch and dense axes is wanted, but got {got}."
+    return f"the {kind} matrix must have no batch or dense axes, but is {got}."
 
 
 @declared.register

@@ -445,7 +445,7 @@ def _chosen(
 
 
 def index_dtype(*numbers: int) -> np.dtype:
-    """Of indices up to these numbers."""
+    """The integer dtype for indices up to these numbers."""
     return np.dtype(np.int32 if max(numbers) < 2**31 else np.int64)
 
 
@@ -583,7 +583,7 @@ def scipy_entries(matrix: Any) -> tuple[SparsityPattern, np.ndarray]:
     """The pattern of a SciPy matrix, and the values of its entries."""
     if not hasattr(matrix, "tocsr") or not hasattr(matrix, "nnz"):
         raise ValueError(
-            "a SciPy sparse matrix or array is wanted, but got a value of type "
+            "the matrix must be a SciPy sparse matrix or array, but has type "
             f"`{type(matrix).__name__}`; for a dense array use `from_dense`, for "
             "coordinates `from_coo`."
         )
@@ -640,7 +640,6 @@ def _nonzeros(dense: Any) -> tuple[np.ndarray, ...]:
         )
     if np.ndim(dense) != 2:
         raise ValueError(
-            "a two-dimensional array is wanted, but got one of shape "
-            f"{np.shape(dense)}."
+            f"the array must be two-dimensional, but has shape {np.shape(dense)}."
         )
     return np.nonzero(np.asarray(dense))

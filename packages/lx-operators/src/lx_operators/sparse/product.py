@@ -256,7 +256,7 @@ def _batched_values(
     inner: int,
     size: int,
 ) -> tuple[Array, int]:
-    """Of one pattern."""
+    """The product with values or vectors of a batch, and one pattern."""
     if of_values is None:
         x = jnp.moveaxis(x, of_x, -1)
         columns = x.shape[inner + 1 :]

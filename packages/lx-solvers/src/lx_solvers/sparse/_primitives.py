@@ -20,7 +20,7 @@ from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
-from lx_operators.internal import complex_to_real_dtype
+from lx_operators.internal import complex_to_real_dtype, types_on_mesh
 
 from . import _host as host
 
@@ -48,7 +48,7 @@ def _host_primitive(name: str, call: Callable[..., Any], shapes: _Shapes) -> Pri
 
     @primitive.def_abstract_eval
     def _(*avals: Any, **params: Any) -> list[Any]:
-        return _varying(avals, [ShapedArray(*x) for x in shapes(*avals, **params)])
+        return types_on_mesh(avals, [ShapedArray(*x) for x in shapes(*avals, **params)])
 
     def lower(ctx: Any, *operands: Any, **params: Any) -> Any:
         platforms = ctx.module_context.platforms
@@ -85,20 +85,6 @@ def _say_that_it_leaves(platform: str) -> None:
         UserWarning,
         stacklevel=2,
     )
-
-
-def _varying(avals: Sequence[Any], out: list[ShapedArray]) -> list[Any]:
-    """On a mesh the types of what comes out name it; inside `shard_map` also the axes
-    that any operand varies over. JAX's own rules say so, of a computation of these
-    shapes."""
-    if jax.sharding.get_abstract_mesh().empty:
-        return out
-
-    def stand_in(*arrays: Array) -> list[Array]:
-        mark = functools.reduce(jnp.logical_or, [jnp.any(x == x) for x in arrays])
-        return [jnp.where(mark, *2 * (jnp.zeros(x.shape, x.dtype),)) for x in out]
-
-    return jax.make_jaxpr(stand_in)(*avals).out_avals
 
 
 # Batches. A single matrix has `values` of one axis, a list of them of two; `rows` and
