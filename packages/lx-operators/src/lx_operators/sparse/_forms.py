@@ -165,7 +165,11 @@ def _some_rows(
     diagonals: Array, x: Array, offsets: tuple[int, ...], axis: int, low: int, high: int
 ) -> Array:
     """The rows from `low` to before `high` of a product by diagonals."""
-    first, size, n = low + offsets[0], high - low + offsets[-1] - offsets[0], x.shape[axis]
+    first, size, n = (
+        low + offsets[0],
+        high - low + offsets[-1] - offsets[0],
+        x.shape[axis],
+    )
     start = min(max(first, 0), n)
     stop = min(max(first + size, start), n)
     before = min(max(-first, 0), size)

@@ -94,7 +94,7 @@ def _bind(
     return this.bind(x, y, *leaves, tree=tree, **static)
 
 
-def _index(tree: Any, leaves: Any) -> tuple[Any, SparsityPattern]:
+def index_of(tree: Any, leaves: Any) -> tuple[Any, SparsityPattern]:
     """The columns of chunks, and the pattern."""
     index = jtu.tree_unflatten(tree, leaves)
     return index if isinstance(index, tuple) else (None, index)
@@ -104,7 +104,7 @@ def _index(tree: Any, leaves: Any) -> tuple[Any, SparsityPattern]:
 
 
 def _product_shape(values: Any, x: Any, *leaves: Any, tree: Any) -> tuple[int, ...]:
-    (_, pattern), batch = _index(tree, leaves), values.ndim - 1
+    (_, pattern), batch = index_of(tree, leaves), values.ndim - 1
     return (*x.shape[:batch], pattern.shape[0], *x.shape[batch + 1 :])
 
 
@@ -115,7 +115,7 @@ def _sampled_shape(
 
 
 def _laid_shape(laid: Any, x: Any, *leaves: Any, tree: Any) -> tuple[int, ...]:
-    (_, pattern), batch = _index(tree, leaves), laid.ndim - 2
+    (_, pattern), batch = index_of(tree, leaves), laid.ndim - 2
     return (*x.shape[:batch], pattern.shape[0], *x.shape[batch + 1 :])
 
 
@@ -128,7 +128,7 @@ def _product_on_cpu(values: Array, x: Array, *leaves: Array, tree: Any) -> Array
 
 
 def _laid_on_cpu(laid: Array, x: Array, *leaves: Array, tree: Any) -> Array | None:
-    columns, pattern = _index(tree, leaves)
+    columns, pattern = index_of(tree, leaves)
     if laid.ndim > 2 or columns is None or not _is_for_kernel(x, pattern):
         return None
     return _by_kernel(read_back(laid, pattern), x, pattern)
@@ -181,7 +181,7 @@ def _sum_of_chunks(sums: Array, rows: Any, pattern: SparsityPattern) -> Array:
 
 @primitive("sparse_laid_out_product", _laid_shape, on_cpu=_laid_on_cpu)
 def _laid_p(laid: Array, x: Array, *leaves: Array, tree: Any) -> Array:
-    columns, pattern = _index(tree, leaves)
+    columns, pattern = index_of(tree, leaves)
     if columns is None:
         assert pattern.offsets is not None
         return sum_of_diagonals(laid, x, pattern.offsets)
@@ -237,7 +237,7 @@ def _transposed_sampled(
 def _transposed_laid(
     ct: Any, laid: Any, x: Any, *leaves: Array, tree: Any
 ) -> list[Any]:
-    _, pattern = _index(tree, leaves)
+    _, pattern = index_of(tree, leaves)
 
     def of_laid() -> Array:
         return lay_out(sampled(ct, x, pattern, batched=laid.aval.ndim == 3), pattern)
@@ -250,7 +250,7 @@ def _transposed_laid(
 
 def _where_entries_are(tangent: Any, x: Any, *leaves: Array, tree: Any) -> Array:
     """What is laid out is zero where there is no entry, however it moves."""
-    _, pattern = _index(tree, leaves)
+    _, pattern = index_of(tree, leaves)
     return lay_out(read_back(tangent, pattern), pattern)
 
 
@@ -312,11 +312,11 @@ def _batch_laid(operands: Any, axes: Any, *, tree: Any) -> tuple[Array, int]:
     if any(axis is not None for axis in of_leaves):
 
         def one(laid: Array, x: Array, *leaves: Array) -> Array:
-            _, pattern = _index(tree, leaves)
+            _, pattern = index_of(tree, leaves)
             return product(read_back(laid, pattern), x, pattern)
 
         return jax.vmap(one, tuple(axes))(laid, x, *leaves), 0
-    columns, pattern = _index(tree, leaves)
+    columns, pattern = index_of(tree, leaves)
     inner = laid.ndim - (of_laid is not None) - 2
 
     def times(laid: Array, x: Array) -> Array:
