@@ -151,7 +151,7 @@ def solve(
     goal, unit = given.goal, given.unit
     limit = step_limit(solver.max_steps, X)
     monitor = Monitor(solver.history, solver.progress, limit, name)
-    A = _signed(product(state.operator), state.sign)
+    A = _signed(product(state.operator, X, Y), state.sign)
     M: Any = preconditioner(options, state.operator, name)
     M = None if M is None else _signed(product(M, X), signed)
     b = given.b if state.sign == 1 else -given.b

@@ -7,6 +7,7 @@ complex leaf counts as two real ones: the map is then linear over the reals only
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
@@ -39,11 +40,11 @@ class Space:
     realified: bool
     flat: bool
 
-    @property
+    @functools.cached_property
     def size(self) -> int:
         return sum(math.prod(leaf.shape) for leaf in self.structure.leaves)
 
-    @property
+    @functools.cached_property
     def shape(self) -> tuple[int, ...]:
         if not self.flat:
             return self.structure.leaves[0].shape
@@ -51,11 +52,11 @@ class Space:
         twice = [2 if self.realified and _complex(leaf.dtype) else 1 for leaf in leaves]
         return (sum(k * math.prod(leaf.shape) for k, leaf in zip(twice, leaves)),)
 
-    @property
+    @functools.cached_property
     def real_dtype(self) -> np.dtype:
         return complex_to_real_dtype(self.dtype)
 
-    @property
+    @functools.cached_property
     def eps(self) -> float:
         """The coarsest rounding among the leaves, and of the arithmetic."""
         dtypes = [self.dtype] + [
@@ -153,14 +154,19 @@ def spaces(operator: AbstractLinearOperator) -> tuple[Space, Space]:
     )
 
 
-def product(operator: AbstractLinearOperator, space: Space | None = None) -> Product:
+def product(
+    operator: AbstractLinearOperator,
+    space: Space | None = None,
+    onto: Space | None = None,
+) -> Product:
     """The operator as a map between arrays.
 
     Args:
-        space: that of its vectors, where these are not its own: a real preconditioner
-            acts between complex vectors, a float32 one between float64 vectors.
+        space: that of its vectors, by default its own. A real preconditioner acts
+            between complex vectors, a float32 one between float64 vectors.
+        onto: that of its products; by default the same, if `space` is given.
     """
-    X, Y = (space, space) if space is not None else spaces(operator)
+    X, Y = (space, onto or space) if space is not None else spaces(operator)
     return lambda x: Y.ravel(operator.mv(X.unravel(x)))
 
 
