@@ -21,7 +21,7 @@ from lx_operators.internal import (
 from lx_solvers import AbstractLinearSolver, AutoLinearSolver, Solution
 from lx_solvers.internal import Identity, code, solver_for
 
-from . import _derivative as _derivative, _transpose as _transpose
+from . import _jvp as _jvp, _transpose as _transpose
 from ._arguments import (
     NO_STATE,
     check_axis,
