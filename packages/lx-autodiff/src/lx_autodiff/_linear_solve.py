@@ -280,4 +280,5 @@ def _raising(solution: Solution, operator: Any, solver: Any) -> Solution:
 
 def _parted(state: Any) -> Any:
     arrays, static = split(state)
-    return state if all(static.dynamic) else _Parted(arrays, Sealed(static))
+    only_arrays = len(arrays) == len(static.leaves)
+    return state if only_arrays else _Parted(arrays, Sealed(static))

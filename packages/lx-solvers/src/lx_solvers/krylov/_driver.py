@@ -43,7 +43,7 @@ from ._options import (
 from ._phases import Exit, Phases, advance, begin, outcome
 from ._recurrence import Pass, Recurrence, Step
 from ._scalars import Packed, barrier, pack, times, unpack, where
-from ._spaces import Space, product, spaces
+from ._spaces import Space, product, signed, spaces
 from ._stability import C, backward_error, ending, scaled_norm2
 from ._tolerances import Aims, RightHandSide, overall, peaks, right_hand_side
 
@@ -115,7 +115,7 @@ def solve(
     options: Options,
     *,
     every: int | None = None,
-    signed: int = 1,
+    sign_of_M: Callable[[AbstractLinearOperator], int] | None = None,
     check_first: bool = False,
     failure: Exit = Exit.breakdown,
     norm_A: Callable[[Any], Array] | None = None,
@@ -131,7 +131,7 @@ def solve(
         state, vector, options: as for `AbstractLinearSolver.compute`.
         every: after how many steps the residual is computed anew; None: only before
             success is claimed.
-        signed: 1, or -1 for a preconditioner that is to be negated.
+        sign_of_M: 1, or -1 for a preconditioner that is to be negated; by default 1.
         check_first: whether the first pass is a check, even without a first guess.
         failure: how a step that is `broken` ends the solve.
         norm_A: a lower bound of ‖A‖ without a preconditioner, from the method's state,
@@ -151,9 +151,10 @@ def solve(
     goal, unit = given.goal, given.unit
     limit = step_limit(solver.max_steps, X)
     monitor = Monitor(solver.history, solver.progress, limit, name)
-    A = _signed(product(state.operator, X, Y), state.sign)
+    A = signed(product(state.operator, X, Y), state.sign)
     M: Any = preconditioner(options, state.operator, name)
-    M = None if M is None else _signed(product(M, X), signed)
+    if M is not None:
+        M = signed(product(M, X), 1 if sign_of_M is None else sign_of_M(M))
     b = given.b if state.sign == 1 else -given.b
     y0 = first_guess(options, X, name)
     initial = method.start(X, b)
@@ -319,10 +320,6 @@ def report(
     value = X.solution(where(lost, jnp.nan, times(given.unit, end.x)))
     stats = monitor.stats(end, limit, backward_error=error, **(more or {}))
     return value, heeded(M, vector, judged(named(exit), vector, value)), stats
-
-
-def _signed(A: Callable, sign: int) -> Callable:
-    return A if sign == 1 else lambda x: -A(x)
 
 
 def transposed_state(

@@ -13,7 +13,6 @@ from lx_operators import (
 )
 from lx_operators.internal import max_norm
 
-from .._checks import check_state
 from .._scaling import real_dot
 from .._solver import AbstractLinearSolver
 from ..preconditioners._adapted import as_preconditioner
@@ -204,8 +203,6 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
         return dataclasses.replace(state, sign=sign_of(operator))
 
     def compute(self, state, vector, options):
-        check_state(state, driver.KrylovState, "CG")
-        M = effective(options, state).get("preconditioner")
         return driver.solve(
             _ConjugateGradients(self.error_delay),
             self,
@@ -214,7 +211,7 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
             vector,
             options,
             every=self.stabilise_every,
-            signed=1 if M is None else sign_of(M),
+            sign_of_M=sign_of,
             stats=None if self.error_delay is None else _energy,
         )
 
