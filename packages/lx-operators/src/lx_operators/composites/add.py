@@ -10,11 +10,7 @@ from .._composite import cached, map_parts, operands
 from .._functions import (
     bands,
     bandwidths,
-    conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
@@ -36,7 +32,7 @@ from .._tags import (
     tridiagonal_tag,
     upper_triangular_tag,
 )
-from ._rules import Rule, all_have, declare
+from ._rules import Rule, all_have, declare, maps_to_parts
 
 
 class AddLinearOperator(AbstractLinearOperator):
@@ -118,19 +114,7 @@ def _plus_band(matrix, band, offset):
     return matrix.astype(dtype).at[rows, columns].add(band.astype(dtype))
 
 
-@linearise.register
-def _(operator: AddLinearOperator):
-    return map_parts(linearise, operator)
-
-
-@materialise.register
-def _(operator: AddLinearOperator):
-    return sparse_form(operator) or map_parts(materialise, operator)
-
-
-@conj.register
-def _(operator: AddLinearOperator):
-    return map_parts(conj, operator)
+maps_to_parts(AddLinearOperator)
 
 
 @diagonal.register

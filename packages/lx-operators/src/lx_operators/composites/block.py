@@ -11,11 +11,7 @@ import jax.tree_util as jtu
 from .._blocks import Grid, block_diagonal, block_grid, blocks_mapped, map_grid
 from .._checks import check_claims
 from .._functions import (
-    conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
 )
 from .._operator import AbstractLinearOperator
 from .._printing import ATOM, layout, summary
@@ -53,6 +49,7 @@ from .._tags import (
     unit_diagonal_tag,
     upper_triangular_tag,
 )
+from ._rules import maps_to_parts
 from .block_diagonal import BlockDiagonalLinearOperator
 from .promoted import promoted
 
@@ -318,19 +315,7 @@ def _(operator: BlockLinearOperator):
     return frozenset(tags)
 
 
-@linearise.register
-def _(operator: BlockLinearOperator):
-    return _mapped(linearise, operator, operator.tags)
-
-
-@materialise.register
-def _(operator: BlockLinearOperator):
-    return sparse_form(operator) or _mapped(materialise, operator, operator.tags)
-
-
-@conj.register
-def _(operator: BlockLinearOperator):
-    return _mapped(conj, operator, operator.tags)
+maps_to_parts(BlockLinearOperator, lambda fn, op: _mapped(fn, op, op.tags))
 
 
 @diagonal.register

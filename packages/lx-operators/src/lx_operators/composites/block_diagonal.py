@@ -21,11 +21,7 @@ from .._functions import (
     bands,
     bandwidths,
     compose,
-    conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
@@ -34,6 +30,7 @@ from .._promotion import conform, promoted_mv
 from .._properties import declared
 from .._simplify import PRODUCTS, SCALINGS, SUMS, Rewrite, Scaling
 from .._structures import common_dtype, structures_of
+from ._rules import maps_to_parts
 
 
 class BlockDiagonalLinearOperator(AbstractLinearOperator):
@@ -125,19 +122,7 @@ def _(operator: BlockDiagonalLinearOperator):
     return tags_of_blocks(flatten(operator)[0])
 
 
-@linearise.register
-def _(operator: BlockDiagonalLinearOperator):
-    return map_blocks(linearise, operator)
-
-
-@materialise.register
-def _(operator: BlockDiagonalLinearOperator):
-    return sparse_form(operator) or map_blocks(materialise, operator)
-
-
-@conj.register
-def _(operator: BlockDiagonalLinearOperator):
-    return map_blocks(conj, operator)
+maps_to_parts(BlockDiagonalLinearOperator, map_blocks)
 
 
 @diagonal.register

@@ -4,15 +4,11 @@ import jax.numpy as jnp
 
 from .._bands import resized, shifted_rows, widths_of
 from .._checks import check_operator, check_same, check_square
-from .._composite import cached, map_parts, operands, with_parts
+from .._composite import cached, operands, with_parts
 from .._functions import (
     bands,
     bandwidths,
-    conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
@@ -33,7 +29,7 @@ from .._tags import (
     unit_diagonal_tag,
     upper_triangular_tag,
 )
-from ._rules import Rule, all_have, any_of, declare
+from ._rules import Rule, all_have, any_of, declare, maps_to_parts
 
 
 class ComposedLinearOperator(AbstractLinearOperator):
@@ -138,19 +134,7 @@ def _banded_times(bands, matrix):
     return _times(main, matrix) + below + above if matrix.shape[0] else matrix
 
 
-@linearise.register
-def _(operator: ComposedLinearOperator):
-    return map_parts(linearise, operator)
-
-
-@materialise.register
-def _(operator: ComposedLinearOperator):
-    return sparse_form(operator) or map_parts(materialise, operator)
-
-
-@conj.register
-def _(operator: ComposedLinearOperator):
-    return map_parts(conj, operator)
+maps_to_parts(ComposedLinearOperator)
 
 
 @diagonal.register

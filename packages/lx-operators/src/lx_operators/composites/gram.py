@@ -11,15 +11,11 @@ import equinox as eqx
 
 from .._composite import cached
 from .._functions import (
-    adjoint_product,
     bands,
     bandwidths,
     compose,
     conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
@@ -51,7 +47,7 @@ from .._tags import (
     unit_diagonal_tag,
     upper_triangular_tag,
 )
-from ._rules import Rule, all_have, declare
+from ._rules import Rule, adjoint_by_itself, all_have, declare, maps_to_parts
 from .compose import ComposedLinearOperator, factors, structures_of_product
 
 
@@ -226,24 +222,8 @@ declare(
 )
 
 
-@linearise.register
-def _(operator: GramLinearOperator):
-    return _mapped(linearise, operator)
-
-
-@materialise.register
-def _(operator: GramLinearOperator):
-    return sparse_form(operator) or _mapped(materialise, operator)
-
-
-@conj.register
-def _(operator: GramLinearOperator):
-    return _mapped(conj, operator)
-
-
-@adjoint_product.register
-def _(operator: GramLinearOperator):
-    return operator.mv if is_own_adjoint(operator) else operator.H.mv
+maps_to_parts(GramLinearOperator, _mapped)
+adjoint_by_itself(GramLinearOperator)
 
 
 @diagonal.register

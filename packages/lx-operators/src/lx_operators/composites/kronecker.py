@@ -11,11 +11,7 @@ from .._checks import check_square
 from .._composite import cached, map_parts
 from .._functions import (
     compose,
-    conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
@@ -38,6 +34,7 @@ from .._tags import (
     upper_triangular_tag,
 )
 from .._tensor import along, check_factors
+from ._rules import maps_to_parts
 
 
 class KroneckerLinearOperator(AbstractLinearOperator):
@@ -151,19 +148,7 @@ def _sign(tags: Tags) -> int:
     return -1 if negative_semidefinite_tag in tags else 0
 
 
-@linearise.register
-def _(operator: KroneckerLinearOperator):
-    return map_parts(linearise, operator)
-
-
-@materialise.register
-def _(operator: KroneckerLinearOperator):
-    return sparse_form(operator) or map_parts(materialise, operator)
-
-
-@conj.register
-def _(operator: KroneckerLinearOperator):
-    return map_parts(conj, operator)
+maps_to_parts(KroneckerLinearOperator)
 
 
 @diagonal.register

@@ -10,11 +10,7 @@ from .._checks import check_square
 from .._composite import cached, map_parts
 from .._functions import (
     add,
-    conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
@@ -36,6 +32,7 @@ from .._tags import (
     upper_triangular_tag,
 )
 from .._tensor import along, check_factors
+from ._rules import maps_to_parts
 
 
 class KroneckerSumLinearOperator(AbstractLinearOperator):
@@ -131,19 +128,7 @@ def _(operator: KroneckerSumLinearOperator) -> Tags:
     return out
 
 
-@linearise.register
-def _(operator: KroneckerSumLinearOperator):
-    return map_parts(linearise, operator)
-
-
-@materialise.register
-def _(operator: KroneckerSumLinearOperator):
-    return sparse_form(operator) or map_parts(materialise, operator)
-
-
-@conj.register
-def _(operator: KroneckerSumLinearOperator):
-    return map_parts(conj, operator)
+maps_to_parts(KroneckerSumLinearOperator)
 
 
 @diagonal.register

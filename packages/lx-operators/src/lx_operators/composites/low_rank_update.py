@@ -12,9 +12,6 @@ from .._functions import (
     add,
     conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
@@ -32,6 +29,7 @@ from .._tags import (
 )
 from ..leaves.identity import IdentityLinearOperator
 from ..leaves.matrix import MatrixLinearOperator
+from ._rules import maps_to_parts
 
 
 class LowRankUpdateLinearOperator(AbstractLinearOperator):
@@ -181,19 +179,7 @@ def _map(fn: Any, operator: LowRankUpdateLinearOperator) -> LowRankUpdateLinearO
     return LowRankUpdateLinearOperator(*mapped)
 
 
-@linearise.register
-def _(operator: LowRankUpdateLinearOperator):
-    return _map(linearise, operator)
-
-
-@materialise.register
-def _(operator: LowRankUpdateLinearOperator):
-    return sparse_form(operator) or _map(materialise, operator)
-
-
-@conj.register
-def _(operator: LowRankUpdateLinearOperator):
-    return _map(conj, operator)
+maps_to_parts(LowRankUpdateLinearOperator, _map)
 
 
 def _row_sums(x: Array, y: Array) -> Array:

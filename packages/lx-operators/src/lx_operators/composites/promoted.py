@@ -17,10 +17,7 @@ from .._composite import map_parts
 from .._functions import (
     bands,
     bandwidths,
-    conj,
     diagonal,
-    linearise,
-    materialise,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
@@ -30,6 +27,7 @@ from .._properties import declared, known
 from .._simplify import unwrapped
 from .._structures import Structure, promote_types, short_dtype, structures_of
 from ..leaves.function import FunctionLinearOperator
+from ._rules import maps_to_parts
 
 
 class PromotedLinearOperator(AbstractLinearOperator):
@@ -96,19 +94,7 @@ def _(operator: PromotedLinearOperator):
     return known(operator.operator)
 
 
-@linearise.register
-def _(operator: PromotedLinearOperator):
-    return map_parts(linearise, operator)
-
-
-@materialise.register
-def _(operator: PromotedLinearOperator):
-    return map_parts(materialise, operator)
-
-
-@conj.register
-def _(operator: PromotedLinearOperator):
-    return map_parts(conj, operator)
+maps_to_parts(PromotedLinearOperator)
 
 
 @diagonal.register

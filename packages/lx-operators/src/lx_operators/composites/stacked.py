@@ -15,10 +15,7 @@ from .._functions import (
     bands,
     bandwidths,
     compose,
-    conj,
     diagonal,
-    linearise,
-    materialise,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
@@ -29,6 +26,7 @@ from .._provenance import is_image, reflected, reflections, stronger
 from .._simplify import PRODUCTS, SCALINGS, SUMS, Rewrite, Scaling
 from .._structures import Frozen, common_dtype, freeze, structures_of
 from .._tags import Tags, tridiagonal_tag
+from ._rules import maps_to_parts
 
 
 class StackedLinearOperator(AbstractLinearOperator):
@@ -154,19 +152,7 @@ def _(operator: StackedLinearOperator):
     return operator.tags - (frozenset() if _single(operator) else {tridiagonal_tag})
 
 
-@linearise.register
-def _(operator: StackedLinearOperator):
-    return map_slices(linearise, operator)
-
-
-@materialise.register
-def _(operator: StackedLinearOperator):
-    return map_slices(materialise, operator)
-
-
-@conj.register
-def _(operator: StackedLinearOperator):
-    return map_slices(conj, operator)
+maps_to_parts(StackedLinearOperator, map_slices)
 
 
 @diagonal.register

@@ -15,7 +15,7 @@ from .._blocks import (
     blocks_mapped,
 )
 from .._checks import check_claims, check_operator
-from .._composite import cached, map_parts, operands
+from .._composite import cached, operands
 from .._functions import (
     bands,
     bandwidths,
@@ -43,6 +43,7 @@ from .._properties import (
 from .._provenance import untagged
 from .._simplify import unwrapped
 from .._tags import Tags, as_tags, diagonal_tag, transpose_tags, tridiagonal_tag
+from ._rules import maps_to_parts
 
 
 class TaggedLinearOperator(AbstractLinearOperator):
@@ -107,14 +108,7 @@ def _(operator: TaggedLinearOperator) -> Tags:
     return operator.tags | known(operator.operator)
 
 
-@linearise.register
-def _(operator: TaggedLinearOperator):
-    return map_parts(linearise, operator)
-
-
-@conj.register
-def _(operator: TaggedLinearOperator):
-    return map_parts(conj, operator)
+maps_to_parts(TaggedLinearOperator, generics=(linearise, conj))
 
 
 @materialise.register

@@ -236,19 +236,11 @@ def _banded_diagonal(b, d):
     return _with_bands(b, bands, frozenset())
 
 
+# Only as views: `Bᴴ @ (D @ B)` is known to be semidefinite by its factors alone.
+_OWN, _DIAGONAL = BandedLinearOperator, DiagonalLinearOperator
 PRODUCTS.extend(
     (
-        Rewrite(
-            "(DB)ᵢⱼ = dᵢbᵢⱼ",
-            DiagonalLinearOperator,
-            BandedLinearOperator,
-            _diagonal_banded,
-        ),
-        Rewrite(
-            "(BD)ᵢⱼ = bᵢⱼdⱼ",
-            BandedLinearOperator,
-            DiagonalLinearOperator,
-            _banded_diagonal,
-        ),
+        Rewrite("(DB)ᵢⱼ = dᵢbᵢⱼ", _DIAGONAL, _OWN, _diagonal_banded, signs=False),
+        Rewrite("(BD)ᵢⱼ = bᵢⱼdⱼ", _OWN, _DIAGONAL, _banded_diagonal, signs=False),
     )
 )
