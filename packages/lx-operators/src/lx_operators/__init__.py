@@ -58,7 +58,6 @@ from .leaves.pytree import PyTreeLinearOperator as PyTreeLinearOperator
 from .leaves.tridiagonal import TridiagonalLinearOperator as TridiagonalLinearOperator
 
 if TYPE_CHECKING:
-    from ._verify import verify as verify
     from .composites.block import BlockLinearOperator as BlockLinearOperator
     from .composites.block_diagonal import (
         BlockDiagonalLinearOperator as BlockDiagonalLinearOperator,
@@ -94,6 +93,7 @@ if TYPE_CHECKING:
         SparseLinearOperator as SparseLinearOperator,
     )
     from .sparse.pattern import SparsityPattern as SparsityPattern
+    from .verification.verify import verify as verify
 
 __getattr__, __dir__, __all__ = attach(__name__)
 

@@ -12,10 +12,6 @@ from ._blocks import (
     block_tridiagonal as block_tridiagonal,
     map_grid as map_grid,
 )
-from ._conformance import (
-    available_dtypes as available_dtypes,
-    run_laws as run_laws,
-)
 from ._functions import (
     adjoint_product as adjoint_product,
     bands as bands,
@@ -89,6 +85,10 @@ if TYPE_CHECKING:
     from .composites.block import (
         sides as sides,
         square_diagonal as square_diagonal,
+    )
+    from .testing._running import (
+        available_dtypes as available_dtypes,
+        run_laws as run_laws,
     )
 
 bare = unwrapped
