@@ -14,7 +14,7 @@ from ._functions import (
     materialise as materialise,
     tridiagonal as tridiagonal,
 )
-from ._lazy import attach
+from ._lazy_imports import attach
 from ._operator import AbstractLinearOperator as AbstractLinearOperator
 from ._properties import (
     has_unit_diagonal as has_unit_diagonal,

@@ -22,7 +22,7 @@ from ._functions import reject
 from ._operator import AbstractLinearOperator
 from ._printing import summary
 from ._probing import by_columns, probe_tridiagonal
-from ._promotion import product
+from ._promotion import promoted_mv
 from ._properties import known
 from ._structures import (
     Structure,
@@ -34,8 +34,8 @@ from ._structures import (
     promote_types,
     ravel,
     size_of,
-    spaces,
     structure_of,
+    structures_of,
     unravel,
 )
 from ._tags import (
@@ -163,7 +163,7 @@ def verify(
             "`verify` looks at values and cannot be traced; call it outside `jit`, "
             "`vmap` and `grad`, on an operator of arrays."
         )
-    in_structure, out_structure = spaces(operator)
+    in_structure, out_structure = structures_of(operator)
     m, n = size_of(out_structure), size_of(in_structure)
     if rtol is None:
         rtol = 64 * _epsilon(in_structure, out_structure) * math.sqrt(max(m, n, 1))
@@ -193,7 +193,7 @@ def _epsilon(*structures: Structure) -> float:
 
 @eqx.filter_jit
 def _flat(operator: AbstractLinearOperator, x: Array) -> Array:
-    out = product(operator, unravel(x, spaces(operator)[0]))
+    out = promoted_mv(operator, unravel(x, structures_of(operator)[0]))
     return ravel(out)
 
 
@@ -208,7 +208,7 @@ def _bands(operator: AbstractLinearOperator) -> tuple[Array, Array, Array]:
 
 
 def _times(operator: AbstractLinearOperator, x: np.ndarray) -> np.ndarray:
-    dtype = common_dtype(spaces(operator)[0])
+    dtype = common_dtype(structures_of(operator)[0])
     return _wide(_flat(operator, jnp.asarray(x, dtype)))
 
 
@@ -256,7 +256,7 @@ def _always(
     operator: AbstractLinearOperator, key: Array, probes: int, rtol: float
 ) -> Iterator[Check]:
     """What every operator promises."""
-    ins, outs = spaces(operator)
+    ins, outs = structures_of(operator)
     how = f"{probes} random products"
     wrong = _wrong_structures(operator)
     yield Check(f"structures{wrong}", float(bool(wrong)), 0.0, "shapes and dtypes")
@@ -296,7 +296,7 @@ def _lacking(operator: AbstractLinearOperator) -> float:
 
 def _wrong_structures(operator: AbstractLinearOperator) -> str:
     """What is wrong with the structures of products; "" if nothing."""
-    ins, outs = spaces(operator)
+    ins, outs = structures_of(operator)
 
     def of_product(operator: AbstractLinearOperator, structure: Structure) -> Structure:
         return structure_of(eqx.filter_eval_shape(lambda v: operator.mv(v), structure))
@@ -306,7 +306,7 @@ def _wrong_structures(operator: AbstractLinearOperator) -> str:
     if given != outs:
         wrong.append(f"`mv` gives {describe(given)}, not {describe(outs)}")
     if is_real(ins) == is_real(outs):
-        t_ins, t_outs = spaces(operator.T)
+        t_ins, t_outs = structures_of(operator.T)
         if t_ins != outs or t_outs != ins:
             wrong.append(
                 f"`transpose()` maps {describe(t_ins)} to {describe(t_outs)}, not "
@@ -409,7 +409,7 @@ def _probed(
     steps: int,
     rtol: float,
 ) -> Iterator[Check]:
-    ins, _ = spaces(operator)
+    ins, _ = structures_of(operator)
     for tag, k in zip(_promised(operator), jax.random.split(key, len(_DENSE))):
         if tag in _BY_PROBE:
             pairs = _pairs((ins, ins), k, probes)
@@ -489,7 +489,7 @@ def _by_lanczos(
     operator: AbstractLinearOperator, tag: Tag, key: Array, steps: int
 ) -> tuple[float, str]:
     """Semidefiniteness and rank, by extreme Ritz values: error, how."""
-    ins, outs = spaces(operator)
+    ins, outs = structures_of(operator)
     if tag is not nonsingular_tag:
         sign = 1 if tag is positive_semidefinite_tag else -1
         ritz = _ritz_values(lambda v: sign * _times(operator, v), ins, key, steps)

@@ -3,6 +3,7 @@ pytrees as flat vectors, norms, dtypes, promotion."""
 
 from typing import TYPE_CHECKING
 
+from ._bands import shifted_rows as shifted_rows
 from ._blocks import (
     Grid as Grid,
     block_diagonal as block_diagonal,
@@ -11,16 +12,16 @@ from ._blocks import (
     block_tridiagonal as block_tridiagonal,
     map_grid as map_grid,
 )
+from ._conformance import (
+    available_dtypes as available_dtypes,
+    run_laws as run_laws,
+)
 from ._functions import (
     adjoint_product as adjoint_product,
     bands as bands,
     bandwidths as bandwidths,
 )
-from ._laws import (
-    available_dtypes as available_dtypes,
-    run_laws as run_laws,
-)
-from ._lazy import attach as attach
+from ._lazy_imports import attach as attach
 from ._norms import (
     max_norm as max_norm,
     rms_norm as rms_norm,
@@ -45,7 +46,6 @@ from ._simplify import (
     Rewrite as Rewrite,
     unwrapped as unwrapped,
 )
-from ._skewed import skewed as skewed
 from ._structures import (
     Frozen as Frozen,
     PackedStructures as PackedStructures,

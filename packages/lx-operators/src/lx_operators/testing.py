@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from . import _properties as properties
+from ._conformance import available_dtypes, run_laws
 from ._functions import (
     adjoint_product,
     conj,
@@ -31,7 +32,6 @@ from ._functions import (
     materialise,
     tridiagonal,
 )
-from ._laws import available_dtypes, run_laws
 from ._operator import AbstractLinearOperator
 from ._printing import summary
 from ._properties import known
@@ -45,8 +45,8 @@ from ._structures import (
     is_real,
     promote_types,
     size_of,
-    spaces,
     structure_of,
+    structures_of,
     unravel,
 )
 from ._tags import (
@@ -147,7 +147,7 @@ class OperatorLaws:
     def test_structures(self, dtype):
         """Structures are of floating or complex arrays, and products have them."""
         subject = self._subject(dtype)
-        operator, (ins, outs) = subject.operator, spaces(subject.operator)
+        operator, (ins, outs) = subject.operator, structures_of(subject.operator)
         for leaf in jtu.tree_leaves((ins, outs)):
             subject.demand(
                 isinstance(leaf, jax.ShapeDtypeStruct)
@@ -165,7 +165,7 @@ class OperatorLaws:
     def test_linearity(self, dtype):
         """A(ax + by) = a Ax + b Ay."""
         subject = self._subject(dtype)
-        ins, _ = spaces(subject.operator)
+        ins, _ = structures_of(subject.operator)
         a, b = (0.7 + 0.4j, -1.3j) if is_complex(ins) else (0.7, -1.3)
         x, y = subject.flat(ins), subject.flat(ins)
         apart = a * subject.times(x) + b * subject.times(y)
@@ -176,10 +176,12 @@ class OperatorLaws:
         subject = self._subject(dtype)
         matrix = subject.operator.as_matrix()
         subject.close(matrix, subject.dense, "as_matrix()")
-        x = subject.flat(spaces(subject.operator)[0])
+        x = subject.flat(structures_of(subject.operator)[0])
         subject.close(subject.times(x), subject.dense @ x, "mv")
         subject.equal(
-            matrix.dtype, common_dtype(*spaces(subject.operator)), "as_matrix().dtype"
+            matrix.dtype,
+            common_dtype(*structures_of(subject.operator)),
+            "as_matrix().dtype",
         )
         expected = self.matrix(subject.operator)
         if expected is not None:
@@ -201,7 +203,7 @@ class OperatorLaws:
         operator = subject.operator
         subject.reflected(operator.H, subject.dense.conj().T, "H")
         subject.reflected(operator.adjoint(), subject.dense.conj().T, "adjoint()")
-        ins, outs = spaces(operator)
+        ins, outs = structures_of(operator)
         x, y = subject.flat(ins), subject.flat(outs)
         left = np.vdot(y, subject.times(x))
         right = np.vdot(_times(operator.H, y), x)
@@ -265,7 +267,7 @@ class OperatorLaws:
         """What follows from what is claimed, is claimed."""
         subject = self._subject(dtype)
         claimed = _claims(subject.operator)
-        real = is_real(*spaces(subject.operator))
+        real = is_real(*structures_of(subject.operator))
         if subject.dense.shape == (1, 1):
             claimed |= {diagonal_tag}
         missing = implied(claimed, real) & frozenset(_QUESTIONS) - claimed
@@ -290,7 +292,7 @@ class OperatorLaws:
         }
         for name, (operator, matrix) in composites.items():
             subject.close(operator.as_matrix(), matrix, name)
-            x = subject.flat(spaces(operator)[0])
+            x = subject.flat(structures_of(operator)[0])
             subject.close(_times(operator, x), matrix @ x, f"({name}).mv")
             subject.honest(operator, matrix, name)
         gram = _claims(h @ a)
@@ -312,7 +314,7 @@ class OperatorLaws:
     def test_vmap(self, dtype):
         """Products with a batch of vectors."""
         subject = self._subject(dtype)
-        ins, _ = spaces(subject.operator)
+        ins, _ = structures_of(subject.operator)
         columns = [subject.flat(ins) for _ in range(3)]
         vectors = [_vector(x, ins) for x in columns]
         batch = jtu.tree_map(lambda *leaves: jnp.stack(leaves), *vectors)
@@ -323,7 +325,7 @@ class OperatorLaws:
     def test_jvp(self, dtype):
         """A product is its own derivative."""
         subject = self._subject(dtype)
-        ins, _ = spaces(subject.operator)
+        ins, _ = structures_of(subject.operator)
         x, v = subject.flat(ins), subject.flat(ins)
         vectors = (_vector(x, ins),), (_vector(v, ins),)
         _, out = jax.jvp(lambda x: subject.operator.mv(x), *vectors)
@@ -332,7 +334,7 @@ class OperatorLaws:
     def test_vjp(self, dtype):
         """The reverse derivative of a product is the product of the transpose."""
         subject = self._subject(dtype)
-        _, outs = spaces(subject.operator)
+        _, outs = structures_of(subject.operator)
         y = subject.flat(outs)
         _, vjp = jax.vjp(lambda x: subject.operator.mv(x), subject.vector())
         (out,) = vjp(_vector(y, outs))
@@ -341,7 +343,7 @@ class OperatorLaws:
     def test_linear_transpose(self, dtype):
         """JAX's transpose of a product is the product of the transpose."""
         subject = self._subject(dtype)
-        ins, outs = spaces(subject.operator)
+        ins, outs = structures_of(subject.operator)
         y = subject.flat(outs)
         transpose = jax.linear_transpose(lambda x: subject.operator.mv(x), ins)
         (out,) = transpose(_vector(y, outs))
@@ -373,7 +375,7 @@ class OperatorLaws:
         subject.close(out, quotient, "derivative", slack=slack)
         tangent = TangentLinearOperator(subject.operator, tangents)
         subject.close(tangent.as_matrix(), _wide(out), "tangent.as_matrix()")
-        x = subject.flat(spaces(tangent)[0])
+        x = subject.flat(structures_of(tangent)[0])
         subject.close(_times(tangent, x), _wide(out) @ x, "tangent.mv")
         for name, of_tangent, expected in (
             ("tangent.T", tangent.T, _wide(out).T),
@@ -395,7 +397,7 @@ class OperatorLaws:
             self._promotes(self._subject(dtype))
 
     def _promotes(self, subject: "_Subject") -> None:
-        ins, outs = spaces(subject.operator)
+        ins, outs = structures_of(subject.operator)
         if not jtu.tree_leaves(ins):
             return
         wider = [jnp.complex64] if is_real(ins) else []
@@ -442,10 +444,14 @@ class OperatorLaws:
 
         x = subject.vector()
         product(operator, x)
-        questions = (repr, known, spaces, _claims, lambda op: (op.T, op.H, op.T.T),
-                     conj, linearise, materialise, diagonal, adjoint_product,
-                     lambda op: op.as_matrix(), lambda op: op.mv(x),
-                     lambda op: (op + op, op.H @ op, 2 * op, -op / 2.0))  # fmt: skip
+        questions = (
+            *(repr, known, structures_of, _claims, conj, linearise, materialise),
+            *(diagonal, adjoint_product),
+            lambda op: (op.T, op.H, op.T.T),
+            lambda op: op.as_matrix(),
+            lambda op: op.mv(x),
+            lambda op: (op + op, op.H @ op, 2 * op, -op / 2.0),
+        )
         for question in questions:
             question(operator)
             subject.demand(
@@ -483,7 +489,7 @@ class _Subject:
         self.operator = operator
         self.dtype = dtype
         self.reseed(0)
-        ins, outs = spaces(operator)
+        ins, outs = structures_of(operator)
         self.epsilon = max(
             (float(jnp.finfo(x.dtype).eps) for x in jtu.tree_leaves((ins, outs))),
             default=0.0,
@@ -506,7 +512,7 @@ class _Subject:
         return narrow.astype(_complex_if(dtype, narrow)).astype(narrow.dtype)
 
     def vector(self) -> PyTree[Array]:
-        ins, _ = spaces(self.operator)
+        ins, _ = structures_of(self.operator)
         return _vector(self.flat(ins), ins)
 
     def like(self, array: Array) -> Array:
@@ -545,22 +551,26 @@ class _Subject:
         self, operator: AbstractLinearOperator, matrix: np.ndarray, what: str
     ) -> None:
         """Checks for this operator's structures and for this matrix."""
-        self.equal(spaces(operator), spaces(self.operator), f"the structures of {what}")
+        self.equal(
+            structures_of(operator),
+            structures_of(self.operator),
+            f"the structures of {what}",
+        )
         self._acts_as(operator, matrix, what)
 
     def reflected(
         self, operator: AbstractLinearOperator, matrix: np.ndarray, what: str
     ) -> None:
         """Checks for this operator's structures, swapped, and for this matrix."""
-        swapped = spaces(self.operator)[::-1]
-        self.equal(spaces(operator), swapped, f"the structures of {what}")
+        swapped = structures_of(self.operator)[::-1]
+        self.equal(structures_of(operator), swapped, f"the structures of {what}")
         self._acts_as(operator, matrix, what)
 
     def _acts_as(
         self, operator: AbstractLinearOperator, matrix: np.ndarray, what: str
     ) -> None:
         self.close(operator.as_matrix(), matrix, f"({what}).as_matrix()")
-        ins, outs = spaces(operator)
+        ins, outs = structures_of(operator)
         x = self.flat(ins)
         out = operator.mv(_vector(x, ins))
         self.equal(structure_of(out), outs, f"the structure of ({what}).mv")
@@ -605,7 +615,7 @@ def _vector(x: np.ndarray, structure: Structure) -> PyTree[Array]:
 
 
 def _times(operator: AbstractLinearOperator, x: np.ndarray) -> np.ndarray:
-    return _wide(_ravel(operator.mv(_vector(x, spaces(operator)[0]))))
+    return _wide(_ravel(operator.mv(_vector(x, structures_of(operator)[0]))))
 
 
 def _ravel(vector: PyTree[Array]) -> Array:

@@ -8,7 +8,7 @@ from a tag by itself (`_tags.py`) needs no row.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .._composite import once, operands
+from .._composite import cached, operands
 from .._properties import declared, known
 from .._tags import Tag, Tags
 
@@ -33,7 +33,7 @@ def declare(
 ) -> None:
     """Have operators of this kind declare what the table says."""
 
-    @once
+    @cached
     def declaration(operator: Any) -> Tags:
         given = parts(operator)
         return frozenset(tag for tag, rule in table.items() if rule(operator, *given))

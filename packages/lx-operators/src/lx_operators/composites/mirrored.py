@@ -24,7 +24,7 @@ from .._functions import (
 )
 from .._operator import AbstractLinearOperator
 from .._printing import SUM, layout, within
-from .._promotion import conform, product
+from .._promotion import conform, promoted_mv
 from .._properties import is_own_adjoint, is_own_transpose, known
 from .._provenance import (
     Reflection,
@@ -34,7 +34,7 @@ from .._provenance import (
     reflections,
 )
 from .._simplify import SUMS, simplified, unwrapped, view
-from .._structures import common_dtype, spaces
+from .._structures import common_dtype, structures_of
 from .._tags import Tag, hermitian_tag, symmetric_tag, transpose_tags
 from ._rules import Rule, all_have, any_of, declare
 from .add import RULES, AddLinearOperator
@@ -56,7 +56,7 @@ class MirroredLinearOperator(AbstractLinearOperator):
     def mv(self, vector):
         x = conform(vector, self.in_structure(), "the vector")
         reflection = reflected_product(self.operator, self.reflection, x)
-        return jtu.tree_map(_plus, product(self.operator, x), reflection)
+        return jtu.tree_map(_plus, promoted_mv(self.operator, x), reflection)
 
     def as_matrix(self):
         matrix = self.operator.as_matrix()
@@ -90,7 +90,9 @@ def as_mirrored(plain: AddLinearOperator) -> MirroredLinearOperator | None:
     this says more than is known of both."""
     a, b = plain.operator1, plain.operator2
     found, tags = reflections(a, b), known(plain)
-    if spaces(a)[0] != spaces(a)[1] or spaces(a) != spaces(plain):
+    if structures_of(a)[0] != structures_of(a)[1] or structures_of(a) != structures_of(
+        plain
+    ):
         return None
     for reflection, tag in (
         (Reflection.ADJOINT, hermitian_tag),

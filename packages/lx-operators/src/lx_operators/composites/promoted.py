@@ -28,7 +28,7 @@ from .._printing import ATOM, layout
 from .._promotion import at_least, conform, in_parts
 from .._properties import declared, known
 from .._simplify import unwrapped
-from .._structures import Structure, promote_types, short_dtype, spaces
+from .._structures import Structure, promote_types, short_dtype, structures_of
 from ..leaves.function import FunctionLinearOperator
 
 
@@ -41,7 +41,7 @@ class PromotedLinearOperator(AbstractLinearOperator):
 
     def mv(self, vector):
         vector = conform(vector, self.in_structure(), "the vector")
-        own = spaces(self.operator)[0]
+        own = structures_of(self.operator)[0]
         out = in_parts(self.operator.mv, vector, own)  # not checked: it is promoted
         return at_least(out, self.out_structure())
 
@@ -69,7 +69,7 @@ class PromotedLinearOperator(AbstractLinearOperator):
 
 def _is_mixed(operator: AbstractLinearOperator) -> bool:
     """Whether real and complex leaves stand side by side."""
-    leaves = jtu.tree_leaves(spaces(operator))
+    leaves = jtu.tree_leaves(structures_of(operator))
     return len({leaf.dtype.kind == "c" for leaf in leaves}) > 1
 
 

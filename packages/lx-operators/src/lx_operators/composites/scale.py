@@ -19,7 +19,7 @@ from .._blocks import (
     blocks_mapped,
 )
 from .._checks import check_operator
-from .._composite import map_parts, once, with_parts
+from .._composite import cached, map_parts, with_parts
 from .._functions import (
     bands,
     bandwidths,
@@ -35,9 +35,15 @@ from .._functions import (
 )
 from .._operator import NUMBERS, AbstractLinearOperator, scalar
 from .._printing import PRODUCT, layout, within
-from .._promotion import product, strict_promotion
+from .._promotion import promoted_mv, strict_promotion
 from .._simplify import SCALINGS, multiple_of_identity, simplified, unwrapped, view
-from .._structures import Structure, common_dtype, describe, promote_types, spaces
+from .._structures import (
+    Structure,
+    common_dtype,
+    describe,
+    promote_types,
+    structures_of,
+)
 from .._tags import (
     Tag,
     Tags,
@@ -83,7 +89,7 @@ class MulLinearOperator(AbstractLinearOperator):
         self.scalar = _scalar(scalar, "*", operator)
 
     def mv(self, vector):
-        return scaled(self, product(self.operator, vector))
+        return scaled(self, promoted_mv(self.operator, vector))
 
     def as_matrix(self):
         return scaled(self, self.operator.as_matrix())
@@ -91,11 +97,11 @@ class MulLinearOperator(AbstractLinearOperator):
     def transpose(self):
         return map_parts(lambda part: part.T, self)
 
-    @once
+    @cached
     def in_structure(self):
         return _structure(self.operator.in_structure(), self.scalar)
 
-    @once
+    @cached
     def out_structure(self):
         return _structure(self.operator.out_structure(), self.scalar)
 
@@ -124,7 +130,7 @@ class DivLinearOperator(AbstractLinearOperator):
         self.scalar = _scalar(scalar, "/", operator)
 
     def mv(self, vector):
-        return scaled(self, product(self.operator, vector))
+        return scaled(self, promoted_mv(self.operator, vector))
 
     def as_matrix(self):
         return scaled(self, self.operator.as_matrix())
@@ -132,11 +138,11 @@ class DivLinearOperator(AbstractLinearOperator):
     def transpose(self):
         return map_parts(lambda part: part.T, self)
 
-    @once
+    @cached
     def in_structure(self):
         return _structure(self.operator.in_structure(), self.scalar)
 
-    @once
+    @cached
     def out_structure(self):
         return _structure(self.operator.out_structure(), self.scalar)
 
@@ -162,7 +168,7 @@ class NegLinearOperator(AbstractLinearOperator):
         self.operator = operator
 
     def mv(self, vector):
-        return scaled(self, product(self.operator, vector))
+        return scaled(self, promoted_mv(self.operator, vector))
 
     def as_matrix(self):
         return scaled(self, self.operator.as_matrix())
@@ -249,7 +255,7 @@ def _scalar(value: Any, sign: str, operator: AbstractLinearOperator) -> Any:
 def _check_dtypes(value: Any, sign: str, operator: AbstractLinearOperator) -> None:
     """Strict promotion lets a Python number through that is no complex among reals."""
     kind = _python_kind(value)
-    for leaf in jtu.tree_leaves(spaces(operator)):
+    for leaf in jtu.tree_leaves(structures_of(operator)):
         same = leaf.dtype == (_dtype(leaf.dtype, value) if kind else value.dtype)
         if not same:
             raise ValueError(

@@ -11,7 +11,7 @@ from .._solver import Options
 from ._bases import combine, gram, triangular
 from ._driver import KrylovState
 from ._scalars import where
-from ._spaces import Space, product, spaces
+from ._spaces import Space, as_matvec, spaces
 
 
 class RecycledState(eqx.Module):
@@ -50,7 +50,7 @@ def recycled_state(
             f"{old.U.shape}, but this solver keeps {shape}."
         )
     U = old.U.astype(X.dtype)
-    AU = jax.vmap(product(krylov.operator))(U)
+    AU = jax.vmap(as_matvec(krylov.operator))(U)
     return RecycledState(krylov, *orthonormal_image(U, AU, X))
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 from lx_operators.internal import max_norm
 
 from .._checks import check_state
-from .._loops import while_loop
+from .._control_flow import while_loop
 from .._scaling import norm2
 from .._solver import AbstractLinearSolver
 from ..preconditioners._adapted import as_preconditioner
@@ -18,7 +18,7 @@ from . import _driver as driver
 from ._bases import combine, inner, orthonormal, rows_times
 from ._options import effective
 from ._scalars import where
-from ._spaces import product, signed, spaces
+from ._spaces import as_matvec, signed, spaces
 from ._together import solve_together
 from ._tolerances import (
     Norm,
@@ -48,10 +48,10 @@ def _block(
     """Solutions of A X = B whose recurred residuals pass, or are as near to that as the
     steps go, and how many steps these are. Nothing here checks them."""
     X, Y = spaces(state.operator)
-    A = jax.vmap(signed(product(state.operator), state.sign))
+    A = jax.vmap(signed(as_matvec(state.operator), state.sign))
     M = effective(options, state).get("preconditioner")
     precondition = (
-        (lambda R: R) if M is None else jax.vmap(signed(product(M, X), sign_of(M)))
+        (lambda R: R) if M is None else jax.vmap(signed(as_matvec(M, X), sign_of(M)))
     )
     limit = driver.step_limit(solver.max_steps, X)
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 from lx_operators.internal import max_norm
 
 from .._checks import check_state
-from .._loops import while_loop
+from .._control_flow import while_loop
 from .._scaling import norm2
 from .._solver import AbstractLinearSolver
 from ..preconditioners._adapted import as_preconditioner
@@ -19,7 +19,7 @@ from ._arnoldi import check_cycle
 from ._bases import combine, inner, least_squares, orthonormal, rows_times
 from ._options import effective
 from ._scalars import where
-from ._spaces import product, spaces
+from ._spaces import as_matvec, spaces
 from ._together import solve_together
 from ._tolerances import (
     Norm,
@@ -59,9 +59,9 @@ def _block(
     """Solutions of A X = B whose residuals pass, or are as near to that as the steps
     go, and how many steps these are. Nothing here checks them."""
     X, Y = spaces(state.operator)
-    A = jax.vmap(product(state.operator))
+    A = jax.vmap(as_matvec(state.operator))
     M = effective(options, state).get("preconditioner")
-    precondition = (lambda R: R) if M is None else jax.vmap(product(M, X))
+    precondition = (lambda R: R) if M is None else jax.vmap(as_matvec(M, X))
     limit = driver.step_limit(solver.max_steps, X)
 
     @jax.vmap

@@ -8,7 +8,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 from lx_operators.internal import max_norm
 
 from .._checks import check_state
-from .._loops import while_loop
+from .._control_flow import while_loop
 from .._scaling import plain_norm2, real_dot
 from .._solver import AbstractLinearSolver, Options
 from ..preconditioners._adapted import as_preconditioner
@@ -17,7 +17,7 @@ from ._bases import combine, coordinates, inner, with_row
 from ._options import effective, first_guess
 from ._recycled import RecycledState, kept, recycled_state, transposed_subspace, without
 from ._scalars import barrier, times, where
-from ._spaces import product, signed, spaces
+from ._spaces import as_matvec, signed, spaces
 from ._tolerances import Norm, check_aims, right_hand_side, takes_rtol_and_atol
 from ._unchecked import first_aim, next_aim
 from .cg import CG, sign_of
@@ -55,9 +55,9 @@ def _deflated(
     subspace then, and the number of steps. Nothing here checks the solution."""
     krylov = state.krylov
     X, Y = spaces(krylov.operator)
-    A = signed(product(krylov.operator), krylov.sign)
+    A = signed(as_matvec(krylov.operator), krylov.sign)
     M = effective(options, krylov).get("preconditioner")
-    precondition = (lambda r: r) if M is None else signed(product(M, X), sign_of(M))
+    precondition = (lambda r: r) if M is None else signed(as_matvec(M, X), sign_of(M))
     given = right_hand_side(vector, Y, solver)
     first = first_aim(given, X, Y)
     b = given.b if krylov.sign == 1 else -given.b

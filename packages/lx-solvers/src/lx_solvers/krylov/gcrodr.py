@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 from lx_operators.internal import max_norm
 
 from .._checks import check_state
-from .._loops import while_loop
+from .._control_flow import while_loop
 from .._scaling import plain_norm2
 from .._solver import AbstractLinearSolver, Options
 from ..preconditioners._adapted import as_preconditioner
@@ -20,7 +20,7 @@ from ._bases import combine, coordinates, least_squares, with_row
 from ._options import effective, first_guess
 from ._recycled import RecycledState, kept, recycled_state, transposed_subspace, without
 from ._scalars import barrier, times, where
-from ._spaces import product, spaces
+from ._spaces import as_matvec, spaces
 from ._tolerances import Norm, check_aims, right_hand_side, takes_rtol_and_atol
 from ._unchecked import first_aim, next_aim
 from .gmres import GMRES
@@ -57,9 +57,9 @@ def _recycled(
     """A solution whose residual passes, or is as near to that as the steps go; the
     subspace then, and the number of steps. Nothing here checks the solution."""
     X, Y = spaces(state.krylov.operator)
-    A = product(state.krylov.operator)
+    A = as_matvec(state.krylov.operator)
     M = effective(options, state.krylov).get("preconditioner")
-    precondition = (lambda r: r) if M is None else product(M, X)
+    precondition = (lambda r: r) if M is None else as_matvec(M, X)
     given = right_hand_side(vector, Y, solver)
     b, first = given.b, first_aim(given, X, Y)
     limit = driver.step_limit(solver.max_steps, X)
