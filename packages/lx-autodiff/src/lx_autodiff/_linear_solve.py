@@ -220,7 +220,18 @@ def _solve_arrays(
         many = jax.vmap(one, in_axes=axis, out_axes=(axis, 0, 0), axis_size=size)
         value, result, stats = many(vector)
     failed = jnp.any(code(result) != 0)  # 0 is success
-    return Solution(value, result, stats, _parted(prepared.forward.state)), failed
+    state = _parted(_updated(prepared, stats, axis))
+    return Solution(value, result, stats, state), failed
+
+
+def _updated(problem: Problem, stats: dict[str, Any], axis: int | None) -> Any:
+    """The state after a solve, of a solver that learns from one: it has a method
+    `updated(state, stats) -> state`. Many solves leave it as it was."""
+    forward = problem.forward
+    updated = getattr(forward.solver, "updated", None)
+    if updated is None or axis is not None:
+        return forward.state
+    return stop_gradient(updated(forward.state, stats))
 
 
 def _prepared(problem: _Problem) -> Problem:

@@ -154,7 +154,7 @@ def spaces(operator: AbstractLinearOperator) -> tuple[Space, Space]:
     return tuple(_space(each, dtype, realified, flat) for each in (inner, outer))
 
 
-def product(
+def as_matvec(
     operator: AbstractLinearOperator,
     space: Space | None = None,
     onto: Space | None = None,
@@ -170,10 +170,10 @@ def product(
     return lambda x: Y.ravel(operator.mv(X.unravel(x)))
 
 
-def products(operator: AbstractLinearOperator) -> tuple[Product, Product]:
+def as_matvecs(operator: AbstractLinearOperator) -> tuple[Product, Product]:
     """The operator and its adjoint, as maps between arrays."""
     (X, Y), AH = spaces(operator), adjoint_product(operator)
-    return product(operator), lambda y: X.ravel(AH(Y.unravel(y)))
+    return as_matvec(operator), lambda y: X.ravel(AH(Y.unravel(y)))
 
 
 def signed(A: Product, sign: int) -> Product:

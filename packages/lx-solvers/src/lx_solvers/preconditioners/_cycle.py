@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 from lx_operators import AbstractLinearOperator, conj, is_hermitian
 
-from ._flat import matmul, product
+from ._flat import as_matvec, matmul
 
 KINDS = ("V", "W", "F")
 
@@ -53,12 +53,12 @@ class Cycle(eqx.Module):
         if i == len(self.levels):
             return matmul(self.inverse.astype(b.dtype), b)
         level = self.levels[i]
-        A = product(level.A)
+        A = as_matvec(level.A)
         after = level.before if level.after is None else level.after
-        x = product(level.before)(b)
-        r = product(level.R)(b - A(x))
-        x = x + product(level.P)(self._below(i + 1, kind, r))
-        return x + product(after)(b - A(x))
+        x = as_matvec(level.before)(b)
+        r = as_matvec(level.R)(b - A(x))
+        x = x + as_matvec(level.P)(self._below(i + 1, kind, r))
+        return x + as_matvec(after)(b - A(x))
 
     def _below(self, i: int, kind: str, r: Array) -> Array:
         kinds = {"V": "V", "W": "WW", "F": "VF" if self.late else "FV"}[kind]
@@ -68,7 +68,7 @@ class Cycle(eqx.Module):
         x = self._at(i, first, r)
         A: Any = self.levels[i].A if i < len(self.levels) else self.last
         for again in rest:
-            x = x + self._at(i, again, r - product(A)(x))
+            x = x + self._at(i, again, r - as_matvec(A)(x))
         return x
 
     def transposed(self) -> "Cycle":

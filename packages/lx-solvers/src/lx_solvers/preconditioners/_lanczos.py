@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Real
 
-from .._loops import scan
+from .._control_flow import scan
 from .._scaling import norm2, real_dot
 from .._sizes import variates
 

@@ -14,8 +14,8 @@ from lx_operators import (
     linearise,
 )
 
-from .._loops import scan
-from ._flat import dtype_of, on_flat, product
+from .._control_flow import scan
+from ._flat import as_matvec, dtype_of, on_flat
 from ._lanczos import largest_eigenvalue
 from ._preconditioner import AbstractPreconditioner, definite_tags
 
@@ -86,7 +86,7 @@ class Chebyshev(AbstractPreconditioner[_State]):
         if self.bounds is not None:
             least, most = (jnp.asarray(bound, real) for bound in self.bounds)
             return _State(operator, inverse, least, most)
-        A, n = product(operator), operator.in_size()
+        A, n = as_matvec(operator), operator.in_size()
         if inverse is None:
             B = lambda v: sign * A(v)  # noqa: E731
         else:  # D⁻½ A D⁻½, with the sign taken off
@@ -98,7 +98,7 @@ class Chebyshev(AbstractPreconditioner[_State]):
         return _State(operator, inverse, most / jnp.asarray(self.ratio, real), most)
 
     def apply(self, state, vector):
-        A, D = product(state.operator), state.inverse
+        A, D = as_matvec(state.operator), state.inverse
 
         def fn(r: Array) -> Array:
             dtype = r.dtype
