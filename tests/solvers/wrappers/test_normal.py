@@ -46,8 +46,22 @@ def compute(solver, operator, vector, options):
     return solver.compute(state, vector, options)
 
 
+def traced(solver, size):
+    """The numbers of a solver as arrays, so that one compilation serves them all; but
+    no damping stays none."""
+    inner, damp = solver.inner_solver, solver.damp
+    if isinstance(inner, CG) and not inner.history:
+        limit = 10 * size if inner.max_steps is None else inner.max_steps
+        numbers = inner.rtol, inner.atol, limit
+        rtol, atol, limit = map(jnp.asarray, numbers)
+        inner = CG(rtol, atol, max_steps=limit)
+    damp = jnp.asarray(damp) if not isinstance(damp, float) or damp else 0.0
+    return Normal(inner, damp=damp)
+
+
 def run(solver, a, b, **options):
     operator = lo.MatrixLinearOperator(jnp.asarray(a))
+    solver = traced(solver, min(a.shape))
     x, result, stats = compute(solver, operator, jnp.asarray(b), options)
     return np.asarray(x), RESULTS[result], stats
 

@@ -78,7 +78,13 @@ import jax.tree_util as jtu
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, PyTree, Real
 from lx_operators import AbstractLinearOperator, TangentLinearOperator
-from lx_solvers.internal import after, annihilated, is_zero, leaves_no_residual
+from lx_solvers.internal import (
+    after,
+    annihilated,
+    is_zero,
+    leaves_no_residual,
+    reciprocal_scale,
+)
 
 from ._arithmetic import add, neg, sub, times, unit, unless
 from ._method import (
@@ -142,9 +148,9 @@ def solution_tangent(
     if not no_residual:
         residual = _residual(problem, adjoint, vector, solution)
         problem, adjoint = _once(problem, residual), _once(adjoint, residual)
-        residual = times(1 / rho, residual)
+        residual = times(reciprocal_scale(rho), residual)
     if not columns_independent:
-        back = solved(adjoint, times(1 / xi, solution))
+        back = solved(adjoint, times(reciprocal_scale(xi), solution))
         problem, adjoint = _once(problem, back), _once(adjoint, back)
     if not no_residual:
         far = solved(adjoint, tangent_adjoint.mv(residual))
@@ -188,16 +194,16 @@ def _damped_tangent(
     w = back = z = undamped = after_all = None  # w is in units of ρ
     if columns_independent:
         if tangent_adjoint is not None:
-            w = tangent_adjoint.mv(times(1 / rho, residual))
+            w = tangent_adjoint.mv(times(reciprocal_scale(rho), residual))
         if damp_tangent is not None:  # ‖d x‖ ≤ ‖b‖ / 2: nothing is out of range
-            scaled = times(1 / rho, times(d, solution))
+            scaled = times(reciprocal_scale(rho), times(d, solution))
             w = add(w, times(-2 * damp_tangent, scaled))
     else:
         # u, h and x in units of ξ, y and r of ξ / d and ξ d
         r = times(inverse / xi, times(1 / delta, residual))
         y = solved(problem, r)
         problem, adjoint = _once(problem, y), _once(adjoint, y)
-        h = solved(adjoint, times(1 / xi, solution))
+        h = solved(adjoint, times(reciprocal_scale(xi), solution))
         problem, adjoint = _once(problem, h), _once(adjoint, h)
         y = unless(zero, y)
         p = sub(times(d, h), operator.mv(y))  # d (h − A y)
@@ -211,7 +217,7 @@ def _damped_tangent(
                 z = times(xi, tangent_adjoint.mv(u))
             else:
                 accurate = times(d * xi / rho, u_d)
-                accurate = unless(zero, accurate, times(1 / rho, residual))
+                accurate = unless(zero, accurate, times(reciprocal_scale(rho), residual))
                 w = tangent_adjoint.mv(accurate)
                 if zero is not None:
                     undamped = times(xi, tangent_adjoint.mv(h))
