@@ -216,8 +216,8 @@ def _damped_tangent(
                 u = unless(zero, times(inverse / delta, u_d), h)
                 z = times(xi, tangent_adjoint.mv(u))
             else:
-                accurate = times(d * xi / rho, u_d)
-                accurate = unless(zero, accurate, times(reciprocal_scale(rho), residual))
+                r = times(reciprocal_scale(rho), residual)
+                accurate = unless(zero, times(d * xi / rho, u_d), r)
                 w = tangent_adjoint.mv(accurate)
                 if zero is not None:
                     undamped = times(xi, tangent_adjoint.mv(h))
