@@ -19,14 +19,14 @@ from tests.gallery.table import (
 LUCK = 0.05  # of a count: at the edge of a precision, rounding decides, by processor
 
 
-def _runs():
-    for name in COLUMNS:
-        for dtype in DTYPES:
-            mark = pytest.mark.xdist_group(f"gallery {name}")
-            yield pytest.param(name, dtype, marks=mark, id=f"{name}-{dtype}")
+_NAMES = [
+    pytest.param(name, marks=pytest.mark.xdist_group(f"gallery {name}"))
+    for name in COLUMNS
+]
 
 
-@pytest.mark.parametrize(("name", "dtype"), list(_runs()))
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", _NAMES)
 def test_solver(name, dtype):
     """What is called solved is; by a direct solver, as well as by LAPACK; and no fewer
     systems are solved than the page says."""

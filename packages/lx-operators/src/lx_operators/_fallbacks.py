@@ -1,4 +1,4 @@
-"""What the abstract methods allow: the answers for types that register nothing."""
+"""Answers for types that register nothing, from the abstract methods alone."""
 
 import jax.numpy as jnp
 import jax.tree_util as jtu

@@ -16,8 +16,8 @@ _PROBING = {"columns": by_columns, "rows": by_rows, "fewest": by_fewest}
 
 
 def materialised(operator: AbstractLinearOperator) -> AbstractLinearOperator:
-    """`operator` as arrays: its bands if it is known to be banded, else the blocks of
-    its matrix."""
+    """`operator` stored as arrays: its diagonals if it is known to be diagonal or
+    tridiagonal, else the blocks of its matrix."""
     promises = declared(operator)
     bands = as_bands(operator)
     if bands is not None:
@@ -32,8 +32,8 @@ def materialised(operator: AbstractLinearOperator) -> AbstractLinearOperator:
 def as_bands(operator: AbstractLinearOperator) -> AbstractLinearOperator | None:
     """`operator` as a diagonal or tridiagonal one; None if it is not known to be one.
 
-    A tridiagonal operator between pytrees is one between vectors, with the identity on
-    either side to carry the structures.
+    A tridiagonal operator between pytrees becomes one between flat vectors, composed
+    with reshaping identities on both sides.
     """
     in_structure, out_structure = structures_of(operator)
     if in_structure == out_structure and is_diagonal(operator):
@@ -50,8 +50,9 @@ def as_bands(operator: AbstractLinearOperator) -> AbstractLinearOperator | None:
 
 
 def probed_matrix(operator: AbstractLinearOperator, by: str) -> Inexact[Array, "m n"]:
-    """The matrix of an operator without one: from 1 or 3 products if it is known to be
-    banded, else `by` "columns", "rows" or the "fewest" products."""
+    """The matrix of a matrix-free operator: by 1 or 3 products if it is known to be
+    diagonal or tridiagonal, else `by` "columns", "rows" or whichever takes the "fewest"
+    products."""
     if operator.in_size() == operator.out_size():
         if is_diagonal(operator):
             return DiagonalLinearOperator(diagonal(operator)).as_matrix()

@@ -1,4 +1,4 @@
-"""The matrix of an operator, or bands of it, from products alone.
+"""The matrix of an operator, or its diagonals, from products alone.
 
 Everything runs as one batched product, so that the operator is traced once.
 """
@@ -72,8 +72,8 @@ def probe_diagonal(operator: AbstractLinearOperator) -> Inexact[Array, " n"]:
 
 
 def probe_tridiagonal(operator: AbstractLinearOperator) -> tuple[Array, Array, Array]:
-    """The three diagonals of a tridiagonal operator, by 3 products. (Of a rectangular
-    one, only the main diagonal is right.)
+    """The three diagonals of a tridiagonal operator, by 3 products. (For a rectangular
+    operator only the main diagonal is right.)
 
     The columns j ≡ c (mod 3) do not overlap in any row, so that a product with their
     sum shows them all: Curtis, Powell and Reid 1974, doi:10.1093/imamat/13.1.117.
