@@ -211,7 +211,17 @@ def _solve_arrays(call: _Call, static: Static, *arrays: Array) -> Solution:
         size = next((x.shape[axis] for x in jtu.tree_leaves(vector)), 0)
         many = jax.vmap(one, in_axes=axis, out_axes=(axis, 0, 0), axis_size=size)
         value, result, stats = many(vector)
-    return Solution(value, result, stats, _parted(prepared.forward.state))
+    return Solution(value, result, stats, _parted(_updated(prepared, stats, axis)))
+
+
+def _updated(problem: Problem, stats: dict[str, Any], axis: int | None) -> Any:
+    """The state after a solve, of a solver that learns from one: it has a method
+    `updated(state, stats) -> state`. Many solves leave it as it was."""
+    forward = problem.forward
+    updated = getattr(forward.solver, "updated", None)
+    if updated is None or axis is not None:
+        return forward.state
+    return stop_gradient(updated(forward.state, stats))
 
 
 def _prepared(problem: _Problem) -> Problem:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ._operator import AbstractLinearOperator
 from ._properties import known
-from ._structures import spaces
+from ._structures import structures_of
 from ._tags import (
     Tags,
     diagonal_tag,
@@ -85,7 +85,7 @@ def square(operator: AbstractLinearOperator) -> bool:
 
 
 def same_spaces(a: AbstractLinearOperator, b: AbstractLinearOperator) -> bool:
-    return spaces(a) == spaces(b)
+    return structures_of(a) == structures_of(b)
 
 
 def tags_of_blocks(blocks: Sequence[AbstractLinearOperator]) -> Tags:

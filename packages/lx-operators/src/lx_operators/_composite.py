@@ -70,7 +70,7 @@ class Memory(Generic[_T]):
         values[identity] = weakref.ref(key, forget), value
 
 
-def once(fn: Callable[[Any], _T]) -> Callable[[Any], _T]:
+def cached(fn: Callable[[Any], _T]) -> Callable[[Any], _T]:
     """`fn(operator)`, computed once for each operator object, so that a question to a
     composite costs only what is new in it. Values must not be None."""
     memory: Memory[_T] = Memory()

@@ -22,8 +22,8 @@ from ._structures import (
     describe,
     floating,
     promote_types,
-    spaces,
     structure_of,
+    structures_of,
 )
 
 
@@ -107,10 +107,10 @@ def widened(out: Structure, given: Structure, wanted: Structure) -> Structure:
     return jtu.tree_map(widen, out)
 
 
-def product(operator: Any, vector: PyTree[Array]) -> PyTree[Array]:
+def promoted_mv(operator: Any, vector: PyTree[Array]) -> PyTree[Array]:
     """`operator.mv(vector)`, for operators of any origin: one that says it is real gets
     real vectors only."""
-    in_structure, _ = spaces(operator)
+    in_structure, _ = structures_of(operator)
     vector = conform(vector, in_structure, "the vector")
     return in_parts(operator.mv, vector, in_structure)
 

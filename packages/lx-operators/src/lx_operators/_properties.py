@@ -14,7 +14,7 @@ import threading
 from typing import Any
 
 from ._functions import reject
-from ._structures import is_real, size_of, spaces
+from ._structures import is_real, size_of, structures_of
 from ._tags import (
     Tag,
     Tags,
@@ -60,7 +60,7 @@ def declared(operator: Any) -> Tags:
 def known(operator: Any) -> Tags:
     """All tags that are known to hold of an operator."""
     tags = declared(operator)
-    in_structure, out_structure = spaces(operator)
+    in_structure, out_structure = structures_of(operator)
     if size_of(in_structure) == size_of(out_structure) == 1:
         tags |= {diagonal_tag}
     return implied(tags, is_real(in_structure, out_structure))
@@ -68,13 +68,13 @@ def known(operator: Any) -> Tags:
 
 def is_own_transpose(operator: Any) -> bool:
     """Whether Aᵀ is A, as an operator: symmetric, and from a space to itself."""
-    in_structure, out_structure = spaces(operator)
+    in_structure, out_structure = structures_of(operator)
     return in_structure == out_structure and symmetric_tag in known(operator)
 
 
 def is_own_adjoint(operator: Any) -> bool:
     """Whether Aᴴ is A, as an operator: Hermitian, and from a space to itself."""
-    in_structure, out_structure = spaces(operator)
+    in_structure, out_structure = structures_of(operator)
     return in_structure == out_structure and hermitian_tag in known(operator)
 
 

@@ -25,7 +25,7 @@ from ._composite import Memory
 from ._functions import adjoint_product, conj
 from ._promotion import conform, in_parts
 from ._properties import known
-from ._structures import is_real, spaces
+from ._structures import is_real, structures_of
 from ._tags import hermitian_tag, symmetric_tag
 
 _T = TypeVar("_T")
@@ -49,7 +49,7 @@ def reflected_product(
     operator: Any, reflection: Reflection | None, vector: PyTree[Array]
 ) -> PyTree[Array]:
     """The product of the transpose or adjoint with a vector, without its arrays."""
-    times, (_, outs) = adjoint_product(operator), spaces(operator)
+    times, (_, outs) = adjoint_product(operator), structures_of(operator)
 
     def conjugated(tree: PyTree[Array]) -> PyTree[Array]:
         return jtu.tree_map(lambda x: x.conj(), tree)
@@ -142,7 +142,7 @@ def same(operator1: Any, operator2: Any) -> bool:
     """Whether two operators are known to be one and the same."""
     found = relation(operator1, operator2)
     if found is Reflection.CONJUGATE:
-        return is_real(*spaces(operator1))
+        return is_real(*structures_of(operator1))
     return found is Reflection.IDENTITY
 
 
@@ -157,7 +157,7 @@ def reflections(operator1: Any, operator2: Any) -> frozenset[Reflection]:
         return frozenset()
     tags = known(operator1)
     found = {first}
-    if is_real(*spaces(operator1)):
+    if is_real(*structures_of(operator1)):
         found |= {element ^ Reflection.CONJUGATE for element in found}
     if symmetric_tag in tags:
         found |= {element ^ Reflection.TRANSPOSE for element in found}

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from ._composite import Memory
 from ._properties import known
-from ._structures import same_shapes, spaces
+from ._structures import same_shapes, structures_of
 
 
 class Rewrite(NamedTuple):
@@ -83,7 +83,7 @@ def simplified(plain: Any, rows: Sequence[Any], *operands: Any) -> Any:
     """What a row makes of a composite's operands, if it knows as much; else `plain`."""
     rows = [row for row in rows if row.signs]
     for result in _results(rows, *map(_views, operands)):
-        same = spaces(result) == spaces(plain)
+        same = structures_of(result) == structures_of(plain)
         if same and known(plain) <= known(result):
             return result
     return plain
@@ -98,7 +98,7 @@ def view(plain: Any, rows: Sequence[Any], *operands: Callable[[], Any]) -> Any:
     if _settled.get(plain):
         return plain
     for result in _results(rows, *([operand()] for operand in operands)):
-        if all(map(same_shapes, spaces(result), spaces(plain))):
+        if all(map(same_shapes, structures_of(result), structures_of(plain))):
             return result
     _settled.keep(plain, True)
     return plain

@@ -104,7 +104,7 @@ def freeze_structure(structure: PyTree, argument: str) -> Frozen:
     return freeze(structure)
 
 
-def spaces(operator: Any) -> tuple[Structure, Structure]:
+def structures_of(operator: Any) -> tuple[Structure, Structure]:
     """An operator's input and output structure.
 
     Equinox builds a pytree for every bound method, at 15 µs each. Questions about deep
@@ -296,7 +296,7 @@ class PackedStructures(eqx.Module):
 
 def pack_structures(operator: Any) -> PackedStructures:
     """The structures of an operator, for `ravel_vector` and `unravel_solution`."""
-    in_structure, out_structure = spaces(operator)
+    in_structure, out_structure = structures_of(operator)
     return PackedStructures(freeze(out_structure), freeze(in_structure))
 
 

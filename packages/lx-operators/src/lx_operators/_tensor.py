@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
 from ._checks import check_operator
-from ._structures import spaces
+from ._structures import structures_of
 
 
 def columns(
@@ -42,7 +42,7 @@ def check_factors(operators: Sequence[Any], kind: str) -> None:
         raise ValueError(f"`{kind}` needs at least one operator.")
     for i, operator in enumerate(operators):
         check_operator(operator, f"operators[{i}]")
-        for name, structure in zip(("input", "output"), spaces(operator)):
+        for name, structure in zip(("input", "output"), structures_of(operator)):
             if not isinstance(structure, jax.ShapeDtypeStruct):
                 raise ValueError(
                     f"`operators[{i}]` of a `{kind}` must map an array to an array, "

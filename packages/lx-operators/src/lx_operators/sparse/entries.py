@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Inexact, PyTree
 
+from .._bands import WIDEST
 from .._checks import check_claims, check_square
 from .._functions import (
     adjoint_product,
@@ -508,15 +509,11 @@ def _(operator: SparseLinearOperator):
     return main, lower, upper
 
 
-# Bands are worth it where they hold not many more numbers than there are entries.
-_WIDEST = 4
-
-
 @bandwidths.register
 def _(operator: SparseLinearOperator):
     pattern = operator.pattern
     (m, n), width = pattern.shape, pattern.lower + pattern.upper + 1
-    if m != n or not pattern.exact or width * n > _WIDEST * pattern.size:
+    if m != n or not pattern.exact or width * n > WIDEST * pattern.size:
         return None
     return pattern.lower, pattern.upper
 

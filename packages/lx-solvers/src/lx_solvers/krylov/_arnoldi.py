@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from .._checks import check_state
-from .._loops import cond, while_loop
+from .._control_flow import cond, while_loop
 from .._scaling import (
     largest,
     norm2,
@@ -33,7 +33,7 @@ from ._history import Monitor
 from ._options import first_guess
 from ._phases import Exit, Phases, advance, begin
 from ._scalars import barrier, packed, times, unpacked, where
-from ._spaces import Product, product, spaces
+from ._spaces import Product, as_matvec, spaces
 from ._tolerances import expected, peaks, right_hand_side
 
 
@@ -116,7 +116,7 @@ def arnoldi(
     b, goal, unit = given.b, given.goal, given.unit
     limit = step_limit(solver.max_steps, X)
     monitor = Monitor(solver.history, solver.progress, limit, name)
-    A: Product = product(operator)
+    A: Product = as_matvec(operator)
     y0 = first_guess(options, X, name)
     m = min(solver.restart, X.size) if is_known(X.size) else solver.restart
     m = max(m, 1)

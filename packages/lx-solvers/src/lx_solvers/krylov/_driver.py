@@ -22,7 +22,7 @@ from jaxtyping import Array, PyTree
 from lx_operators import AbstractLinearOperator, conj, linearise
 
 from .._checks import check_options, check_square, check_state
-from .._loops import while_loop
+from .._control_flow import while_loop
 from .._results import judged, named
 from .._scaling import norm2, plain_norm2
 from .._sizes import is_known, sqrt_of
@@ -43,7 +43,7 @@ from ._options import (
 from ._phases import Exit, Phases, advance, begin, outcome
 from ._recurrence import Pass, Recurrence, Step
 from ._scalars import Packed, barrier, pack, times, unpack, where
-from ._spaces import Space, product, spaces
+from ._spaces import Space, as_matvec, spaces
 from ._stability import C, backward_error, ending, scaled_norm2
 from ._tolerances import Aims, RightHandSide, overall, peaks, right_hand_side
 
@@ -151,9 +151,9 @@ def solve(
     goal, unit = given.goal, given.unit
     limit = step_limit(solver.max_steps, X)
     monitor = Monitor(solver.history, solver.progress, limit, name)
-    A = _signed(product(state.operator), state.sign)
+    A = _signed(as_matvec(state.operator), state.sign)
     M: Any = preconditioner(options, state.operator, name)
-    M = None if M is None else _signed(product(M, X), signed)
+    M = None if M is None else _signed(as_matvec(M, X), signed)
     b = given.b if state.sign == 1 else -given.b
     y0 = first_guess(options, X, name)
     initial = method.start(X, b)

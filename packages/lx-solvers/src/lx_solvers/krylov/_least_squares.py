@@ -23,7 +23,7 @@ from jaxtyping import Array, ArrayLike, PyTree
 from lx_operators import AbstractLinearOperator, linearise
 
 from .._checks import check_options, check_state
-from .._loops import while_loop
+from .._control_flow import while_loop
 from .._scaling import norm2, plain_norm2, real_dot, reciprocal_scale
 from .._sizes import is_known
 from .._solver import Options
@@ -40,7 +40,7 @@ from ._options import (
 )
 from ._phases import Exit, Phases, advance, begin
 from ._scalars import barrier, packed, stacked, times, unpacked, where
-from ._spaces import Product, product, products, spaces
+from ._spaces import Product, as_matvec, as_matvecs, spaces
 from ._tolerances import expected, peaks, right_hand_side
 
 
@@ -183,14 +183,14 @@ def least_squares(
     goal, unit = given.goal, given.unit
     limit = step_limit(solver.max_steps, X)
     monitor = Monitor(solver.history, solver.progress, limit, name)
-    A, AH = products(operator)
+    A, AH = as_matvecs(operator)
     undamp = _same
     b, λ = given.b, jnp.asarray(solver.damp).astype(X.real_dtype)
     if not undamped(solver.damp):
         A, AH, b, undamp = _augmented(A, AH, b, λ, X.shape)
     M = preconditioner(options, operator, name)
     preconditioned = M is not None
-    M, MH = (_same, _same) if M is None else (product(M, X), product(M.H, X))
+    M, MH = (_same, _same) if M is None else (as_matvec(M, X), as_matvec(M.H, X))
     # of a wide operator no first guess helps: it would stay in the solution
     maybe = X.size != Y.size and (not is_known(X.size, Y.size) or X.size > Y.size)
     wide = maybe and undamped(solver.damp)

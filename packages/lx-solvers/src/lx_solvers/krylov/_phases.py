@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, ArrayLike, Int, Scalar
 
-from .._loops import cond
+from .._control_flow import cond
 from .._results import code
 from .._scaling import binade
 from .._solution import RESULTS

@@ -153,7 +153,7 @@ def spaces(operator: AbstractLinearOperator) -> tuple[Space, Space]:
     )
 
 
-def product(operator: AbstractLinearOperator, space: Space | None = None) -> Product:
+def as_matvec(operator: AbstractLinearOperator, space: Space | None = None) -> Product:
     """The operator as a map between arrays.
 
     Args:
@@ -164,10 +164,10 @@ def product(operator: AbstractLinearOperator, space: Space | None = None) -> Pro
     return lambda x: Y.ravel(operator.mv(X.unravel(x)))
 
 
-def products(operator: AbstractLinearOperator) -> tuple[Product, Product]:
+def as_matvecs(operator: AbstractLinearOperator) -> tuple[Product, Product]:
     """The operator and its adjoint, as maps between arrays."""
     (X, Y), AH = spaces(operator), adjoint_product(operator)
-    return product(operator), lambda y: X.ravel(AH(Y.unravel(y)))
+    return as_matvec(operator), lambda y: X.ravel(AH(Y.unravel(y)))
 
 
 def signed(A: Product, sign: int) -> Product:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 from lx_operators import AbstractLinearOperator, conj, is_hermitian, linearise
 
-from ._flat import matmul, product
+from ._flat import as_matvec, matmul
 from ._preconditioner import AbstractPreconditioner, Prepared, prepared
 from .chebyshev import ChebyshevState, relaxed
 
@@ -60,17 +60,17 @@ class Cycle(eqx.Module):
         if i == len(self.levels):
             return matmul(self.inverse.astype(b.dtype), b)
         level = self.levels[i]
-        R, P = product(level.R), product(level.P)
+        R, P = as_matvec(level.R), as_matvec(level.P)
         if level.A is None:  # the smoother has residuals of its own
             x, r = relaxed(level.before.state, b)
             x = x + P(self._below(i + 1, kind, R(r)))
             after = level.before if level.after is None else level.after
             return relaxed(after.state, b, x)
-        A = product(level.A)
+        A = as_matvec(level.A)
         after = level.before if level.after is None else level.after
-        x = product(level.before)(b)
+        x = as_matvec(level.before)(b)
         x = x + P(self._below(i + 1, kind, R(b - A(x))))
-        return x + product(after)(b - A(x))
+        return x + as_matvec(after)(b - A(x))
 
     def _below(self, i: int, kind: str, r: Array) -> Array:
         kinds = {"V": "V", "W": "WW", "F": "VF" if self.late else "FV"}[kind]
@@ -80,7 +80,7 @@ class Cycle(eqx.Module):
         x = self._at(i, first, r)
         A: Any = self.levels[i].operator if i < len(self.levels) else self.last
         for again in rest:
-            x = x + self._at(i, again, r - product(A)(x))
+            x = x + self._at(i, again, r - as_matvec(A)(x))
         return x
 
     def transposed(self) -> "Cycle":

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Real
 
-from .._loops import scan
+from .._control_flow import scan
 from .._scaling import norm2, real_dot
 
 

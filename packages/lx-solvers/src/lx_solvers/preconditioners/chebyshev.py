@@ -18,8 +18,8 @@ from lx_operators import (
     linearise,
 )
 
-from .._loops import scan
-from ._flat import dtype_of, on_flat, product
+from .._control_flow import scan
+from ._flat import as_matvec, dtype_of, on_flat
 from ._lanczos import largest_eigenvalue
 from ._preconditioner import AbstractPreconditioner, definite_tags
 
@@ -173,7 +173,7 @@ def _first(state: ChebyshevState, r: Array) -> Array:
 
 
 def _steps(state: ChebyshevState, start: Any, coefficients: Array) -> Any:
-    A = product(state.operator)
+    A = as_matvec(state.operator)
 
     def step(carry: Any, α_β: Array) -> Any:
         x, r, d = carry
@@ -202,7 +202,7 @@ def _largest_eigenvalue(
     operator: AbstractLinearOperator, inverse: Array | None, sign: Array, steps: int
 ) -> Array:
     """Of ±A, or of D⁻½ A D⁻½ with the sign of D taken off."""
-    A, n, dtype = product(operator), operator.in_size(), dtype_of(operator)
+    A, n, dtype = as_matvec(operator), operator.in_size(), dtype_of(operator)
     if inverse is None:
         B = lambda v: sign.astype(dtype) * A(v)  # noqa: E731
     else:

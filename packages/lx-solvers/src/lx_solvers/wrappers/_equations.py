@@ -22,10 +22,10 @@ from .._sizes import is_known, sqrt_of
 from .._solver import Options
 from ..krylov._options import first_guess, preconditioner
 from ..krylov._scalars import barrier, where
-from ..krylov._spaces import Space, product, spaces
+from ..krylov._spaces import Space, as_matvec, spaces
 
 
-def scaled(
+def normalised(
     A: AbstractLinearOperator, damp: ArrayLike | None
 ) -> tuple[AbstractLinearOperator, Array, Array | None, Array]:
     """σA with a power of two σ near 1 / ‖[A; damp I]‖, hence exact; σ; σ damp; and a
@@ -35,7 +35,7 @@ def scaled(
     """
     X, _ = spaces(A)
     v, v_norm = _probe(X)
-    Av = jax.lax.stop_gradient(norm2(product(A)(v)))
+    Av = jax.lax.stop_gradient(norm2(as_matvec(A)(v)))
     d = None if damp is None else jnp.asarray(damp, X.real_dtype)
     size = Av if d is None else jnp.maximum(Av, v_norm * d)
     known = (size > 0) & jax.lax.is_finite(size)

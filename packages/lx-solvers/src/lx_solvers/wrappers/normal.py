@@ -18,7 +18,7 @@ from lx_operators import (
 
 from .._auto import chosen
 from .._checks import check_state, is_zero
-from .._loops import while_loop
+from .._control_flow import while_loop
 from .._projection import leaves_no_residual
 from .._results import code, judged, named
 from .._scaling import hypot, largest, norm2, plain_norm2, reciprocal_scale
@@ -31,11 +31,11 @@ from ..krylov._guess import bounded, held, useless
 from ..krylov._options import conjugated, transposed
 from ..krylov._phases import Exit, first_of
 from ..krylov._scalars import over, times, together, where
-from ..krylov._spaces import product, spaces
+from ..krylov._spaces import as_matvec, spaces
 from ..krylov._stability import HOPELESS, C, backward_error, leaves_much
 from ..krylov._tolerances import resolved
 from ..krylov.cg import CG
-from ._equations import equations, guess_of, inner_options, scaled
+from ._equations import equations, guess_of, inner_options, normalised
 
 _UNSTABLE: Any = int(code(RESULTS.unstable))
 
@@ -136,7 +136,9 @@ class Normal(AbstractLinearSolver[NormalState]):
     def init(self, operator, options):
         operator = linearise(operator)
         tall = operator.out_size() >= operator.in_size()
-        A, σ, d, A_norm = scaled(operator, None if is_zero(self.damp) else self.damp)
+        A, σ, d, A_norm = normalised(
+            operator, None if is_zero(self.damp) else self.damp
+        )
         options = inner_options(A, σ, tall, options)
         inner = self.inner_solver.init(equations(A, d, tall), options)
         return NormalState(A, σ, d, A_norm, inner, tall)
@@ -148,7 +150,7 @@ class Normal(AbstractLinearSolver[NormalState]):
         W = X if tall else Y  # where the normal equations live
         square = X.size == Y.size and d is None
         # the very products of the normal equations, rounding included
-        A, AH = product(state.operator), product(state.operator.H)
+        A, AH = as_matvec(state.operator), as_matvec(state.operator.H)
         y0 = guess_of(options, X, Y, tall)
         options = inner_options(state.operator, state.σ, tall, options)
         method = chosen(solver, state.inner)

@@ -1,12 +1,16 @@
-"""Diagonals of one operator as those of a wider or narrower one."""
+"""Diagonals of matrices, stored as rows."""
 
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Inexact
 
-from .._functions import bands, bandwidths
-from .._operator import AbstractLinearOperator
+from ._functions import bands, bandwidths
+from ._operator import AbstractLinearOperator
 
 Widths = tuple[int, int]
+
+# A sparse operator is stored as a band if that holds at most so many times as many
+# numbers as there are entries.
+WIDEST = 4
 
 
 def widths_of(operator: AbstractLinearOperator) -> Widths:
@@ -26,3 +30,15 @@ def resized(diagonals: Array, old: Widths, new: Widths) -> Array:
 def fitted(operator: AbstractLinearOperator, widths: Widths) -> Array:
     """An operator's diagonals, as those of one with these widths."""
     return resized(bands(operator), widths_of(operator), widths)
+
+
+def shifted_rows(rows: Inexact[Array, "w m ..."]) -> Inexact[Array, "w w+m-1 ..."]:
+    """Row r shifted by r to the right, zeros elsewhere.
+
+    Padded to length w + m and put one after another, row r starts at r·(w + m), which
+    is r after r·(w + m - 1).
+    """
+    w, m, *rest = rows.shape
+    padding = [(0, 0), (0, w), *((0, 0) for _ in rest)]
+    flat = jnp.pad(rows, padding).reshape(w * (w + m), *rest)
+    return flat[: w * (w + m - 1)].reshape(w, w + m - 1, *rest)
