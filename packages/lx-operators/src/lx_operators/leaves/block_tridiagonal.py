@@ -5,13 +5,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Inexact
 
+from .._bands import shifted_rows
 from .._blocks import block_tridiagonal
 from .._checks import check_claims
 from .._functions import bands, bandwidths, conj, diagonal, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared, is_own_transpose
-from .._skewed import skewed
 from .._structures import common_dtype, floating
 from .._tags import Tags, as_tags, transpose_tags, tridiagonal_tag
 
@@ -161,7 +161,7 @@ def _(operator: BlockTridiagonalLinearOperator):
         below = jnp.pad(lower, ((0, 1), (0, 0), (0, 0)))
         columns = jnp.concatenate((above, main, below), axis=1)
     # the later a column of a block, the further up its elements stand in the storage
-    shifted = skewed(jnp.moveaxis(columns, 0, 2).swapaxes(0, 1)[::-1])[::-1]
+    shifted = shifted_rows(jnp.moveaxis(columns, 0, 2).swapaxes(0, 1)[::-1])[::-1]
     rows = jnp.moveaxis(shifted, 0, 2)
     return rows.reshape(rows.shape[0], n * b)
 

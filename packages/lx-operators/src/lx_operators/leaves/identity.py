@@ -20,8 +20,8 @@ from .._structures import (
     describe,
     freeze_structure,
     ravel,
-    spaces,
     structure_of,
+    structures_of,
     unravel,
 )
 from .._tags import diagonal_tag, nonsingular_tag, unit_diagonal_tag
@@ -54,13 +54,13 @@ class IdentityLinearOperator(AbstractLinearOperator):
         self.input_structure = freeze_structure(input_structure, "input_structure")
         self.output_structure = freeze_structure(output_structure, "output_structure")
         if self.input_structure != self.output_structure:
-            _check_complex(*spaces(self))
+            _check_complex(*structures_of(self))
 
     def mv(self, vector):
         vector = conform(vector, self.in_structure(), "the vector")
         if self.input_structure == self.output_structure:
             return vector
-        in_structure, out_structure = spaces(self)
+        in_structure, out_structure = structures_of(self)
         out_structure = widened(out_structure, structure_of(vector), in_structure)
         flat = ravel(vector)
         m, n = self.out_size(), self.in_size()

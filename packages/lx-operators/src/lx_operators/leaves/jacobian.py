@@ -12,11 +12,11 @@ from jaxtyping import Array, Inexact, PyTree
 from .._checks import check_callable, check_claims, check_transposable
 from .._closure import close
 from .._functions import adjoint_product, conj, diagonal, linearise, materialise
+from .._materialise import materialised, probed_matrix
 from .._operator import AbstractLinearOperator
 from .._promotion import apply_linear, conform
 from .._properties import declared, is_own_adjoint, is_own_transpose
-from .._stored import probed, stored
-from .._structures import Frozen, floating, is_real, spaces, structure_of
+from .._structures import Frozen, floating, is_real, structure_of, structures_of
 from .._tags import Tags, as_tags, transpose_tags
 from .._varying import examples, manual_axes, vary, varying_axes
 from ..sparse import _lazily as sparse
@@ -125,7 +125,7 @@ class JacobianLinearOperator(AbstractLinearOperator):
     def as_matrix(self):
         if self.sparsity is not None:
             return sparse.compress(self).as_matrix()
-        return probed(self, by=_FEWEST[self.jac])
+        return probed_matrix(self, by=_FEWEST[self.jac])
 
     def transpose(self):
         if is_own_transpose(self):
@@ -191,7 +191,7 @@ def _(operator: JacobianLinearOperator):
 def _(operator: JacobianLinearOperator):
     if operator.sparsity is not None:
         return sparse.compress(operator)
-    return stored(operator)
+    return materialised(operator)
 
 
 @diagonal.register
@@ -203,7 +203,7 @@ def _(operator: JacobianLinearOperator):
 
 @conj.register
 def _(operator: JacobianLinearOperator):
-    if is_real(*spaces(operator)):
+    if is_real(*structures_of(operator)):
         return operator
     return conj(linearise(operator))
 

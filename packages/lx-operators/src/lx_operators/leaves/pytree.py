@@ -23,8 +23,8 @@ from .._structures import (
     promote_types,
     ravel,
     same_shapes,
-    spaces,
     structure_of,
+    structures_of,
     unravel,
 )
 from .._tags import Tags, as_tags, tagged_diagonal, transpose_tags
@@ -241,7 +241,7 @@ def _(operator: PyTreeLinearOperator):
     if not any(jnp.iscomplexobj(leaf) for leaf in jtu.tree_leaves(operator.pytree)):
         return operator
     pytree = jtu.tree_map(jnp.conj, operator.pytree)
-    in_structure, out_structure = spaces(operator)
+    in_structure, out_structure = structures_of(operator)
     return PyTreeLinearOperator(
         pytree, out_structure, operator.tags, input_structure=in_structure
     )

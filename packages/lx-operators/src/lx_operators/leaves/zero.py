@@ -16,8 +16,8 @@ from .._structures import (
     Structure,
     common_dtype,
     freeze_structure,
-    spaces,
     structure_of,
+    structures_of,
 )
 from .._tags import (
     diagonal_tag,
@@ -111,7 +111,7 @@ _ANY = AbstractLinearOperator
 
 
 def _product(a, b):
-    return ZeroLinearOperator(spaces(b)[0], spaces(a)[1])
+    return ZeroLinearOperator(structures_of(b)[0], structures_of(a)[1])
 
 
 SUMS.extend(both_orders("A + 0 = A", _ANY, ZeroLinearOperator, lambda a, zero: a))

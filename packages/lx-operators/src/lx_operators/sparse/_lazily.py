@@ -4,7 +4,7 @@ needs SciPy's sparse matrices, which take longer to import than all of the opera
 
 from typing import TYPE_CHECKING
 
-from .._lazy import attach
+from .._lazy_imports import attach
 
 if TYPE_CHECKING:
     from .compression import (

@@ -20,7 +20,7 @@ from .._structures import (
     is_real,
     ravel,
     size_of,
-    spaces,
+    structures_of,
     unravel,
 )
 from .colouring import Colouring, Kind, colour, seen_alone
@@ -205,7 +205,7 @@ def coloured(
 def _kinds(
     operator: AbstractLinearOperator, pattern: SparsityPattern
 ) -> tuple[Kind, ...]:
-    ins, outs = spaces(operator)
+    ins, outs = structures_of(operator)
     by = getattr(operator, "jac", None)
     kinds: list[Kind] = ["columns", "rows"]
     if by == "bwd":
@@ -257,7 +257,7 @@ def compress(
             "`jacobian_sparsity(fn, x, args)` finds it."
         )
     by = coloured(sparsity, operator, check)
-    ins, outs = spaces(operator)
+    ins, outs = structures_of(operator)
     out = SparseLinearOperator(
         _values(operator, by),
         by.pattern,
@@ -277,7 +277,7 @@ def _values(
     seeds = by.colours[None, :] == jnp.arange(by.count, dtype=by.colours.dtype)[:, None]
     if by.kind == "rows":
         operator = operator.transpose()
-    structure, out = spaces(operator)
+    structure, out = structures_of(operator)
     dtype = common_dtype(structure)
     seen = jax.vmap(lambda seed: _flat(operator, seed))(seeds.astype(dtype))
     values = (
@@ -293,7 +293,7 @@ def _values(
 
 def _flat(operator: AbstractLinearOperator, vector: Array) -> Array:
     """A product with flat vectors."""
-    structure, out = spaces(operator)
+    structure, out = structures_of(operator)
     product = operator.mv(unravel(vector, structure))
     return ravel(product, common_dtype(structure, out))
 
@@ -318,7 +318,7 @@ def lack(operator: AbstractLinearOperator, compressed: SparseLinearOperator) -> 
     """How far the product with a random vector is from that of the compressed matrix,
     relative to the products. Entries that a pattern lacks make it large with
     probability one: the vectors that do not see them are a null set."""
-    structure, out = spaces(operator)
+    structure, out = structures_of(operator)
     dtype = common_dtype(structure)
     key = jax.random.key(size_of(structure))
     vector = jax.random.normal(key, (size_of(structure),), dtype)

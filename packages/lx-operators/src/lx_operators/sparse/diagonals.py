@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Inexact
 
+from .._bands import WIDEST
 from .._checks import check_claims, check_square
 from .._functions import bands, bandwidths, conj, diagonal, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
@@ -216,14 +217,10 @@ def _(operator: SparseDiagonalsLinearOperator):
     return main, lower, upper
 
 
-# A band is worth it where it is not much wider than there are diagonals.
-_WIDEST = 4
-
-
 @bandwidths.register
 def _(operator: SparseDiagonalsLinearOperator):
     lower, upper = widths(operator)
-    if lower + upper + 1 > _WIDEST * max(len(operator.offsets), 1):
+    if lower + upper + 1 > WIDEST * max(len(operator.offsets), 1):
         return None
     return lower, upper
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from .._bands import WIDEST
 from .._checks import check_square
 from .._functions import bands, bandwidths, diagonal, tridiagonal
 from .._printing import ATOM, layout
@@ -35,15 +36,11 @@ def _(operator: SparseLinearOperator):
     return main, lower, upper
 
 
-# Bands are worth it where they hold not many more numbers than there are entries.
-_WIDEST = 4
-
-
 @bandwidths.register
 def _(operator: SparseLinearOperator):
     pattern = operator.pattern
     (m, n), width = pattern.shape, pattern.lower + pattern.upper + 1
-    if m != n or not pattern.exact or width * n > _WIDEST * pattern.size:
+    if m != n or not pattern.exact or width * n > WIDEST * pattern.size:
         return None
     return pattern.lower, pattern.upper
 
