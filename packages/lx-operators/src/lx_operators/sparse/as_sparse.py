@@ -69,7 +69,7 @@ def _(operator: LaidOutLinearOperator):
 
 
 def sparse_like(operator: Any, values: Array, pattern: SparsityPattern) -> Any:
-    """A sparse operator between the spaces of another, which knows as much."""
+    """A sparse operator between the structures of another, which knows as much."""
     ins, outs = structures_of(operator)
     out = SparseLinearOperator(
         values,
@@ -110,11 +110,8 @@ def _(operator: IdentityLinearOperator):
 @as_sparse.register
 def _(operator: ZeroLinearOperator):
     shape = operator.out_size(), operator.in_size()
-    return sparse_like(
-        operator,
-        jnp.zeros(0, common_dtype(structures_of(operator))),
-        _diagonals((), shape),
-    )
+    nothing = jnp.zeros(0, common_dtype(structures_of(operator)))
+    return sparse_like(operator, nothing, _diagonals((), shape))
 
 
 @as_sparse.register

@@ -310,7 +310,8 @@ class SparsityPattern(eqx.Module):
     def form(self) -> str:
         """How products sum, in words."""
         if self.offsets is not None:
-            return f"{len(self.offsets)} diagonals"
+            count = len(self.offsets)
+            return f"{count} diagonal{'s' * (count != 1)}"
         if self.by_rows.rows is None:
             return f"rows of up to {self.by_rows.width}"
         return f"rows in pieces of {self.by_rows.width}"
