@@ -2,7 +2,6 @@
 
 import equinox as eqx
 import jax
-import jax.experimental
 import jax.numpy as jnp
 import lx_operators as lx
 import numpy as np
@@ -218,9 +217,12 @@ def test_damaged_pointers():
 
 def test_large_indices():
     """Indices that need 64 bits are never cut to 32."""
-    with jax.experimental.disable_x64():
+    jax.config.update("jax_enable_x64", False)
+    try:
         with pytest.raises(ValueError, match="indices up to 2147483649 do not fit"):
             lx.SparsityPattern([], [], (2**31, 1))
+    finally:
+        jax.config.update("jax_enable_x64", True)
     assert index_dtype(2**31 - 1) == np.int32 and index_dtype(2**31) == np.int64
 
 
