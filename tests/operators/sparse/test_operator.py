@@ -103,3 +103,10 @@ def test_verify():
     ):
         operator = lx.SparseLinearOperator(values, pattern, tag)
         assert not lx.verify(operator, jax.random.key(0)).ok
+    n = 2000
+    matrix = sp.diags_array([1.0, 4.0, 1.0], offsets=[-1, 0, 1], shape=(n, n)).tolil()
+    large = lx.SparseLinearOperator.from_scipy(matrix, lx.symmetric_tag)
+    assert lx.verify(large, jax.random.key(0)).ok
+    matrix[n - 1, n - 2] += 1e-9
+    off = lx.SparseLinearOperator.from_scipy(matrix, lx.symmetric_tag)
+    assert "symmetric" in lx.verify(off, jax.random.key(0)).broken

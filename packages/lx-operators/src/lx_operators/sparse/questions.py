@@ -36,6 +36,14 @@ def _(operator: SparseLinearOperator):
     return main, lower, upper
 
 
+def asymmetry(operator: SparseLinearOperator, conjugate: bool) -> float:
+    """The largest |aᵢⱼ - aⱼᵢ|, or |aᵢⱼ - conj aⱼᵢ|, relative to the largest element."""
+    matrix = operator.to_scipy()
+    mirrored = matrix.conj().T if conjugate else matrix.T
+    off, scale = (abs(each).max() for each in (matrix - mirrored, matrix))
+    return float(off / scale) if off else 0.0
+
+
 @bandwidths.register
 def _(operator: SparseLinearOperator):
     pattern = operator.pattern
