@@ -55,10 +55,11 @@ class OperatorLaws:
 
     Class attributes, which a subclass may override:
 
-    - `dtypes`: the dtypes to call `make` with; 64-bit ones only while x64 is enabled. -
-    `promotes`: whether `mv` takes vectors of other dtypes than `in_structure()`. -
-    `differentiable`: whether products can be differentiated with respect to the
-    operator's arrays. - `seed`: the seed of all random numbers.
+    - `dtypes`: the dtypes to call `make` with; 64-bit ones only while x64 is enabled.
+    - `promotes`: whether `mv` takes vectors of other dtypes than `in_structure()`.
+    - `differentiable`: whether products can be differentiated with respect to the
+      operator's arrays.
+    - `seed`: the seed of all random numbers.
 
     ```python
     class TestScaled(lx.testing.OperatorLaws):
