@@ -8,7 +8,6 @@ from tests.gallery import page
 from tests.gallery.matrices import GALLERY, complexified, vector
 from tests.gallery.table import (
     COLUMNS,
-    DTYPES,
     SCALES,
     allowed,
     asked,
@@ -19,14 +18,14 @@ from tests.gallery.table import (
 LUCK = 0.05  # of a count: at the edge of a precision, rounding decides, by processor
 
 
-_NAMES = [
-    pytest.param(name, marks=pytest.mark.xdist_group(f"gallery {name}"))
-    for name in COLUMNS
-]
+def _runs():
+    for name in COLUMNS:
+        for dtype in COLUMNS[name].dtypes:
+            mark = pytest.mark.xdist_group(f"gallery {name}")
+            yield pytest.param(name, dtype, marks=mark, id=f"{name}-{dtype}")
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", _NAMES)
+@pytest.mark.parametrize(("name", "dtype"), list(_runs()))
 def test_solver(name, dtype):
     """What is called solved is; by a direct solver, as well as by LAPACK; and no fewer
     systems are solved than the page says."""

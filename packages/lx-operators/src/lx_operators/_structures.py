@@ -174,8 +174,9 @@ def floating(x: Any) -> Array:
     Raises:
         ValueError: not an array of numbers.
     """
-    if isinstance(x, jax.Array) and x.dtype == inexact(x.dtype) and not x.weak_type:
-        return x
+    if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.inexact):
+        if not x.weak_type:
+            return x
     if isinstance(x, list | tuple):
         try:
             x = np.asarray(x)

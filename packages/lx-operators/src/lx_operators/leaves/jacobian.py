@@ -133,9 +133,12 @@ class JacobianLinearOperator(AbstractLinearOperator):
         if self.jac == "fwd" or is_own_adjoint(self):
             return linearise(self).transpose()
         check_transposable(self)
-        return FunctionLinearOperator(
+        transposed = FunctionLinearOperator(
             _back(self), self.out_structure(), transpose_tags(self.tags)
         )
+        if self.sparsity is None:
+            return transposed
+        return sparse.PatternedLinearOperator(transposed, self.sparsity.T)
 
     def in_structure(self):
         return structure_of(self.x)
@@ -178,7 +181,10 @@ def _(operator: JacobianLinearOperator):
         fn = _twice_back(operator)
     else:
         _, fn = jax.linearize(operator.at, operator.x)
-    return FunctionLinearOperator(fn, operator.in_structure(), operator.tags)
+    linear = FunctionLinearOperator(fn, operator.in_structure(), operator.tags)
+    if operator.sparsity is None:
+        return linear
+    return sparse.PatternedLinearOperator(linear, operator.sparsity)
 
 
 @materialise.register
