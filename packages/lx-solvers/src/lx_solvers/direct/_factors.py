@@ -337,7 +337,7 @@ def judge_answer(
     """The verdict on a solution x that was held against the operator.
 
     Args:
-        backward_error: `unstable` if above √eps: x is no solution.
+        backward_error: `unstable` if above √eps: x is no solution. See `row_error`.
         rcond: ‖b‖/‖x‖ for an operator with rows and columns scaled: `singular` if it is
             rounding error, as (A + E)x = 0 then has a solution for E of relative size
             `rcond`.
@@ -347,6 +347,16 @@ def judge_answer(
     # both are NaN or infinite where a pivot was zero: that is singular
     fine = choose(rcond > 4 * u, RESULTS.successful, RESULTS.singular)
     return choose(backward_error > u**0.5, RESULTS.unstable, fine)
+
+
+def row_error(b: Inexact[Array, "..."], *terms: Array) -> Real[Array, ""]:
+    """max |b - Ax| / (|A||x| + |b|) over the rows, the same at any scale of rows and
+    columns; `terms`, or bounds of sums of them, add up to Ax. Rows in which all is
+    below the normal numbers count as solved."""
+    r = jax.lax.abs(b - sum(terms))
+    size = sum(map(jax.lax.abs, (b, *terms)))
+    least = jnp.finfo(r.dtype).tiny / eps(r.dtype)
+    return largest(r / jnp.maximum(size, least))
 
 
 def ratio_or(x: Real[Array, ""], y: Real[Array, ""], default: float) -> Real[Array, ""]:
