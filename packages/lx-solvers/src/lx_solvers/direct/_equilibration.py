@@ -38,7 +38,7 @@ class Scales(eqx.Module):
 
     rows: Real[Array, " m"]
     columns: Real[Array, " n"]
-    fills: Bool[Array, ""]  # both sides were scaled, and elimination fills zeros
+    fills: Bool[Array, ""]  # whether zeros that are filled lose parts of solutions
 
     def solve(
         self,
@@ -146,7 +146,7 @@ def factorised(
 
 
 def equilibrated(
-    A: Inexact[Array, "m w"], columns: Columns, passes: Int[Array, ""]
+    A: Inexact[Array, "m w"], columns: Columns, passes: Int[Array, ""] | None = None
 ) -> tuple[Inexact[Array, "m w"], Scales]:
     """A with rows and columns divided by powers of two, so that the largest element of
     each is of order one.
@@ -155,10 +155,13 @@ def equilibrated(
         A: a matrix, by rows.
         columns: where its columns are.
         passes: of least squares; without any, rows are scaled by their largest element.
+            None if the zeros of rows that are scaled alone are filled at once (by QR).
     """
     sizes = _sizes(A)
     E = jnp.where(sizes > 0, exponent(sizes), jnp.full_like(sizes, _ZERO))
-    gamma, together = _column_exponents(E, columns, passes)
+    gamma, together = jnp.zeros((columns.number,), E.dtype), True
+    if passes is not None:
+        gamma, together = _column_exponents(E, columns, passes)
     rho = _clipped(jnp.max(E - columns.along(gamma), axis=1, initial=_ZERO))
     left = columns.skew(E - rho[:, None] - _ZERO)  # zeros are shifted in
     gamma = _clipped(jnp.max(left, axis=0, initial=0) + _ZERO)

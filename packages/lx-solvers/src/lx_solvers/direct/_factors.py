@@ -83,8 +83,8 @@ class Tall(NamedTuple):
     wide: bool  # whether A is the adjoint
 
 
-def tall(A: Inexact[Array, "m n"], damp: Any = 0.0, equilibrate: bool = False) -> Tall:
-    """A in the form that QR factorises.
+def tall(A: Inexact[Array, "m n"], damp: Any = 0.0) -> Tall:
+    """A in the form that QR with pivoting factorises.
 
     A wide A is taken as the adjoint of a tall one. Damping makes the problem that of
     [damp·I; F], which solves min ‖Fx - b‖² + damp²‖x‖² without a square (Golub and
@@ -92,14 +92,12 @@ def tall(A: Inexact[Array, "m n"], damp: Any = 0.0, equilibrate: bool = False) -
     In this order reflections do not mix the rows of the identity, and F below a large
     `damp` keeps its relative accuracy.
 
-    All is scaled by a power of two, away from both ends of the range; or each row by
-    its own, with `equilibrate`, where A is square: only then is the solution the same.
+    All is scaled by one power of two, away from both ends of the range: which columns
+    count, and what the solution of minimum norm is, depends on their scales.
     """
     wide = A.shape[0] < A.shape[1]
     F = A.T.conj() if wide else A
     m, k = F.shape
-    if equilibrate and m == k and is_zero(damp):
-        return Tall(*equilibrated(F), wide)
     size = largest(F)
     finite = jnp.isfinite(size)
     if not is_zero(damp):

@@ -17,7 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Inexact, Real
-from lx_operators import is_tridiagonal, tridiagonal
+from lx_operators import AbstractLinearOperator, is_tridiagonal, tridiagonal
 from lx_operators.internal import PackedStructures, pack_structures
 
 from .._checks import check_options, check_square, check_state
@@ -25,7 +25,7 @@ from .._loops import scan
 from .._results import all_finite, both
 from .._scaling import largest, reciprocal_scale
 from .._sizes import variates
-from .._slogdet import slogdet_of, slogdet_of_factors
+from .._slogdet import slogdet_of, slogdet_of_factors, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
@@ -159,6 +159,28 @@ def _(state: _TridiagonalState):
         odd=jnp.sum(swaps) % 2 == 1,
         verdict=verdict,
     )
+
+
+@trace_of.register
+def _(state: _TridiagonalState, solver, tangent):
+    """The product of the pivots p is ± det F for all F near by, so that the trace is
+    Σ dp/p: O(n) operations and memory."""
+    if state.view != views.View():
+        return None
+    bands, dtype = (state.lower, state.main, state.upper), state.main.dtype
+
+    def take(operator: AbstractLinearOperator) -> Array:
+        main, lower, upper = tridiagonal(operator)
+        if main.size:
+            lower, upper = jnp.pad(lower, (1, 0)), jnp.pad(upper, (0, 1))
+        return jnp.stack((lower, main, upper))
+
+    moved = tangent_of(take, tangent).astype(dtype) / state.scales.rows.astype(dtype)
+    columns = state.scales.columns.astype(dtype)
+    around = jnp.roll(columns, 1), columns, jnp.roll(columns, -1)
+    moved = tuple(band / c for band, c in zip(moved, around))
+    pivots, by = jax.jvp(lambda *bands: _eliminate(*bands)[0], bands, moved)
+    return jnp.sum(by / pivots)
 
 
 def _of_order_one(x: Inexact[Array, " n"]) -> Inexact[Array, " n"]:
