@@ -27,6 +27,7 @@ from ._factors import singular_below
 
 _ALIKE = 13  # log₂ of the largest and smallest elements that scales can be meant for
 PASSES, _OMEGA = 32, 1.5
+_LOST = 0.25  # of a solution, in rounding errors by their bound: they are mostly less
 UNEVEN = 2.0**-_ALIKE  # of columns: rows alone were scaled wrongly, perhaps
 _ZERO = -20_000.0  # stands for log₂ 0; exact in float32, with fractions of 2⁻⁹
 
@@ -66,7 +67,8 @@ class Scales(eqx.Module):
         x, y = self.scaled(b, adjoint, solve)
         after = self.rows if adjoint else self.columns
         errors = singular_below(y.dtype) * largest(y) * largest(1 / after)
-        return x, self.fills & (errors > reciprocal_condition * largest(x))
+        lost = errors > _LOST * reciprocal_condition * largest(x)
+        return x, self.fills & lost
 
     def scaled(
         self,
