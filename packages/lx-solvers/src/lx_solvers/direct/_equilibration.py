@@ -28,7 +28,7 @@ from ._factors import singular_below
 _ALIKE = 13  # log₂ of the largest and smallest elements that scales can be meant for
 PASSES, _OMEGA = 32, 1.5
 _LOST = 0.25  # of a solution, in rounding errors by their bound: they are mostly less
-UNEVEN = 2.0**-_ALIKE  # of columns: rows alone were scaled wrongly, perhaps
+_UNEVEN = 2.0**-_ALIKE  # of columns: rows alone were scaled wrongly, perhaps
 _ZERO = -20_000.0  # stands for log₂ 0; exact in float32, with fractions of 2⁻⁹
 
 _Factors = TypeVar("_Factors")
@@ -113,14 +113,14 @@ def band(A: Inexact[Array, "n w"], lower: int) -> Columns:
 def factorised(
     A: Inexact[Array, "m w"],
     columns: Columns,
-    factorise: Callable[[Array, Scales], tuple[_Factors, Bool[Array, ""]]],
+    factorise: Callable[[Array], tuple[_Factors, Bool[Array, ""]]],
 ) -> tuple[_Factors, Scales]:
-    """The factors of A with its rows scaled; if they fail, with both sides scaled.
+    """The factors of A with its rows scaled; if they fail, or if this left columns so
+    small that pivots may be chosen wrongly, with both sides scaled together.
 
     Args:
         A, columns: as in `equilibrated`.
-        factorise: from the scaled matrix and its scales to factors, and whether they
-            failed.
+        factorise: from the scaled matrix to its factors, and whether they failed.
 
     Returns:
         The factors and the scales.
@@ -128,7 +128,8 @@ def factorised(
 
     def attempt(passes: Int[Array, ""]) -> tuple:
         scaled, scales = equilibrated(A, columns, passes)
-        return *factorise(scaled, scales), scales
+        factors, failed = factorise(scaled)
+        return factors, failed | (jnp.min(scales.columns, initial=1) < _UNEVEN), scales
 
     def running(carry):
         passes, failed, _ = carry
@@ -167,7 +168,8 @@ def equilibrated(
     rho = _clipped(jnp.max(E - columns.along(gamma), axis=1, initial=_ZERO))
     left = columns.skew(E - rho[:, None] - _ZERO)  # zeros are shifted in
     gamma = _clipped(jnp.max(left, axis=0, initial=0) + _ZERO)
-    fills = together & jnp.any(E == _ZERO)
+    uneven = jnp.min(gamma, initial=0) < -_ALIKE
+    fills = (together | uneven) & jnp.any(E == _ZERO)
     shift = rho[:, None] + columns.along(gamma)
     half = jnp.floor(shift / 2)  # 2 to the whole may be out of range
     for part in (half, shift - half):

@@ -127,7 +127,7 @@ class Banded(AbstractLinearSolver[_BandedState | _BandedQRState]):
         else:
             F, view = skewed(A)[::-1, upper : upper + A.shape[1]].T, views.View()
 
-        def factorise(F, _):
+        def factorise(F):
             factors = _factorise(F, lower)
             rcond, growth = figures(factors.U)
             if lower:

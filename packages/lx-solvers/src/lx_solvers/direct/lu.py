@@ -87,7 +87,7 @@ class LU(AbstractLinearSolver[_LUState]):
         check_square(operator, "LU")
         A = dense_matrix(operator)
 
-        def factorise(A, _):
+        def factorise(A):
             factors = tiny_lu_p.bind(A, stacked=False) if _is_tiny(A) else _factorise(A)
             factors = tiny.Factors(*factors)
             return factors, factors.singular
@@ -96,7 +96,7 @@ class LU(AbstractLinearSolver[_LUState]):
         if self.two_sided:
             factors, scales = factorised(A, dense(A), factorise)
         else:
-            factors, _ = factorise(A, None)
+            factors, _ = factorise(A)
         lu, pivots, permutation, rows, finite, singular, rcond, growth = factors
         unstable = growth > grown_above(A.dtype)
         verdict = judge(finite, singular=singular, unstable=unstable)

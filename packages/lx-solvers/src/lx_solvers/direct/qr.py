@@ -10,8 +10,8 @@ so it is rank-deficient to working precision if R is, with columns of length one
 To scale its columns changes a problem of least squares only by x = C⁻¹y, and one with
 damping if `damp`·I is scaled with them; QR is the same but for the range. Rows are
 scaled too where A is square: of others the norm of the residual would change. As
-reflections mix the rows, an answer may be lost in rounding errors where A has zeros (see
-`Scales.solve`): that is `singular`, too.
+reflections mix the rows, an answer may be lost in rounding errors where A has zeros
+(see `Scales.solve`): that is `singular`, too.
 
 Damping makes the problem that of [damp·I; F], which solves min ‖Fx - b‖² + damp²‖x‖²
 without a square (Golub and Van Loan, section 6.1.4), and of minimum norm [damp·I, Fᴴ]

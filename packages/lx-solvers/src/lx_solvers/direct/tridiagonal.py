@@ -29,7 +29,7 @@ from .._slogdet import slogdet_of, slogdet_of_factors, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
-from ._equilibration import UNEVEN, Scales, band, factorised
+from ._equilibration import Scales, band, factorised
 from ._factors import judge, judge_answer, ratio_or, row_error, working_dtype
 
 Bands = tuple[Inexact[Array, " n"], Inexact[Array, " n"], Inexact[Array, " n"]]
@@ -82,9 +82,9 @@ class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
         if main.size:
             lower, upper = jnp.pad(lower, (1, 0)), jnp.pad(upper, (0, 1))
         A = jnp.stack((lower, main, upper), axis=1)
-        (bands, finite), scales = factorised(A, band(A, 1), _uneven)
+        F, scales = factorised(A, band(A, 1), lambda F: (F, jnp.zeros((), bool)))
         packed = pack_structures(operator)
-        return _TridiagonalState(*bands, scales, judge(finite), packed)
+        return _TridiagonalState(*F.T, scales, judge(all_finite(F)), packed)
 
     def compute(self, state, vector, options):
         check_state(state, _TridiagonalState, "Tridiagonal")
@@ -123,13 +123,6 @@ class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
 def _adjoint(lower: Array, main: Array, upper: Array) -> tuple[Array, Array, Array]:
     up, down = jnp.roll(lower, -1).conj(), jnp.roll(upper, 1).conj()
     return down, main.conj(), up
-
-
-def _uneven(F: Inexact[Array, "n w"], scales: Scales) -> tuple[tuple, Bool[Array, ""]]:
-    """The bands, whether they are finite, and whether rows that were scaled on their
-    own left columns so small that pivots may be chosen wrongly."""
-    least = jnp.min(scales.columns, initial=1)
-    return (tuple(F.T), all_finite(F)), least < UNEVEN
 
 
 def _solve(
