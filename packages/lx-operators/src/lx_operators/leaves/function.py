@@ -25,8 +25,10 @@ class FunctionLinearOperator(AbstractLinearOperator):
     """A linear function of a pytree, without a matrix.
 
     Args:
-        fn: a linear function from a pytree of arrays to a pytree of arrays. It is not
-            checked for linearity (`lx.verify` does that).
+        fn: a linear function from a pytree of arrays to a pytree of arrays. `lx.verify`
+            checks whether it is linear. Here this is seen only where the matrix is
+            formed column by column, and only if it is grossly violated: the matrix is
+            NaN then, and no direct solver claims success.
         input_structure: the pytree of `jax.ShapeDtypeStruct` that `fn` takes (arrays
             will do).
         tags: a tag or an iterable of tags.
@@ -71,7 +73,7 @@ class FunctionLinearOperator(AbstractLinearOperator):
         return apply_linear(self.fn, vector, self.in_structure())
 
     def as_matrix(self):
-        return probed_matrix(self, by="fewest")
+        return probed_matrix(self, by="of a function")
 
     def transpose(self):
         # What the tags promise spares transposing `fn`, which may not be possible.
