@@ -1,9 +1,11 @@
 """Common mistakes raise errors that name the next step, and that step is right."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
+from lx_solvers import RESULTS
 
 ROOT = Path(__file__).parents[2]
 _spec = importlib.util.spec_from_file_location("mistakes", ROOT / "docs/mistakes.py")
@@ -32,3 +34,10 @@ def test_page():
     for mistake in mistakes.MISTAKES:
         assert f"## {mistake.title}\n" in page
         assert mistake.names in page
+
+
+@pytest.mark.parametrize("page", ["guides/debugging.md", "api/solving.md"])
+def test_statuses(page):
+    """The tables of statuses have every one."""
+    text = (ROOT / "docs" / page).read_text()
+    assert set(RESULTS._names) <= set(re.findall(r"^\| `(\w+)` \|", text, re.M))

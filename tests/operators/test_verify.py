@@ -8,7 +8,7 @@ import pytest
 
 KEY = jax.random.key(0)
 rng = np.random.default_rng(0)
-SMALL, LARGE = 4, 12  # LARGE is checked by probes: see `_verify`
+SMALL, LARGE = 4, 12  # LARGE is checked by probes: see `verification`
 
 GENERAL = rng.normal(size=(LARGE, LARGE)) + 1j * rng.normal(size=(LARGE, LARGE))
 HERMITIAN = GENERAL + GENERAL.conj().T

@@ -5,7 +5,7 @@ from ._checks import is_zero
 from ._memory import MAX_BYTES, check_matrix, matrix_free
 from ._projection import annihilated, leaves_no_residual
 from ._results import NAMES, code, judged, succeeded
-from ._scaling import largest, power_of_two
+from ._scaling import largest, power_of_two, reciprocal_scale
 from ._slogdet import slogdet_of, trace_of
 from .direct._sequence import after
 from .direct.identity import Identity, solver_for
@@ -29,6 +29,7 @@ __all__ = [
     "leaves_no_residual",
     "matrix_free",
     "power_of_two",
+    "reciprocal_scale",
     "residual",
     "slogdet_of",
     "solver_for",

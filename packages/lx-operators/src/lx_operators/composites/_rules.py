@@ -8,8 +8,9 @@ from a tag by itself (`_tags.py`) needs no row.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .._composite import once, operands
-from .._properties import declared, known
+from .._composite import cached, map_parts, operands
+from .._functions import adjoint_product, conj, linearise, materialise, sparse_form
+from .._properties import declared, is_own_adjoint, known
 from .._tags import Tag, Tags
 
 Rule = Callable[..., bool]  # (operator, *known tags of its operands) -> bool
@@ -33,9 +34,42 @@ def declare(
 ) -> None:
     """Have operators of this kind declare what the table says."""
 
-    @once
+    @cached
     def declaration(operator: Any) -> Tags:
         given = parts(operator)
         return frozenset(tag for tag, rule in table.items() if rule(operator, *given))
 
     declared.register(kind, declaration)
+
+
+def maps_to_parts(
+    kind: type,
+    map_of: Callable[[Callable[[Any], Any], Any], Any] = map_parts,
+    generics: tuple[Any, ...] = (linearise, materialise, conj),
+) -> None:
+    """Have generic functions of a composite of this kind give the same composite of
+    `fn(part)`; a composite of sparse operators is materialised as a sparse one.
+
+    Args:
+        kind: the type of the composite.
+        map_of: from a function of an operator and the composite to that composite.
+        generics: the generic functions.
+    """
+
+    def register(fn: Any) -> None:
+        @fn.register(kind)
+        def _(operator: Any) -> Any:
+            sparse = sparse_form(operator) if fn is materialise else None
+            return map_of(fn, operator) if sparse is None else sparse
+
+    for fn in generics:
+        register(fn)
+
+
+def adjoint_by_itself(kind: type) -> None:
+    """Have `adjoint_product` of a composite of this kind use its own product where the
+    composite is known to be Hermitian."""
+
+    @adjoint_product.register(kind)
+    def _(operator: Any) -> Any:
+        return operator.mv if is_own_adjoint(operator) else operator.H.mv

@@ -11,15 +11,11 @@ import jax.tree_util as jtu
 from .._blocks import Grid, block_diagonal, block_grid, blocks_mapped, map_grid
 from .._checks import check_claims
 from .._functions import (
-    conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
 )
 from .._operator import AbstractLinearOperator
 from .._printing import ATOM, layout, summary
-from .._promotion import check_dtypes, conform, product
+from .._promotion import check_dtypes, conform, promoted_mv
 from .._properties import declared, known
 from .._provenance import (
     Reflection,
@@ -37,7 +33,7 @@ from .._structures import (
     freeze,
     same_shapes,
     size_of,
-    spaces,
+    structures_of,
 )
 from .._tags import (
     Tags,
@@ -53,6 +49,7 @@ from .._tags import (
     unit_diagonal_tag,
     upper_triangular_tag,
 )
+from ._rules import maps_to_parts
 from .block_diagonal import BlockDiagonalLinearOperator
 from .promoted import promoted
 
@@ -99,7 +96,7 @@ class BlockLinearOperator(AbstractLinearOperator):
         mirror = _mirror(grid)
         ins, outs, same = _structures(grid)
         if not same:
-            dtype = common_dtype([spaces(block) for _, block in present(grid)])
+            dtype = common_dtype([structures_of(block) for _, block in present(grid)])
             grid = map_grid(lambda block: promoted(block, dtype), grid)
             ins, outs, _ = _structures(grid)
         self.mirror, self.held = mirror, grid if mirror is None else _lower(grid)
@@ -117,7 +114,7 @@ class BlockLinearOperator(AbstractLinearOperator):
         vector = conform(vector, self.in_structure(), "the vector")
         products = _each(
             self,
-            lambda block: functools.partial(product, block),
+            lambda block: functools.partial(promoted_mv, block),
             lambda block: functools.partial(reflected_product, block, self.mirror),
         )
         return tuple(
@@ -126,7 +123,7 @@ class BlockLinearOperator(AbstractLinearOperator):
         )
 
     def as_matrix(self):
-        ins, outs = map(_elements, spaces(self))
+        ins, outs = map(_elements, structures_of(self))
         dtype = common_dtype(ins, outs)
         rows = [
             jnp.concatenate(
@@ -228,7 +225,7 @@ def _structures(grid: Grid) -> tuple[tuple, tuple, bool]:
     outs: dict[int, tuple] = {}
     same = True
     for (i, j), block in present(grid):
-        in_structure, out_structure = spaces(block)
+        in_structure, out_structure = structures_of(block)
         for found, key, structure, what in (
             (ins, j, in_structure, f"column {j} takes"),
             (outs, i, out_structure, f"row {i} gives"),
@@ -272,7 +269,7 @@ def _mapped(
 
 def square_diagonal(operator: BlockLinearOperator) -> bool:
     """Whether the blocks on the diagonal are square."""
-    ins, outs = map(_elements, spaces(operator))
+    ins, outs = map(_elements, structures_of(operator))
     return list(map(size_of, ins)) == list(map(size_of, outs))
 
 
@@ -318,19 +315,7 @@ def _(operator: BlockLinearOperator):
     return frozenset(tags)
 
 
-@linearise.register
-def _(operator: BlockLinearOperator):
-    return _mapped(linearise, operator, operator.tags)
-
-
-@materialise.register
-def _(operator: BlockLinearOperator):
-    return sparse_form(operator) or _mapped(materialise, operator, operator.tags)
-
-
-@conj.register
-def _(operator: BlockLinearOperator):
-    return _mapped(conj, operator, operator.tags)
+maps_to_parts(BlockLinearOperator, lambda fn, op: _mapped(fn, op, op.tags))
 
 
 @diagonal.register
@@ -338,7 +323,7 @@ def _(operator: BlockLinearOperator):
     if not square_diagonal(operator):
         return jnp.diagonal(operator.as_matrix())
     ins = _elements(operator.in_structure())
-    dtype = common_dtype(spaces(operator))
+    dtype = common_dtype(structures_of(operator))
     parts = [
         jnp.zeros(size_of(x), dtype) if row[i] is None else diagonal(row[i])
         for i, (x, row) in enumerate(zip(ins, operator.blocks))

@@ -15,25 +15,22 @@ from .._blocks import (
     square,
     tags_of_blocks,
 )
-from .._composite import once
+from .._composite import cached
 from .._functions import (
     add,
     bands,
     bandwidths,
     compose,
-    conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
 from .._printing import ATOM, layout, summary
-from .._promotion import conform, product
+from .._promotion import conform, promoted_mv
 from .._properties import declared
 from .._simplify import PRODUCTS, SCALINGS, SUMS, Rewrite, Scaling
-from .._structures import common_dtype, spaces
+from .._structures import common_dtype, structures_of
+from ._rules import maps_to_parts
 
 
 class BlockDiagonalLinearOperator(AbstractLinearOperator):
@@ -72,10 +69,10 @@ class BlockDiagonalLinearOperator(AbstractLinearOperator):
         vector = conform(vector, self.in_structure(), "the vector")
         blocks, treedef = flatten(self)
         parts = zip(blocks, treedef.flatten_up_to(vector))
-        return treedef.unflatten([product(block, x) for block, x in parts])
+        return treedef.unflatten([promoted_mv(block, x) for block, x in parts])
 
     def as_matrix(self):
-        dtype, left, rows = common_dtype(*spaces(self)), 0, []
+        dtype, left, rows = common_dtype(*structures_of(self)), 0, []
         for block in flatten(self)[0]:
             right = self.in_size() - left - block.in_size()
             matrix = block.as_matrix().astype(dtype)
@@ -86,12 +83,12 @@ class BlockDiagonalLinearOperator(AbstractLinearOperator):
     def transpose(self):
         return map_blocks(lambda block: block.T, self)
 
-    @once
+    @cached
     def in_structure(self):
         blocks, treedef = flatten(self)
         return treedef.unflatten([block.in_structure() for block in blocks])
 
-    @once
+    @cached
     def out_structure(self):
         blocks, treedef = flatten(self)
         return treedef.unflatten([block.out_structure() for block in blocks])
@@ -120,24 +117,12 @@ def _meet(a: Any, b: Any, fit: Callable[..., bool]) -> bool:
 
 
 @declared.register
-@once
+@cached
 def _(operator: BlockDiagonalLinearOperator):
     return tags_of_blocks(flatten(operator)[0])
 
 
-@linearise.register
-def _(operator: BlockDiagonalLinearOperator):
-    return map_blocks(linearise, operator)
-
-
-@materialise.register
-def _(operator: BlockDiagonalLinearOperator):
-    return sparse_form(operator) or map_blocks(materialise, operator)
-
-
-@conj.register
-def _(operator: BlockDiagonalLinearOperator):
-    return map_blocks(conj, operator)
+maps_to_parts(BlockDiagonalLinearOperator, map_blocks)
 
 
 @diagonal.register
@@ -196,7 +181,7 @@ def _sum(a, b):
 
 
 def _product(a, b):
-    fit = _meet(a, b, lambda x, y: spaces(x)[0] == spaces(y)[1])
+    fit = _meet(a, b, lambda x, y: structures_of(x)[0] == structures_of(y)[1])
     return map_blocks(compose, a, b) if fit else None
 
 

@@ -15,20 +15,18 @@ from .._functions import (
     bands,
     bandwidths,
     compose,
-    conj,
     diagonal,
-    linearise,
-    materialise,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
 from .._printing import ATOM, layout, summary
-from .._promotion import conform, product
+from .._promotion import conform, promoted_mv
 from .._properties import declared, known
 from .._provenance import is_image, reflected, reflections, stronger
 from .._simplify import PRODUCTS, SCALINGS, SUMS, Rewrite, Scaling
-from .._structures import Frozen, common_dtype, freeze, spaces
+from .._structures import Frozen, common_dtype, freeze, structures_of
 from .._tags import Tags, tridiagonal_tag
+from ._rules import maps_to_parts
 
 
 class StackedLinearOperator(AbstractLinearOperator):
@@ -67,14 +65,16 @@ class StackedLinearOperator(AbstractLinearOperator):
         facts = []
 
         def look(block: AbstractLinearOperator) -> None:
-            facts.append((*map(freeze, spaces(block)), known(block), summary(block)))
+            facts.append(
+                (*map(freeze, structures_of(block)), known(block), summary(block))
+            )
 
         eqx.filter_eval_shape(lambda op: _vmap(look, self.size)(op), operator)
         (self.input_structure, self.output_structure, self.tags, self.text) = facts[0]
 
     def mv(self, vector):
         vector = conform(vector, self.in_structure(), "the vector")
-        return _vmap(product, self.size)(self.operator, vector)
+        return _vmap(promoted_mv, self.size)(self.operator, vector)
 
     def as_matrix(self):
         matrices = _vmap(lambda block: block.as_matrix(), self.size)(self.operator)
@@ -152,19 +152,7 @@ def _(operator: StackedLinearOperator):
     return operator.tags - (frozenset() if _single(operator) else {tridiagonal_tag})
 
 
-@linearise.register
-def _(operator: StackedLinearOperator):
-    return map_slices(linearise, operator)
-
-
-@materialise.register
-def _(operator: StackedLinearOperator):
-    return map_slices(materialise, operator)
-
-
-@conj.register
-def _(operator: StackedLinearOperator):
-    return map_slices(conj, operator)
+maps_to_parts(StackedLinearOperator, map_slices)
 
 
 @diagonal.register
@@ -175,7 +163,9 @@ def _(operator: StackedLinearOperator):
     for leaf in operator.input_structure.leaves:
         parts.append(slices[:, start : start + leaf.size].ravel())
         start += leaf.size
-    return jnp.concatenate(parts or [jnp.zeros(0, common_dtype(spaces(operator)))])
+    return jnp.concatenate(
+        parts or [jnp.zeros(0, common_dtype(structures_of(operator)))]
+    )
 
 
 @tridiagonal.register

@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from .._functions import conj, diagonal, linearise, materialise, tridiagonal
+from .._functions import diagonal, tridiagonal
 from .._operator import AbstractLinearOperator
 from .._printing import ATOM, layout
 from .._properties import declared, known
@@ -16,6 +16,7 @@ from .._tags import (
     tridiagonal_tag,
     upper_triangular_tag,
 )
+from ._rules import maps_to_parts
 
 # A tangent lies in the linear space that the primal moves in. Semidefinite, nonsingular
 # and unit-diagonal operators are no linear spaces.
@@ -85,19 +86,7 @@ def _(operator: TangentLinearOperator):
     return known(operator.primal) & _LINEAR
 
 
-@linearise.register
-def _(operator: TangentLinearOperator):
-    return _through(linearise, operator)
-
-
-@materialise.register
-def _(operator: TangentLinearOperator):
-    return _through(materialise, operator)
-
-
-@conj.register
-def _(operator: TangentLinearOperator):
-    return _through(conj, operator)
+maps_to_parts(TangentLinearOperator, _through)
 
 
 @diagonal.register

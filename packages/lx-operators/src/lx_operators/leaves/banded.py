@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Inexact
 
+from .._bands import shifted_rows
 from .._checks import check_claims, check_square
 from .._functions import bands, bandwidths, conj, diagonal, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared, is_own_transpose
 from .._simplify import PRODUCTS, Rewrite
-from .._skewed import skewed
-from .._structures import common_dtype, floating
+from .._structures import common_dtype, dtype_of, floating, shape_of
 from .._tags import (
     Tags,
     as_tags,
@@ -83,7 +83,7 @@ class BandedLinearOperator(AbstractLinearOperator):
     def mv(self, vector):
         x = conform(vector, self.in_structure(), "the vector")
         # (row r, column j) belongs to row j + r - upper of the matrix
-        terms = skewed(self.bands.astype(x.dtype) * x[None])
+        terms = shifted_rows(self.bands.astype(x.dtype) * x[None])
         return _rows_of(jnp.sum(terms, axis=0), self.upper, self.rows)
 
     def as_matrix(self):
@@ -97,7 +97,7 @@ class BandedLinearOperator(AbstractLinearOperator):
         if is_own_transpose(self):
             return self
         # the elements of row i of the matrix in column i, from the right to the left
-        by_rows = _rows_of(skewed(self.bands), self.upper, self.rows)
+        by_rows = _rows_of(shifted_rows(self.bands), self.upper, self.rows)
         return BandedLinearOperator(
             by_rows[::-1],
             self.upper,
@@ -112,12 +112,15 @@ class BandedLinearOperator(AbstractLinearOperator):
     def out_structure(self):
         return jax.ShapeDtypeStruct((self.rows,), self.bands.dtype)
 
+    shape = property(shape_of)
+    dtype = property(dtype_of)
+
 
 def _rows_of(
     diagonals: Inexact[Array, "... c"], upper: int, rows: int
 ) -> Inexact[Array, "... m"]:
-    """The rows of the matrix, from what `skewed` made of its diagonals: the first is at
-    `upper`, and there is nothing in those that are beyond the last diagonal."""
+    """The rows of the matrix, from its diagonals after `shifted_rows`: the first row is
+    at `upper`, and rows beyond the last diagonal are zero."""
     x = diagonals[..., upper : upper + rows]
     padding = [(0, 0)] * (x.ndim - 1) + [(0, rows - x.shape[-1])]
     return jnp.pad(x, padding)
@@ -236,19 +239,11 @@ def _banded_diagonal(b, d):
     return _with_bands(b, bands, frozenset())
 
 
+# Only as views: `Bᴴ @ (D @ B)` is known to be semidefinite by its factors alone.
+_OWN, _DIAGONAL = BandedLinearOperator, DiagonalLinearOperator
 PRODUCTS.extend(
     (
-        Rewrite(
-            "(DB)ᵢⱼ = dᵢbᵢⱼ",
-            DiagonalLinearOperator,
-            BandedLinearOperator,
-            _diagonal_banded,
-        ),
-        Rewrite(
-            "(BD)ᵢⱼ = bᵢⱼdⱼ",
-            BandedLinearOperator,
-            DiagonalLinearOperator,
-            _banded_diagonal,
-        ),
+        Rewrite("(DB)ᵢⱼ = dᵢbᵢⱼ", _DIAGONAL, _OWN, _diagonal_banded, signs=False),
+        Rewrite("(BD)ᵢⱼ = bᵢⱼdⱼ", _OWN, _DIAGONAL, _banded_diagonal, signs=False),
     )
 )

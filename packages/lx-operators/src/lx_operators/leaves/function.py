@@ -12,11 +12,18 @@ from jaxtyping import Array, Inexact, PyTree
 from .._checks import check_callable, check_claims, check_transposable
 from .._closure import Closure, close, outcome
 from .._functions import conj, materialise
+from .._materialise import materialised, probed_matrix
 from .._operator import AbstractLinearOperator
 from .._promotion import apply_linear, conform
 from .._properties import declared, is_own_adjoint, is_own_transpose
-from .._stored import probed, stored
-from .._structures import Frozen, freeze_structure, is_real, spaces
+from .._structures import (
+    Frozen,
+    dtype_of,
+    freeze_structure,
+    is_real,
+    shape_of,
+    structures_of,
+)
 from .._tags import Tags, as_tags, transpose_tags
 from .._varying import examples, manual_axes, vary, varying_axes
 
@@ -71,7 +78,7 @@ class FunctionLinearOperator(AbstractLinearOperator):
         return apply_linear(self.fn, vector, self.in_structure())
 
     def as_matrix(self):
-        return probed(self, by="fewest")
+        return probed_matrix(self, by="fewest")
 
     def transpose(self):
         # What the tags promise spares transposing `fn`, which may not be possible.
@@ -94,6 +101,9 @@ class FunctionLinearOperator(AbstractLinearOperator):
 
     def out_structure(self):
         return self.output_structure.thaw()
+
+    shape = property(shape_of)
+    dtype = property(dtype_of)
 
 
 class _Transposed(eqx.Module):
@@ -148,12 +158,12 @@ def _(operator: FunctionLinearOperator):
 
 @materialise.register
 def _(operator: FunctionLinearOperator):
-    return stored(operator)
+    return materialised(operator)
 
 
 @conj.register
 def _(operator: FunctionLinearOperator):
-    if is_real(*spaces(operator)):
+    if is_real(*structures_of(operator)):
         return operator
     fn = operator.fn
     if isinstance(fn, _Conjugated):

@@ -16,6 +16,7 @@ from .._structures import (
     cast,
     common_dtype,
     describe,
+    dtype_of,
     floating,
     freeze,
     freeze_structure,
@@ -23,8 +24,9 @@ from .._structures import (
     promote_types,
     ravel,
     same_shapes,
-    spaces,
+    shape_of,
     structure_of,
+    structures_of,
     unravel,
 )
 from .._tags import Tags, as_tags, tagged_diagonal, transpose_tags
@@ -145,6 +147,9 @@ class PyTreeLinearOperator(AbstractLinearOperator):
     def out_structure(self):
         return self.output_structure.thaw()
 
+    shape = property(shape_of)
+    dtype = property(dtype_of)
+
 
 def _contract(block: Array, x: Array) -> Array:
     dtype = promote_types(block.dtype, x.dtype)
@@ -241,7 +246,7 @@ def _(operator: PyTreeLinearOperator):
     if not any(jnp.iscomplexobj(leaf) for leaf in jtu.tree_leaves(operator.pytree)):
         return operator
     pytree = jtu.tree_map(jnp.conj, operator.pytree)
-    in_structure, out_structure = spaces(operator)
+    in_structure, out_structure = structures_of(operator)
     return PyTreeLinearOperator(
         pytree, out_structure, operator.tags, input_structure=in_structure
     )

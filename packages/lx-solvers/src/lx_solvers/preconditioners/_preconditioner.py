@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Bool, Int, PyTree
+from jaxtyping import Array, Int, PyTree
 from lx_operators import (
     AbstractLinearOperator,
     FunctionLinearOperator,
@@ -33,7 +33,7 @@ from lx_operators.internal import (
 )
 
 from .._checks import check_square
-from .._results import all_finite, both, choose, code
+from .._results import all_finite, both, choose, code, named
 from .._solution import RESULTS
 from .._solver import Options
 
@@ -139,6 +139,15 @@ class AbstractPreconditioner(eqx.Module, Generic[_State]):
         """
         return RESULTS.successful
 
+    def watched(self, state: _State) -> PyTree:
+        """What of the state is not finite if M is not: by default all of it. Less is
+        faster to compile.
+
+        Args:
+            state: what `init` returned.
+        """
+        return state
+
     def right_factor(
         self, operator: AbstractLinearOperator
     ) -> AbstractLinearOperator | None:
@@ -216,9 +225,18 @@ def _(operator: Prepared):
 
 
 def prepared(
-    recipe: AbstractPreconditioner, operator: AbstractLinearOperator, options: Options
+    recipe: AbstractPreconditioner,
+    operator: AbstractLinearOperator,
+    options: Options,
+    *,
+    within: bool = False,
 ) -> Prepared:
     """M, without derivatives: set up, and looked at for failures.
+
+    Args:
+        recipe, operator, options: M, A, and those of the solver.
+        within: M becomes a part of a state that will be looked at for what is not
+            finite, so that here it need not be.
 
     Raises:
         ValueError: the operator is not square, or not from a space to itself.
@@ -234,9 +252,22 @@ def prepared(
     operator, recipe = stopped((operator, recipe))
     recipe = recipe.setup(operator)
     tags = frozenset(recipe.tags(operator))
-    state = stopped(recipe.init(operator, options))
-    verdict = code(both(_soundness(state, operator), recipe.status(state)))
-    return Prepared(recipe, state, verdict, freeze(structure), tags)
+    state = recipe.init(operator, options)
+    result = recipe.status(state)
+    for part in parts_of_state(state):
+        result = both(result, named(part.verdict))
+    if not within:
+        result = both(_soundness(recipe.watched(state), operator), result)
+    return Prepared(recipe, stopped(state), code(result), freeze(structure), tags)
+
+
+def parts_of_state(state: Any) -> list[Prepared]:
+    """The preconditioners that a state is made of."""
+    return [x for x in _leaves(state) if isinstance(x, Prepared)]
+
+
+def _leaves(tree: Any) -> list[Any]:
+    return jtu.tree_leaves(tree, is_leaf=lambda x: isinstance(x, Prepared))
 
 
 def stopped(tree: Any) -> Any:
@@ -251,14 +282,24 @@ def stopped(tree: Any) -> Any:
 
 
 def _soundness(state: Any, operator: AbstractLinearOperator) -> RESULTS:
-    """A state that is not finite is a failure, the input's if that is not either."""
-    fault = choose(_finite(operator), FAILED, RESULTS.nonfinite_input)
-    return choose(_finite(state), RESULTS.successful, fault)
+    """A state that is not finite is a failure, the input's if that is not either. The
+    operator's arrays that are found again in the state are looked at once."""
+    found = _inexact(operator)
+    fine = all_finite(list(found.values()))
+    more = {key: x for key, x in _inexact(state).items() if key not in found}
+    fault = choose(fine, FAILED, RESULTS.nonfinite_input)
+    sound = fine & all_finite(list(more.values()))
+    return choose(sound, RESULTS.successful, fault)
 
 
-def _finite(tree: Any) -> Bool[Array, ""]:
-    leaves = jtu.tree_leaves(tree)
-    return all_finite([x for x in leaves if eqx.is_inexact_array(x)])
+def _inexact(tree: Any) -> dict[int, Array]:
+    found: dict[int, Array] = {}
+    for x in _leaves(tree):
+        if isinstance(x, Prepared):
+            found |= _inexact(x.recipe.watched(x.state))
+        elif eqx.is_inexact_array(x):
+            found[id(x)] = x
+    return found
 
 
 FAILED = RESULTS.preconditioner_failed

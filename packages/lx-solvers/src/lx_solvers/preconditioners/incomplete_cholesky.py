@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 from lx_operators import is_negative_semidefinite, is_positive_semidefinite
 
-from .._loops import while_loop
+from .._control_flow import while_loop
 from .._results import choose
 from .._solution import RESULTS
 from . import _multicolour as multicolour

@@ -57,6 +57,16 @@ class SparseFactors(abc.ABC):
             adjoint: which of the two.
         """
 
+    def solve_many(self, b: np.ndarray, adjoint: bool) -> np.ndarray:
+        """A⁻¹ B, or A⁻ᴴ B, by default column by column.
+
+        Args:
+            b: `[n, k]`.
+            adjoint: which of the two.
+        """
+        columns = [self.solve(np.ascontiguousarray(x), adjoint) for x in b.T]
+        return np.stack(columns, axis=1)
+
     def slogdet(self) -> tuple[Any, float] | None:
         """The sign of det A, of modulus 1, and log |det A|; None if the library does
         not tell."""

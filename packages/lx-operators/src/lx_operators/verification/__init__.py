@@ -1,0 +1,1 @@
+"""`verify`: small operators by their matrix, large ones by products."""
