@@ -16,7 +16,14 @@ from .._materialise import materialised, probed_matrix
 from .._operator import AbstractLinearOperator
 from .._promotion import apply_linear, conform
 from .._properties import declared, is_own_adjoint, is_own_transpose
-from .._structures import Frozen, freeze_structure, is_real, structures_of
+from .._structures import (
+    Frozen,
+    dtype_of,
+    freeze_structure,
+    is_real,
+    shape_of,
+    structures_of,
+)
 from .._tags import Tags, as_tags, transpose_tags
 from .._varying import examples, manual_axes, vary, varying_axes
 
@@ -96,6 +103,9 @@ class FunctionLinearOperator(AbstractLinearOperator):
 
     def out_structure(self):
         return self.output_structure.thaw()
+
+    shape = property(shape_of)
+    dtype = property(dtype_of)
 
 
 class _Transposed(eqx.Module):
