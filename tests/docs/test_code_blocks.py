@@ -16,7 +16,6 @@ from tests.docs.blocks import python, same, stated
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
-    ROOT / "README.md",
     *sorted(ROOT.glob("packages/*/README.md")),
     *sorted(ROOT.glob("docs/**/*.md")),
 ]

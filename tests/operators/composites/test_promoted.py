@@ -8,6 +8,7 @@ from lx_operators.testing import OperatorLaws
 
 
 @pytest.mark.standard_promotion
+@pytest.mark.skipif(not jax.config.jax_enable_x64, reason="two widths of numbers")
 class TestWider(OperatorLaws):
     dtypes = ("float64",)
 

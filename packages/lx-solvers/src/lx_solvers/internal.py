@@ -2,7 +2,7 @@
 
 from ._auto import chosen, has_trace
 from ._checks import is_zero
-from ._memory import MAX_BYTES, check_matrix, matrix_free
+from ._memory import matrix_free
 from ._projection import annihilated, leaves_no_residual
 from ._results import NAMES, code, judged, succeeded
 from ._scaling import largest, power_of_two, reciprocal_scale
@@ -14,11 +14,9 @@ from .wrappers._doubled import residual
 
 __all__ = [
     "Identity",
-    "MAX_BYTES",
     "NAMES",
     "after",
     "annihilated",
-    "check_matrix",
     "chosen",
     "code",
     "has_trace",

@@ -15,7 +15,7 @@ from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared, is_own_transpose
 from .._simplify import PRODUCTS, Rewrite
-from .._structures import common_dtype, floating
+from .._structures import common_dtype, dtype_of, floating, shape_of
 from .._tags import (
     Tags,
     as_tags,
@@ -112,6 +112,9 @@ class BandedLinearOperator(AbstractLinearOperator):
 
     def out_structure(self):
         return jax.ShapeDtypeStruct((self.rows,), self.bands.dtype)
+
+    shape = property(shape_of)
+    dtype = property(dtype_of)
 
 
 def _rows_of(

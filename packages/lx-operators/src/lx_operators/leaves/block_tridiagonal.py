@@ -12,7 +12,7 @@ from .._functions import bands, bandwidths, conj, diagonal, materialise, tridiag
 from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared, is_own_transpose
-from .._structures import common_dtype, floating
+from .._structures import common_dtype, dtype_of, floating, shape_of
 from .._tags import Tags, as_tags, transpose_tags, tridiagonal_tag
 
 
@@ -101,6 +101,9 @@ class BlockTridiagonalLinearOperator(AbstractLinearOperator):
 
     def out_structure(self):
         return jax.ShapeDtypeStruct(self.diagonal.shape[:2], self.diagonal.dtype)
+
+    shape = property(shape_of)
+    dtype = property(dtype_of)
 
 
 def _blocks(operator: BlockTridiagonalLinearOperator) -> tuple[Array, Array, Array]:

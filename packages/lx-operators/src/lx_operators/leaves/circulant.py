@@ -23,7 +23,7 @@ from .._simplify import (
     both_orders,
     multiple_of_identity,
 )
-from .._structures import common_dtype, floating
+from .._structures import common_dtype, dtype_of, floating, shape_of
 from .._tags import Tags, as_tags, transpose_tags
 
 
@@ -82,6 +82,9 @@ class CirculantLinearOperator(AbstractLinearOperator):
 
     def out_structure(self):
         return self.in_structure()
+
+    shape = property(shape_of)
+    dtype = property(dtype_of)
 
 
 def _reversed(c: Array) -> Array:

@@ -16,7 +16,14 @@ from .._materialise import materialised, probed_matrix
 from .._operator import AbstractLinearOperator
 from .._promotion import apply_linear, conform
 from .._properties import declared, is_own_adjoint, is_own_transpose
-from .._structures import Frozen, freeze_structure, is_real, structures_of
+from .._structures import (
+    Frozen,
+    dtype_of,
+    freeze_structure,
+    is_real,
+    shape_of,
+    structures_of,
+)
 from .._tags import Tags, as_tags, transpose_tags
 from .._varying import examples, manual_axes, vary, varying_axes
 
@@ -25,8 +32,10 @@ class FunctionLinearOperator(AbstractLinearOperator):
     """A linear function of a pytree, without a matrix.
 
     Args:
-        fn: a linear function from a pytree of arrays to a pytree of arrays. It is not
-            checked for linearity (`lx.verify` does that).
+        fn: a linear function from a pytree of arrays to a pytree of arrays. `lx.verify`
+            checks whether it is linear. Here this is seen only where the matrix is
+            formed column by column, and only if it is grossly violated: the matrix is
+            NaN then, and no direct solver claims success.
         input_structure: the pytree of `jax.ShapeDtypeStruct` that `fn` takes (arrays
             will do).
         tags: a tag or an iterable of tags.
@@ -71,7 +80,7 @@ class FunctionLinearOperator(AbstractLinearOperator):
         return apply_linear(self.fn, vector, self.in_structure())
 
     def as_matrix(self):
-        return probed_matrix(self, by="fewest")
+        return probed_matrix(self, by="of a function")
 
     def transpose(self):
         # The tags can make transposing `fn` unnecessary, which may not be possible.
@@ -94,6 +103,9 @@ class FunctionLinearOperator(AbstractLinearOperator):
 
     def out_structure(self):
         return self.output_structure.thaw()
+
+    shape = property(shape_of)
+    dtype = property(dtype_of)
 
 
 class _Transposed(eqx.Module):

@@ -18,8 +18,10 @@ from .._structures import (
     cast,
     common_dtype,
     describe,
+    dtype_of,
     freeze_structure,
     ravel,
+    shape_of,
     structure_of,
     structures_of,
     unravel,
@@ -83,6 +85,9 @@ class IdentityLinearOperator(AbstractLinearOperator):
 
     def out_structure(self):
         return self.output_structure.thaw()
+
+    shape = property(shape_of)
+    dtype = property(dtype_of)
 
 
 def _check_complex(in_structure: Structure, out_structure: Structure) -> None:

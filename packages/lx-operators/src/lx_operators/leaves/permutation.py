@@ -21,8 +21,10 @@ from .._structures import (
     common_dtype,
     default_floating_dtype,
     describe,
+    dtype_of,
     freeze_structure,
     ravel,
+    shape_of,
     structure_of,
     unravel,
 )
@@ -96,6 +98,9 @@ class PermutationLinearOperator(AbstractLinearOperator):
 
     def out_structure(self):
         return self.structure.thaw()
+
+    shape = property(shape_of)
+    dtype = property(dtype_of)
 
 
 def _check_values(permutation: Any, n: int) -> None:

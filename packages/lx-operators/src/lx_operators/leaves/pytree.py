@@ -16,6 +16,7 @@ from .._structures import (
     cast,
     common_dtype,
     describe,
+    dtype_of,
     floating,
     freeze,
     freeze_structure,
@@ -23,6 +24,7 @@ from .._structures import (
     promote_types,
     ravel,
     same_shapes,
+    shape_of,
     structure_of,
     structures_of,
     unravel,
@@ -146,6 +148,9 @@ class PyTreeLinearOperator(AbstractLinearOperator):
 
     def out_structure(self):
         return self.output_structure.thaw()
+
+    shape = property(shape_of)
+    dtype = property(dtype_of)
 
 
 def _contract(block: Array, x: Array) -> Array:

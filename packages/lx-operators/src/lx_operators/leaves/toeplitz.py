@@ -13,7 +13,7 @@ from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared, is_own_transpose
 from .._simplify import SCALINGS, SUMS, Rewrite, Scaling, both_orders
-from .._structures import common_dtype, floating
+from .._structures import common_dtype, dtype_of, floating, shape_of
 from .._tags import Tags, as_tags, hermitian_tag, symmetric_tag, transpose_tags
 from .circulant import shifted
 
@@ -92,6 +92,9 @@ class ToeplitzLinearOperator(AbstractLinearOperator):
 
     def out_structure(self):
         return jax.ShapeDtypeStruct(self.column.shape, self.column.dtype)
+
+    shape = property(shape_of)
+    dtype = property(dtype_of)
 
 
 def _row(operator: ToeplitzLinearOperator) -> Inexact[Array, " n"]:

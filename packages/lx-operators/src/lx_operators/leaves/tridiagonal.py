@@ -8,7 +8,7 @@ from .._functions import conj, diagonal, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared
-from .._structures import common_dtype, floating
+from .._structures import common_dtype, dtype_of, floating, shape_of
 from .._tags import tridiagonal_tag
 
 
@@ -76,6 +76,9 @@ class TridiagonalLinearOperator(AbstractLinearOperator):
 
     def out_structure(self):
         return jax.ShapeDtypeStruct(self.diagonal.shape, self.diagonal.dtype)
+
+    shape = property(shape_of)
+    dtype = property(dtype_of)
 
 
 @declared.register

@@ -15,7 +15,9 @@ from .._structures import (
     Frozen,
     Structure,
     common_dtype,
+    dtype_of,
     freeze_structure,
+    shape_of,
     structure_of,
     structures_of,
 )
@@ -73,6 +75,9 @@ class ZeroLinearOperator(AbstractLinearOperator):
 
     def out_structure(self):
         return self.output_structure.thaw()
+
+    shape = property(shape_of)
+    dtype = property(dtype_of)
 
 
 @declared.register
