@@ -2,6 +2,7 @@
 
 from ._auto import chosen, has_trace
 from ._checks import is_zero
+from ._gaussian import inverse_diagonal_of, root_of
 from ._memory import MAX_BYTES, check_matrix, matrix_free
 from ._projection import annihilated, leaves_no_residual
 from ._results import NAMES, code, judged, succeeded
@@ -22,6 +23,7 @@ __all__ = [
     "chosen",
     "code",
     "has_trace",
+    "inverse_diagonal_of",
     "is_zero",
     "judged",
     "krylov",
@@ -30,6 +32,7 @@ __all__ = [
     "matrix_free",
     "power_of_two",
     "residual",
+    "root_of",
     "slogdet_of",
     "solver_for",
     "succeeded",
