@@ -97,7 +97,8 @@ def test_covariance(kind):
         problem = module.square_problem(A_, solver, None, module.NO_STATE, "")
         arrays, static = module.split(problem)
         z = jnp.eye(20, dtype=x.dtype)
-        roots = jax.vmap(lambda z, s=static, a=arrays: module._sample(s, a, z))(z).T
+        rows = jax.vmap(lambda z, s=static, a=arrays: module._sample(s, a, z))(z)
+        roots = np.asarray(rows).T
         covariance = roots @ roots.conj().T
         sizes = np.sqrt(np.abs(np.diag(M)))
         error = (covariance - np.linalg.inv(M)) * sizes[:, None] * sizes
@@ -107,7 +108,7 @@ def test_covariance(kind):
 def test_samples_move_the_covariance():
     """dx = -½ A⁻¹ dA x, and what has no root."""
     solver, v = lx.SparseCholesky("superlu"), SPARSE.values
-    dv = v * RANDOM.standard_normal(v.shape)
+    dv = v * jnp.asarray(RANDOM.standard_normal(v.shape), v.dtype)
 
     def sample(values):
         operator = WITH_VALUES(values, SPARSE.pattern, DEFINITE)

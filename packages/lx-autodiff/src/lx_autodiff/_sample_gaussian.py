@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Inexact, PRNGKeyArray, PyTree
 from lx_operators import AbstractLinearOperator
-from lx_operators.internal import common_dtype, unravel
+from lx_operators.internal import common_dtype, complex_to_real_dtype, unravel
 from lx_solvers import AbstractLinearSolver, AutoLinearSolver
 from lx_solvers.internal import root_of, succeeded
 
@@ -73,9 +73,17 @@ def sample_gaussian(
     arrays, static = split(problem)
     dtype = common_dtype(operator.in_structure(), operator.out_structure())
     n, count = operator.in_size(), math.prod(shape)
-    z = jax.random.normal(key, (count, n), dtype)
+    z = _normal(key, (count, n), dtype)
     x = jax.vmap(lambda z: _sample(static, arrays, z))(z)
     return jtu.tree_map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), x)
+
+
+def _normal(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Of variance one; `jax.random` has complex ones in standard promotion only."""
+    if not jnp.issubdtype(dtype, jnp.complexfloating):
+        return jax.random.normal(key, shape, dtype)
+    parts = jax.random.normal(key, (2, *shape), complex_to_real_dtype(dtype))
+    return jax.lax.complex(*(parts * 0.5**0.5))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
