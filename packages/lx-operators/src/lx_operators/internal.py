@@ -1,4 +1,4 @@
-"""What the floors above, and third-party solvers, build on beyond the public names:
+"""Names for the other packages and for third-party solvers, beyond the public ones:
 pytrees as flat vectors, norms, dtypes, promotion."""
 
 from typing import TYPE_CHECKING

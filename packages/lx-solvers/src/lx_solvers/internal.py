@@ -1,4 +1,4 @@
-"""What the floors above build on, beyond the public names."""
+"""Names for the packages that build on this one, beyond the public ones."""
 
 from ._auto import chosen, has_trace
 from ._checks import is_zero

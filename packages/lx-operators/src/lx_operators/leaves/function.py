@@ -1,4 +1,4 @@
-"""An operator that is a function."""
+"""A linear function as an operator."""
 
 from collections.abc import Callable
 from typing import Any
@@ -83,7 +83,7 @@ class FunctionLinearOperator(AbstractLinearOperator):
         return probed_matrix(self, by="of a function")
 
     def transpose(self):
-        # What the tags promise spares transposing `fn`, which may not be possible.
+        # The tags can make transposing `fn` unnecessary, which may not be possible.
         if is_own_transpose(self):
             return self
         if is_own_adjoint(self):
@@ -109,13 +109,13 @@ class FunctionLinearOperator(AbstractLinearOperator):
 
 
 class _Transposed(eqx.Module):
-    """The transpose of a function, traced only where it is called."""
+    """The transpose of a function, traced only when it is called."""
 
     fn: Callable
     output_structure: Frozen = eqx.field(static=True)
 
     def __call__(self, cotangent: PyTree[Array]) -> PyTree[Array]:
-        # a function that was traced beforehand returns what varies over all of them
+        # the outputs of a function that was traced beforehand vary over all axes
         axes = varying_axes((self.fn, cotangent)) | manual_axes()
         primal, cotangent = (
             examples(self.output_structure.thaw(), axes),
@@ -144,7 +144,7 @@ class _Conjugated(eqx.Module):
 
 
 def output_structure(fn: Callable, *args: Any) -> Frozen:
-    """The structure of `fn(*args)`, without a trace where it is known."""
+    """The structure of `fn(*args)`, without a trace if it is known."""
     match fn:
         case Closure():
             return fn.out
