@@ -2,6 +2,7 @@
 
 from ._auto import chosen, has_trace
 from ._checks import is_zero
+from ._gaussian import inverse_diagonal_of, root_of
 from ._memory import matrix_free
 from ._projection import annihilated, leaves_no_residual
 from ._results import NAMES, code, judged, succeeded
@@ -20,6 +21,7 @@ __all__ = [
     "chosen",
     "code",
     "has_trace",
+    "inverse_diagonal_of",
     "is_zero",
     "judged",
     "krylov",
@@ -29,6 +31,7 @@ __all__ = [
     "power_of_two",
     "reciprocal_scale",
     "residual",
+    "root_of",
     "slogdet_of",
     "solver_for",
     "succeeded",
