@@ -104,7 +104,8 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             file = item.nodeid.partition("::")[0]
-            item.add_marker(pytest.mark.xdist_group(file))
+            group = file.removeprefix("tests/").removesuffix(".py")
+            item.add_marker(pytest.mark.xdist_group(group))
     config.hook.pytest_deselected(items=list(left_out))
 
 
