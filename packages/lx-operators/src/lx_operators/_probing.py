@@ -56,7 +56,7 @@ def _by_columns_if_linear(operator: AbstractLinearOperator) -> Inexact[Array, "m
     rows = jnp.concatenate((basis, v[None]))
     columns = jax.vmap(lambda e: _flat_product(operator, e), out_axes=1)(rows)
     A, product = columns[:, :-1], columns[:, -1]
-    terms = A * cast(v, A.dtype)
+    terms = A * cast(v, A.dtype)[None]
     size = jnp.sum(jnp.abs(terms), axis=1)
     eps = jnp.finfo(size.dtype).eps
     # products in reduced precision are no offence, nor what rounding leaves in zeros
