@@ -57,7 +57,8 @@ def scaled_or_zero(
     if not is_zero(damp):
         size = jnp.maximum(size, jnp.asarray(damp, size.dtype))
     scale = power_of_two(size)
-    A = jax.lax.mul(A, jax.lax.full_like(A, cast(reciprocal_scale(scale), A.dtype)))
+    by = cast(reciprocal_scale(scale), A.dtype)
+    A = jax.lax.mul(A, jax.lax.broadcast_in_dim(by, A.shape, ()))
     return jax.lax.select(finite, A, jax.lax.full_like(A, 0)), scale, finite
 
 
