@@ -1,4 +1,4 @@
-"""An operator between spaces of wider dtypes, which the floors above build on."""
+"""An operator between spaces of wider dtypes, on which the other packages build."""
 
 import jax.numpy as jnp
 import lx_operators as lx

@@ -1,4 +1,4 @@
-"""The identity and its rectangular relatives."""
+"""The identity, square and rectangular."""
 
 import jax
 import jax.numpy as jnp

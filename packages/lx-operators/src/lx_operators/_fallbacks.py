@@ -1,4 +1,4 @@
-"""What the abstract methods allow: the answers for types that register nothing."""
+"""Answers for types that register nothing, from the abstract methods alone."""
 
 import jax.numpy as jnp
 import jax.tree_util as jtu
@@ -14,10 +14,11 @@ from ._functions import (
     materialise,
     tridiagonal,
 )
+from ._materialise import materialised
 from ._memory import check_matrix
 from ._operator import AbstractLinearOperator
 from ._probing import probe_diagonal, probe_tridiagonal
-from ._promotion import product
+from ._promotion import promoted_mv
 from ._properties import (
     declared,
     is_diagonal,
@@ -25,8 +26,7 @@ from ._properties import (
     is_tridiagonal,
     is_upper_triangular,
 )
-from ._stored import stored
-from ._structures import is_real, spaces
+from ._structures import is_real, structures_of
 from .leaves.function import FunctionLinearOperator
 
 _BANDED = (
@@ -42,7 +42,7 @@ def _(operator: AbstractLinearOperator):
 
 @materialise.register
 def _(operator: AbstractLinearOperator):
-    return stored(operator)
+    return materialised(operator)
 
 
 @diagonal.register
@@ -91,11 +91,11 @@ def _(operator: AbstractLinearOperator):
 
 @conj.register
 def _(operator: AbstractLinearOperator):
-    if is_real(*spaces(operator)):
+    if is_real(*structures_of(operator)):
         return operator
 
     def conjugated(vector):
-        out = product(operator, jtu.tree_map(jnp.conj, vector))
+        out = promoted_mv(operator, jtu.tree_map(jnp.conj, vector))
         return jtu.tree_map(jnp.conj, out)
 
     return FunctionLinearOperator(

@@ -1,4 +1,4 @@
-"""The matrix of an operator, or bands of it, from products alone.
+"""The matrix of an operator, or its diagonals, from products alone.
 
 Everything runs as one batched product, so that the operator is traced once.
 """
@@ -20,14 +20,14 @@ from ._structures import (
     promote_types,
     ravel,
     size_of,
-    spaces,
+    structures_of,
     unravel,
 )
 
 
 def _flat_product(operator: AbstractLinearOperator, flat: Array) -> Array:
     """A x with flat vectors `[n]` and `[m]`."""
-    in_structure, out_structure = spaces(operator)
+    in_structure, out_structure = structures_of(operator)
     vector = operator.mv(unravel(flat, in_structure))
     return ravel(vector, common_dtype(in_structure, out_structure))
 
@@ -67,7 +67,7 @@ def _by_columns_if_linear(operator: AbstractLinearOperator) -> Inexact[Array, "m
 
 def _is_half(operator: AbstractLinearOperator) -> bool:
     """Whether a leaf has less than single precision."""
-    leaves = jtu.tree_leaves(spaces(operator))
+    leaves = jtu.tree_leaves(structures_of(operator))
     return any(jnp.finfo(leaf.dtype).bits < 32 for leaf in leaves)
 
 
@@ -103,19 +103,19 @@ def _transposable(operator: AbstractLinearOperator) -> bool:
 
 def probe_diagonal(operator: AbstractLinearOperator) -> Inexact[Array, " n"]:
     """The diagonal of a diagonal operator, by 1 product."""
-    structure, _ = spaces(operator)
+    structure, _ = structures_of(operator)
     ones = jnp.ones(size_of(structure), common_dtype(structure))
     return _flat_product(operator, ones)
 
 
 def probe_tridiagonal(operator: AbstractLinearOperator) -> tuple[Array, Array, Array]:
-    """The three diagonals of a tridiagonal operator, by 3 products. (Of a rectangular
-    one, only the main diagonal is right.)
+    """The three diagonals of a tridiagonal operator, by 3 products. (For a rectangular
+    operator only the main diagonal is right.)
 
     The columns j ≡ c (mod 3) do not overlap in any row, so that a product with their
     sum shows them all: Curtis, Powell and Reid 1974, doi:10.1093/imamat/13.1.117.
     """
-    structure, _ = spaces(operator)
+    structure, _ = structures_of(operator)
     colour = jnp.arange(size_of(structure)) % 3
     probes = (colour[None, :] == jnp.arange(3)[:, None]).astype(common_dtype(structure))
     seen = jax.vmap(lambda p: _flat_product(operator, p))(probes)

@@ -75,6 +75,10 @@ class RESULTS(Enumeration):
         "The solution has an imaginary part in a leaf that is real in the operator's "
         "input structure. Make that leaf complex, or check the vector."
     )
+    stopped = (
+        "The rule in `options['stop']` ended the solve, and the residual is not within "
+        "the tolerance."
+    )
 
 
 class Solution(eqx.Module):

@@ -19,9 +19,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Inexact, Int, Real
-from lx_operators.internal import cast, skewed
+from lx_operators.internal import cast, shifted_rows
 
-from .._loops import while_loop
+from .._control_flow import while_loop
 from .._scaling import exponent, largest, two_to
 from ._factors import singular_below
 
@@ -105,7 +105,7 @@ def band(A: Inexact[Array, "n w"], lower: int) -> Columns:
         return jnp.stack([c[t : t + n] for t in range(w)], axis=1)
 
     def skew(X: Real[Array, "n w"]) -> Real[Array, "w n"]:
-        return skewed(X.T)[:, lower : lower + n]
+        return shifted_rows(X.T)[:, lower : lower + n]
 
     return Columns(n, along, skew)
 

@@ -21,7 +21,7 @@ from lx_operators import AbstractLinearOperator, is_tridiagonal, tridiagonal
 from lx_operators.internal import PackedStructures, pack_structures
 
 from .._checks import check_options, check_square, check_state
-from .._loops import scan
+from .._control_flow import scan
 from .._results import all_finite, both
 from .._scaling import largest, reciprocal_scale
 from .._sizes import variates
