@@ -6,8 +6,17 @@ that is right. The page shows the text of the day; tests/docs runs both.
 
 import contextlib
 import io
+import logging
+import traceback
 import warnings
 from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import scipy.sparse
 
 
 class Mistake(NamedTuple):
@@ -110,7 +119,7 @@ lx.linear_solve(operator, b, lx.GMRES(rtol=1e-5, atol=1e-5))""",
     ),
     Mistake(
         "A vector of the wrong kind",
-        "lx.linear_solve(A, jnp.array([True, False]))",
+        'lx.linear_solve(A, jnp.array([True, False]))',
         "float",
         "lx.linear_solve(A, jnp.array([1.0, 0.0]))",
     ),
@@ -171,10 +180,7 @@ def text_of(mistake: Mistake) -> str:
     """The last error that the code raises, as Python prints it at the end."""
     space: dict = {}
     exec(SETUP, space)
-    with (
-        contextlib.redirect_stdout(io.StringIO()),
-        warnings.catch_warnings(record=True) as heard,
-    ):
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         try:
             exec(mistake.wrong, space)

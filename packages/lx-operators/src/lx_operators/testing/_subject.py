@@ -7,7 +7,6 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from .. import _properties as properties
 from .._operator import AbstractLinearOperator
 from .._printing import summary
 from .._properties import known
@@ -36,6 +35,7 @@ from .._tags import (
     upper_triangular_tag,
 )
 from ..verification.by_matrix import deviation
+from .. import _properties as properties
 
 QUESTIONS = {
     symmetric_tag: properties.is_symmetric,
