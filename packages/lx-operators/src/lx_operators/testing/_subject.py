@@ -1,4 +1,4 @@
-"""An operator under test, and the demands that laws make of it."""
+"""An operator under test, and the checks that laws use."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from .. import _properties as properties
 from .._operator import AbstractLinearOperator
 from .._printing import summary
 from .._properties import known
@@ -35,7 +36,6 @@ from .._tags import (
     upper_triangular_tag,
 )
 from ..verification.by_matrix import deviation
-from .. import _properties as properties
 
 QUESTIONS = {
     symmetric_tag: properties.is_symmetric,
@@ -52,7 +52,7 @@ QUESTIONS = {
 
 
 class Subject:
-    """An operator under test, its matrix by products, and how it is compared."""
+    """An operator under test, its matrix by products, and comparisons."""
 
     def __init__(self, operator: AbstractLinearOperator, dtype: str):
         self.operator = operator
@@ -71,7 +71,7 @@ class Subject:
         self._random = np.random.default_rng(seed)
 
     def flat(self, structure: Structure) -> np.ndarray:
-        """A random vector; where a leaf is real, so are its elements."""
+        """A random vector; the elements of real leaves are real."""
         parts = [np.zeros(0)]
         for leaf in jtu.tree_leaves(structure):
             real, imag = self._random.standard_normal((2, leaf.size))

@@ -11,9 +11,8 @@ from lx_operators import (
     diagonal,
     positive_semidefinite_tag,
 )
-from lx_operators.internal import unravel, unwrapped
+from lx_operators.internal import check_matrix, unravel, unwrapped
 
-from .._memory import check_matrix
 from .._scaling import largest, reciprocal_scale
 from . import _by_operator
 from ._preconditioner import AbstractPreconditioner, definite_tags
