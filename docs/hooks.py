@@ -25,6 +25,7 @@ from mkdocs.structure.files import File
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+import pages  # noqa: E402, F401  (scripts of pictures import it, when the path is gone)
 from tables import TABLES  # noqa: E402
 
 # Mathematics
