@@ -6,8 +6,8 @@ inherit it. What is set from outside stays as it is: `hatch run modes` uses that
 
 XLA makes a pool of as many threads as it may use cores. A batched LAPACK call that runs
 in one of them waits for others of the same pool (`jax::ParallelBatchMap`), and two such
-calls at a time can wait for each other for ever; Fourier transforms have done the same.
-With one thread there is nobody to wait for, nor do workers take each other's cores.
+calls at once can deadlock; so can Fourier transforms. With one thread this cannot
+happen, nor do workers take each other's cores.
 """
 
 import gc

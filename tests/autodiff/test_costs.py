@@ -34,7 +34,7 @@ class Cost(NamedTuple):
     products: int = 0  # with the operator or its adjoint, in a loop's body
 
     def row(self) -> str:
-        """Of the table in docs/guides/derivatives.md."""
+        """The row of the table in docs/guides/derivatives.md."""
         name = repr(self.solver).replace("rtol=1e-08, atol=1e-08", "…")
         once = "–" if not self.factorises else "1, 1, 1"
         solves = ", ".join(map(str, self.solves))

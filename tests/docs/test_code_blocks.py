@@ -27,7 +27,6 @@ def _as_a_reader():
     jax.config.update("jax_enable_x64", False)
     yield
     jax.config.update("jax_enable_x64", True)
-    jax.clear_caches()
 
 
 @pytest.mark.parametrize(

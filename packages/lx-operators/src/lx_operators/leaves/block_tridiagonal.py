@@ -29,7 +29,7 @@ class BlockTridiagonalLinearOperator(AbstractLinearOperator):
         tags: a tag or an iterable of tags.
 
     Raises:
-        ValueError: blocks that are not square, or of other shapes or numbers.
+        ValueError: if blocks are not square, or their shapes or numbers do not fit.
 
     ```python
     eye = jnp.tile(jnp.eye(2), (4, 1, 1))
@@ -163,7 +163,7 @@ def _(operator: BlockTridiagonalLinearOperator):
         above = jnp.pad(upper, ((1, 0), (0, 0), (0, 0)))
         below = jnp.pad(lower, ((0, 1), (0, 0), (0, 0)))
         columns = jnp.concatenate((above, main, below), axis=1)
-    # the later a column of a block, the further up its elements stand in the storage
+    # the elements of later columns of a block stand further up in the storage
     shifted = shifted_rows(jnp.moveaxis(columns, 0, 2).swapaxes(0, 1)[::-1])[::-1]
     rows = jnp.moveaxis(shifted, 0, 2)
     return rows.reshape(rows.shape[0], n * b)

@@ -1,4 +1,4 @@
-"""The identity, and its rectangular relatives."""
+"""The identity, square or rectangular."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -91,7 +91,7 @@ class IdentityLinearOperator(AbstractLinearOperator):
 
 
 def _check_complex(in_structure: Structure, out_structure: Structure) -> None:
-    """Complex scalars must meet complex ones, and real ones real ones."""
+    """Complex scalars must map to complex scalars, and real ones to real ones."""
 
     def kinds(structure: Structure) -> np.ndarray:
         leaves = jtu.tree_leaves(structure)

@@ -30,7 +30,7 @@ class MatrixLinearOperator(AbstractLinearOperator):
         tags: a tag or an iterable of tags.
 
     Raises:
-        ValueError: `matrix` is not two-dimensional, or a tag needs a square one.
+        ValueError: if `matrix` is not two-dimensional, or a tag needs a square matrix.
 
     ```python
     operator = lx.MatrixLinearOperator(jnp.eye(3), lx.symmetric_tag)

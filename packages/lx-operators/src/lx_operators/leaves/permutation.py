@@ -44,7 +44,7 @@ class PermutationLinearOperator(AbstractLinearOperator):
             vectors `[n]` of the default floating dtype.
 
     Raises:
-        ValueError: no permutation, or a structure that does not fit.
+        ValueError: if it is no permutation, or the structure does not fit.
 
     ```python
     order = jnp.array([2, 0, 1])

@@ -1,4 +1,4 @@
-"""An operator of three diagonals."""
+"""An operator with three diagonals."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ class TridiagonalLinearOperator(AbstractLinearOperator):
         upper_diagonal: an array `[n - 1]`, element i in row i and column i + 1.
 
     Raises:
-        ValueError: not one-dimensional, or of other sizes.
+        ValueError: if the arrays are not one-dimensional, or their sizes do not fit.
 
     ```python
     operator = lx.TridiagonalLinearOperator(

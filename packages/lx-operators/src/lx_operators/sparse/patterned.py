@@ -3,7 +3,7 @@
 from .._functions import adjoint_product, conj, diagonal, linearise, materialise
 from .._operator import AbstractLinearOperator
 from .._properties import declared, is_own_transpose
-from .._structures import is_real, spaces
+from .._structures import is_real, structures_of
 from .compression import ColouredPattern, compress
 
 
@@ -60,7 +60,7 @@ def _(operator: PatternedLinearOperator):
 
 @conj.register
 def _(operator: PatternedLinearOperator):
-    if is_real(*spaces(operator)):
+    if is_real(*structures_of(operator)):
         return operator
     return PatternedLinearOperator(conj(operator.operator), operator.sparsity)
 
