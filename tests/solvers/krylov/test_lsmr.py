@@ -136,7 +136,7 @@ def test_first_guess(spectral, draw, run, make):
     np.testing.assert_allclose(x, exact, atol=1e-6)
 
 
-@both
+@first
 @pytest.mark.parametrize("shape", [SQUARE, TALL])
 def test_first_guess_of_deficient_rank(spectral, draw, run, make, shape):
     """What A annihilates of the first guess stays: of all least-squares solutions it
@@ -154,7 +154,7 @@ def test_first_guess_of_deficient_rank(spectral, draw, run, make, shape):
             np.testing.assert_allclose(x, inverse @ b + stays, atol=1e-7)
 
 
-@both
+@first
 def test_scale_in_single_precision(spectral, draw, run, make):
     """|b| from 1e-30 to 1e30: solved, and not only claimed to be."""
     a = spectral(np.float32, np.linspace(1, 4, N), TALL)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from lx_operators.internal import attach
 
 if TYPE_CHECKING:
+    from ._cond import cond as cond
     from ._error_bounds import (
         ErrorBounds as ErrorBounds,
         error_bounds as error_bounds,

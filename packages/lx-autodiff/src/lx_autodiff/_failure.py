@@ -1,6 +1,6 @@
 """What a failed solve says."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import equinox as eqx
@@ -24,32 +24,44 @@ _STAGES = {
 _WAY_OUT = "To have failures in `Solution.result` instead, pass `throw=False`."
 
 
-def _message(name: str, operator: Any, solver: Any, stage: Stage, figures: str) -> str:
-    """Which solve failed, of what, how, and what to try."""
-    lines = (
-        f"{_STAGES[stage]}: {name}.",
-        RESULTS[getattr(RESULTS, name)],
-        *_further(name, operator, solver),
+def _texts(
+    names: Sequence[str], operator: Any, solver: Any, stage: Stage, figures: str = ""
+) -> list[str]:
+    """For each way to fail: which solve failed, of what, how, and what to try."""
+    about = (
         f"Operator: {summary(operator)}",
         f"Solver: {solver!r}",
-        figures,
+        *([figures] if figures else []),
         _WAY_OUT,
     )
-    return "\n".join(line for line in lines if line)
-
-
-def _further(name: str, operator: Any, solver: Any) -> Iterator[str]:
-    """What else to try, beside the item's own text."""
-    method = getattr(solver, "inner_solver", solver)
-    if not hasattr(method, "rtol"):
-        return
-    if name == "max_steps_reached":
-        yield "Or loosen `rtol` and `atol`, or pass a preconditioner in `options`."
-    if name in _ITERATIVE and _has_function(operator):
-        yield (
-            "The operator is a function: `verify(operator, key)` tells whether it is "
-            "linear, and whether its tags hold."
+    further = _further(operator, solver)
+    texts = []
+    for name in names:
+        lines = (
+            f"{_STAGES[stage]}: {name}.",
+            RESULTS[getattr(RESULTS, name)],
+            *further.get(name, ()),
+            *about,
         )
+        texts.append("\n".join(lines))
+    return texts
+
+
+def _further(operator: Any, solver: Any) -> dict[str, list[str]]:
+    """What else to try, beside the item's own text."""
+    if not hasattr(getattr(solver, "inner_solver", solver), "rtol"):
+        return {}
+    further = {name: [] for name in _ITERATIVE}
+    further["max_steps_reached"].append(
+        "Or loosen `rtol` and `atol`, or pass a preconditioner in `options`."
+    )
+    if _has_function(operator):
+        for lines in further.values():
+            lines.append(
+                "The operator is a function: `verify(operator, key)` tells whether it "
+                "is linear, and whether its tags hold."
+            )
+    return further
 
 
 _ITERATIVE = ("max_steps_reached", "breakdown", "stagnation")
@@ -71,7 +83,7 @@ def raise_on_failure(
     """`value`, whose computation raises at run time if the solve failed."""
     if not jtu.tree_leaves(value):  # no array to hang the error on
         return value
-    texts = [_message(name, operator, solver, stage, "") for name in NAMES]
+    texts = _texts(NAMES, operator, solver, stage)
     number = code(result)
     if not manual_axes():
         return eqx.branched_error_if(value, number != 0, number, texts)
@@ -91,7 +103,8 @@ def raise_now(solution: Solution, operator: Any, solver: Any) -> None:
         f"{key} = {_figure(x)}" for key, x in solution.stats.items() if jnp.ndim(x) == 0
     )
     figures = figures and f"Reached: {figures}"
-    raise eqx.EquinoxRuntimeError(_message(name, operator, solver, "forward", figures))
+    (text,) = _texts([name], operator, solver, "forward", figures)
+    raise eqx.EquinoxRuntimeError(text)
 
 
 def _figure(x: Any) -> str:

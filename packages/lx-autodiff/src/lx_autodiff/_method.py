@@ -83,6 +83,9 @@ def has_setup(solver: AbstractLinearSolver) -> bool:
 def without_moving_preconditioner(solver: AbstractLinearSolver) -> AbstractLinearSolver:
     """The solver, in which no array of a preconditioner carries a tangent."""
 
+    if not is_traced(*jtu.tree_leaves(solver)):  # nothing moves
+        return solver
+
     def stop(path: Any, leaf: Any) -> Any:
         names = {getattr(key, "name", None) for key in path}
         return stop_gradient(leaf) if "preconditioner" in names else leaf
@@ -150,7 +153,9 @@ def _conjugated(method: Method) -> Method:
 def without_first_guess(problem: Problem) -> Problem:
     """For tangents, which are linear in their vector: a first guess is for b alone."""
     forward = problem.forward
-    options = {key: x for key, x in forward.options.items() if key != "y0"}
+    options = {
+        key: x for key, x in forward.options.items() if key not in ("y0", "stop")
+    }
     forward = Method(forward.solver, forward.state, options)
     return Problem(problem.operator, forward, problem.backward, problem.damp)
 

@@ -21,7 +21,14 @@ from lx_operators import (
     is_lower_triangular,
     is_upper_triangular,
 )
-from lx_operators.internal import common_dtype, ravel, unravel, vary, varying_axes
+from lx_operators.internal import (
+    check_matrix,
+    common_dtype,
+    ravel,
+    unravel,
+    vary,
+    varying_axes,
+)
 from lx_solvers import AbstractLinearSolver, AutoLinearSolver
 from lx_solvers.internal import has_trace, slogdet_of, trace_of
 
@@ -236,6 +243,15 @@ def _dense_trace(
         return jnp.sum(
             elements(problem, lambda unit: solved(problem, product(tangent, unit)))
         )
+
+    check_matrix(
+        operator,
+        "The derivative of `slogdet`",
+        "The solvers `Diagonal`, `Tridiagonal`, `Banded`, `BlockTridiagonal` and "
+        "`SparseLU` need no matrix for a first derivative, if the operator has their "
+        "structure.",
+        held=problem.forward.state,
+    )
 
     def column(unit: Array) -> Array:
         x, _, _ = solve(problem, unravel(unit, structure), "nan", "tangent")

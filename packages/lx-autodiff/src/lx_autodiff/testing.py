@@ -17,7 +17,7 @@ nothing with this library. It needs x64.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -274,25 +274,42 @@ PROBLEMS: dict[str, ProblemClass] = {
 }
 
 
-def _vjp(fn: Callable, x: Any, y: Any) -> Any:
-    _, pullback = jax.vjp(fn, *x)
-    return pullback(y)
+def _jvp(fn: Callable, x: Any, dx: Any) -> tuple[Any, Any]:
+    return jax.jvp(fn, x, dx)
 
 
-def _jvp(fn: Callable, x: Any, dx: Any) -> Any:
-    return jax.jvp(fn, x, dx)[1]
+def _vjp(fn: Callable, x: Any, y: Any) -> tuple[Any, Any]:
+    value, pullback = jax.vjp(fn, *x)
+    return value, pullback(y)
 
 
-def _jvp_jvp(fn: Callable, x: Any, dx: Any, y: Any) -> Any:
-    return jax.jvp(lambda *x: _jvp(fn, x, dx), x, dx)[1]
+# Second derivatives, with the first ones that come along: {law: pytree}.
 
 
-def _vjp_jvp(fn: Callable, x: Any, dx: Any, y: Any) -> Any:
-    return _vjp(lambda *x: _jvp(fn, x, dx), x, y)
+def _jvp_jvp(fn: Callable, x: Any, dx: Any, y: Any) -> dict[str, Any]:
+    (value, first), (_, second) = _jvp(lambda *x: _jvp(fn, x, dx), x, dx)
+    return {"value": value, "jvp": first, "jvp of jvp": second}
 
 
-def _jvp_vjp(fn: Callable, x: Any, dx: Any, y: Any) -> Any:
-    return jax.jvp(lambda *x: _vjp(fn, x, y), x, dx)[1]
+def _vjp_jvp(fn: Callable, x: Any, dx: Any, y: Any) -> dict[str, Any]:
+    def tangent(*x: Any) -> tuple[Any, Any]:
+        value, first = _jvp(fn, x, dx)
+        return first, value
+
+    first, pullback, value = jax.vjp(tangent, *x, has_aux=True)
+    return {"value": value, "jvp": first, "vjp of jvp": pullback(y)}
+
+
+def _jvp_vjp(fn: Callable, x: Any, dx: Any, y: Any) -> dict[str, Any]:
+    (value, first), (moved, second) = _jvp(lambda *x: _vjp(fn, x, y), x, dx)
+    return {"value": value, "jvp": moved, "vjp": first, "jvp of vjp": second}
+
+
+_SECOND = {"jvp of jvp": _jvp_jvp, "vjp of jvp": _vjp_jvp, "jvp of vjp": _jvp_vjp}
+
+
+def _batched(law: Callable, fn: Callable, *arguments: Any) -> Any:
+    return jax.vmap(functools.partial(law, fn))(*map(_stacked, arguments))
 
 
 def _stacked(tree: PyTree[Array]) -> PyTree[Array]:
@@ -302,16 +319,14 @@ def _stacked(tree: PyTree[Array]) -> PyTree[Array]:
 # The derivatives that must agree with the truth's: (fn, x, dx, y) -> pytree.
 LAWS: dict[str, Callable] = {
     "value": lambda fn, x, dx, y: fn(*x),
-    "jvp": lambda fn, x, dx, y: _jvp(fn, x, dx),
-    "vjp": lambda fn, x, dx, y: _vjp(fn, x, y),
-    "jvp of jvp": _jvp_jvp,
-    "vjp of jvp": _vjp_jvp,
-    "jvp of vjp": _jvp_vjp,
+    "jvp": lambda fn, x, dx, y: _jvp(fn, x, dx)[1],
+    "vjp": lambda fn, x, dx, y: _vjp(fn, x, y)[1],
+    "jvp of jvp": lambda fn, x, dx, y: _jvp_jvp(fn, x, dx, y)["jvp of jvp"],
+    "vjp of jvp": lambda fn, x, dx, y: _vjp_jvp(fn, x, dx, y)["vjp of jvp"],
+    "jvp of vjp": lambda fn, x, dx, y: _jvp_vjp(fn, x, dx, y)["jvp of vjp"],
 }
 LAWS |= {
-    f"vmap of {name}": lambda fn, x, dx, y, law=law: jax.vmap(
-        functools.partial(law, fn)
-    )(_stacked(x), _stacked(dx), _stacked(y))
+    f"vmap of {name}": lambda fn, x, dx, y, law=law: _batched(law, fn, x, dx, y)
     for name, law in LAWS.items()
 }
 
@@ -324,7 +339,7 @@ def check_derivatives(
     seed: int = 0,
     rtol: float = 1e-7,
     laws: tuple[str, ...] = tuple(LAWS),
-    scale: float = 1.0,
+    scale: float | Sequence[float] = 1.0,
     **options: Any,
 ) -> None:
     """Compare every derivative of a solve with that of a closed form.
@@ -340,7 +355,8 @@ def check_derivatives(
         rtol: the largest difference allowed, relative to the truth's largest element.
         laws: which of `LAWS` to check.
         scale: a power of two, which multiplies parameters, vector and directions. The
-            operator must be linear in the parameters, unless it is 1.
+            operator must be linear in the parameters, unless it is 1. Several are
+            checked with one compilation.
         options: keyword arguments of `linear_solve`.
 
     Raises:
@@ -354,6 +370,7 @@ def check_derivatives(
 
     arguments = _arguments(problem, dtype, seed)
 
+    @_compiled
     def at_scale(arguments: tuple, scale: Array) -> dict[str, Any]:
         x, dx, y = arguments
         x, dx = _multiplied(x, scale), _multiplied(dx, scale)
@@ -361,17 +378,19 @@ def check_derivatives(
         # gradients are of the size of 1 / scale
         return {k: _multiplied(v, scale) if "vjp" in k else v for k, v in out.items()}
 
-    # as arguments: XLA would merge the factors of constants
-    number = np.asarray(scale, jnp.finfo(dtype).dtype)
-    ours = _compiled(at_scale)(arguments, number)
     theirs = _truth(problem, dtype, seed, laws)
-    wrong = {name: _distance(ours[name], theirs[name]) for name in laws}
-    wrong = {name: far for name, far in wrong.items() if not far <= rtol}
+    wrong = []
+    for each in np.atleast_1d(scale):
+        # as arguments: XLA would merge the factors of constants
+        ours = at_scale(arguments, np.asarray(each, jnp.finfo(dtype).dtype))
+        for name in laws:
+            far = _distance(ours[name], theirs[name])
+            if not far <= rtol:
+                wrong.append(f"  {name}, at scale {each:.0e}: {far:.1e}")
     if wrong:
-        table = "\n".join(f"  {name}: {far:.1e}" for name, far in wrong.items())
+        table = "\n".join(wrong)
         raise AssertionError(
-            f"{solver!r} on {problem.name!r} in {dtype} at scale {scale:.0e}: relative "
-            f"errors over {rtol}\n"
+            f"{solver!r} on {problem.name!r} in {dtype}: relative errors over {rtol}\n"
             f"{table}"
         )
 
@@ -401,7 +420,26 @@ _compiled = functools.partial(
 
 
 def _all_laws(laws: tuple[str, ...], fn: Callable, arguments: tuple) -> dict[str, Any]:
-    return {name: LAWS[name](fn, *arguments) for name in laws}
+    """The derivatives that the laws speak of. What a second derivative computes on its
+    way is not computed again."""
+    prefix = "vmap of "
+    single = {name for name in laws if not name.startswith(prefix)}
+    batched = {name.removeprefix(prefix) for name in laws if name.startswith(prefix)}
+    out = _derivatives(single, fn, *arguments)
+    if batched:
+        law = functools.partial(_derivatives, batched)
+        many = _batched(law, fn, *arguments)
+        out |= {f"{prefix}{name}": value for name, value in many.items()}
+    return out
+
+
+def _derivatives(laws: set[str], fn: Callable, *arguments: Any) -> dict[str, Any]:
+    out = {}
+    for name, derivative in _SECOND.items():
+        if name in laws:
+            out |= derivative(fn, *arguments)
+    out |= {name: LAWS[name](fn, *arguments) for name in laws - out.keys()}
+    return {name: out[name] for name in sorted(laws)}
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """Linear operators between pytrees: what A is, without a solver.
 
-The common operators, and all that operators are asked, are imported with the package;
-structured operators are when they are first named.
+The common operators and all questions about operators are imported with the package;
+structured operators are imported when they are first named.
 """
 
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from ._functions import (
     materialise as materialise,
     tridiagonal as tridiagonal,
 )
-from ._lazy import attach
+from ._lazy_imports import attach
 from ._operator import AbstractLinearOperator as AbstractLinearOperator
 from ._properties import (
     has_unit_diagonal as has_unit_diagonal,
@@ -58,7 +58,6 @@ from .leaves.pytree import PyTreeLinearOperator as PyTreeLinearOperator
 from .leaves.tridiagonal import TridiagonalLinearOperator as TridiagonalLinearOperator
 
 if TYPE_CHECKING:
-    from ._verify import verify as verify
     from .composites.block import BlockLinearOperator as BlockLinearOperator
     from .composites.block_diagonal import (
         BlockDiagonalLinearOperator as BlockDiagonalLinearOperator,
@@ -94,6 +93,7 @@ if TYPE_CHECKING:
         SparseLinearOperator as SparseLinearOperator,
     )
     from .sparse.pattern import SparsityPattern as SparsityPattern
+    from .verification.verify import verify as verify
 
 __getattr__, __dir__, __all__ = attach(__name__)
 

@@ -1,4 +1,4 @@
-"""What constructors demand."""
+"""Checks of constructors' arguments."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ from ._structures import (
     is_real,
     same_shapes,
     size_of,
-    spaces,
     sparse_hint,
+    structures_of,
 )
 from ._tags import self_adjoint_tags
 
@@ -45,7 +45,7 @@ def check_callable(fn: Any) -> None:
 def check_claims(operator: AbstractLinearOperator) -> None:
     """An operator that claims to be symmetric, Hermitian or semidefinite maps a space
     to itself."""
-    in_structure, out_structure = spaces(operator)
+    in_structure, out_structure = structures_of(operator)
     if in_structure == out_structure:
         return
     claimed = sorted(tag.name for tag in self_adjoint_tags & known(operator))
@@ -70,7 +70,7 @@ def check_same(a: Any, b: Any, what: str) -> None:
 
 
 def check_square(operator: AbstractLinearOperator) -> None:
-    """`tridiagonal` is asked of square operators only."""
+    """`tridiagonal` needs a square operator."""
     m, n = operator.out_size(), operator.in_size()
     if m != n:
         raise ValueError(
@@ -81,7 +81,7 @@ def check_square(operator: AbstractLinearOperator) -> None:
 
 def check_not_to_real(operator: AbstractLinearOperator) -> None:
     """A map from complex to real vectors is not linear (unless it is zero)."""
-    in_structure, out_structure = spaces(operator)
+    in_structure, out_structure = structures_of(operator)
     if _complex(in_structure) and _real(out_structure):
         raise ValueError(
             f"`operator` maps complex vectors {describe(in_structure)} to real ones "
@@ -91,8 +91,8 @@ def check_not_to_real(operator: AbstractLinearOperator) -> None:
 
 
 def check_transposable(operator: AbstractLinearOperator) -> None:
-    """Neither is the transpose of a map from real to complex vectors."""
-    in_structure, out_structure = spaces(operator)
+    """The transpose of a map from real to complex vectors is not linear either."""
+    in_structure, out_structure = structures_of(operator)
     if _complex(in_structure) and _real(out_structure):
         check_not_to_real(operator)
     if _real(in_structure) and _complex(out_structure):

@@ -1,4 +1,4 @@
-"""What the abstract methods allow: the answers for types that register nothing."""
+"""Answers for types that register nothing, from the abstract methods alone."""
 
 import jax.numpy as jnp
 import jax.tree_util as jtu
@@ -14,9 +14,11 @@ from ._functions import (
     materialise,
     tridiagonal,
 )
+from ._materialise import materialised
+from ._memory import check_matrix
 from ._operator import AbstractLinearOperator
 from ._probing import probe_diagonal, probe_tridiagonal
-from ._promotion import product
+from ._promotion import promoted_mv
 from ._properties import (
     declared,
     is_diagonal,
@@ -24,9 +26,13 @@ from ._properties import (
     is_tridiagonal,
     is_upper_triangular,
 )
-from ._stored import stored
-from ._structures import is_real, spaces
+from ._structures import is_real, structures_of
 from .leaves.function import FunctionLinearOperator
+
+_BANDED = (
+    "If nothing else is nonzero, tag the operator with `{}`, and a few products show "
+    "it; or call `as_matrix`, which is asking for the matrix."
+)
 
 
 @linearise.register
@@ -36,7 +42,7 @@ def _(operator: AbstractLinearOperator):
 
 @materialise.register
 def _(operator: AbstractLinearOperator):
-    return stored(operator)
+    return materialised(operator)
 
 
 @diagonal.register
@@ -45,6 +51,7 @@ def _(operator: AbstractLinearOperator):
         return probe_diagonal(operator)
     if is_tridiagonal(operator):
         return probe_tridiagonal(operator)[0]
+    check_matrix(operator, "`diagonal`", _BANDED.format("diagonal_tag"))
     return jnp.diagonal(operator.as_matrix())
 
 
@@ -57,6 +64,7 @@ def _(operator: AbstractLinearOperator):
         return main, off, off
     if is_tridiagonal(operator):
         return probe_tridiagonal(operator)
+    check_matrix(operator, "`tridiagonal`", _BANDED.format("tridiagonal_tag"))
     matrix = operator.as_matrix()
     return tuple(jnp.diagonal(matrix, offset) for offset in (0, -1, 1))
 
@@ -83,11 +91,11 @@ def _(operator: AbstractLinearOperator):
 
 @conj.register
 def _(operator: AbstractLinearOperator):
-    if is_real(*spaces(operator)):
+    if is_real(*structures_of(operator)):
         return operator
 
     def conjugated(vector):
-        out = product(operator, jtu.tree_map(jnp.conj, vector))
+        out = promoted_mv(operator, jtu.tree_map(jnp.conj, vector))
         return jtu.tree_map(jnp.conj, out)
 
     return FunctionLinearOperator(

@@ -1,9 +1,9 @@
-"""The questions one can ask of an operator: one question a tag.
+"""Questions about an operator: one for each tag.
 
 A question is answered from type and tags, never from values. Each operator type says
 what it declares (`declared`); what follows from that is in `_tags.py`, once. So
-`known(operator)`, the set of all tags that hold, is found in one pass over the parts of
-a composite, and a question is a look-up in it.
+`known(operator)`, the set of all tags that are known to hold, takes one pass over the
+parts of a composite, and a question is a look-up in that set.
 
 A third party's type may register with any question (`is_symmetric.register(MyType)`);
 what it registers is its declaration, and the implications hold for it as well.
@@ -14,7 +14,7 @@ import threading
 from typing import Any
 
 from ._functions import reject
-from ._structures import is_real, size_of, spaces
+from ._structures import is_real, size_of, structures_of
 from ._tags import (
     Tag,
     Tags,
@@ -39,8 +39,9 @@ _asked = threading.local()
 def declared(operator: Any) -> Tags:
     """What an operator's type and tags say, before implications.
 
-    By default: what the type has registered with the questions. (A registered answer
-    may ask another question of the same operator, which comes back to here.)
+    By default, the answers that the type has registered with the questions. (A
+    registered answer may ask another question about the same operator, which leads back
+    here.)
     """
     asked = vars(_asked).setdefault("tags", set())
     found = []
@@ -58,9 +59,9 @@ def declared(operator: Any) -> Tags:
 
 
 def known(operator: Any) -> Tags:
-    """All tags that are known to hold of an operator."""
+    """All tags that are known to hold for an operator."""
     tags = declared(operator)
-    in_structure, out_structure = spaces(operator)
+    in_structure, out_structure = structures_of(operator)
     if size_of(in_structure) == size_of(out_structure) == 1:
         tags |= {diagonal_tag}
     return implied(tags, is_real(in_structure, out_structure))
@@ -68,13 +69,13 @@ def known(operator: Any) -> Tags:
 
 def is_own_transpose(operator: Any) -> bool:
     """Whether Aᵀ is A, as an operator: symmetric, and from a space to itself."""
-    in_structure, out_structure = spaces(operator)
+    in_structure, out_structure = structures_of(operator)
     return in_structure == out_structure and symmetric_tag in known(operator)
 
 
 def is_own_adjoint(operator: Any) -> bool:
     """Whether Aᴴ is A, as an operator: Hermitian, and from a space to itself."""
-    in_structure, out_structure = spaces(operator)
+    in_structure, out_structure = structures_of(operator)
     return in_structure == out_structure and hermitian_tag in known(operator)
 
 

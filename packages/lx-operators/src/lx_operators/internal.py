@@ -1,8 +1,9 @@
-"""What the floors above, and third-party solvers, build on beyond the public names:
+"""Names for the other packages and for third-party solvers, beyond the public ones:
 pytrees as flat vectors, norms, dtypes, promotion."""
 
 from typing import TYPE_CHECKING
 
+from ._bands import shifted_rows as shifted_rows
 from ._blocks import (
     Grid as Grid,
     block_diagonal as block_diagonal,
@@ -16,11 +17,16 @@ from ._functions import (
     bands as bands,
     bandwidths as bandwidths,
 )
-from ._laws import (
-    available_dtypes as available_dtypes,
-    run_laws as run_laws,
+from ._lazy_imports import attach as attach
+from ._memory import (
+    FORMED_PER_HELD as FORMED_PER_HELD,
+    MAX_BYTES as MAX_BYTES,
+    check_matrix as check_matrix,
+    describe_matrix as describe_matrix,
+    elements as elements,
+    gib as gib,
+    matrix_bytes as matrix_bytes,
 )
-from ._lazy import attach as attach
 from ._norms import (
     max_norm as max_norm,
     rms_norm as rms_norm,
@@ -45,7 +51,6 @@ from ._simplify import (
     Rewrite as Rewrite,
     unwrapped as unwrapped,
 )
-from ._skewed import skewed as skewed
 from ._structures import (
     Frozen as Frozen,
     PackedStructures as PackedStructures,
@@ -89,6 +94,10 @@ if TYPE_CHECKING:
     from .composites.block import (
         sides as sides,
         square_diagonal as square_diagonal,
+    )
+    from .testing._running import (
+        available_dtypes as available_dtypes,
+        run_laws as run_laws,
     )
 
 bare = unwrapped

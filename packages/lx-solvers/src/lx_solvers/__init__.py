@@ -10,11 +10,14 @@ from lx_operators.internal import attach
 if TYPE_CHECKING:
     from ._auto import AutoLinearSolver as AutoLinearSolver
     from ._export import export_checks as export_checks
+    from ._plot import plot_convergence as plot_convergence
+    from ._report import report as report
     from ._solution import (
         RESULTS as RESULTS,
         Solution as Solution,
     )
     from ._solver import AbstractLinearSolver as AbstractLinearSolver
+    from ._versions import show_versions as show_versions
     from .direct.banded import Banded as Banded
     from .direct.block_diagonal import BlockDiagonal as BlockDiagonal
     from .direct.block_elimination import BlockElimination as BlockElimination
@@ -35,17 +38,26 @@ if TYPE_CHECKING:
     from .direct.triangular import Triangular as Triangular
     from .direct.tridiagonal import Tridiagonal as Tridiagonal
     from .direct.woodbury import Woodbury as Woodbury
+    from .krylov._stepwise import (
+        IterationState as IterationState,
+        StepByStep as StepByStep,
+        step_by_step as step_by_step,
+    )
     from .krylov.bicgstab import BiCGStab as BiCGStab
     from .krylov.block_cg import BlockCG as BlockCG
+    from .krylov.block_gmres import BlockGMRES as BlockGMRES
     from .krylov.cg import CG as CG
     from .krylov.cocg import COCG as COCG
+    from .krylov.deflated_cg import DeflatedCG as DeflatedCG
     from .krylov.fgmres import FGMRES as FGMRES
+    from .krylov.gcrodr import GCRODR as GCRODR
     from .krylov.gmres import GMRES as GMRES
     from .krylov.idr import IDR as IDR
     from .krylov.lsmr import LSMR as LSMR
     from .krylov.lsqr import LSQR as LSQR
     from .krylov.minres import MINRES as MINRES
     from .krylov.minresqlp import MINRESQLP as MINRESQLP
+    from .krylov.symmlq import SYMMLQ as SYMMLQ
     from .preconditioners._preconditioner import (
         AbstractPreconditioner as AbstractPreconditioner,
     )

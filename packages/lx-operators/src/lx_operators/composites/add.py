@@ -4,24 +4,21 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
+from .._bands import fitted, widths_of
 from .._checks import check_operator, check_same
-from .._composite import map_parts, once, operands
+from .._composite import cached, map_parts, operands
 from .._functions import (
     bands,
     bandwidths,
-    conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
 from .._printing import SUM, layout, within
-from .._promotion import product, promoted_structure
+from .._promotion import promoted_mv, promoted_structure
 from .._properties import is_diagonal, is_tridiagonal
 from .._simplify import SUMS, unwrapped, view
-from .._structures import Structure, common_dtype, spaces
+from .._structures import Structure, common_dtype, structures_of
 from .._tags import (
     Tag,
     Tags,
@@ -35,8 +32,7 @@ from .._tags import (
     tridiagonal_tag,
     upper_triangular_tag,
 )
-from ._bands import fitted, widths_of
-from ._rules import Rule, all_have, declare
+from ._rules import Rule, all_have, declare, maps_to_parts
 
 
 class AddLinearOperator(AbstractLinearOperator):
@@ -46,7 +42,7 @@ class AddLinearOperator(AbstractLinearOperator):
         operator1, operator2: operators between the same spaces (dtypes promote).
 
     Raises:
-        ValueError: not operators, or of different structures.
+        ValueError: if they are not operators, or their structures differ.
 
     ```python
     shifted = lx.MatrixLinearOperator(jnp.ones((3, 3))) + lx.DiagonalLinearOperator(
@@ -63,7 +59,7 @@ class AddLinearOperator(AbstractLinearOperator):
     ):
         check_operator(operator1, "operator1")
         check_operator(operator2, "operator2")
-        (in1, out1), (in2, out2) = spaces(operator1), spaces(operator2)
+        (in1, out1), (in2, out2) = structures_of(operator1), structures_of(operator2)
         check_same(in1, in2, "in a sum, the input structures of the two operators")
         check_same(out1, out2, "in a sum, the output structures of the two operators")
         self.operator1 = operator1
@@ -71,14 +67,14 @@ class AddLinearOperator(AbstractLinearOperator):
 
     def mv(self, vector):
         a, b = operands(self)
-        return jtu.tree_map(_plus, product(a, vector), product(b, vector))
+        return jtu.tree_map(_plus, promoted_mv(a, vector), promoted_mv(b, vector))
 
     def as_matrix(self):
         a, b = operands(self)
         if is_tridiagonal(a):
             a, b = b, a
         matrix = a.as_matrix()
-        # A banded operand is added by its bands: no array [n, n] is made for them.
+        # A banded operand is added by its diagonals, without forming a matrix `[n, n]`.
         if is_diagonal(b):
             return _plus_band(matrix, diagonal(b), 0)
         if is_tridiagonal(b) and matrix.shape[0] == matrix.shape[1]:
@@ -91,15 +87,15 @@ class AddLinearOperator(AbstractLinearOperator):
         return map_parts(lambda part: part.T, self)
 
     def in_structure(self):
-        return _spaces(self)[0]
+        return _structures_of(self)[0]
 
     def out_structure(self):
-        return _spaces(self)[1]
+        return _structures_of(self)[1]
 
 
-@once
-def _spaces(operator: AddLinearOperator) -> tuple[Structure, Structure]:
-    (in1, out1), (in2, out2) = map(spaces, operands(operator))
+@cached
+def _structures_of(operator: AddLinearOperator) -> tuple[Structure, Structure]:
+    (in1, out1), (in2, out2) = map(structures_of, operands(operator))
     return promoted_structure(in1, in2), promoted_structure(out1, out2)
 
 
@@ -111,26 +107,14 @@ def _plus(x, y):
 def _plus_band(matrix, band, offset):
     dtype = common_dtype([matrix, band])
     if any(jax.typeof(matrix).sharding.spec):
-        # on an explicit mesh, JAX does not choose how a scatter's result is sharded
+        # on an explicit mesh, JAX does not choose the sharding of a scatter's result
         return matrix.astype(dtype) + jnp.diag(band.astype(dtype), offset)
     i = jnp.arange(band.size)
     rows, columns = i + max(-offset, 0), i + max(offset, 0)
     return matrix.astype(dtype).at[rows, columns].add(band.astype(dtype))
 
 
-@linearise.register
-def _(operator: AddLinearOperator):
-    return map_parts(linearise, operator)
-
-
-@materialise.register
-def _(operator: AddLinearOperator):
-    return sparse_form(operator) or map_parts(materialise, operator)
-
-
-@conj.register
-def _(operator: AddLinearOperator):
-    return map_parts(conj, operator)
+maps_to_parts(AddLinearOperator)
 
 
 @diagonal.register
@@ -144,7 +128,7 @@ def _(operator: AddLinearOperator):
     return tuple(map(_plus, *bands))
 
 
-# What all operands have, and more: `definite_sum`.
+# Tags that all operands have, and `definite_sum`.
 
 
 def definite_sum(op, a: Tags, b: Tags) -> bool:

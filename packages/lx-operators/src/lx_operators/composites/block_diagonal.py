@@ -1,4 +1,4 @@
-"""Operators side by side: block diagonal, each block any operator."""
+"""Block diagonal operators, whose blocks may be any operators."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,29 +15,26 @@ from .._blocks import (
     square,
     tags_of_blocks,
 )
-from .._composite import once
+from .._composite import cached
 from .._functions import (
     add,
     bands,
     bandwidths,
     compose,
-    conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
 from .._printing import ATOM, layout, summary
-from .._promotion import conform, product
+from .._promotion import conform, promoted_mv
 from .._properties import declared
 from .._simplify import PRODUCTS, SCALINGS, SUMS, Rewrite, Scaling
-from .._structures import common_dtype, spaces
+from .._structures import common_dtype, structures_of
+from ._rules import maps_to_parts
 
 
 class BlockDiagonalLinearOperator(AbstractLinearOperator):
-    """Operators side by side, each acting on its own part of the vector.
+    """A block diagonal operator: each block acts on its own part of the vector.
 
     Args:
         blocks: a pytree of operators, such as a list or a dictionary. Vectors have the
@@ -45,7 +42,7 @@ class BlockDiagonalLinearOperator(AbstractLinearOperator):
             cheaper as a `StackedLinearOperator`, which may be a block itself.
 
     Raises:
-        ValueError: a block that is no operator, by its place in `blocks`.
+        ValueError: if a block is no operator; the error names its position in `blocks`.
 
     ```python
     a = lx.MatrixLinearOperator(jnp.eye(2))
@@ -72,10 +69,10 @@ class BlockDiagonalLinearOperator(AbstractLinearOperator):
         vector = conform(vector, self.in_structure(), "the vector")
         blocks, treedef = flatten(self)
         parts = zip(blocks, treedef.flatten_up_to(vector))
-        return treedef.unflatten([product(block, x) for block, x in parts])
+        return treedef.unflatten([promoted_mv(block, x) for block, x in parts])
 
     def as_matrix(self):
-        dtype, left, rows = common_dtype(*spaces(self)), 0, []
+        dtype, left, rows = common_dtype(*structures_of(self)), 0, []
         for block in flatten(self)[0]:
             right = self.in_size() - left - block.in_size()
             matrix = block.as_matrix().astype(dtype)
@@ -86,12 +83,12 @@ class BlockDiagonalLinearOperator(AbstractLinearOperator):
     def transpose(self):
         return map_blocks(lambda block: block.T, self)
 
-    @once
+    @cached
     def in_structure(self):
         blocks, treedef = flatten(self)
         return treedef.unflatten([block.in_structure() for block in blocks])
 
-    @once
+    @cached
     def out_structure(self):
         blocks, treedef = flatten(self)
         return treedef.unflatten([block.out_structure() for block in blocks])
@@ -102,7 +99,7 @@ def _is_operator(x: Any) -> bool:
 
 
 def flatten(operator: BlockDiagonalLinearOperator) -> tuple[list[Any], Any]:
-    """The blocks, and the tree they stand in."""
+    """The blocks, and the tree that holds them."""
     return jtu.tree_flatten(operator.blocks, is_leaf=_is_operator)
 
 
@@ -114,30 +111,18 @@ def map_blocks(
 
 
 def _meet(a: Any, b: Any, fit: Callable[..., bool]) -> bool:
-    """Whether the blocks of b fit those of a."""
+    """Whether the blocks of b fit the blocks of a."""
     (first, a_def), (second, b_def) = flatten(a), flatten(b)
     return a_def == b_def and all(map(fit, first, second))
 
 
 @declared.register
-@once
+@cached
 def _(operator: BlockDiagonalLinearOperator):
     return tags_of_blocks(flatten(operator)[0])
 
 
-@linearise.register
-def _(operator: BlockDiagonalLinearOperator):
-    return map_blocks(linearise, operator)
-
-
-@materialise.register
-def _(operator: BlockDiagonalLinearOperator):
-    return sparse_form(operator) or map_blocks(materialise, operator)
-
-
-@conj.register
-def _(operator: BlockDiagonalLinearOperator):
-    return map_blocks(conj, operator)
+maps_to_parts(BlockDiagonalLinearOperator, map_blocks)
 
 
 @diagonal.register
@@ -188,7 +173,7 @@ def _joined(arrays: Any) -> Any:
     return jnp.concatenate([array.astype(dtype) for array in arrays], axis=-1)
 
 
-# Block by block: sums, products and scalings of block diagonal operators are so too.
+# Sums, products and scalings of block diagonal operators are block diagonal too.
 
 
 def _sum(a, b):
@@ -196,7 +181,7 @@ def _sum(a, b):
 
 
 def _product(a, b):
-    fit = _meet(a, b, lambda x, y: spaces(x)[0] == spaces(y)[1])
+    fit = _meet(a, b, lambda x, y: structures_of(x)[0] == structures_of(y)[1])
     return map_blocks(compose, a, b) if fit else None
 
 

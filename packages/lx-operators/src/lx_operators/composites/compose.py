@@ -2,25 +2,21 @@
 
 import jax.numpy as jnp
 
+from .._bands import resized, shifted_rows, widths_of
 from .._checks import check_operator, check_same, check_square
-from .._composite import map_parts, once, operands, with_parts
+from .._composite import cached, operands, with_parts
 from .._functions import (
     bands,
     bandwidths,
-    conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
 from .._printing import PRODUCT, layout, within
-from .._promotion import at_least, product, widened
+from .._promotion import at_least, promoted_mv, widened
 from .._properties import is_diagonal, is_tridiagonal
 from .._simplify import PRODUCTS, unwrapped, view
-from .._skewed import skewed
-from .._structures import Structure, common_dtype, matmul, size_of, spaces
+from .._structures import Structure, common_dtype, matmul, size_of, structures_of
 from .._tags import (
     Tag,
     Tags,
@@ -33,19 +29,18 @@ from .._tags import (
     unit_diagonal_tag,
     upper_triangular_tag,
 )
-from ._bands import resized, widths_of
-from ._rules import Rule, all_have, any_of, declare
+from ._rules import Rule, all_have, any_of, declare, maps_to_parts
 
 
 class ComposedLinearOperator(AbstractLinearOperator):
     """The composition of two operators; `operator1 @ operator2` builds it.
 
     Args:
-        operator1, operator2: the input structure of the first is the output structure
-            of the second (dtypes promote).
+        operator1, operator2: operators; the input structure of the first is the output
+            structure of the second (dtypes promote).
 
     Raises:
-        ValueError: not operators, or of structures that do not fit together.
+        ValueError: if they are not operators, or their structures do not fit together.
 
     ```python
     x = lx.MatrixLinearOperator(jnp.arange(6.0).reshape(3, 2))
@@ -62,8 +57,8 @@ class ComposedLinearOperator(AbstractLinearOperator):
         check_operator(operator1, "operator1")
         check_operator(operator2, "operator2")
         check_same(
-            spaces(operator1)[0],
-            spaces(operator2)[1],
+            structures_of(operator1)[0],
+            structures_of(operator2)[1],
             "in a product A @ B, the input structure of A and the output structure "
             "of B",
         )
@@ -72,7 +67,7 @@ class ComposedLinearOperator(AbstractLinearOperator):
 
     def mv(self, vector):
         a, b = operands(self)
-        return at_least(product(a, product(b, vector)), self.out_structure())
+        return at_least(promoted_mv(a, promoted_mv(b, vector)), self.out_structure())
 
     def as_matrix(self):
         a, b = operands(self)
@@ -92,18 +87,18 @@ class ComposedLinearOperator(AbstractLinearOperator):
         return with_parts(self, b.T, a.T)
 
     def in_structure(self):
-        return _spaces(self)[0]
+        return _structures_of(self)[0]
 
     def out_structure(self):
-        return _spaces(self)[1]
+        return _structures_of(self)[1]
 
 
-@once
-def _spaces(operator: ComposedLinearOperator) -> tuple[Structure, Structure]:
-    return spaces_of_product(*map(spaces, operands(operator)))
+@cached
+def _structures_of(operator: ComposedLinearOperator) -> tuple[Structure, Structure]:
+    return structures_of_product(*map(structures_of, operands(operator)))
 
 
-def spaces_of_product(
+def structures_of_product(
     a: tuple[Structure, Structure], b: tuple[Structure, Structure]
 ) -> tuple[Structure, Structure]:
     """Input and output structure of A B, from those of A and of B."""
@@ -112,7 +107,7 @@ def spaces_of_product(
 
 
 def factors(operator: AbstractLinearOperator) -> list[AbstractLinearOperator]:
-    """The factors of a product, associativity undone."""
+    """The factors of a product of any number of operators."""
     if not isinstance(operator, ComposedLinearOperator):
         return [operator]
     return [*factors(operator.operator1), *factors(operator.operator2)]
@@ -139,19 +134,7 @@ def _banded_times(bands, matrix):
     return _times(main, matrix) + below + above if matrix.shape[0] else matrix
 
 
-@linearise.register
-def _(operator: ComposedLinearOperator):
-    return map_parts(linearise, operator)
-
-
-@materialise.register
-def _(operator: ComposedLinearOperator):
-    return sparse_form(operator) or map_parts(materialise, operator)
-
-
-@conj.register
-def _(operator: ComposedLinearOperator):
-    return map_parts(conj, operator)
+maps_to_parts(ComposedLinearOperator)
 
 
 @diagonal.register
@@ -198,7 +181,7 @@ def _(operator: ComposedLinearOperator):
 
 
 def _row_sums(x, y):
-    """Σⱼ xᵢⱼyᵢⱼ of as many rows as both have."""
+    """Σⱼ xᵢⱼyᵢⱼ for the rows that both have."""
     n = min(x.shape[0], y.shape[0])
     return jnp.sum(_times(x[:n], y[:n]), axis=1)
 
@@ -207,7 +190,7 @@ def _row_sums(x, y):
 
 
 def diagonal_and(tag: Tag) -> Rule:
-    """One factor diagonal, the other `tag`."""
+    """One factor is diagonal, the other has `tag`."""
     return lambda op, a, b: (
         (diagonal_tag in a and tag in b) or (tag in a and diagonal_tag in b)
     )
@@ -224,15 +207,16 @@ def wide_enough(rule: Rule) -> Rule:
 
 
 def full_rank(op, a: Tags, b: Tags) -> bool:
-    """(injective)∘(injective) is injective, (surjective)∘(surjective) surjective: full
-    rank, if the space between the factors is neither the smallest nor the largest."""
+    """A product of injective operators is injective, a product of surjective ones
+    surjective: it has full rank if the space between the factors is neither the
+    smallest nor the largest."""
     m, k, n = _sizes(op)
     return nonsingular_tag in a & b and min(m, n) <= k <= max(m, n)
 
 
 def _sizes(op: ComposedLinearOperator) -> tuple[int, int, int]:
     """m, k, n of a product [m, k] @ [k, n]."""
-    (a_in, a_out), (b_in, _) = map(spaces, operands(op))
+    (a_in, a_out), (b_in, _) = map(structures_of, operands(op))
     return size_of(a_out), size_of(a_in), size_of(b_in)
 
 
@@ -258,8 +242,8 @@ def _(operator: ComposedLinearOperator):
     return view(operator, PRODUCTS, lambda: unwrapped(a), lambda: unwrapped(b))
 
 
-# A product is as wide as its factors together: (AB)ᵢⱼ = Σₖ AᵢₖBₖⱼ, with i - j =
-# (i - k) + (k - j). No matrix `[n, n]` is formed.
+# The bandwidths of a product are the sums of its factors' bandwidths: (AB)ᵢⱼ = Σₖ
+# AᵢₖBₖⱼ, with i - j = (i - k) + (k - j). No matrix `[n, n]` is formed.
 
 
 @bandwidths.register
@@ -282,7 +266,7 @@ def _(operator: ComposedLinearOperator):
     # (AB)[r + s, j] = Σ A[r, j + s - u2] B[s, j], both in the storage of `bands`
     a = jnp.pad(a, ((0, 0), (u2, max(n + l2 - a.shape[1], 0))))
     terms = jnp.stack([a[:, s : s + n] * b[s][None, :] for s in range(len(b))])
-    full = jnp.sum(skewed(terms), axis=0)
+    full = jnp.sum(shifted_rows(terms), axis=0)
     return resized(full, (l1 + l2, u1 + u2), widths_of(operator))
 
 

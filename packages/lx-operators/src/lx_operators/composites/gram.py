@@ -1,7 +1,7 @@
-"""What reads the same from behind, reflected: XᴴX, XᴴDX, XᵀDX and XDXᴴ.
+"""Products that are their own reflection if D is: XᴴX, XᴴDX, XᵀDX and XDXᴴ.
 
-X is held once, so that what is known of the product follows from how it is stored:
-XᴴX is positive semidefinite whatever becomes of X's arrays.
+X is held once, so that the tags follow from how the product is stored: XᴴX is positive
+semidefinite however X's arrays change.
 """
 
 import functools
@@ -9,22 +9,18 @@ from typing import Any
 
 import equinox as eqx
 
-from .._composite import once
+from .._composite import cached
 from .._functions import (
-    adjoint_product,
     bands,
     bandwidths,
     compose,
     conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
 from .._printing import ATOM, PRODUCT, layout, within
-from .._promotion import at_least, conform, product
+from .._promotion import at_least, conform, promoted_mv
 from .._properties import is_own_adjoint, is_own_transpose, known
 from .._provenance import (
     Reflection,
@@ -35,7 +31,7 @@ from .._provenance import (
     stronger,
 )
 from .._simplify import PRODUCTS, simplified, unwrapped, view
-from .._structures import Structure, is_real, size_of, spaces
+from .._structures import Structure, is_real, size_of, structures_of
 from .._tags import (
     Tag,
     Tags,
@@ -51,8 +47,8 @@ from .._tags import (
     unit_diagonal_tag,
     upper_triangular_tag,
 )
-from ._rules import Rule, all_have, declare
-from .compose import ComposedLinearOperator, factors, spaces_of_product
+from ._rules import Rule, adjoint_by_itself, all_have, declare, maps_to_parts
+from .compose import ComposedLinearOperator, factors, structures_of_product
 
 
 class GramLinearOperator(AbstractLinearOperator):
@@ -63,7 +59,7 @@ class GramLinearOperator(AbstractLinearOperator):
         operator: X.
         middle: D; None is the identity.
         reflection: what X* is, `Reflection.TRANSPOSE` or `ADJOINT`.
-        outer: whether X stands on the left, X D X*.
+        outer: whether the product is X D X*.
     """
 
     operator: AbstractLinearOperator
@@ -73,9 +69,9 @@ class GramLinearOperator(AbstractLinearOperator):
 
     def mv(self, vector):
         y = conform(vector, self.in_structure(), "the vector")
-        y = _star(self, y) if self.outer else product(self.operator, y)
-        y = y if self.middle is None else product(self.middle, y)
-        y = product(self.operator, y) if self.outer else _star(self, y)
+        y = _star(self, y) if self.outer else promoted_mv(self.operator, y)
+        y = y if self.middle is None else promoted_mv(self.middle, y)
+        y = promoted_mv(self.operator, y) if self.outer else _star(self, y)
         return at_least(y, self.out_structure())
 
     def as_matrix(self):
@@ -90,10 +86,10 @@ class GramLinearOperator(AbstractLinearOperator):
         return _like(self, X, None if self.middle is None else self.middle.T)
 
     def in_structure(self):
-        return _spaces(self)[0]
+        return _structures_of(self)[0]
 
     def out_structure(self):
-        return _spaces(self)[1]
+        return _structures_of(self)[1]
 
 
 def _like(gram: GramLinearOperator, X: Any, D: Any) -> GramLinearOperator:
@@ -109,18 +105,18 @@ def _star(gram: GramLinearOperator, vector: Any) -> Any:
     return reflected_product(gram.operator, gram.reflection, vector)
 
 
-@once
-def _spaces(gram: GramLinearOperator) -> tuple[Structure, Structure]:
-    X = spaces(gram.operator)
+@cached
+def _structures_of(gram: GramLinearOperator) -> tuple[Structure, Structure]:
+    X = structures_of(gram.operator)
     first, last = (X[::-1], X) if gram.outer else (X, X[::-1])
     if gram.middle is not None:
-        first = spaces_of_product(spaces(gram.middle), first)
-    return spaces_of_product(last, first)
+        first = structures_of_product(structures_of(gram.middle), first)
+    return structures_of_product(last, first)
 
 
 def as_gram(plain: ComposedLinearOperator) -> GramLinearOperator | None:
-    """A product as what it is, if its factors read the same from behind, each
-    reflected, the middle one aside."""
+    """The Gram operator of a product whose factors, from both ends inwards, are
+    reflections of each other; None if they are not."""
     chain = factors(plain)
     k = len(chain) // 2
     pairs = zip(chain[:k], reversed(chain))
@@ -129,12 +125,12 @@ def as_gram(plain: ComposedLinearOperator) -> GramLinearOperator | None:
     if reflection is None:
         return None
     middle = chain[k] if len(chain) % 2 else None
-    # of X and X*, the one that is no reflection of the other is held
+    # holds the one of X and X* that was not made by reflecting the other
     left, right = chain[:k], chain[-k:]
     outer = any(map(is_image, right)) and not any(map(is_image, left))
     X = functools.reduce(compose, left if outer else right)
     gram = GramLinearOperator(X, middle, reflection, outer)
-    return gram if spaces(gram) == spaces(plain) else None
+    return gram if structures_of(gram) == structures_of(plain) else None
 
 
 def reflected_layout(X: Any, reflection: Reflection, strength: int) -> str:
@@ -142,11 +138,12 @@ def reflected_layout(X: Any, reflection: Reflection, strength: int) -> str:
     adjoint = reflection is Reflection.ADJOINT
     if is_own_adjoint(X) if adjoint else is_own_transpose(X):
         return within(X, strength)
-    return f"{within(X, ATOM)}.{'H' if adjoint and not is_real(*spaces(X)) else 'T'}"
+    hermitian = adjoint and not is_real(*structures_of(X))
+    return f"{within(X, ATOM)}.{'H' if hermitian else 'T'}"
 
 
 def as_product(operator: Any) -> ComposedLinearOperator | None:
-    """A product of any kind as that of two operators; None of anything else."""
+    """A product of any kind as a product of two operators; None for anything else."""
     if isinstance(operator, ComposedLinearOperator):
         return operator
     return _multiplied(operator) if isinstance(operator, GramLinearOperator) else None
@@ -166,7 +163,7 @@ def _(operator1: AbstractLinearOperator, operator2: AbstractLinearOperator):
     return simplified(as_gram(plain) or plain, PRODUCTS, operator1, operator2)
 
 
-# What is known, from what is known of X and D. Without D: of the identity in its place.
+# Tags, from those of X and D; without D, of the identity in its place.
 
 _psd, _nsd = positive_semidefinite_tag, negative_semidefinite_tag
 _IDENTITY = implied(frozenset((diagonal_tag, unit_diagonal_tag)), real=True)
@@ -188,14 +185,14 @@ def _diagonal_and(tag: Tag) -> Rule:
 
 
 def _unit(gram: GramLinearOperator, X: Tags, D: Tags) -> bool:
-    """A diagonal X of ones, not wider than high, leaves D's diagonal as it is."""
+    """A diagonal X of ones with at least as many rows as columns keeps D's diagonal."""
     k, n = _sizes(gram)
     return k >= n and {diagonal_tag, unit_diagonal_tag} <= X and unit_diagonal_tag in D
 
 
 def _full_rank(gram: GramLinearOperator, X: Tags, D: Tags) -> bool:
-    """X* D X with X injective and D definite is definite; of square operators of full
-    rank, the product has it."""
+    """X* D X is definite if X is injective and D definite; a product of square
+    operators of full rank has full rank."""
     k, n = _sizes(gram)
     definite = gram.reflection is Reflection.ADJOINT and {_psd, _nsd} & D
     return nonsingular_tag in X & D and (k == n or (k > n and bool(definite)))
@@ -203,7 +200,7 @@ def _full_rank(gram: GramLinearOperator, X: Tags, D: Tags) -> bool:
 
 def _sizes(gram: GramLinearOperator) -> tuple[int, int]:
     """The sizes of the inner and of the outer space."""
-    inside, outside = map(size_of, reversed(spaces(gram.operator)))
+    inside, outside = map(size_of, reversed(structures_of(gram.operator)))
     return (outside, inside) if gram.outer else (inside, outside)
 
 
@@ -225,24 +222,8 @@ declare(
 )
 
 
-@linearise.register
-def _(operator: GramLinearOperator):
-    return _mapped(linearise, operator)
-
-
-@materialise.register
-def _(operator: GramLinearOperator):
-    return sparse_form(operator) or _mapped(materialise, operator)
-
-
-@conj.register
-def _(operator: GramLinearOperator):
-    return _mapped(conj, operator)
-
-
-@adjoint_product.register
-def _(operator: GramLinearOperator):
-    return operator.mv if is_own_adjoint(operator) else operator.H.mv
+maps_to_parts(GramLinearOperator, _mapped)
+adjoint_by_itself(GramLinearOperator)
 
 
 @diagonal.register

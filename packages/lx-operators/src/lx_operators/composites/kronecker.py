@@ -8,22 +8,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int
 
 from .._checks import check_square
-from .._composite import map_parts, once
+from .._composite import cached, map_parts
 from .._functions import (
     compose,
-    conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
 from .._printing import PRODUCT, layout, within
-from .._promotion import at_least, conform, product
+from .._promotion import at_least, conform, promoted_mv
 from .._properties import declared, known
 from .._simplify import PRODUCTS, SCALINGS, Rewrite, Scaling
-from .._structures import common_dtype, same_shapes, size_of, spaces
+from .._structures import common_dtype, same_shapes, size_of, structures_of
 from .._tags import (
     Tags,
     diagonal_tag,
@@ -38,10 +34,11 @@ from .._tags import (
     upper_triangular_tag,
 )
 from .._tensor import along, check_factors
+from ._rules import maps_to_parts
 
 
 class KroneckerLinearOperator(AbstractLinearOperator):
-    """The Kronecker product A ⊗ B ⊗ … of operators: each acts on an axis of its own.
+    """The Kronecker product A ⊗ B ⊗ … of operators: each acts on its own axis.
 
     Vectors are arrays with the axes of all factors: with A `[m₁, n₁]` and B `[m₂, n₂]`
     matrices, a vector X is `[n₁, n₂]`, and the product A X Bᵀ is `[m₁, m₂]`. Raveled,
@@ -53,7 +50,8 @@ class KroneckerLinearOperator(AbstractLinearOperator):
         operators: one or more operators, each between single arrays (of any shape).
 
     Raises:
-        ValueError: none, or one that is no such operator.
+        ValueError: if there is no operator, or one of them does not map one array to
+            one array.
 
     ```python
     a = lx.MatrixLinearOperator(jnp.array([[2.0, 1.0], [1.0, 3.0]]))
@@ -73,7 +71,7 @@ class KroneckerLinearOperator(AbstractLinearOperator):
         start = 0
         for operator in self.operators:
             stop = start + len(operator.in_structure().shape)
-            x = along(functools.partial(product, operator), x, start, stop)
+            x = along(functools.partial(promoted_mv, operator), x, start, stop)
             start += len(operator.out_structure().shape)
         return at_least(x, self.out_structure())
 
@@ -83,17 +81,17 @@ class KroneckerLinearOperator(AbstractLinearOperator):
     def transpose(self):
         return map_parts(lambda part: part.T, self)
 
-    @once
+    @cached
     def in_structure(self):
         return _structure(self, 0)
 
-    @once
+    @cached
     def out_structure(self):
         return _structure(self, 1)
 
 
 def _structure(operator: KroneckerLinearOperator, side: int) -> jax.ShapeDtypeStruct:
-    parts = [spaces(part) for part in operator.operators]
+    parts = [structures_of(part) for part in operator.operators]
     shapes = [part[side].shape for part in parts]
     return jax.ShapeDtypeStruct(sum(shapes, ()), common_dtype(parts))
 
@@ -107,7 +105,7 @@ def _elements(
     operator: KroneckerLinearOperator, rows: Int[Array, " k"], columns: Int[Array, " k"]
 ) -> Inexact[Array, " k"]:
     """Elements of the matrix, from those of the factors' matrices."""
-    dtype = common_dtype(*spaces(operator))
+    dtype = common_dtype(*structures_of(operator))
     out = jnp.ones(rows.size, dtype)
     for part in reversed(operator.operators):
         rows, i = jnp.divmod(rows, part.out_size())
@@ -117,11 +115,11 @@ def _elements(
 
 
 @declared.register
-@once
+@cached
 def _(operator: KroneckerLinearOperator) -> Tags:
     parts = operator.operators
     tags = [known(part) for part in parts]
-    sizes = [tuple(map(size_of, spaces(part))) for part in parts]
+    sizes = [tuple(map(size_of, structures_of(part))) for part in parts]
     kept = {symmetric_tag, hermitian_tag}
     if all(m == n for m, n in sizes):
         kept |= {diagonal_tag, lower_triangular_tag, upper_triangular_tag}
@@ -145,25 +143,14 @@ def _(operator: KroneckerLinearOperator) -> Tags:
 
 
 def _sign(tags: Tags) -> int:
-    """1 of a positive semidefinite operator, -1 of a negative one, 0 of others."""
+    """1 for a positive semidefinite operator, -1 for a negative semidefinite one, else
+    0."""
     if positive_semidefinite_tag in tags:
         return 1
     return -1 if negative_semidefinite_tag in tags else 0
 
 
-@linearise.register
-def _(operator: KroneckerLinearOperator):
-    return map_parts(linearise, operator)
-
-
-@materialise.register
-def _(operator: KroneckerLinearOperator):
-    return sparse_form(operator) or map_parts(materialise, operator)
-
-
-@conj.register
-def _(operator: KroneckerLinearOperator):
-    return map_parts(conj, operator)
+maps_to_parts(KroneckerLinearOperator)
 
 
 @diagonal.register
@@ -194,7 +181,7 @@ def _product(a, b):
     pairs = list(zip(a.operators, b.operators))
     if len(a.operators) != len(b.operators):
         return None
-    if not all(same_shapes(spaces(x)[0], spaces(y)[1]) for x, y in pairs):
+    if not all(same_shapes(structures_of(x)[0], structures_of(y)[1]) for x, y in pairs):
         return None
     return KroneckerLinearOperator(*(compose(x, y) for x, y in pairs))
 

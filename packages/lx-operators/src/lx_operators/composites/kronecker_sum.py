@@ -7,22 +7,18 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from .._checks import check_square
-from .._composite import map_parts, once
+from .._composite import cached, map_parts
 from .._functions import (
     add,
-    conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
 from .._printing import SUM, layout, within
-from .._promotion import at_least, conform, product
+from .._promotion import at_least, conform, promoted_mv
 from .._properties import declared, known
 from .._simplify import SCALINGS, SUMS, Scaling, both_orders, multiple_of_identity
-from .._structures import common_dtype, describe, same_shapes, spaces
+from .._structures import common_dtype, describe, same_shapes, structures_of
 from .._tags import (
     Tags,
     diagonal_tag,
@@ -36,11 +32,12 @@ from .._tags import (
     upper_triangular_tag,
 )
 from .._tensor import along, check_factors
+from ._rules import maps_to_parts
 
 
 class KroneckerSumLinearOperator(AbstractLinearOperator):
     """The Kronecker sum A ⊕ B ⊕ … = A ⊗ I ⊗ … + I ⊗ B ⊗ … + …: each operator acts on
-    an axis of its own, and the results are added, as in the Laplacian of a grid.
+    its own axis, and the results are added, as in the Laplacian of a grid.
 
     Vectors are arrays with the axes of all operators: with A `[n₁, n₁]` and B
     `[n₂, n₂]` matrices, a vector X is `[n₁, n₂]`, and the product is A X + X Bᵀ. So
@@ -48,10 +45,10 @@ class KroneckerSumLinearOperator(AbstractLinearOperator):
 
     Args:
         operators: one or more operators, each from arrays of some shape to arrays of
-            the same.
+            the same shape.
 
     Raises:
-        ValueError: none, or one that is no such operator.
+        ValueError: if there is no operator, or one of them is not of this kind.
 
     ```python
     n = 4
@@ -68,7 +65,7 @@ class KroneckerSumLinearOperator(AbstractLinearOperator):
     def __init__(self, *operators: AbstractLinearOperator):
         check_factors(operators, "KroneckerSumLinearOperator")
         for i, operator in enumerate(operators):
-            ins, outs = spaces(operator)
+            ins, outs = structures_of(operator)
             if not same_shapes(ins, outs):
                 raise ValueError(
                     f"`operators[{i}]` of a `KroneckerSumLinearOperator` must map a "
@@ -82,7 +79,7 @@ class KroneckerSumLinearOperator(AbstractLinearOperator):
         out, start = jnp.zeros_like(x), 0
         for operator in self.operators:
             stop = start + len(operator.in_structure().shape)
-            y = along(functools.partial(product, operator), x, start, stop)
+            y = along(functools.partial(promoted_mv, operator), x, start, stop)
             dtype = common_dtype([out, y])
             out, start = out.astype(dtype) + y.astype(dtype), stop
         return at_least(out, self.out_structure())
@@ -92,16 +89,16 @@ class KroneckerSumLinearOperator(AbstractLinearOperator):
             left, right = (jnp.eye(len(x), dtype=x.dtype) for x in (a, b))
             return jnp.kron(a, right) + jnp.kron(left, b)
 
-        dtype = common_dtype(*spaces(self))
+        dtype = common_dtype(*structures_of(self))
         matrices = (op.as_matrix().astype(dtype) for op in self.operators)
         return functools.reduce(plus, matrices)
 
     def transpose(self):
         return map_parts(lambda part: part.T, self)
 
-    @once
+    @cached
     def in_structure(self):
-        parts = [spaces(part) for part in self.operators]
+        parts = [structures_of(part) for part in self.operators]
         shapes = [ins.shape for ins, _ in parts]
         return jax.ShapeDtypeStruct(sum(shapes, ()), common_dtype(parts))
 
@@ -109,14 +106,14 @@ class KroneckerSumLinearOperator(AbstractLinearOperator):
         return self.in_structure()
 
 
-# Of a sum of commuting operators, what all of them have.
+# Tags that a sum of commuting operators has if all of them have it.
 _KEPT = frozenset((symmetric_tag, hermitian_tag, diagonal_tag))
 _KEPT |= {lower_triangular_tag, upper_triangular_tag}
 _KEPT |= {positive_semidefinite_tag, negative_semidefinite_tag}
 
 
 @declared.register
-@once
+@cached
 def _(operator: KroneckerSumLinearOperator) -> Tags:
     tags = [known(part) for part in operator.operators]
     out = _KEPT & frozenset.intersection(*tags)
@@ -131,24 +128,12 @@ def _(operator: KroneckerSumLinearOperator) -> Tags:
     return out
 
 
-@linearise.register
-def _(operator: KroneckerSumLinearOperator):
-    return map_parts(linearise, operator)
-
-
-@materialise.register
-def _(operator: KroneckerSumLinearOperator):
-    return sparse_form(operator) or map_parts(materialise, operator)
-
-
-@conj.register
-def _(operator: KroneckerSumLinearOperator):
-    return map_parts(conj, operator)
+maps_to_parts(KroneckerSumLinearOperator)
 
 
 @diagonal.register
 def _(operator: KroneckerSumLinearOperator):
-    dtype = common_dtype(*spaces(operator))
+    dtype = common_dtype(*structures_of(operator))
 
     def plus(a: Array, b: Array) -> Array:
         return jnp.ravel(a[:, None] + b[None, :])
@@ -189,7 +174,7 @@ def _shifted(a, b):
     if shift is None:
         return None
     first, *rest = a.operators
-    return KroneckerSumLinearOperator(add(first, shift(spaces(first)[0])), *rest)
+    return KroneckerSumLinearOperator(add(first, shift(structures_of(first)[0])), *rest)
 
 
 SUMS.extend(

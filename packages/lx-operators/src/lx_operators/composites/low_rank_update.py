@@ -7,22 +7,19 @@ import jax.tree_util as jtu
 from jaxtyping import Array, ArrayLike
 
 from .._checks import check_operator, check_same, check_square
-from .._composite import once
+from .._composite import cached
 from .._functions import (
     add,
     conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
 from .._printing import SUM, layout, within
-from .._promotion import product, promoted_structure, widened
+from .._promotion import promoted_mv, promoted_structure, widened
 from .._properties import declared, known
 from .._simplify import SCALINGS, SUMS, Rewrite, Scaling, both_orders
-from .._structures import common_dtype, matmul, spaces
+from .._structures import common_dtype, matmul, structures_of
 from .._tags import (
     Tags,
     hermitian_tag,
@@ -32,10 +29,11 @@ from .._tags import (
 )
 from ..leaves.identity import IdentityLinearOperator
 from ..leaves.matrix import MatrixLinearOperator
+from ._rules import maps_to_parts
 
 
 class LowRankUpdateLinearOperator(AbstractLinearOperator):
-    """A + U C Vᴴ, with few columns in U and V: never multiplied out.
+    """A + U C Vᴴ, with few columns in U and V; it is never multiplied out.
 
     Args:
         operator: A.
@@ -46,7 +44,7 @@ class LowRankUpdateLinearOperator(AbstractLinearOperator):
             By default U: then the sum is Hermitian, or semidefinite, if A and C are.
 
     Raises:
-        ValueError: structures that do not fit, naming the argument.
+        ValueError: if structures do not fit; the error names the argument.
 
     ```python
     a = lx.DiagonalLinearOperator(jnp.array([1.0, 2.0, 3.0]))
@@ -70,23 +68,23 @@ class LowRankUpdateLinearOperator(AbstractLinearOperator):
         check_operator(operator, "operator")
         self.operator = operator
         self.U, self.C, self.V = _operator(U, "U"), _maybe(C, "C"), _maybe(V, "V")
-        ins, outs = spaces(operator)
+        ins, outs = structures_of(operator)
         right = self.U if self.V is None else self.V
         of = "in A + U C Vᴴ, the output structures of"
-        check_same(spaces(self.U)[1], outs, f"{of} U and A")
-        check_same(spaces(right)[1], ins, f"{of} V (by default U) and Aᴴ")
-        small, wide = spaces(right)[0], spaces(self.U)[0]
+        check_same(structures_of(self.U)[1], outs, f"{of} U and A")
+        check_same(structures_of(right)[1], ins, f"{of} V (by default U) and Aᴴ")
+        small, wide = structures_of(right)[0], structures_of(self.U)[0]
         if self.C is not None:
             of = "in A + U C Vᴴ, the input structures of"
-            check_same(spaces(self.C)[0], small, f"{of} C and V (by default U)")
-            small = spaces(self.C)[1]
+            check_same(structures_of(self.C)[0], small, f"{of} C and V (by default U)")
+            small = structures_of(self.C)[1]
         check_same(wide, small, "in A + U C Vᴴ, the spaces between U and C Vᴴ")
 
     def mv(self, vector):
-        y = product(self.operator, vector)
-        x = product(right_of(self).H, vector)
-        x = x if self.C is None else product(self.C, x)
-        return jtu.tree_map(_plus, y, product(self.U, x))
+        y = promoted_mv(self.operator, vector)
+        x = promoted_mv(right_of(self).H, vector)
+        x = x if self.C is None else promoted_mv(self.C, x)
+        return jtu.tree_map(_plus, y, promoted_mv(self.U, x))
 
     def as_matrix(self):
         left, right = sides(self)
@@ -99,10 +97,10 @@ class LowRankUpdateLinearOperator(AbstractLinearOperator):
         return LowRankUpdateLinearOperator(self.operator.T, left, C, right)
 
     def in_structure(self):
-        return _spaces(self)[0]
+        return _structures_of(self)[0]
 
     def out_structure(self):
-        return _spaces(self)[1]
+        return _structures_of(self)[1]
 
 
 def _operator(given: Any, argument: str) -> AbstractLinearOperator:
@@ -120,14 +118,17 @@ def _maybe(given: Any, argument: str) -> AbstractLinearOperator | None:
     return None if given is None else _operator(given, argument)
 
 
-@once
-def _spaces(operator: LowRankUpdateLinearOperator) -> Any:
-    (ins, outs), (small, left) = spaces(operator.operator), spaces(operator.U)
+@cached
+def _structures_of(operator: LowRankUpdateLinearOperator) -> Any:
+    (ins, outs), (small, left) = (
+        structures_of(operator.operator),
+        structures_of(operator.U),
+    )
     if operator.C is not None:
-        (wide, small_out) = spaces(operator.C)
+        (wide, small_out) = structures_of(operator.C)
         left = widened(left, small_out, small)
         small = promoted_structure(wide, small)
-    right_in, right = spaces(right_of(operator))
+    right_in, right = structures_of(right_of(operator))
     ins = promoted_structure(ins, widened(right, small, right_in))
     return ins, promoted_structure(outs, widened(left, right_in, small))
 
@@ -156,7 +157,7 @@ def _plus(x: Array, y: Array) -> Array:
 
 
 @declared.register
-@once
+@cached
 def _(operator: LowRankUpdateLinearOperator) -> Tags:
     if operator.V is not None:
         return frozenset()
@@ -178,19 +179,7 @@ def _map(fn: Any, operator: LowRankUpdateLinearOperator) -> LowRankUpdateLinearO
     return LowRankUpdateLinearOperator(*mapped)
 
 
-@linearise.register
-def _(operator: LowRankUpdateLinearOperator):
-    return _map(linearise, operator)
-
-
-@materialise.register
-def _(operator: LowRankUpdateLinearOperator):
-    return sparse_form(operator) or _map(materialise, operator)
-
-
-@conj.register
-def _(operator: LowRankUpdateLinearOperator):
-    return _map(conj, operator)
+maps_to_parts(LowRankUpdateLinearOperator, _map)
 
 
 def _row_sums(x: Array, y: Array) -> Array:
@@ -222,7 +211,7 @@ def _(operator: LowRankUpdateLinearOperator):
 
 
 def _sum(a, b):
-    """[U W] diag(C, D) [V Z]ᴴ, of matrices."""
+    """[U W] diag(C, D) [V Z]ᴴ, with matrices."""
     U, V = [a.U, b.U], [a.V, b.V]
     same = V == [None, None]
     V = [u if v is None else v for u, v in zip(U, V)]
@@ -254,7 +243,7 @@ def _sum_with(a, b):
 
 
 def _scaled(a, s):
-    core = IdentityLinearOperator(spaces(a.U)[0]) if a.C is None else a.C
+    core = IdentityLinearOperator(structures_of(a.U)[0]) if a.C is None else a.C
     return LowRankUpdateLinearOperator(s(a.operator), a.U, s(core), a.V)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 
-from .._banded import banded
+from .._bands import fitted, widths_of
 from .._blocks import (
     block_diagonal,
     block_grid,
@@ -15,7 +15,7 @@ from .._blocks import (
     blocks_mapped,
 )
 from .._checks import check_claims, check_operator
-from .._composite import map_parts, once, operands
+from .._composite import cached, operands
 from .._functions import (
     bands,
     bandwidths,
@@ -26,9 +26,10 @@ from .._functions import (
     tridiagonal,
     with_tags,
 )
+from .._materialise import as_bands
 from .._operator import AbstractLinearOperator
 from .._printing import ATOM, layout
-from .._promotion import product
+from .._promotion import promoted_mv
 from .._properties import (
     declared,
     is_diagonal,
@@ -42,18 +43,19 @@ from .._properties import (
 from .._provenance import untagged
 from .._simplify import unwrapped
 from .._tags import Tags, as_tags, diagonal_tag, transpose_tags, tridiagonal_tag
-from ._bands import fitted, widths_of
+from ._rules import maps_to_parts
 
 
 class TaggedLinearOperator(AbstractLinearOperator):
-    """An operator that promises more than its parts can tell.
+    """An operator with tags that its parts do not imply.
 
     Args:
         operator: an operator.
         tags: a tag or an iterable of tags, added to what is known of `operator`.
 
     Raises:
-        ValueError: not an operator, or a tag needs equal input and output structure.
+        ValueError: if `operator` is not an operator, or a tag needs equal input and
+            output structures.
 
     ```python
     a = lx.MatrixLinearOperator(jnp.eye(3) + 1.0)
@@ -71,17 +73,17 @@ class TaggedLinearOperator(AbstractLinearOperator):
         check_claims(self)
 
     def mv(self, vector):
-        return product(self.operator, vector)
+        return promoted_mv(self.operator, vector)
 
     def as_matrix(self):
         if not _answers_alone(diagonal, self):
-            stored = banded(self)
+            stored = as_bands(self)
             if stored is not None:
                 return stored.as_matrix()
         return self.operator.as_matrix()
 
     def transpose(self):
-        # What the tags promise spares transposing the operator inside.
+        # The tags can make transposing the inner operator unnecessary.
         if is_own_transpose(self):
             return self
         if is_own_adjoint(self):
@@ -102,33 +104,26 @@ def _(operator: AbstractLinearOperator, tags: Tags):
 
 
 @declared.register
-@once
+@cached
 def _(operator: TaggedLinearOperator) -> Tags:
     return operator.tags | known(operator.operator)
 
 
-@linearise.register
-def _(operator: TaggedLinearOperator):
-    return map_parts(linearise, operator)
-
-
-@conj.register
-def _(operator: TaggedLinearOperator):
-    return map_parts(conj, operator)
+maps_to_parts(TaggedLinearOperator, generics=(linearise, conj))
 
 
 @materialise.register
 def _(operator: TaggedLinearOperator):
     inner = operator.operator
     gained = known(operator) - known(inner)
-    stored = banded(operator) if gained & {diagonal_tag, tridiagonal_tag} else None
+    stored = as_bands(operator) if gained & {diagonal_tag, tridiagonal_tag} else None
     inner = materialise(inner) if stored is None else stored
     return TaggedLinearOperator(inner, operator.tags)
 
 
 def _answers_alone(function: Any, operator: TaggedLinearOperator) -> bool:
-    """Whether the operator inside has arrays to read the answer from, or knows by
-    itself that it is banded, so that no product is needed for what the tags promise."""
+    """Whether the inner operator can answer from its arrays, or knows by itself that it
+    is banded, so that no product with it is needed."""
     inner = operator.operator
     if is_diagonal(inner) or is_tridiagonal(inner):
         return True
@@ -187,7 +182,7 @@ def _(operator: TaggedLinearOperator):
     return unwrapped(operator.operator)
 
 
-# Blocks: all that a tag says of a block diagonal whole, it says of its square blocks.
+# A tag of a block diagonal operator holds for its square blocks as well.
 
 
 @block_diagonal.register

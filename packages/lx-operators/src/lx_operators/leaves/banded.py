@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Inexact
 
+from .._bands import shifted_rows
 from .._checks import check_claims, check_square
 from .._functions import bands, bandwidths, conj, diagonal, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared, is_own_transpose
 from .._simplify import PRODUCTS, Rewrite
-from .._skewed import skewed
-from .._structures import common_dtype, floating
+from .._structures import common_dtype, dtype_of, floating, shape_of
 from .._tags import (
     Tags,
     as_tags,
@@ -35,15 +35,16 @@ class BandedLinearOperator(AbstractLinearOperator):
     Args:
         bands: an array `[lower + upper + 1, n]` in the storage of LAPACK and of
             `scipy.linalg.solve_banded`: the element in row i and column j is
-            `bands[upper + i - j, j]`. What lies outside the matrix is ignored. Integers
+            `bands[upper + i - j, j]`. Elements outside the matrix are ignored. Integers
             become floating.
         lower, upper: the number of diagonals below and above the main one.
         tags: a tag or an iterable of tags.
         rows: the number of rows of the matrix; by default it is square.
 
     Raises:
-        ValueError: `bands` is not two-dimensional, or has another number of rows than
-            the widths say; a width, or `rows`, is no integer of at least 0.
+        ValueError: if `bands` is not two-dimensional, or its number of rows does not
+            fit `lower` and `upper`; or if one of these or `rows` is not a nonnegative
+            integer.
 
     ```python
     # [[4, 1, 0], [2, 4, 1], [3, 2, 4]]
@@ -75,7 +76,7 @@ class BandedLinearOperator(AbstractLinearOperator):
         rows = jnp.shape(bands)[1] if rows is None else rows
         _check_number("rows", rows)
         self.lower, self.upper, self.rows = int(lower), int(upper), int(rows)
-        # also a NaN outside of the matrix must not reach a derivative
+        # a NaN outside the matrix must not reach a derivative either
         self.bands = _inside(floating(bands), self.upper, self.rows)
         self.tags = as_tags(tags)
         check_claims(self)
@@ -83,7 +84,7 @@ class BandedLinearOperator(AbstractLinearOperator):
     def mv(self, vector):
         x = conform(vector, self.in_structure(), "the vector")
         # (row r, column j) belongs to row j + r - upper of the matrix
-        terms = skewed(self.bands.astype(x.dtype) * x[None])
+        terms = shifted_rows(self.bands.astype(x.dtype) * x[None])
         return _rows_of(jnp.sum(terms, axis=0), self.upper, self.rows)
 
     def as_matrix(self):
@@ -97,7 +98,7 @@ class BandedLinearOperator(AbstractLinearOperator):
         if is_own_transpose(self):
             return self
         # the elements of row i of the matrix in column i, from the right to the left
-        by_rows = _rows_of(skewed(self.bands), self.upper, self.rows)
+        by_rows = _rows_of(shifted_rows(self.bands), self.upper, self.rows)
         return BandedLinearOperator(
             by_rows[::-1],
             self.upper,
@@ -112,12 +113,15 @@ class BandedLinearOperator(AbstractLinearOperator):
     def out_structure(self):
         return jax.ShapeDtypeStruct((self.rows,), self.bands.dtype)
 
+    shape = property(shape_of)
+    dtype = property(dtype_of)
+
 
 def _rows_of(
     diagonals: Inexact[Array, "... c"], upper: int, rows: int
 ) -> Inexact[Array, "... m"]:
-    """The rows of the matrix, from what `skewed` made of its diagonals: the first is at
-    `upper`, and there is nothing in those that are beyond the last diagonal."""
+    """The rows of the matrix, from its diagonals after `shifted_rows`: the first row is
+    at `upper`, and rows beyond the last diagonal are zero."""
     x = diagonals[..., upper : upper + rows]
     padding = [(0, 0)] * (x.ndim - 1) + [(0, rows - x.shape[-1])]
     return jnp.pad(x, padding)
@@ -126,7 +130,7 @@ def _rows_of(
 def _inside(
     bands: Inexact[Array, "w n"], upper: int, rows: int
 ) -> Inexact[Array, "w n"]:
-    """The same, zero where there is no row."""
+    """The same, with zeros where there is no row."""
     w, n = bands.shape
     row = np.arange(n)[None, :] + np.arange(w)[:, None] - upper
     return jnp.where((row >= 0) & (row < rows), bands, jnp.zeros_like(bands))
@@ -236,19 +240,11 @@ def _banded_diagonal(b, d):
     return _with_bands(b, bands, frozenset())
 
 
+# Only as views: `Bᴴ @ (D @ B)` is known to be semidefinite by its factors alone.
+_OWN, _DIAGONAL = BandedLinearOperator, DiagonalLinearOperator
 PRODUCTS.extend(
     (
-        Rewrite(
-            "(DB)ᵢⱼ = dᵢbᵢⱼ",
-            DiagonalLinearOperator,
-            BandedLinearOperator,
-            _diagonal_banded,
-        ),
-        Rewrite(
-            "(BD)ᵢⱼ = bᵢⱼdⱼ",
-            BandedLinearOperator,
-            DiagonalLinearOperator,
-            _banded_diagonal,
-        ),
+        Rewrite("(DB)ᵢⱼ = dᵢbᵢⱼ", _DIAGONAL, _OWN, _diagonal_banded, signs=False),
+        Rewrite("(BD)ᵢⱼ = bᵢⱼdⱼ", _OWN, _DIAGONAL, _banded_diagonal, signs=False),
     )
 )

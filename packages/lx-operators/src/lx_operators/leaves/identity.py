@@ -1,4 +1,4 @@
-"""The identity, and its rectangular relatives."""
+"""The identity, square or rectangular."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -18,10 +18,12 @@ from .._structures import (
     cast,
     common_dtype,
     describe,
+    dtype_of,
     freeze_structure,
     ravel,
-    spaces,
+    shape_of,
     structure_of,
+    structures_of,
     unravel,
 )
 from .._tags import diagonal_tag, nonsingular_tag, unit_diagonal_tag
@@ -54,13 +56,13 @@ class IdentityLinearOperator(AbstractLinearOperator):
         self.input_structure = freeze_structure(input_structure, "input_structure")
         self.output_structure = freeze_structure(output_structure, "output_structure")
         if self.input_structure != self.output_structure:
-            _check_complex(*spaces(self))
+            _check_complex(*structures_of(self))
 
     def mv(self, vector):
         vector = conform(vector, self.in_structure(), "the vector")
         if self.input_structure == self.output_structure:
             return vector
-        in_structure, out_structure = spaces(self)
+        in_structure, out_structure = structures_of(self)
         out_structure = widened(out_structure, structure_of(vector), in_structure)
         flat = ravel(vector)
         m, n = self.out_size(), self.in_size()
@@ -84,9 +86,12 @@ class IdentityLinearOperator(AbstractLinearOperator):
     def out_structure(self):
         return self.output_structure.thaw()
 
+    shape = property(shape_of)
+    dtype = property(dtype_of)
+
 
 def _check_complex(in_structure: Structure, out_structure: Structure) -> None:
-    """Complex scalars must meet complex ones, and real ones real ones."""
+    """Complex scalars must map to complex scalars, and real ones to real ones."""
 
     def kinds(structure: Structure) -> np.ndarray:
         leaves = jtu.tree_leaves(structure)

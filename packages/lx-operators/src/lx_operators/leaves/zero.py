@@ -15,9 +15,11 @@ from .._structures import (
     Frozen,
     Structure,
     common_dtype,
+    dtype_of,
     freeze_structure,
-    spaces,
+    shape_of,
     structure_of,
+    structures_of,
 )
 from .._tags import (
     diagonal_tag,
@@ -29,8 +31,8 @@ from .._tags import (
 class ZeroLinearOperator(AbstractLinearOperator):
     """Zero, between any two spaces.
 
-    It is singular (unless it has no elements): solvers for nonsingular operators say
-    so; the pseudoinverse solution is zero.
+    It is singular (unless it has no elements): solvers for nonsingular operators report
+    that, and the pseudoinverse solution is zero.
 
     Args:
         input_structure: a pytree of `jax.ShapeDtypeStruct` (or of arrays).
@@ -74,6 +76,9 @@ class ZeroLinearOperator(AbstractLinearOperator):
     def out_structure(self):
         return self.output_structure.thaw()
 
+    shape = property(shape_of)
+    dtype = property(dtype_of)
+
 
 @declared.register
 def _(operator: ZeroLinearOperator):
@@ -111,7 +116,7 @@ _ANY = AbstractLinearOperator
 
 
 def _product(a, b):
-    return ZeroLinearOperator(spaces(b)[0], spaces(a)[1])
+    return ZeroLinearOperator(structures_of(b)[0], structures_of(a)[1])
 
 
 SUMS.extend(both_orders("A + 0 = A", _ANY, ZeroLinearOperator, lambda a, zero: a))

@@ -4,7 +4,7 @@ needs SciPy's sparse matrices, which take longer to import than all of the opera
 
 from typing import TYPE_CHECKING
 
-from .._lazy import attach
+from .._lazy_imports import attach
 
 if TYPE_CHECKING:
     from .compression import (
@@ -13,5 +13,6 @@ if TYPE_CHECKING:
         lack as lack,
     )
     from .detection import jacobian_sparsity as jacobian_sparsity
+    from .patterned import PatternedLinearOperator as PatternedLinearOperator
 
 __getattr__, __dir__, __all__ = attach(__name__)

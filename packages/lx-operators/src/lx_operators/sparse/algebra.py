@@ -34,7 +34,7 @@ from .._simplify import (
     Scaling,
     multiple_of_identity,
 )
-from .._structures import common_dtype, size_of, spaces
+from .._structures import common_dtype, size_of, structures_of
 from ..composites.add import AddLinearOperator
 from ..composites.block import BlockLinearOperator
 from ..composites.block_diagonal import BlockDiagonalLinearOperator
@@ -95,7 +95,7 @@ def _(operator: LaidOutLinearOperator):
 
 def _made(operator: Any, values: Array, pattern: SparsityPattern) -> Any:
     """A sparse operator between the spaces of another, which knows as much."""
-    ins, outs = spaces(operator)
+    ins, outs = structures_of(operator)
     out = SparseLinearOperator(
         values,
         pattern.without_assembly(),
@@ -103,7 +103,7 @@ def _made(operator: Any, values: Array, pattern: SparsityPattern) -> Any:
         input_structure=ins,
         output_structure=outs,
     )
-    return out if spaces(out) == (ins, outs) else None
+    return out if structures_of(out) == (ins, outs) else None
 
 
 @functools.lru_cache(32)
@@ -128,7 +128,7 @@ def _(operator: DiagonalLinearOperator):
 @as_sparse.register
 def _(operator: IdentityLinearOperator):
     shape = operator.out_size(), operator.in_size()
-    ones = jnp.ones(min(shape), common_dtype(spaces(operator)))
+    ones = jnp.ones(min(shape), common_dtype(structures_of(operator)))
     return _made(operator, ones, _diagonals((0,), shape))
 
 
@@ -136,7 +136,9 @@ def _(operator: IdentityLinearOperator):
 def _(operator: ZeroLinearOperator):
     shape = operator.out_size(), operator.in_size()
     return _made(
-        operator, jnp.zeros(0, common_dtype(spaces(operator))), _diagonals((), shape)
+        operator,
+        jnp.zeros(0, common_dtype(structures_of(operator))),
+        _diagonals((), shape),
     )
 
 
@@ -286,8 +288,8 @@ def _(operator: BlockLinearOperator):
 
 def _of_grid(operator: Any, grid: Any, of_rows: Any, of_columns: Any) -> Any:
     """A grid of operators, the sizes of whose rows and columns these operators tell."""
-    heights = [size_of(spaces(b)[1]) for b in of_rows]
-    widths = [size_of(spaces(b)[0]) for b in of_columns]
+    heights = [size_of(structures_of(b)[1]) for b in of_rows]
+    widths = [size_of(structures_of(b)[0]) for b in of_columns]
     terms, tops, lefts = [], np.cumsum([0, *heights]), np.cumsum([0, *widths])
     shape = int(tops[-1]), int(lefts[-1])
     for row, top in zip(grid, tops):

@@ -1,5 +1,6 @@
 """A sparse matrix from few products with it, given its pattern."""
 
+import copy
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from .._structures import (
     is_real,
     ravel,
     size_of,
-    spaces,
+    structures_of,
     unravel,
 )
 from .colouring import Colouring, Kind, colour, seen_alone
@@ -113,6 +114,18 @@ class ColouredPattern(eqx.Module):
         self.pattern, self.kind, self.count = pattern, found.kind, found.count
         self.check = check
 
+    @property
+    def T(self) -> "ColouredPattern":
+        """The transposed pattern; its rows have the colours of these columns."""
+        kinds: dict[Kind, Kind] = {"columns": "rows", "rows": "columns"}
+        out = copy.copy(self)
+        object.__setattr__(out, "pattern", self.pattern.T)
+        if self.kind in kinds:
+            positions = self.positions[self.pattern.transposed]
+            object.__setattr__(out, "positions", positions)
+            object.__setattr__(out, "kind", kinds[self.kind])
+        return out
+
     def __repr__(self) -> str:
         return f"ColouredPattern({self.pattern!r}, {self.count} {self.kind})"
 
@@ -192,7 +205,7 @@ def coloured(
 def _kinds(
     operator: AbstractLinearOperator, pattern: SparsityPattern
 ) -> tuple[Kind, ...]:
-    ins, outs = spaces(operator)
+    ins, outs = structures_of(operator)
     by = getattr(operator, "jac", None)
     kinds: list[Kind] = ["columns", "rows"]
     if by == "bwd":
@@ -244,7 +257,7 @@ def compress(
             "`jacobian_sparsity(fn, x, args)` finds it."
         )
     by = coloured(sparsity, operator, check)
-    ins, outs = spaces(operator)
+    ins, outs = structures_of(operator)
     out = SparseLinearOperator(
         _values(operator, by),
         by.pattern,
@@ -264,7 +277,7 @@ def _values(
     seeds = by.colours[None, :] == jnp.arange(by.count, dtype=by.colours.dtype)[:, None]
     if by.kind == "rows":
         operator = operator.transpose()
-    structure, out = spaces(operator)
+    structure, out = structures_of(operator)
     dtype = common_dtype(structure)
     seen = jax.vmap(lambda seed: _flat(operator, seed))(seeds.astype(dtype))
     values = (
@@ -280,7 +293,7 @@ def _values(
 
 def _flat(operator: AbstractLinearOperator, vector: Array) -> Array:
     """A product with flat vectors."""
-    structure, out = spaces(operator)
+    structure, out = structures_of(operator)
     product = operator.mv(unravel(vector, structure))
     return ravel(product, common_dtype(structure, out))
 
@@ -305,7 +318,7 @@ def lack(operator: AbstractLinearOperator, compressed: SparseLinearOperator) -> 
     """How far the product with a random vector is from that of the compressed matrix,
     relative to the products. Entries that a pattern lacks make it large with
     probability one: the vectors that do not see them are a null set."""
-    structure, out = spaces(operator)
+    structure, out = structures_of(operator)
     dtype = common_dtype(structure)
     key = jax.random.key(size_of(structure))
     vector = jax.random.normal(key, (size_of(structure),), dtype)

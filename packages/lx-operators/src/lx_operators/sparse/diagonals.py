@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Inexact
 
+from .._bands import WIDEST
 from .._checks import check_claims, check_square
 from .._functions import bands, bandwidths, conj, diagonal, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared, is_own_transpose
-from .._structures import floating
+from .._structures import dtype_of, floating, shape_of
 from .._tags import (
     Tags,
     as_tags,
@@ -136,6 +137,9 @@ class SparseDiagonalsLinearOperator(AbstractLinearOperator):
     def out_structure(self):
         return jax.ShapeDtypeStruct((self.rows,), self.diagonals.dtype)
 
+    shape = property(shape_of)
+    dtype = property(dtype_of)
+
 
 def _moved(line: Inexact[Array, " n"], by: int, m: int) -> Inexact[Array, " m"]:
     """The elements moved to higher places, those beyond m cut off."""
@@ -216,14 +220,10 @@ def _(operator: SparseDiagonalsLinearOperator):
     return main, lower, upper
 
 
-# A band is worth it where it is not much wider than there are diagonals.
-_WIDEST = 4
-
-
 @bandwidths.register
 def _(operator: SparseDiagonalsLinearOperator):
     lower, upper = widths(operator)
-    if lower + upper + 1 > _WIDEST * max(len(operator.offsets), 1):
+    if lower + upper + 1 > WIDEST * max(len(operator.offsets), 1):
         return None
     return lower, upper
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Inexact, PyTree
 
+from .._bands import WIDEST
 from .._checks import check_claims, check_square
 from .._functions import (
     adjoint_product,
@@ -27,9 +28,11 @@ from .._structures import (
     Frozen,
     Structure,
     describe,
+    dtype_of,
     floating,
     freeze_structure,
     ravel,
+    shape_of,
     short_dtype,
     size_of,
     unravel,
@@ -365,6 +368,9 @@ class SparseLinearOperator(AbstractLinearOperator):
     def out_structure(self):
         return structure(self, 1, self.values.dtype)
 
+    shape = property(shape_of)
+    dtype = property(dtype_of)
+
 
 def rebuilt(operator: Any, **fields: Any) -> SparseLinearOperator:
     """The same operator with other fields, which are known to fit."""
@@ -508,15 +514,11 @@ def _(operator: SparseLinearOperator):
     return main, lower, upper
 
 
-# Bands are worth it where they hold not many more numbers than there are entries.
-_WIDEST = 4
-
-
 @bandwidths.register
 def _(operator: SparseLinearOperator):
     pattern = operator.pattern
     (m, n), width = pattern.shape, pattern.lower + pattern.upper + 1
-    if m != n or not pattern.exact or width * n > _WIDEST * pattern.size:
+    if m != n or not pattern.exact or width * n > WIDEST * pattern.size:
         return None
     return pattern.lower, pattern.upper
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Inexact, Real
-from lx_operators.internal import skewed
+from lx_operators.internal import shifted_rows
 
-from .._loops import scan
+from .._control_flow import scan
 from .._scaling import largest, norm2
 from .._sizes import variates
 from ._factors import HIGHEST
@@ -46,7 +46,7 @@ def figures(U: Inexact[Array, "n w"]) -> tuple[Real[Array, ""], Real[Array, ""]]
     """The reciprocal condition number of U, by one step of inverse iteration as in
     `_factors.reciprocal_condition`, and its largest element."""
     n = len(U)
-    columns = jnp.max(skewed(jnp.abs(U).T), axis=0, initial=0)[:n]
+    columns = jnp.max(shifted_rows(jnp.abs(U).T), axis=0, initial=0)[:n]
     growth = largest(columns)
     if n == 0:
         return jnp.ones_like(growth), growth

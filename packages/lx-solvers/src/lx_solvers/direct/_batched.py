@@ -19,7 +19,7 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 from lx_operators.internal import as_when_lowered
 
-from .._loops import scan
+from .._control_flow import scan
 
 _FEWEST = 128  # smaller batches are left to `one`
 _BYTES = 2**17  # of a piece of the batch, in one array: it stays in the cache

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Int
 
-from .._loops import scan
+from .._control_flow import scan
 
 _HIGHEST = jax.lax.Precision.HIGHEST
 

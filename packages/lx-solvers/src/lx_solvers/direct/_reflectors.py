@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
-from .._loops import scan
+from .._control_flow import scan
 from .._sizes import is_known
 
 _HIGHEST = jax.lax.Precision.HIGHEST

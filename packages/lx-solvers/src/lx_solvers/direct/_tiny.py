@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Inexact, Int, Real
 
-from .._loops import scan
+from .._control_flow import scan
 from .._scaling import power_of_two
 from .._sizes import variates
 from ._factors import singular_below
@@ -43,7 +43,7 @@ def eliminate(A: Inexact[Array, "n n batch"]) -> Factors:
     n = A.shape[0]
 
     def scaled(_: None, row: Array) -> tuple[None, tuple[Array, Array]]:
-        scale = power_of_two(_largest(_size(row)))
+        scale = power_of_two(_maximum(_size(row)))
         return None, (row * (1 / scale)[None].astype(row.dtype), scale)
 
     _, (A, rows) = scan(scaled, None, A)
@@ -55,7 +55,7 @@ def eliminate(A: Inexact[Array, "n n batch"]) -> Factors:
         A, active, places = carry
         column = jax.lax.dynamic_index_in_dim(A, k, 1, keepdims=False)
         size = jnp.where(active, _pivot_size(column), -1)
-        most = _largest(size)[None]
+        most = _maximum(size)[None]
         # the first row, of those not yet taken, if NaN hides which is the largest
         eligible = active & ((size == most) | jnp.isnan(most))
         p = jnp.min(jnp.where(eligible, index, n - 1), axis=0)
@@ -75,7 +75,7 @@ def eliminate(A: Inexact[Array, "n n batch"]) -> Factors:
     p = jnp.min(jnp.where(active, index, n - 1), axis=0)[None]  # the row that is left
     last = _take(A, p[None])[0], _take(places, p)[0], p[0]
     lu, pivots, permutation = (jnp.concatenate((x, y[None])) for x, y in zip(out, last))
-    columns = _largest(jnp.where(index[:, None] <= index[None], _size(lu), 0))
+    columns = _maximum(jnp.where(index[:, None] <= index[None], _size(lu), 0))
     rcond = _reciprocal_condition(lu, columns)
     return Factors(
         lu,
@@ -157,7 +157,7 @@ def _pivot_size(x: Inexact[Array, "..."]) -> Real[Array, "..."]:
     return jnp.abs(x.real) + jnp.abs(x.imag) if jnp.iscomplexobj(x) else jnp.abs(x)
 
 
-def _largest(x: Real[Array, "n ..."]) -> Real[Array, "..."]:
+def _maximum(x: Real[Array, "n ..."]) -> Real[Array, "..."]:
     """Along the first axis. A NaN may be lost, as in `jnp.max` on CPUs, which XLA
     leaves to a library that is slow in this shape."""
     least = jnp.asarray(-jnp.inf, x.dtype)

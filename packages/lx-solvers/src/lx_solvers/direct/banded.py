@@ -30,13 +30,13 @@ from lx_operators.internal import (
     bandwidths,
     pack_structures,
     ravel,
+    shifted_rows,
     size_of,
-    skewed,
     unravel,
 )
 
 from .._checks import check_options, check_state
-from .._loops import scan
+from .._control_flow import scan
 from .._projection import annihilated
 from .._results import all_finite, both
 from .._scaling import largest, power_of_two
@@ -125,7 +125,7 @@ class Banded(AbstractLinearSolver[_BandedState | _BandedQRState]):
             lower, upper = upper, lower
             F, view = A.conj().T, views.View(adjoint=True)
         else:
-            F, view = skewed(A)[::-1, upper : upper + A.shape[1]].T, views.View()
+            F, view = shifted_rows(A)[::-1, upper : upper + A.shape[1]].T, views.View()
 
         def factorise(F):
             factors = _factorise(F, lower)
@@ -337,7 +337,7 @@ def _(state: _BandedState, solver, tangent):
         return jax.lax.dynamic_slice_in_dim(padded, i, w)
 
     moved = tangent_of(bands, tangent).astype(dtype)
-    by_rows = skewed(moved)[::-1, upper : upper + n].T
+    by_rows = shifted_rows(moved)[::-1, upper : upper + n].T
     if n == 0:
         return jnp.sum(by_rows)
     return jnp.sum(jax.lax.map(column, jnp.arange(n), batch_size=min(n, 64)) * by_rows)

@@ -24,7 +24,7 @@ from lx_operators import AbstractLinearOperator, BlockTridiagonalLinearOperator
 from lx_operators.internal import PackedStructures, block_tridiagonal, pack_structures
 
 from .._checks import check_options, check_state
-from .._loops import scan
+from .._control_flow import scan
 from .._results import all_finite, both
 from .._scaling import largest, power_of_two, reciprocal_scale
 from .._sizes import variates

@@ -28,7 +28,7 @@ from lx_operators.internal import (
 )
 
 from .._checks import check_options, check_state
-from .._loops import scan
+from .._control_flow import scan
 from .._scaling import eps, largest, power_of_two
 from .._sizes import variates
 from .._slogdet import part, slogdet_of, slogdet_of_factors, trace_of

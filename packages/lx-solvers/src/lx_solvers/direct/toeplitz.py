@@ -28,7 +28,7 @@ from lx_operators import AbstractLinearOperator, ToeplitzLinearOperator
 from lx_operators.internal import PackedStructures, bare, common_dtype, pack_structures
 
 from .._checks import check_options, check_square, check_state
-from .._loops import scan
+from .._control_flow import scan
 from .._scaling import eps, largest, power_of_two
 from .._slogdet import judged_slogdet, slogdet_of, tangent_of, trace_of
 from .._solution import RESULTS

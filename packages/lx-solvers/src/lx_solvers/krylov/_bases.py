@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
+from .._scaling import norm2
+from ._scalars import where
 from ._spaces import Space
 
 _HIGHEST = jax.lax.Precision.HIGHEST
@@ -49,6 +51,39 @@ def inner(V: Array, W: Array) -> Array:
 def gram(V: Array) -> Array:
     """⟨Vᵢ, Vⱼ⟩."""
     return inner(V, V)
+
+
+def orthonormal(Z: Array, least: float) -> Array:
+    """An orthonormal basis of what the rows of Z span; zeros in place of what is
+    independent of others by no more than `least` of its length."""
+    size = jax.vmap(norm2)(Z)
+    Z = rows_times(where(size > 0, 1 / where(size > 0, size, 1), 0), Z)
+    k, n = len(Z), Z[0].size
+    columns = jnp.pad(Z.reshape(k, n).T, ((0, max(k - n, 0)), (0, 0)))
+    own = jnp.abs(jnp.diagonal(jnp.linalg.qr(columns, mode="r")))
+    # the dependent ones last, whose columns of Q have a part of those after them
+    Q, R = jnp.linalg.qr(columns[:, jnp.argsort(-own)])
+    some = jnp.abs(jnp.diagonal(R)) > least
+    return rows_times(some, Q[:n].T.reshape(Z.shape))
+
+
+def triangular(H: Array) -> tuple[Array, Array]:
+    """Q and R of H = Q R, where columns of zeros stand for what is not there: R has
+    ones on its diagonal for these, and zeros else."""
+    absent = jnp.all(H == 0, axis=0)
+    own = jnp.where(absent[None], jnp.eye(len(absent), dtype=H.dtype), 0)
+    Q, R = jnp.linalg.qr(jnp.concatenate([H, own]))
+    return Q[: len(H)], R
+
+
+def least_squares(H: Array, B: Array) -> tuple[Array, Array]:
+    """Y that makes the columns of B - H Y least, and their 2-norms. Columns of zeros
+    have zeros in Y; NaN if others depend on each other."""
+    Q, R = triangular(H)
+    QB = jnp.matmul(Q.conj().T, B, precision=_HIGHEST)
+    Y = jax.lax.linalg.triangular_solve(R, QB, left_side=True)
+    rest = B - jnp.matmul(H, Y, precision=_HIGHEST)
+    return Y, jnp.sqrt(jnp.sum(jnp.abs(rest) ** 2, 0))
 
 
 def shadows(count: int, X: Space) -> Array:

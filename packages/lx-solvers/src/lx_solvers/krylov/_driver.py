@@ -11,6 +11,7 @@ is no step. What a start or a check costs is not counted. `max_steps` limits the
 by default to ten times the size.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -22,13 +23,13 @@ from jaxtyping import Array, PyTree
 from lx_operators import AbstractLinearOperator, conj, linearise
 
 from .._checks import check_options, check_square, check_state
-from .._loops import while_loop
+from .._control_flow import while_loop
 from .._results import judged, named
 from .._scaling import norm2, plain_norm2
 from .._sizes import is_known, sqrt_of
 from .._solution import RESULTS
 from .._solver import Options
-from ..preconditioners._preconditioner import AbstractPreconditioner
+from ..preconditioners._preconditioner import AbstractPreconditioner, told
 from ._guess import start_from, useless
 from ._history import Monitor
 from ._options import (
@@ -38,12 +39,13 @@ from ._options import (
     heeded,
     preconditioner,
     set_up,
+    stopping_rule,
     transposed,
 )
 from ._phases import Exit, Phases, advance, begin, outcome
 from ._recurrence import Pass, Recurrence, Step
 from ._scalars import Packed, barrier, pack, times, unpack, where
-from ._spaces import Space, product, spaces
+from ._spaces import Space, as_matvec, signed, spaces
 from ._stability import C, backward_error, ending, scaled_norm2
 from ._tolerances import Aims, RightHandSide, overall, peaks, right_hand_side
 
@@ -100,13 +102,42 @@ def prepare(
         ValueError: the operator is not square; a bad preconditioner.
     """
     check_square(operator, name)
-    check_options(options, ("preconditioner", "y0"), name)
+    check_options(options, ("preconditioner", "y0", "stop"), name)
     preconditioner(options, operator, name)
     operator = linearise(operator)
     return KrylovState(operator, preconditioner=set_up(recipe, operator, options, name))
 
 
-def solve(
+@dataclasses.dataclass(frozen=True)
+class Iteration:
+    """A Krylov method at work on one system, pass by pass."""
+
+    start: _Loop
+    step: Callable[[_Loop], _Loop]
+    """The next pass, which makes a step or a check."""
+    finish: Callable[[_Loop], Outcome]
+    solution: Callable[[_Loop], PyTree[Array]]
+    residual_norm: Callable[[_Loop], Array]
+    inputs: Any
+    """All that `step` closes over."""
+
+    def stop(self, loop: _Loop) -> _Loop:
+        """The same, with its last check next, if it is still running."""
+        return loop._replace(phases=loop.phases.stopped())
+
+    def outcome(self) -> Outcome:
+        """Of all passes, to the end."""
+        running = lambda loop: loop.phases.running  # noqa: E731
+        return self.finish(while_loop(running, self.step, self.start, self.inputs))
+
+
+def solve(*args: Any, **kwargs: Any) -> Outcome:
+    """`compute` of a Krylov method: the `iteration` of the same arguments, run to its
+    end."""
+    return iteration(*args, **kwargs).outcome()
+
+
+def iteration(
     method: Recurrence,
     solver: Solver,
     name: str,
@@ -115,14 +146,14 @@ def solve(
     options: Options,
     *,
     every: int | None = None,
-    signed: int = 1,
+    sign_of_M: Callable[[AbstractLinearOperator], int] | None = None,
     check_first: bool = False,
     failure: Exit = Exit.breakdown,
     norm_A: Callable[[Any], Array] | None = None,
     stats: Callable[[Any, Array], dict[str, Any]] | None = None,
     slope: Callable[[Any], Array] | None = None,
-) -> Outcome:
-    """`compute` of a Krylov method.
+) -> Iteration:
+    """A Krylov method at work on one system.
 
     Args:
         method: the recurrence.
@@ -131,7 +162,7 @@ def solve(
         state, vector, options: as for `AbstractLinearSolver.compute`.
         every: after how many steps the residual is computed anew; None: only before
             success is claimed.
-        signed: 1, or -1 for a preconditioner that is to be negated.
+        sign_of_M: 1, or -1 for a preconditioner that is to be negated; by default 1.
         check_first: whether the first pass is a check, even without a first guess.
         failure: how a step that is `broken` ends the solve.
         norm_A: a lower bound of ‖A‖ without a preconditioner, from the method's state,
@@ -151,11 +182,13 @@ def solve(
     goal, unit = given.goal, given.unit
     limit = step_limit(solver.max_steps, X)
     monitor = Monitor(solver.history, solver.progress, limit, name)
-    A = _signed(product(state.operator), state.sign)
+    A = signed(as_matvec(state.operator, X, Y), state.sign)
     M: Any = preconditioner(options, state.operator, name)
-    M = None if M is None else _signed(product(M, X), signed)
+    if M is not None:
+        M = signed(as_matvec(M, X), 1 if sign_of_M is None else sign_of_M(M))
     b = given.b if state.sign == 1 else -given.b
     y0 = first_guess(options, X, name)
+    rule = stopping_rule(options, name)
     initial = method.start(X, b)
     # ‖x‖ is between 1 and √n times |x|∞, which comes with the test; a norm would be
     # three more kernels to decide when to look at what the solve has reached
@@ -176,7 +209,7 @@ def solve(
     def one_pass(loop: _Loop) -> _Loop:
         old, size_A = taken_apart(loop.carried)
         check, claimed = loop.phases.check, loop.phases.claimed
-        now = Pass(A, M, b, loop, goal.rtol, start.ν, size_A, y0 is not None)
+        now = Pass(A, M, b, loop, goal, start.ν, size_A, y0 is not None)
         step: Step = method.step(old, loop.r, now)
         q = now.product
 
@@ -213,6 +246,10 @@ def solve(
         wanted = check | (near if step.idle is False else near & ~step.idle)
         ratio, x_peak = loop.phases.ratios(goal, wanted, test, count=2)
         num_steps = loop.phases.num_steps + 1
+        stopped = False
+        if rule is not None:
+            said = rule(ν * unit, X.solution(times(unit, x)), num_steps)
+            stopped = ~check & jnp.asarray(said, bool)
         due = step.due
         if every is not None:
             due = due | (jax.lax.rem(num_steps, jnp.int32(every)) == 0)
@@ -231,6 +268,7 @@ def solve(
             failure=failure,
             probe=M is not None,
             solved=step.solved,
+            stopped=stopped,
             again=again,
         )
 
@@ -261,13 +299,24 @@ def solve(
     carried = stored(initial, X.zero())
     start = _Loop(x, b, plain_norm2(b), carried, phases, history)
     inputs = solver, state, vector, options
-    end = while_loop(lambda loop: loop.phases.running, one_pass, start, inputs)
-    last, size_A = taken_apart(end.carried)
-    more = None if stats is None else stats(last, unit)
-    norms = size_A, start.ν, end.ν
-    left = None if slope is None else slope(last)
-    M = options.get("preconditioner")
-    return report(end, limit, monitor, given, X, vector, *norms, left, more=more, M=M)
+
+    def finish(end: _Loop) -> Outcome:
+        last, size_A = taken_apart(end.carried)
+        more = None if stats is None else stats(last, unit)
+        norms = size_A, start.ν, end.ν
+        left = None if slope is None else slope(last)
+        used = options.get("preconditioner")
+        given_ = limit, monitor, given, X, vector
+        return report(end, *given_, *norms, left, more=more, M=used)
+
+    return Iteration(
+        start,
+        one_pass,
+        finish,
+        solution=lambda loop: X.solution(times(unit, loop.x)),
+        residual_norm=lambda loop: loop.ν * unit,
+        inputs=inputs,
+    )
 
 
 def _kept(check: Any, claimed: Any, initial: Any, old: Any, new: Any) -> Any:
@@ -317,12 +366,9 @@ def report(
     exit = ending(outcome(end.phases, given.goal), error, *sizes, X.eps)
     lost = end.phases.exit == Exit.nonfinite  # which `ending` leaves as it is
     value = X.solution(where(lost, jnp.nan, times(given.unit, end.x)))
-    stats = monitor.stats(end, limit, backward_error=error, **(more or {}))
+    more = {**(more or {}), **told(M)}
+    stats = monitor.stats(end, limit, backward_error=error, **more)
     return value, heeded(M, vector, judged(named(exit), vector, value)), stats
-
-
-def _signed(A: Callable, sign: int) -> Callable:
-    return A if sign == 1 else lambda x: -A(x)
 
 
 def transposed_state(

@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import Array, PyTree
 from lx_operators import AbstractLinearOperator, is_positive_semidefinite
 
-from .._loops import while_loop
+from .._control_flow import while_loop
 from .._scaling import plain_norm2, real_dot
 from ._bases import combine, coordinates, rows_times, with_row
 from ._driver import step_limit
 from ._scalars import barrier, times, where
-from ._spaces import Space, product, spaces
+from ._spaces import Space, as_matvec, spaces
 from ._tolerances import expected, peaks, right_hand_side
 from .cg import CG
 from .gmres import GMRES
@@ -50,7 +50,7 @@ def shifted_family(
     given = right_hand_side(vector, Y, solver)
     floor = given.goal.floor(X)
     aim = expected(given.goal, given.b, peaks(Y, given.b), floor, Y) / 20
-    problem = _Problem(product(operator, X), X, given.b, shifts.astype(X.dtype), aim)
+    problem = _Problem(as_matvec(operator, X), X, given.b, shifts.astype(X.dtype), aim)
     limit = step_limit(solver.max_steps, X)
     inputs = operator, vector, shifts
     if definite:

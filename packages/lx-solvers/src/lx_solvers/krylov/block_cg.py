@@ -5,22 +5,21 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.tree_util as jtu
 import numpy as np
-from jax.custom_batching import custom_vmap
 from jaxtyping import Array, ArrayLike, PyTree
 from lx_operators.internal import max_norm
 
 from .._checks import check_state
-from .._loops import while_loop
+from .._control_flow import while_loop
 from .._scaling import norm2
-from .._solver import AbstractLinearSolver, Options
+from .._solver import AbstractLinearSolver
 from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
-from ._bases import combine, inner, rows_times
+from ._bases import combine, inner, orthonormal, rows_times
 from ._options import effective
 from ._scalars import where
-from ._spaces import Space, product, signed, spaces
+from ._spaces import as_matvec, signed, spaces
+from ._together import solve_together
 from ._tolerances import (
     Norm,
     check_aims,
@@ -49,10 +48,10 @@ def _block(
     """Solutions of A X = B whose recurred residuals pass, or are as near to that as the
     steps go, and how many steps these are. Nothing here checks them."""
     X, Y = spaces(state.operator)
-    A = jax.vmap(signed(product(state.operator), state.sign))
+    A = jax.vmap(signed(as_matvec(state.operator), state.sign))
     M = effective(options, state).get("preconditioner")
     precondition = (
-        (lambda R: R) if M is None else jax.vmap(signed(product(M, X), sign_of(M)))
+        (lambda R: R) if M is None else jax.vmap(signed(as_matvec(M, X), sign_of(M)))
     )
     limit = driver.step_limit(solver.max_steps, X)
 
@@ -79,12 +78,13 @@ def _block(
         left = jax.vmap(norm2)(R)
         Z = rows_times(left > aim, precondition(R))
         β = where(good, _solve(L, inner(Q, Z)), 0)
-        P = _orthonormal(Z - combine(β, s.P), X)
+        # what is independent by little more than rounding is not conjugate any more
+        P = orthonormal(Z - combine(β, s.P), X.eps**0.6)
         running = good & jnp.any(left > aim) & (s.steps + 1 < limit)
         return _Loop(s.X + combine(α, s.P), R, P, left, s.steps + 1, running)
 
     left = jax.vmap(norm2)(B)
-    P = _orthonormal(precondition(B), X)
+    P = orthonormal(precondition(B), X.eps**0.6)
     start = _Loop(
         jnp.zeros_like(B), B, P, left, jnp.int32(0), jnp.any(left > aim) & (limit > 0)
     )
@@ -100,21 +100,6 @@ def _solve(L: Array, B: Array) -> Array:
     solve = jax.lax.linalg.triangular_solve
     Y = solve(L, B, left_side=True, lower=True)
     return solve(L, Y, left_side=True, lower=True, transpose_a=True, conjugate_a=True)
-
-
-def _orthonormal(Z: Array, X: Space) -> Array:
-    """An orthonormal basis of what the rows of Z span; zeros in place of what depends
-    on others to rounding."""
-    size = jax.vmap(norm2)(Z)
-    Z = rows_times(where(size > 0, 1 / where(size > 0, size, 1), 0), Z)
-    k, n = len(Z), Z[0].size
-    columns = jnp.pad(Z.reshape(k, n).T, ((0, max(k - n, 0)), (0, 0)))
-    own = jnp.abs(jnp.diagonal(jnp.linalg.qr(columns, mode="r")))
-    # the dependent ones last, whose columns of Q have a part of those after them
-    Q, R = jnp.linalg.qr(columns[:, jnp.argsort(-own)])
-    # what is independent by little more than rounding is not conjugate any more
-    some = jnp.abs(jnp.diagonal(R)) > X.eps**0.6
-    return rows_times(some, Q[:n].T.reshape(Z.shape))
 
 
 @takes_rtol_and_atol
@@ -192,33 +177,7 @@ class BlockCG(AbstractLinearSolver[driver.KrylovState]):
 
     def compute(self, state, vector, options):
         check_state(state, driver.KrylovState, "BlockCG")
-        arrays, static = eqx.partition((self, state, options), eqx.is_array)
-        arrays, treedef = jtu.tree_flatten(arrays)
-
-        def joined(arrays: list[Array]) -> tuple["BlockCG", Any, Options]:
-            return eqx.combine(jtu.tree_unflatten(treedef, arrays), static)
-
-        def alone(arrays: list[Array], vector: PyTree[Array]) -> driver.Outcome:
-            solver, state, options = joined(arrays)
-            x, result, stats = solver._alone().compute(state, vector, options)
-            stats = {**stats, "block_steps": jnp.int32(0)}
-            return x, result, jtu.tree_map(jnp.asarray, stats)
-
-        solve = custom_vmap(alone)
-
-        @solve.def_vmap
-        def _(size: int, batched: Any, arrays: list[Array], vectors: PyTree[Array]):
-            def axes(flags: Any) -> Any:
-                return jtu.tree_map(lambda flag: 0 if flag else None, flags)
-
-            if any(batched[0]) or not all(jtu.tree_leaves(batched[1])):
-                many = jax.vmap(alone, (axes(batched[0]), axes(batched[1])), 0, size)
-                end = many(arrays, vectors)
-            else:
-                end = _together(*joined(arrays), vectors)
-            return end, jtu.tree_map(lambda _: True, end)
-
-        return solve(arrays, vector)
+        return solve_together(self, BlockCG._alone, _block, state, vector, options)
 
     def transpose(self, state, options):
         return driver.transposed_state(state, options)
@@ -240,19 +199,3 @@ class BlockCG(AbstractLinearSolver[driver.KrylovState]):
             history=self.history,
             progress=self.progress,
         )
-
-
-def _together(
-    solver: BlockCG, state: Any, options: Options, vectors: PyTree[Array]
-) -> driver.Outcome:
-    """The block's solutions, each as a first guess of `CG`."""
-    guess, steps = _block(solver, state, vectors, options)
-
-    @jax.vmap
-    def each(vector: PyTree[Array], y0: PyTree[Array]) -> driver.Outcome:
-        end = solver._alone().compute(state, vector, {**options, "y0": y0})
-        x, result, stats = end
-        stats = {**stats, "num_steps": stats["num_steps"] + steps, "block_steps": steps}
-        return x, result, jtu.tree_map(jnp.asarray, stats)
-
-    return each(vectors, guess)

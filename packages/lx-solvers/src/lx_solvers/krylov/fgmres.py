@@ -14,7 +14,7 @@ from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._arnoldi import arnoldi, check_cycle
 from ._options import effective, preconditioner, set_up
-from ._spaces import product, spaces
+from ._spaces import as_matvec, spaces
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
 
@@ -72,7 +72,7 @@ class FGMRES(AbstractLinearSolver[driver.KrylovState]):
 
     def init(self, operator, options):
         check_square(operator, "FGMRES")
-        check_options(options, ("preconditioner", "y0"), "FGMRES")
+        check_options(options, ("preconditioner", "y0", "stop"), "FGMRES")
         _use(options, operator)
         operator = linearise(operator)
         M = set_up(self.preconditioner, operator, options, "FGMRES", flexible=True)
@@ -102,7 +102,7 @@ def _use(options: dict, operator: AbstractLinearOperator) -> Callable | None:
         return None
     if isinstance(M, AbstractLinearOperator) or not callable(M):
         checked: Any = preconditioner(options, operator, "FGMRES")
-        right = product(checked, X)
+        right = as_matvec(checked, X)
         return lambda v, step: right(v)
     return lambda v, step: X.ravel(M(X.unravel(v), step))
 

@@ -12,7 +12,7 @@ from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._arnoldi import arnoldi, check_cycle
 from ._options import effective, preconditioner
-from ._spaces import product, spaces
+from ._spaces import as_matvec, spaces
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
 
@@ -96,7 +96,7 @@ class GMRES(AbstractLinearSolver[driver.KrylovState]):
         options = effective(options, state)
         M = preconditioner(options, state.operator, "GMRES")
         X, _ = spaces(state.operator)
-        right = None if M is None else lambda v, step: product(M, X)(v)
+        right = None if M is None else lambda v, step: as_matvec(M, X)(v)
         return arnoldi(self, "GMRES", state, right, vector, options, flexible=False)
 
     def transpose(self, state, options):

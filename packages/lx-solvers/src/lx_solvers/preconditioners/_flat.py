@@ -16,7 +16,7 @@ def dtype_of(operator: AbstractLinearOperator):
     return common_dtype(operator.in_structure(), operator.out_structure())
 
 
-def product(operator: AbstractLinearOperator) -> Callable[[Array], Array]:
+def as_matvec(operator: AbstractLinearOperator) -> Callable[[Array], Array]:
     """A x of flat vectors, in one dtype."""
     structure, dtype = operator.in_structure(), dtype_of(operator)
     return lambda x: ravel(operator.mv(unravel(x, structure)), dtype)
@@ -24,7 +24,7 @@ def product(operator: AbstractLinearOperator) -> Callable[[Array], Array]:
 
 def columns(operator: AbstractLinearOperator, X: Array) -> Array:
     """A X of a matrix of flat columns."""
-    return jax.vmap(product(operator), in_axes=1, out_axes=1)(X)
+    return jax.vmap(as_matvec(operator), in_axes=1, out_axes=1)(X)
 
 
 def on_flat(fn: Callable[[Array], Array], vector: PyTree[Array]) -> PyTree[Array]:

@@ -15,7 +15,7 @@ from lx_operators import (
 )
 
 from ._adapted import as_preconditioner
-from ._flat import on_flat, product
+from ._flat import as_matvec, on_flat
 from ._preconditioner import AbstractPreconditioner
 
 
@@ -26,10 +26,10 @@ class Sweep(eqx.Module):
     parts: tuple[AbstractLinearOperator, ...]
 
     def mv(self, vector: PyTree[Array]) -> PyTree[Array]:
-        A = product(self.A)
+        A = as_matvec(self.A)
 
         def fn(r: Array) -> Array:
-            first, *rest = map(product, self.parts)
+            first, *rest = map(as_matvec, self.parts)
             z = first(r)
             for M in rest:
                 z = z + M(r - A(z))

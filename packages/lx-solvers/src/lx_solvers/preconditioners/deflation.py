@@ -10,7 +10,7 @@ from jaxtyping import Array
 from lx_operators import AbstractLinearOperator, conj, is_hermitian
 
 from ._adapted import as_preconditioner
-from ._flat import columns, dtype_of, matmul, on_flat, product
+from ._flat import as_matvec, columns, dtype_of, matmul, on_flat
 from ._preconditioner import AbstractPreconditioner, definite_tags
 from .jacobi import Jacobi
 
@@ -155,7 +155,7 @@ class Deflation(AbstractPreconditioner[_State]):
         c = state.coarse
 
         def fn(r: Array) -> Array:
-            z = product(state.inner)(r - c.AQ(r))
+            z = as_matvec(state.inner)(r - c.AQ(r))
             return z - c.QA(z) + c.Q(r)
 
         return on_flat(fn, vector)

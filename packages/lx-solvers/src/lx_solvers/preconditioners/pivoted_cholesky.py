@@ -10,8 +10,8 @@ from lx_operators import (
     positive_semidefinite_tag,
 )
 
-from .._loops import scan
-from ._flat import dtype_of, matmul, product
+from .._control_flow import scan
+from ._flat import as_matvec, dtype_of, matmul
 from ._low_rank import LowRank
 from ._preconditioner import AbstractPreconditioner
 from .nystrom import check_definite, check_rank
@@ -78,7 +78,7 @@ def _factor(
     operator: AbstractLinearOperator, d: Array, rank: int, μ: Array
 ) -> tuple[Array, Array]:
     """L [n, rank], and what it leaves of the diagonal of H."""
-    A, dtype, n = product(operator), dtype_of(operator), d.size
+    A, dtype, n = as_matvec(operator), dtype_of(operator), d.size
     index = jnp.arange(n)
     least = jnp.finfo(d.dtype).eps * n * jnp.max(d)
 

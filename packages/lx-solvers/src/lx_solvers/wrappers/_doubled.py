@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Real
 from lx_operators.internal import promote_types
 
-from .._loops import scan
+from .._control_flow import scan
 from .._sizes import is_known
 
 _HIGHEST = jax.lax.Precision.HIGHEST

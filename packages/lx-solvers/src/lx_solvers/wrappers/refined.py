@@ -43,7 +43,7 @@ from lx_operators.internal import (
 )
 
 from .._checks import check_state
-from .._loops import while_loop
+from .._control_flow import while_loop
 from .._scaling import binade, eps, largest, power_of_two
 from .._slogdet import slogdet_of
 from .._solution import RESULTS
