@@ -118,9 +118,9 @@ def test_samples_move_the_covariance():
     at = SPARSE.pattern.rows, SPARSE.pattern.columns
     dA = np.zeros_like(A)
     dA[at] = dv
-    wanted = -np.linalg.solve(A, dA @ x.T).T / 2
+    wanted = -np.linalg.solve(A, dA @ np.asarray(x).T).T / 2
     sizes = np.sqrt(np.abs(np.diag(A)))
-    np.testing.assert_allclose(dx * sizes, wanted * sizes, atol=1e-12)
+    np.testing.assert_allclose(np.asarray(dx) * sizes, wanted * sizes, atol=1e-12)
     lost = jax.jit(sample)(-v)
     assert np.isnan(lost).all()
     negative = WITH_VALUES(v, SPARSE.pattern, lxo.negative_semidefinite_tag)
