@@ -35,7 +35,7 @@ class _Cycle(NamedTuple):
     """[k + p + 1, k + p]: A [U, Z] = [C, V] G."""
     g: Array
     """[p + 1]: what Arnoldi's part of G annihilates from the left, so that ‖r‖ is β /
-    ‖g‖ (Ayachour 2003, doi:10.1016/S0377-0427(03)00507-2)."""
+    ‖g‖ (Ayachour 2003, doi:10.1016/S0377-0427(03)00534-X)."""
     j: Array
     left: Array
 
