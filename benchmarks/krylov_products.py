@@ -171,7 +171,7 @@ def _solvax(family):
 
             ends = []
 
-            def solve(fn=fn, b=b, recycle=recycle, ends=ends):
+            def solve(fn=fn, b=b, recycle=recycle, ends=ends, strategy=strategy):
                 end = solvax.gcrot(  # pyright: ignore
                     fn, jnp.asarray(b), m=30, k=8, rtol=TOL, recycle=recycle,
                     recycle_strategy=strategy,
