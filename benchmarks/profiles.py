@@ -132,9 +132,8 @@ def draw(which, what, table, names):
         style = ("-", "--", ":")[i // 4 % 3]
         axes.step(factors, part, style, label=name, where="post", linewidth=1.5)
     axes.set(xscale="log", ylim=(0, 1.02), xlim=(1, 20), ylabel="part of the systems")
-    axes.set(
-        xlabel=f"{what}, relative to the least", title=f"{which}, {len(table)} systems"
-    )
+    axes.set_xlabel(f"{what}, relative to the least")
+    axes.set_title(f"{which}, {len(table)} systems")
     axes.set_xticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
     axes.legend(fontsize="x-small", loc="lower right")
     figure.savefig(OUT / f"{which}-{what}.svg", metadata={"Date": None})
