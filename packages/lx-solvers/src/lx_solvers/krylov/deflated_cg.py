@@ -15,7 +15,14 @@ from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._bases import combine, coordinates, inner, with_row
 from ._options import effective, first_guess
-from ._recycled import RecycledState, kept, recycled_state, transposed_subspace, without
+from ._recycled import (
+    RecycledState,
+    conjugated_subspace,
+    kept,
+    recycled_state,
+    transposed_subspace,
+    without,
+)
 from ._scalars import barrier, times, where
 from ._spaces import as_matvec, signed, spaces
 from ._tolerances import Norm, check_aims, right_hand_side, takes_rtol_and_atol
@@ -251,7 +258,7 @@ class DeflatedCG(AbstractLinearSolver[RecycledState]):
 
     def conj(self, state, options):
         krylov, options = driver.conjugated_state(state.krylov, options)
-        return RecycledState(krylov, state.U.conj(), state.C.conj()), without(options)
+        return conjugated_subspace(state, krylov), without(options)
 
     def assume_full_rank(self):
         return True

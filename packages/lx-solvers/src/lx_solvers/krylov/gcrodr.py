@@ -276,8 +276,7 @@ class GCRODR(AbstractLinearSolver[RecycledState]):
 
     def conj(self, state, options):
         krylov, options = driver.conjugated_state(state.krylov, options)
-        state = RecycledState(krylov, state.U.conj(), state.C.conj())
-        return state, without(options)
+        return conjugated_subspace(state, krylov), without(options)
 
     def assume_full_rank(self):
         return True
