@@ -18,7 +18,14 @@ from . import _driver as driver
 from ._arnoldi import check_cycle
 from ._bases import combine, coordinates, least_squares, with_row
 from ._options import effective, first_guess
-from ._recycled import RecycledState, kept, recycled_state, transposed_subspace, without
+from ._recycled import (
+    RecycledState,
+    conjugated_subspace,
+    kept,
+    recycled_state,
+    transposed_subspace,
+    without,
+)
 from ._scalars import barrier, times, where
 from ._spaces import as_matvec, spaces
 from ._tolerances import Norm, check_aims, right_hand_side, takes_rtol_and_atol
