@@ -29,7 +29,7 @@ from ._recycled import (
 from ._scalars import barrier, times, where
 from ._spaces import as_matvec, spaces
 from ._tolerances import Norm, check_aims, right_hand_side, takes_rtol_and_atol
-from ._unchecked import first_aim, next_aim
+from ._unchecked import begun, first_aim, next_aim
 from .gmres import GMRES
 
 
@@ -73,7 +73,6 @@ def _recycled(
     k = len(state.U)
     p = max(1, solver.restart - k)
     rows = np.arange(k + p + 1, dtype=np.int32)
-    y0 = first_guess(options, X, "GCRODR")
 
     def project(x: Array, r: Array, U: Array, C: Array) -> tuple[Array, Array]:
         c = coordinates(C, r)
@@ -146,12 +145,7 @@ def _recycled(
 
     inputs = solver, state, vector, options
     zero = jnp.int32(0)
-    x, r = jnp.zeros_like(b), b
-    if y0 is not None:
-        x = times(1 / given.unit, y0)
-        r = b - A(x)
-        useless = ~(plain_norm2(r) <= plain_norm2(b) / X.eps)
-        x, r = where(useless, 0, x), where(useless, b, r)
+    x, r = begun(given, b, first_guess(options, X, "GCRODR"), A, X)
     x, r = project(x, r, state.U, state.C)
     start = _Loop(x, r, plain_norm2(r), first, state.U, state.C, zero, zero)
     end = while_loop(running, cycle, start, inputs)
