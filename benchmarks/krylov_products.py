@@ -8,6 +8,8 @@ all systems together. Each method runs with the same memory. A `*` says that the
 residual is not within the tolerance.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -80,7 +82,7 @@ def told(a, b, x):
 
 def single():
     rng = np.random.default_rng(0)
-    aims = dict(rtol=TOL, atol=0.0, criterion="two_norm")
+    aims: dict[str, Any] = dict(rtol=TOL, atol=0.0, criterion="two_norm")
     psd, hermitian = lx.positive_semidefinite_tag, lx.hermitian_tag
     shifted = poisson(20) - 1.3 * np.eye(400)
     systems = {
@@ -127,7 +129,7 @@ def sequences():
     n, count_ = 200, 8
     small = np.diag(np.r_[np.geomspace(1e-4, 1e-2, 5), np.linspace(1, 2, n - 5)])
     small = small + 0.02 * np.triu(rng.normal(size=(n, n)), 1)
-    aims = dict(rtol=TOL, atol=0.0, criterion="two_norm")
+    aims: dict[str, Any] = dict(rtol=TOL, atol=0.0, criterion="two_norm")
     print("\n| eight systems | `GCRODR` | `GMRES` | SciPy's `gcrotmk` | solvax |")
     print("|---|--:|--:|--:|--:|")
     systems = {"convection": convection(14, 0.1), "five small eigenvalues": small}

@@ -14,6 +14,7 @@ within. A system counts if some method solves it.
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -29,7 +30,7 @@ from tests.gallery.matrices import GALLERY, vector  # noqa: E402
 TOL = 1e-8
 OUT = Path(__file__).parents[1] / "docs" / "evidence" / "profiles"
 PSD, HERMITIAN = lx.positive_semidefinite_tag, lx.hermitian_tag
-aims = dict(rtol=TOL, atol=0.0, criterion="two_norm")
+aims: dict[str, Any] = dict(rtol=TOL, atol=0.0, criterion="two_norm")
 # name -> the solver, what the operator is tagged as, products a step
 METHODS = {
     "CG": (lx.CG(**aims), PSD, 1),

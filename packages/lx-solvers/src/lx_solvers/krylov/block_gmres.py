@@ -87,7 +87,7 @@ def _block(
         def step(c: _Cycle) -> _Cycle:
             W = A(precondition(c.V[c.j]))
             flat = c.V.reshape((m + 1) * k, *W.shape[1:])
-            size, H = jax.vmap(norm2)(W), 0
+            size, H = jax.vmap(norm2)(W), jnp.zeros(((m + 1) * k, k), X.dtype)
             Q = W
             for _ in range(2):
                 h = where((block <= c.j)[:, None], inner(flat, Q), 0)

@@ -249,11 +249,12 @@ class GCRODR(AbstractLinearSolver[RecycledState]):
         check_state(state, RecycledState, "GCRODR")
         x, U, C, steps = _recycled(self, state, vector, options)
         limit = driver.step_limit(self.max_steps, spaces(state.krylov.operator)[0])
+        left: Any = limit - steps
         alone = GMRES(
             self.rtol,
             self.atol,
             self.norm,
-            max_steps=limit - steps,
+            max_steps=left,
             restart=self.restart,
             stagnation_iters=self.stagnation_iters,
             criterion=self.criterion,
