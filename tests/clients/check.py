@@ -1,8 +1,11 @@
-"""Users of `lineax` on ours, beside closed forms. Run by `tests/clients/run`."""
+"""Libraries that use `lineax`, run on ours and compared with closed forms. Run by
+`tests/clients/run`."""
 
+import runpy
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import diffrax
 import jax
@@ -19,6 +22,7 @@ jax.config.update("jax_enable_x64", True)
 
 CHECKS: dict[str, Callable[[], None]] = {}
 QUICK = []
+EXAMPLES = Path(__file__).parents[2] / "examples/clients"
 
 
 def check(name: str, quick: bool = False):
@@ -198,6 +202,19 @@ def _():
 
     close(steady(jnp.array(8.0)), 2.0)
     close(jax.grad(steady)(8.0), 1 / 12)
+
+
+# sparse Jacobians in diffrax and optimistix: each example checks its derivatives
+
+
+def example(name, *sizes):
+    runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"](*sizes)
+
+
+check("diffrax, sparse reaction and diffusion", quick=True)(
+    lambda: example("reaction_diffusion", 12)
+)
+check("optimistix Newton, sparse Bratu", quick=True)(lambda: example("bratu", 15))
 
 
 # sparse solvers, which compress the operators that these libraries build

@@ -102,6 +102,13 @@ def test_dirichlet():
     np.testing.assert_allclose(x[~free], g[~free], rtol=1e-13)
     np.testing.assert_allclose((matrix @ x)[free], b[free], rtol=1e-12)
     assert lx.is_symmetric(constrained)
+
+    @jax.jit
+    def of_constants(values):  # mask and pattern are known there
+        return lx.SparseLinearOperator(values, operator.pattern).with_dirichlet(fixed)
+
+    again = of_constants(operator.values)
+    np.testing.assert_array_equal(again.values, constrained.values)
     hole = lx.SparseLinearOperator.from_coo([1.0, 1.0], [0, 1], [1, 0], (2, 2))
     with pytest.raises(ValueError, match="unknown 1 is fixed"):
         hole.with_dirichlet([False, True])

@@ -101,7 +101,8 @@ def test_kernel_on_cpus():
 
 @pytest.mark.parametrize("name", FORMS)
 def test_derivatives(name):
-    """Of any order, in values and vector, one number an entry."""
+    """Derivatives of any order, in values and vector, with one number for each
+    entry."""
     matrix, _ = FORMS[name]
     operator = lx.SparseLinearOperator.from_scipy(matrix)
     pattern, x = operator.pattern, jnp.asarray(RNG.normal(size=matrix.shape[1]))
@@ -178,7 +179,8 @@ def test_programs(name):
 
 @st.composite
 def matrices(draw):
-    """Of any shape and filling: empty rows and columns, one entry, full, duplicates."""
+    """Matrices of any shape and filling: empty rows and columns, one entry, full,
+    duplicates."""
     m, n = draw(st.integers(1, 7)), draw(st.integers(1, 7))
     size = draw(st.integers(0, 2 * m * n))
     rows = draw(st.lists(st.integers(0, m - 1), min_size=size, max_size=size))

@@ -60,8 +60,10 @@ def _operator_hint(what: Any) -> str:
         return f"{hint[0].upper()}{hint[1:]}."
     if hasattr(what, "matvec"):
         return (
-            "Wrap its product, written in JAX, as `FunctionLinearOperator(fn, "
-            "structure)`, where `structure` is the `jax.ShapeDtypeStruct` of a vector."
+            "Wrap it as `aslinearoperator(operator)`, whose products are computed on "
+            "the host; or, better, wrap its product, written in JAX, as "
+            "`FunctionLinearOperator(fn, structure)`, where `structure` is the "
+            "`jax.ShapeDtypeStruct` of a vector."
         )
     if isinstance(what, jax.Array | np.ndarray | np.generic):
         return "Wrap the array as `MatrixLinearOperator(array)`."
@@ -99,7 +101,10 @@ def _axes_of_many(vector: PyTree, wanted: Structure) -> list[int]:
     return [
         axis
         for axis in reversed(range(1 + min(len(shape) for _, shape in shapes)))
-        if all((*x[:axis], *x[axis + 1 :]) == shape for x, shape in shapes)
+        if all(
+            len(x) > axis and (*x[:axis], *x[axis + 1 :]) == shape
+            for x, shape in shapes
+        )
     ]
 
 

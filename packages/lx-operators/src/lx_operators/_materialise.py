@@ -4,7 +4,7 @@ from jaxtyping import Array, Inexact
 
 from ._functions import compose, diagonal, tridiagonal, with_tags
 from ._operator import AbstractLinearOperator
-from ._probing import as_blocks, by_columns, by_fewest, by_rows
+from ._probing import as_blocks, by_columns, by_fewest, by_rows, of_function
 from ._properties import declared, is_diagonal, is_tridiagonal
 from ._structures import structures_of, unravel
 from .leaves.diagonal import DiagonalLinearOperator
@@ -12,7 +12,12 @@ from .leaves.identity import IdentityLinearOperator
 from .leaves.pytree import PyTreeLinearOperator
 from .leaves.tridiagonal import TridiagonalLinearOperator
 
-_PROBING = {"columns": by_columns, "rows": by_rows, "fewest": by_fewest}
+_PROBING = {
+    "columns": by_columns,
+    "rows": by_rows,
+    "fewest": by_fewest,
+    "of a function": of_function,
+}
 
 
 def materialised(operator: AbstractLinearOperator) -> AbstractLinearOperator:
@@ -52,7 +57,7 @@ def as_bands(operator: AbstractLinearOperator) -> AbstractLinearOperator | None:
 def probed_matrix(operator: AbstractLinearOperator, by: str) -> Inexact[Array, "m n"]:
     """The matrix of a matrix-free operator: by 1 or 3 products if it is known to be
     diagonal or tridiagonal, else `by` "columns", "rows" or whichever takes the "fewest"
-    products."""
+    products; "of a function" that may not be linear, with one more that tells."""
     if operator.in_size() == operator.out_size():
         if is_diagonal(operator):
             return DiagonalLinearOperator(diagonal(operator)).as_matrix()

@@ -125,6 +125,16 @@ def size_of(structure: Structure) -> int:
     return sum(math.prod(leaf.shape) for leaf in jtu.tree_leaves(structure))
 
 
+def shape_of(operator: Any) -> tuple[int, int]:
+    """Rows and columns of the matrix: `(out_size(), in_size())`."""
+    return operator.out_size(), operator.in_size()
+
+
+def dtype_of(operator: Any) -> Any:
+    """The dtype of the matrix: that to which those of all leaves promote."""
+    return common_dtype(operator.in_structure(), operator.out_structure())
+
+
 def is_real(*structures: Structure) -> bool:
     """Whether no leaf is complex."""
     return not any(leaf.dtype.kind == "c" for leaf in jtu.tree_leaves(structures))

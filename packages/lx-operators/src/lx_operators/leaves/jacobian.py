@@ -16,7 +16,15 @@ from .._materialise import materialised, probed_matrix
 from .._operator import AbstractLinearOperator
 from .._promotion import apply_linear, conform
 from .._properties import declared, is_own_adjoint, is_own_transpose
-from .._structures import Frozen, floating, is_real, structure_of, structures_of
+from .._structures import (
+    Frozen,
+    dtype_of,
+    floating,
+    is_real,
+    shape_of,
+    structure_of,
+    structures_of,
+)
 from .._tags import Tags, as_tags, transpose_tags
 from .._varying import examples, manual_axes, vary, varying_axes
 from ..sparse import _lazily as sparse
@@ -145,6 +153,9 @@ class JacobianLinearOperator(AbstractLinearOperator):
 
     def out_structure(self):
         return self.output_structure.thaw()
+
+    shape = property(shape_of)
+    dtype = property(dtype_of)
 
 
 _FEWEST = {None: "fewest", "fwd": "columns", "bwd": "rows"}

@@ -19,7 +19,9 @@ from .._operator import AbstractLinearOperator
 from .._properties import declared, is_own_transpose
 from .._structures import (
     Frozen,
+    dtype_of,
     floating,
+    shape_of,
 )
 from .._tags import (
     Tags,
@@ -287,7 +289,7 @@ class SparseLinearOperator(AbstractLinearOperator):
                 f"{fixed.dtype} of shape {fixed.shape}, and the matrix is {m} by {n}."
             )
         on = pattern.rows == pattern.columns
-        _check_diagonal(pattern, on, fixed)
+        _check_diagonal(pattern, fixed)
         values = jnp.where(on, jnp.ones_like(self.values), jnp.zeros_like(self.values))
         free = ~(fixed[pattern.rows] | fixed[pattern.columns])
         return rebuilt(self, values=jnp.where(free, self.values, values))
@@ -329,6 +331,9 @@ class SparseLinearOperator(AbstractLinearOperator):
     def out_structure(self):
         return structure(self, 1, self.values.dtype)
 
+    shape = property(shape_of)
+    dtype = property(dtype_of)
+
 
 def rebuilt(operator: Any, **fields: Any) -> SparseLinearOperator:
     """The same operator with other fields, which are known to fit."""
@@ -339,11 +344,12 @@ def rebuilt(operator: Any, **fields: Any) -> SparseLinearOperator:
     return out
 
 
-def _check_diagonal(pattern: SparsityPattern, on: Array, fixed: Array) -> None:
+def _check_diagonal(pattern: SparsityPattern, fixed: Array) -> None:
     if any(isinstance(x, jax.core.Tracer) for x in (pattern.rows, fixed)):
         return
+    rows, columns = np.asarray(pattern.rows), np.asarray(pattern.columns)
     present = np.zeros(pattern.shape[0], bool)
-    present[np.asarray(pattern.rows)[np.asarray(on)]] = True
+    present[rows[rows == columns]] = True
     missing = np.flatnonzero(np.asarray(fixed) & ~present)
     if missing.size:
         raise ValueError(

@@ -247,8 +247,8 @@ class SparsityPattern(eqx.Module):
         return out
 
     def block_diagonal(self) -> "SparsityPattern":
-        """Of a batch of patterns, whose arrays have one more axis in front: the pattern
-        of the block diagonal matrix."""
+        """The pattern of the block diagonal matrix, for a batch of patterns, whose
+        arrays have one more axis in front."""
         (m, n), size, count = self.shape, self.size, len(self.rows)
         dtype = index_dtype(count * m + 1, count * n + 1, count * size + 1)
 

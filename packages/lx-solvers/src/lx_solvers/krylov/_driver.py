@@ -29,7 +29,7 @@ from .._scaling import norm2, plain_norm2
 from .._sizes import is_known, sqrt_of
 from .._solution import RESULTS
 from .._solver import Options
-from ..preconditioners._preconditioner import AbstractPreconditioner
+from ..preconditioners._preconditioner import AbstractPreconditioner, told
 from ._guess import start_from, useless
 from ._history import Monitor
 from ._options import (
@@ -126,7 +126,7 @@ class Iteration:
         return loop._replace(phases=loop.phases.stopped())
 
     def outcome(self) -> Outcome:
-        """Of all passes, to the end."""
+        """The outcome of all passes."""
         running = lambda loop: loop.phases.running  # noqa: E731
         return self.finish(while_loop(running, self.step, self.start, self.inputs))
 
@@ -366,7 +366,8 @@ def report(
     exit = ending(outcome(end.phases, given.goal), error, *sizes, X.eps)
     lost = end.phases.exit == Exit.nonfinite  # which `ending` leaves as it is
     value = X.solution(where(lost, jnp.nan, times(given.unit, end.x)))
-    stats = monitor.stats(end, limit, backward_error=error, **(more or {}))
+    more = {**(more or {}), **told(M)}
+    stats = monitor.stats(end, limit, backward_error=error, **more)
     return value, heeded(M, vector, judged(named(exit), vector, value)), stats
 
 

@@ -139,6 +139,14 @@ class AbstractPreconditioner(eqx.Module, Generic[_State]):
         """
         return RESULTS.successful
 
+    def stats(self, state: _State) -> dict[str, Array]:
+        """What the statistics of a solve tell of it, each name after `preconditioner_`.
+
+        Args:
+            state: what `init` returned.
+        """
+        return {}
+
     def watched(self, state: _State) -> PyTree:
         """What of the state is not finite if M is not: by default all of it. Less is
         faster to compile.
@@ -152,12 +160,14 @@ class AbstractPreconditioner(eqx.Module, Generic[_State]):
         self, operator: AbstractLinearOperator
     ) -> AbstractLinearOperator | None:
         """R⁻¹, such that R⁻¹ R⁻ᴴ approximates (AᴴA)⁻¹, for `LSMR` and `LSQR`; None if
-        this preconditioner has no such form.
+        this preconditioner has no such form. By default M, if A is square.
 
         Args:
             operator: A, of any shape.
         """
-        return None
+        structures = operator.in_structure(), operator.out_structure()
+        square = same_shapes(*structures) and self.is_constant()
+        return self.as_operator(operator) if square else None
 
     def as_operator(self, operator: AbstractLinearOperator) -> AbstractLinearOperator:
         """M as an operator, from the input structure of A to itself.
@@ -261,6 +271,17 @@ def prepared(
     return Prepared(recipe, stopped(state), code(result), freeze(structure), tags)
 
 
+def told(M: Any) -> dict[str, Array]:
+    """What a preconditioner and its parts add to the statistics of a solve."""
+    if not isinstance(M, Prepared):
+        return {}
+    found: dict[str, Array] = {}
+    for part in parts_of_state(M.state):
+        found |= told(part)
+    own = M.recipe.stats(M.state)
+    return found | {f"preconditioner_{name}": value for name, value in own.items()}
+
+
 def parts_of_state(state: Any) -> list[Prepared]:
     """The preconditioners that a state is made of."""
     return [x for x in _leaves(state) if isinstance(x, Prepared)]
@@ -306,6 +327,6 @@ FAILED = RESULTS.preconditioner_failed
 
 
 def definite_tags(operator: AbstractLinearOperator) -> frozenset[Any]:
-    """Of what is known of A, what holds of a Hermitian function of it that is positive
-    on positive numbers and odd: symmetries, and the sign."""
+    """The tags of A that also hold for an odd Hermitian function of A that is positive
+    on positive numbers: symmetries, and the sign."""
     return known(operator) & frozenset(_SYMMETRIES)

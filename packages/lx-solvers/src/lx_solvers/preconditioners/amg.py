@@ -57,11 +57,13 @@ class AMG(AbstractPreconditioner[Cycle]):
     Stüben's classical method (1987, doi:10.1137/1.9781611971057.ch4).
 
     The hierarchy is made by pyamg, on the host, from concrete values: by `linear_solve`
-    outside of its `jit`, or by `setup`, to keep it. The cycles run in JAX. **For new
-    values of the same pattern** all else is set up again inside of `jit`: patterns and
-    interpolation stay, the coarser operators R A P, smoothers and the coarsest inverse
-    are computed for the new values. That costs about as much as some twenty products,
-    and is right while the new operator is like the first; else set up again.
+    outside of its `jit`, or by `setup`, to keep it. If only the pattern is concrete, as
+    that of an operator built inside of `jit`, the pattern's graph Laplacian stands for
+    the values. The cycles run in JAX. **For new values of the same pattern** all else
+    is set up again inside of `jit`: patterns and interpolation stay, the coarser
+    operators R A P, smoothers and the coarsest inverse are computed for the new values.
+    That costs about as much as some fifty products, and is right while the new operator
+    is like the first; else set up again.
 
     Args:
         method: "smoothed_aggregation" or "ruge_stuben".
@@ -76,8 +78,8 @@ class AMG(AbstractPreconditioner[Cycle]):
         max_coarse: the size at which coarsening ends; the matrix is inverted there.
 
     Raises:
-        ValueError: the operator is not sparse, or traced when the hierarchy is to be
-            made, or of another pattern than the hierarchy.
+        ValueError: the operator is not sparse, or its pattern traced when the hierarchy
+            is to be made, or another than the hierarchy's.
         ImportError: pyamg is not installed: `pip install "lx-solvers[amg]"`.
 
     ```python
@@ -119,7 +121,7 @@ class AMG(AbstractPreconditioner[Cycle]):
     )
     """That of each level, set up."""
     pattern: SparsityPattern | None = eqx.field(default=None, kw_only=True, repr=False)
-    """Of the operators that it serves."""
+    """The pattern of the operators that it serves."""
 
     def __check_init__(self):
         check_kind(self.cycle, "AMG")
@@ -132,19 +134,20 @@ class AMG(AbstractPreconditioner[Cycle]):
         if self.transfers is not None:
             return self
         A = sparse(operator, "AMG", _INSTEAD)
-        if not is_concrete(A):
+        if not is_concrete(A.pattern):
             raise ValueError(
-                "`AMG` makes its hierarchy from concrete values, outside of `jit`: "
+                "`AMG` makes its hierarchy from a concrete pattern, outside of `jit`: "
                 "make it there, `preconditioner = AMG(...).setup(operator)`, and pass "
                 "that. It then serves traced values of the same pattern."
             )
-        pattern = A.pattern.without_assembly()
-        A = SparseLinearOperator(A.values, pattern, definite_tags(operator))
+        pattern, known = A.pattern.without_assembly(), is_concrete(A)
         smoothers = []
         with jax.ensure_compile_time_eval():
+            values = A.values if known else _graph_laplacian(pattern, A.values.dtype)
+            A = SparseLinearOperator(values, pattern, definite_tags(operator))
             transfers = _transfers(self, A)
             for transfer in transfers:
-                smoothers.append(_calibrated(self.smoother.setup(A), A))
+                smoothers.append(_calibrated(self.smoother.setup(A), A, known))
                 A = transfer.on_host(A)
         return dataclasses.replace(
             self, transfers=transfers, smoothers=tuple(smoothers), pattern=pattern
@@ -244,10 +247,24 @@ def _transfers(amg: AMG, A: SparseLinearOperator) -> tuple[_Transfer, ...]:
     return tuple(transfers)
 
 
+def _graph_laplacian(pattern: SparsityPattern, dtype: Any) -> Array:
+    """What stands for values that are not known."""
+    rows, columns = np.asarray(pattern.rows), np.asarray(pattern.columns)
+    apart = rows != columns
+    degrees = np.bincount(rows[apart], minlength=pattern.shape[0])
+    values = np.where(apart, -1, np.maximum(degrees[rows], 1))
+    return jax.device_put(values.astype(dtype))
+
+
 def _calibrated(
-    smoother: AbstractPreconditioner, A: SparseLinearOperator
+    smoother: AbstractPreconditioner, A: SparseLinearOperator, known: bool
 ) -> AbstractPreconditioner:
-    return smoother.calibrated(A) if isinstance(smoother, Chebyshev) else smoother
+    """A smoother whose bounds cost little to find again."""
+    if not isinstance(smoother, Chebyshev) or smoother.bounds is not None:
+        return smoother
+    if known:
+        return smoother.calibrated(A)
+    return dataclasses.replace(smoother, part=1.0)
 
 
 def _laid_out(matrix: SparseLinearOperator) -> AbstractLinearOperator:
