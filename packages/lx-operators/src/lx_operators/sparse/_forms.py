@@ -75,8 +75,10 @@ def cut(lengths: np.ndarray, dtype: np.dtype) -> Chunks:
     ends, firsts = np.cumsum(lengths), np.concatenate([[0], np.cumsum(each)])
     starts = (ends - lengths)[rows] + width * (np.arange(rows.size) - firsts[rows])
     starts = np.concatenate([starts, ends[-1:]])
-    arrays = (jnp.asarray(x.astype(dtype)) for x in (starts, rows, firsts))
-    return Chunks(*arrays, width)
+    starts, rows, firsts = (
+        jnp.asarray(x.astype(dtype)) for x in (starts, rows, firsts)
+    )
+    return Chunks(starts, rows, firsts, width)
 
 
 def uncut(rows: Int[Array, " size"], row_starts: Int[Array, " m+1"]) -> Chunks:
