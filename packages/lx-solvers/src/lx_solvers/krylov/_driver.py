@@ -148,7 +148,8 @@ def solve(
     options = effective(options, state)
     X, Y = spaces(state.operator)
     given = right_hand_side(vector, Y, solver)
-    goal, unit = given.goal, given.unit
+    goal = given.goal
+    unit = goal.unit
     limit = step_limit(solver.max_steps, X)
     monitor = Monitor(solver.history, solver.progress, limit, name)
     A = signed(as_matvec(state.operator, X, Y), state.sign)
@@ -198,12 +199,12 @@ def solve(
         def test(phases: Phases):
             floor, sizes = phases.floor(goal, X), peaks(X, x)
             if goal.norm is None:
-                ratio = goal.residual_ratio(r, b, given.peaks, floor, Y)
+                ratio = goal.residual_ratio(r, b, goal.peaks, floor, Y)
                 return ratio, overall(sizes, X)
             α = length()
             taken = where(phases.check | ~(jnp.abs(α) < jnp.inf), 0, α)
             moved = X, times(taken, step.p), goal.scale(x, sizes, floor, X)
-            residual = Y, r, goal.scale(b, given.peaks, floor, Y)
+            residual = Y, r, goal.scale(b, goal.peaks, floor, Y)
             return goal.ratio(residual, moved), overall(sizes, X)
 
         again = False
@@ -317,7 +318,7 @@ def report(
     error = backward_error(norm_r, *sizes, slope, cond)
     exit = ending(outcome(end.phases, given.goal), error, *sizes, X.eps)
     lost = end.phases.exit == Exit.nonfinite  # which `ending` leaves as it is
-    value = X.solution(where(lost, jnp.nan, times(given.unit, end.x)))
+    value = X.solution(where(lost, jnp.nan, times(given.goal.unit, end.x)))
     stats = monitor.stats(end, limit, backward_error=error, **(more or {}))
     return value, heeded(M, vector, judged(named(exit), vector, value)), stats
 
