@@ -6,17 +6,9 @@ that is right. The page shows the text of the day; tests/docs runs both.
 
 import contextlib
 import io
-import logging
-import traceback
-import warnings
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
-import lineax as lx
-import numpy as np
-import scipy.sparse
 
 
 class Mistake(NamedTuple):
@@ -50,24 +42,26 @@ MISTAKES = [
         "A SciPy matrix as the operator",
         "lx.linear_solve(scipy.sparse.eye_array(2), b)",
         "SparseLinearOperator.from_scipy(matrix)",
-        "lx.linear_solve(lx.SparseLinearOperator.from_scipy(scipy.sparse.eye_array(2)), b)",
+        """\
+operator = lx.SparseLinearOperator.from_scipy(scipy.sparse.eye_array(2))
+lx.linear_solve(operator, b)""",
     ),
     Mistake(
         "`tol=`, as in SciPy",
         "lx.CG(tol=1e-5)",
-        "rtol",
+        "pass `rtol`",
         "lx.CG(rtol=1e-5, atol=0.0)",
     ),
     Mistake(
         "No tolerances",
-        "lx.GMRES()",
-        "rtol",
+        "lx.GMRES(rtol=0.0, atol=0.0)",
+        "`max_steps`",
         "lx.GMRES(rtol=1e-5, atol=0.0)",
     ),
     Mistake(
         "A preconditioner that is an array",
         'lx.linear_solve(definite, b, cg, options={"preconditioner": jnp.diag(1 / b)})',
-        "MatrixLinearOperator",
+        "wrap it as `MatrixLinearOperator(array)`",
         """\
 inverse = lx.MatrixLinearOperator(jnp.diag(1 / b), lx.positive_semidefinite_tag)
 lx.linear_solve(definite, b, cg, options={"preconditioner": inverse})""",
@@ -75,13 +69,13 @@ lx.linear_solve(definite, b, cg, options={"preconditioner": inverse})""",
     Mistake(
         "Several right-hand sides as a matrix",
         "lx.linear_solve(A, jnp.ones((2, 5)))",
-        "rhs_axis=1",
+        "`rhs_axis=1`",
         "lx.linear_solve(A, jnp.ones((2, 5)), rhs_axis=1)",
     ),
     Mistake(
         "Several matrices in one operator",
         "lx.MatrixLinearOperator(jnp.ones((7, 2, 2)))",
-        "vmap",
+        "equinox.filter_vmap(MatrixLinearOperator)(matrices)",
         """\
 def solve(matrix, b):
     return lx.linear_solve(lx.MatrixLinearOperator(matrix), b).value
@@ -94,7 +88,7 @@ jax.vmap(solve, in_axes=(0, None))(jnp.stack([matrix, 2 * matrix]), b)""",
         """\
 operators = jax.vmap(lx.MatrixLinearOperator)(jnp.stack([matrix, 2 * matrix]))
 lx.linear_solve(operators, b)""",
-        "filter_vmap",
+        "`equinox.filter_vmap(linear_solve)(operator, vector)`",
         """\
 import equinox as eqx
 
@@ -106,7 +100,7 @@ eqx.filter_vmap(lx.linear_solve, in_axes=(eqx.if_array(0), None))(operators, b)"
         """\
 operator = lx.FunctionLinearOperator(lambda x: x**3, b)
 lx.linear_solve(operator, b, lx.GMRES(rtol=1e-5, atol=1e-5))""",
-        "linear",
+        "`verify(operator, key)` tells whether it is linear",
         """\
 operator = lx.JacobianLinearOperator(lambda x, args: x**3, b)
 lx.linear_solve(operator, b, lx.GMRES(rtol=1e-5, atol=1e-5))""",
@@ -114,14 +108,18 @@ lx.linear_solve(operator, b, lx.GMRES(rtol=1e-5, atol=1e-5))""",
     Mistake(
         "A vector of the wrong shape",
         "lx.linear_solve(A, jnp.ones(3))",
-        r"\[2\]",
+        "must have structure f32[2]",
         "lx.linear_solve(A, jnp.ones(2))",
     ),
     Mistake(
-        "A vector of the wrong kind",
-        'lx.linear_solve(A, jnp.array([True, False]))',
-        "float",
-        "lx.linear_solve(A, jnp.array([1.0, 0.0]))",
+        "A vector of another dtype, under strict promotion",
+        """\
+with jax.numpy_dtype_promotion("strict"):
+    lx.linear_solve(A, b.astype(jnp.bfloat16))""",
+        "cast with `.astype`",
+        """\
+with jax.numpy_dtype_promotion("strict"):
+    lx.linear_solve(A, b.astype(jnp.float32))""",
     ),
     Mistake(
         "A missing tag",
@@ -136,7 +134,7 @@ lx.linear_solve(tagged, b, lx.Cholesky())""",
         """\
 skewed = lx.MatrixLinearOperator(matrix.at[0, 1].set(2.0), lx.symmetric_tag)
 lx.verify(skewed, jax.random.key(0), throw=True)""",
-        "symmetric",
+        "leave the tags out",
         "lx.verify(definite, jax.random.key(0), throw=True)",
     ),
     Mistake(
@@ -148,18 +146,14 @@ lx.verify(skewed, jax.random.key(0), throw=True)""",
     Mistake(
         "A complex preconditioner for a real operator",
         """\
-inverse = lx.MatrixLinearOperator(1j * jnp.eye(2))
-lx.linear_solve(A, b, lx.GMRES(rtol=1e-5, atol=0.0), options={"preconditioner": inverse})""",
-        "real",
+inverse = lx.MatrixLinearOperator(0.3j * jnp.eye(2))
+solver = lx.GMRES(rtol=1e-5, atol=0.0)
+lx.linear_solve(A, b, solver, options={"preconditioner": inverse})""",
+        "pass a real preconditioner",
         """\
-inverse = lx.MatrixLinearOperator(jnp.eye(2))
-lx.linear_solve(A, b, lx.GMRES(rtol=1e-5, atol=0.0), options={"preconditioner": inverse})""",
-    ),
-    Mistake(
-        "A complex operator and a real product",
-        "lx.MatrixLinearOperator(matrix).mv(b * 1j) + lx.MatrixLinearOperator(1j * matrix).mv(b, 1)",
-        "real",
-        "lx.MatrixLinearOperator(matrix).mv(b * 1j)",
+inverse = lx.MatrixLinearOperator(0.3 * jnp.eye(2))
+solver = lx.GMRES(rtol=1e-5, atol=0.0)
+lx.linear_solve(A, b, solver, options={"preconditioner": inverse})""",
     ),
     Mistake(
         "A result as a condition",
@@ -176,16 +170,33 @@ if solution.successful:
 ]
 
 
-def text_of(mistake: Mistake) -> str:
-    """The last error that the code raises, as Python prints it at the end."""
+def outcome(code: str) -> str | None:
+    """The error that the code ends in, as Python prints it; None if it runs. JAX is as
+    its reader has it, in float32."""
     space: dict = {}
-    exec(SETUP, space)
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter("always")
-        try:
-            exec(mistake.wrong, space)
-        except Exception as error:  # shown, whatever it is
-            return f"{type(error).__name__}: {error}"
-    if heard:
-        return f"{heard[-1].category.__name__}: {heard[-1].message}"
-    raise AssertionError(f"{mistake.title}: no error")
+    wide = jax.config.jax_enable_x64  # pyright: ignore
+    jax.config.update("jax_enable_x64", False)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(SETUP, space)
+            exec(code, space)
+    except Exception as error:  # whatever it is: that is what the reader sees
+        return f"{type(error).__name__}: {error}"
+    finally:
+        jax.config.update("jax_enable_x64", wide)
+    return None
+
+
+def page() -> str:
+    """The mistakes as Markdown."""
+    parts = []
+    for title, wrong, _, right in MISTAKES:
+        text = "\n".join(map(str.rstrip, str(outcome(wrong)).splitlines()))
+        parts += [f"## {title}", _fenced(wrong), _fenced(text, "text wrapped")]
+        parts += ["Write instead:", _fenced(right)]
+    return "\n\n".join(parts)
+
+
+def _fenced(text: str, kind: str = "python") -> str:
+    head = kind if " " not in kind else "{{ .{} }}".format(kind.replace(" ", " ."))
+    return f"```{head}\n{text}\n```"

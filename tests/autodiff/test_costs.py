@@ -34,7 +34,7 @@ class Cost(NamedTuple):
     products: int = 0  # with the operator or its adjoint, in a loop's body
 
     def row(self) -> str:
-        """Of the table in docs/guides/derivatives.md."""
+        """The row of the table in docs/guides/derivatives.md."""
         name = repr(self.solver).replace("rtol=1e-08, atol=1e-08", "…")
         once = "–" if not self.factorises else "1, 1, 1"
         solves = ", ".join(map(str, self.solves))
@@ -69,6 +69,11 @@ COSTS = [
          (lxo.hermitian_tag, lxo.nonsingular_tag), "", SQUARE, 1, 1),
     Cost(lxs.MINRESQLP(**TIGHT), "Hermitian", DEFINITE, lxo.hermitian_tag, "", ANY,
          1, 1),
+    Cost(lxs.SYMMLQ(**TIGHT), "Hermitian", DEFINITE, lxo.hermitian_tag, "", ANY, 1, 1),
+    Cost(lxs.BlockGMRES(**TIGHT), "square", A, (), "", SQUARE, 1, 1),
+    Cost(lxs.GCRODR(**TIGHT, restart=3, recycle=1), "square", A, (), "", SQUARE, 3, 4),
+    Cost(lxs.DeflatedCG(**TIGHT, recycle=1, directions=2), "definite", DEFINITE, PSD,
+         "", SQUARE, 3, 4),
     Cost(lxs.BlockCG(**TIGHT), "definite", DEFINITE, PSD, "", SQUARE, 1, 1),
     Cost(lxs.COCG(**TIGHT), "symmetric", DEFINITE, lxo.symmetric_tag, "", SQUARE, 1, 1),
     Cost(lxs.BiCGStab(**TIGHT), "square", A, (), "", SQUARE, 1, 1),

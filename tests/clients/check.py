@@ -1,4 +1,5 @@
-"""Users of `lineax` on ours, beside closed forms. Run by `tests/clients/run`."""
+"""Libraries that use `lineax`, run on ours and compared with closed forms. Run by
+`tests/clients/run`."""
 
 import sys
 import time

@@ -15,7 +15,6 @@ import jax
 from tests.gallery.matrices import GALLERY, Entry
 from tests.gallery.table import (
     COLUMNS,
-    DTYPES,
     LETTERS,
     SCALES,
     Column,
@@ -43,7 +42,7 @@ def compute(column: Column) -> dict[str, dict[str, str]]:
     """
     out: dict[str, dict[str, str]]
     out = {e.name: {} for e in GALLERY if column.takes(e)}
-    for dtype in DTYPES:
+    for dtype in column.dtypes:
         letters = {name: ["."] * len(SCALES) for name in out}
         given = asked(column, dtype)
         for case, outcome in zip(given, solve(column, given, dtype), strict=True):

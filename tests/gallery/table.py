@@ -47,6 +47,7 @@ class Column(NamedTuple):
     takes: Callable[[Entry], bool]
     tags: Any = ()
     direct: bool = True
+    dtypes: tuple[str, ...] = DTYPES
 
 
 def _square(entry: Entry) -> bool:
@@ -89,6 +90,19 @@ COLUMNS: dict[str, Column] = {
         Column("BiCGStab", lambda tol: lxs.BiCGStab(tol, 0.0), _square, (), False),
         Column("GMRES", lambda tol: lxs.GMRES(tol, 0.0), _square, (), False),
         Column("FGMRES", lambda tol: lxs.FGMRES(tol, 0.0), _square, (), False),
+        Column("SYMMLQ", lambda tol: lxs.SYMMLQ(tol, 0.0), _known("hermitian"),
+               _hermitian, False),
+        Column("MINRESQLP", lambda tol: lxs.MINRESQLP(tol, 0.0), _known("hermitian"),
+               _hermitian, False),
+        # of complex matrices here none is symmetric
+        Column("COCG", lambda tol: lxs.COCG(tol, 0.0), _known("hermitian"),
+               lxo.symmetric_tag, False, DTYPES[:2]),
+        Column("BiCGStab(ell=2)", lambda tol: lxs.BiCGStab(tol, 0.0, ell=2), _square,
+               (), False),
+        Column("IDR", lambda tol: lxs.IDR(tol, 0.0), _square, (), False),
+        Column("GCRODR", lambda tol: lxs.GCRODR(tol, 0.0), _square, (), False),
+        Column("DeflatedCG", lambda tol: lxs.DeflatedCG(tol, 0.0),
+               _known("definite", "semidefinite"), _psd, False),
         Column("LSMR", lambda tol: lxs.LSMR(tol, 0.0), _any, (), False),
         Column("LSQR", lambda tol: lxs.LSQR(tol, 0.0), _any, (), False),
         Column("Normal(CG)", lambda tol: lxs.Normal(lxs.CG(tol, 0.0)), _any, (), False),

@@ -8,7 +8,6 @@ from tests.gallery import page
 from tests.gallery.matrices import GALLERY, complexified, vector
 from tests.gallery.table import (
     COLUMNS,
-    DTYPES,
     SCALES,
     allowed,
     asked,
@@ -21,7 +20,7 @@ LUCK = 0.05  # of a count: at the edge of a precision, rounding decides, by proc
 
 def _runs():
     for name in COLUMNS:
-        for dtype in DTYPES:
+        for dtype in COLUMNS[name].dtypes:
             mark = pytest.mark.xdist_group(f"gallery {name}")
             yield pytest.param(name, dtype, marks=mark, id=f"{name}-{dtype}")
 

@@ -155,6 +155,35 @@ class TestCOCG(IterativeLaws):
         return lx.COCG(self.tolerance(dtype), 0.0)
 
 
+class TestSYMMLQ(IterativeLaws):
+    problems = ("indefinite", "deficient indefinite, consistent")
+
+    def make(self, dtype):
+        return lx.SYMMLQ(self.tolerance(dtype), 0.0)
+
+
+class TestBlockGMRES(IterativeLaws):
+    dtypes = ("complex128",)
+    problems = ("square",)
+
+    def make(self, dtype):
+        return lx.BlockGMRES(self.tolerance(dtype), 0.0)
+
+
+class TestGCRODR(IterativeLaws):
+    problems = ("square",)
+
+    def make(self, dtype):
+        return lx.GCRODR(self.tolerance(dtype), 0.0, restart=8, recycle=2)
+
+
+class TestDeflatedCG(IterativeLaws):
+    problems = ("definite", "negative definite")
+
+    def make(self, dtype):
+        return lx.DeflatedCG(self.tolerance(dtype), 0.0, recycle=2, directions=4)
+
+
 class TestGMRES(IterativeLaws):
     problems = ("square",)
 

@@ -67,7 +67,7 @@ def test_advice(name):
 
 
 def test_batch():
-    """Of a batch: counts, ranges, every kind of failure, the longest history."""
+    """For a batch: counts, ranges, every kind of failure, the longest history."""
 
     def one(code):
         result = RESULTS.where(code > 0, RESULTS.singular, RESULTS.successful)

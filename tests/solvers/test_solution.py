@@ -25,6 +25,7 @@ NAMES = (
     "out_of_memory",
     "host_failure",
     "not_real",
+    "stopped",
 )
 
 

@@ -1,4 +1,4 @@
-"""Where the signs simplify, and that nothing but rounding changes."""
+"""The signs simplify, and only rounding changes."""
 
 import jax.numpy as jnp
 import lx_operators as lx
@@ -107,7 +107,8 @@ def test_scalings(kind):
 
 @pytest.mark.standard_promotion
 def test_not_where_it_is_no_theorem():
-    """Factors that do not match, dtypes that would be lost, what is not s·I."""
+    """Factors that do not match, dtypes that would be lost, operators that are not
+    s·I."""
     three = lx.KroneckerLinearOperator(matrix(2, 2), matrix(2, 1), matrix(1, 2))
     two = kronecker((2, 2), (2, 2))
     structures = two.in_structure(), three.out_structure()

@@ -20,6 +20,7 @@ from lx_solvers.krylov.idr import IDR
 from lx_solvers.krylov.lsmr import LSMR
 from lx_solvers.krylov.lsqr import LSQR
 from lx_solvers.krylov.minres import MINRES
+from lx_solvers.krylov.symmlq import SYMMLQ
 
 PSD, HERMITIAN = lo.positive_semidefinite_tag, lo.hermitian_tag
 ALL = ("float32", "float64", "complex64", "complex128")
@@ -51,6 +52,7 @@ METHODS = {
     "LSMR": Method(LSMR, (), True, 1),
     "LSQR": Method(LSQR, (), True, 1, SOME, variant=True),
     "IDR": Method(IDR, (), False, 0, ("complex64",), variant=True),
+    "SYMMLQ": Method(SYMMLQ, HERMITIAN, False, 1, ("complex64",), variant=True),
     "COCG": Method(COCG, lo.symmetric_tag, False, 0, ("complex64",), variant=True),
 }
 
@@ -62,6 +64,7 @@ _NAMES = (
     "stagnation",
     "conlim",
     "nonfinite_input",
+    "stopped",
 )
 RESULT_NAMES = {RESULTS[getattr(RESULTS, name)]: name for name in _NAMES}
 
@@ -132,7 +135,7 @@ def suited(spectral, draw):
     def suited(name, dtype, n=N):
         if name == "CG":
             return spectral(dtype, np.linspace(1, 5, n))
-        if name == "MINRES":
+        if name in ("MINRES", "SYMMLQ"):
             values = np.linspace(1, 3, n)
             return spectral(dtype, np.where(np.arange(n) % 3 == 0, -values, values))
         if name in ("LSMR", "LSQR"):

@@ -224,13 +224,13 @@ def definite(name):
     """The tags of a preconditioner."""
     if name == "COCG":
         return lo.symmetric_tag
-    return PSD if name in ("CG", "MINRES") else ()
+    return PSD if name in ("CG", "MINRES", "SYMMLQ") else ()
 
 
 def good_preconditioner(name, a):
     if name in ("LSMR", "LSQR"):
         return np.linalg.inv(np.linalg.qr(a)[1] + 1e-2 * np.eye(N))
-    if name == "MINRES":
+    if name in ("MINRES", "SYMMLQ"):
         values, vectors = np.linalg.eigh(a)
         return (vectors / (np.abs(values) + 0.01)) @ vectors.conj().T
     p = np.linalg.inv(a + 0.01 * np.eye(N))
@@ -586,6 +586,7 @@ STORED = {  # vectors, with the product (two products) that a step makes
     "LSQR": 9,
     "IDR": 3 * 4 + 6,
     "COCG": 5,
+    "SYMMLQ": 7,
 }
 
 

@@ -99,7 +99,10 @@ def _axes_of_many(vector: PyTree, wanted: Structure) -> list[int]:
     return [
         axis
         for axis in reversed(range(1 + min(len(shape) for _, shape in shapes)))
-        if all((*x[:axis], *x[axis + 1 :]) == shape for x, shape in shapes)
+        if all(
+            len(x) > axis and (*x[:axis], *x[axis + 1 :]) == shape
+            for x, shape in shapes
+        )
     ]
 
 

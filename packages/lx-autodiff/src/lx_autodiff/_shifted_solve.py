@@ -12,7 +12,7 @@ from lx_operators import (
     TaggedLinearOperator,
     positive_semidefinite_tag,
 )
-from lx_operators.internal import conform, promote_types
+from lx_operators.internal import conform, promote_types, promoted
 from lx_solvers import AbstractLinearSolver, Solution
 from lx_solvers.internal import krylov
 
@@ -77,6 +77,9 @@ def shifted_solve(
     definite = krylov.check_family(operator, shifts, solver)
     dtypes = [jnp.result_type(x) for x in (shifts, *jax.tree.leaves(vector))]
     shifts = shifts.astype(_common(operator, dtypes))
+    operator = promoted(operator, shifts.dtype)
+    if jnp.iscomplexobj(shifts):  # then so are the solutions
+        vector = jax.tree.map(_as_complex, vector)
     identity = IdentityLinearOperator(operator.in_structure())
 
     def shifted(A: AbstractLinearOperator, σ: Array) -> AbstractLinearOperator:
@@ -99,6 +102,12 @@ def shifted_solve(
 
     value, result, stats = each(shifts, first)
     return Solution(value, result, {**stats, "shared_steps": steps}, None)
+
+
+def _as_complex(x: ArrayLike) -> Array:
+    x = jnp.asarray(x)
+    inexact = jnp.issubdtype(x.dtype, jnp.inexact)
+    return x.astype(promote_types(x.dtype, jnp.complex64)) if inexact else x
 
 
 def _common(operator: AbstractLinearOperator, dtypes: list[Any]) -> Any:

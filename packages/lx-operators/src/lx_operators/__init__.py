@@ -1,7 +1,7 @@
 """Linear operators between pytrees: what A is, without a solver.
 
-The common operators, and all that operators are asked, are imported with the package;
-structured operators are when they are first named.
+The common operators and all questions about operators are imported with the package;
+structured operators are imported when they are first named.
 """
 
 from typing import TYPE_CHECKING

@@ -1,10 +1,10 @@
-"""Functions with all they close over: arrays become part of a pytree.
+"""Functions together with the arrays they close over, as pytrees.
 
-A function is traced once, to a jaxpr. The arrays it closes over, tracers of
-surrounding transformations included, become leaves, so that the function can cross
-`jit`, `grad` and `vmap` and be differentiated with respect to them. The trace also
-tells the structure of the output, so that no second one is needed for that. Functions
-of equal jaxprs are equal, so that what is compiled for one serves the others.
+A function is traced once, to a jaxpr. The arrays it closes over, tracers of surrounding
+transformations included, become leaves, so that the function can cross `jit`, `grad`
+and `vmap` and be differentiated with respect to them. The trace also gives the
+structure of the output. Functions with equal jaxprs are equal, so that they share
+compiled programs.
 """
 
 import copy
@@ -25,7 +25,8 @@ from ._varying import examples, manual_axes, vary
 
 
 class Closure(eqx.Module):
-    """A traced function of pytrees of arrays. What else its arguments held is fixed."""
+    """A traced function of pytrees of arrays. Everything else in its arguments is
+    fixed."""
 
     consts: list[Array]
     jaxpr: Jaxpr = eqx.field(static=True)

@@ -1,4 +1,4 @@
-"""What the floors above, and third-party solvers, build on beyond the public names:
+"""Names for the other packages and for third-party solvers, beyond the public ones:
 pytrees as flat vectors, norms, dtypes, promotion."""
 
 from typing import TYPE_CHECKING
@@ -18,6 +18,15 @@ from ._functions import (
     bandwidths as bandwidths,
 )
 from ._lazy_imports import attach as attach
+from ._memory import (
+    FORMED_PER_HELD as FORMED_PER_HELD,
+    MAX_BYTES as MAX_BYTES,
+    check_matrix as check_matrix,
+    describe_matrix as describe_matrix,
+    elements as elements,
+    gib as gib,
+    matrix_bytes as matrix_bytes,
+)
 from ._norms import (
     max_norm as max_norm,
     rms_norm as rms_norm,

@@ -38,6 +38,11 @@ if TYPE_CHECKING:
     from .direct.triangular import Triangular as Triangular
     from .direct.tridiagonal import Tridiagonal as Tridiagonal
     from .direct.woodbury import Woodbury as Woodbury
+    from .krylov._stepwise import (
+        IterationState as IterationState,
+        StepByStep as StepByStep,
+        step_by_step as step_by_step,
+    )
     from .krylov.bicgstab import BiCGStab as BiCGStab
     from .krylov.block_cg import BlockCG as BlockCG
     from .krylov.block_gmres import BlockGMRES as BlockGMRES

@@ -1,8 +1,8 @@
-"""How what is known of a composite follows from what is known of its parts.
+"""Rules by which the tags of a composite follow from the tags of its parts.
 
-Each composite's file has a table of rules, a tag a row. A rule sees the operator and
-the known tags of its operands. All rules are sufficient, not necessary; what follows
-from a tag by itself (`_tags.py`) needs no row.
+Each composite's file has a table of rules, one row for each tag. A rule gets the
+operator and the known tags of its operands. All rules are sufficient, not necessary;
+implications between tags (`_tags.py`) need no row.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,7 +32,7 @@ def declare(
         map(known, operands(op))
     ),
 ) -> None:
-    """Have operators of this kind declare what the table says."""
+    """Make operators of this kind declare the tags of the table."""
 
     @cached
     def declaration(operator: Any) -> Tags:
@@ -47,8 +47,8 @@ def maps_to_parts(
     map_of: Callable[[Callable[[Any], Any], Any], Any] = map_parts,
     generics: tuple[Any, ...] = (linearise, materialise, conj),
 ) -> None:
-    """Have generic functions of a composite of this kind give the same composite of
-    `fn(part)`; a composite of sparse operators is materialised as a sparse one.
+    """Register generic functions for a composite: each is applied to the parts. A
+    composite of sparse operators is materialised as a sparse operator.
 
     Args:
         kind: the type of the composite.
@@ -67,8 +67,8 @@ def maps_to_parts(
 
 
 def adjoint_by_itself(kind: type) -> None:
-    """Have `adjoint_product` of a composite of this kind use its own product where the
-    composite is known to be Hermitian."""
+    """Register `adjoint_product` for a composite: if it is known to be Hermitian, its
+    own product."""
 
     @adjoint_product.register(kind)
     def _(operator: Any) -> Any:

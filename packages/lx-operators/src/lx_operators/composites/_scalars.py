@@ -1,4 +1,4 @@
-"""Scalars of scalings: Python numbers, whose value tags may use, and arrays."""
+"""Scalars in scalings: arrays, and Python numbers, whose values the tags can use."""
 
 import cmath
 import dataclasses
@@ -25,7 +25,7 @@ from .._structures import (
 @dataclasses.dataclass(frozen=True)
 class Signed:
     """A Python number as a scalar whose value is an array, so that one program serves
-    all values; `like` is a number of which the tags say the same."""
+    all values; `like` is a number for which the tags are the same."""
 
     value: Array
     like: complex = dataclasses.field(metadata={"static": True})
@@ -42,8 +42,8 @@ def as_signed(scalar: Any) -> Any:
 
 
 def number(scalar: Any) -> complex | None:
-    """A Python number that stands for the scalar where tags are decided; None if its
-    sign is not known."""
+    """A Python number that stands for the scalar when tags are decided; None if the
+    sign is unknown."""
     if isinstance(scalar, Signed):
         return scalar.like
     return scalar if isinstance(scalar, NUMBERS) else None
@@ -54,7 +54,7 @@ def is_complex(scalar: Any) -> bool:
 
 
 def checked_scalar(value: Any, sign: str, operator: AbstractLinearOperator) -> Any:
-    """A scalar as it is; an integer array in the operator's dtype."""
+    """A scalar as it is; an integer array is cast to the operator's dtype."""
     if isinstance(value, Signed):
         return value
     value = scalar(value, sign)
@@ -66,7 +66,8 @@ def checked_scalar(value: Any, sign: str, operator: AbstractLinearOperator) -> A
 
 
 def _check_dtypes(value: Any, sign: str, operator: AbstractLinearOperator) -> None:
-    """Strict promotion lets a Python number through that is no complex among reals."""
+    """Under strict promotion, a Python number is allowed unless it is complex and the
+    operator real."""
     kind = _python_kind(value)
     for leaf in jtu.tree_leaves(structures_of(operator)):
         same = leaf.dtype == (scaled_dtype(leaf.dtype, value) if kind else value.dtype)
@@ -81,8 +82,8 @@ def _check_dtypes(value: Any, sign: str, operator: AbstractLinearOperator) -> No
 
 
 def _python_kind(scalar: Any) -> type | None:
-    """`float` or `complex` of a Python number, or of an array that is weakly typed as
-    one (which a Python number becomes when it crosses `jit`); None of other arrays."""
+    """`float` or `complex` for a Python number or a weakly typed array (a Python number
+    becomes one when it crosses `jit`); None for other arrays."""
     if isinstance(scalar, jax.Array) and not scalar.weak_type:
         return None
     return complex if is_complex(scalar) else float

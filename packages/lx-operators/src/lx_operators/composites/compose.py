@@ -36,11 +36,11 @@ class ComposedLinearOperator(AbstractLinearOperator):
     """The composition of two operators; `operator1 @ operator2` builds it.
 
     Args:
-        operator1, operator2: the input structure of the first is the output structure
-            of the second (dtypes promote).
+        operator1, operator2: operators; the input structure of the first is the output
+            structure of the second (dtypes promote).
 
     Raises:
-        ValueError: not operators, or of structures that do not fit together.
+        ValueError: if they are not operators, or their structures do not fit together.
 
     ```python
     x = lx.MatrixLinearOperator(jnp.arange(6.0).reshape(3, 2))
@@ -107,7 +107,7 @@ def structures_of_product(
 
 
 def factors(operator: AbstractLinearOperator) -> list[AbstractLinearOperator]:
-    """The factors of a product, associativity undone."""
+    """The factors of a product of any number of operators."""
     if not isinstance(operator, ComposedLinearOperator):
         return [operator]
     return [*factors(operator.operator1), *factors(operator.operator2)]
@@ -181,7 +181,7 @@ def _(operator: ComposedLinearOperator):
 
 
 def _row_sums(x, y):
-    """Σⱼ xᵢⱼyᵢⱼ of as many rows as both have."""
+    """Σⱼ xᵢⱼyᵢⱼ for the rows that both have."""
     n = min(x.shape[0], y.shape[0])
     return jnp.sum(_times(x[:n], y[:n]), axis=1)
 
@@ -190,7 +190,7 @@ def _row_sums(x, y):
 
 
 def diagonal_and(tag: Tag) -> Rule:
-    """One factor diagonal, the other `tag`."""
+    """One factor is diagonal, the other has `tag`."""
     return lambda op, a, b: (
         (diagonal_tag in a and tag in b) or (tag in a and diagonal_tag in b)
     )
@@ -207,8 +207,9 @@ def wide_enough(rule: Rule) -> Rule:
 
 
 def full_rank(op, a: Tags, b: Tags) -> bool:
-    """(injective)∘(injective) is injective, (surjective)∘(surjective) surjective: full
-    rank, if the space between the factors is neither the smallest nor the largest."""
+    """A product of injective operators is injective, a product of surjective ones
+    surjective: it has full rank if the space between the factors is neither the
+    smallest nor the largest."""
     m, k, n = _sizes(op)
     return nonsingular_tag in a & b and min(m, n) <= k <= max(m, n)
 
@@ -241,8 +242,8 @@ def _(operator: ComposedLinearOperator):
     return view(operator, PRODUCTS, lambda: unwrapped(a), lambda: unwrapped(b))
 
 
-# A product is as wide as its factors together: (AB)ᵢⱼ = Σₖ AᵢₖBₖⱼ, with i - j =
-# (i - k) + (k - j). No matrix `[n, n]` is formed.
+# The bandwidths of a product are the sums of its factors' bandwidths: (AB)ᵢⱼ = Σₖ
+# AᵢₖBₖⱼ, with i - j = (i - k) + (k - j). No matrix `[n, n]` is formed.
 
 
 @bandwidths.register

@@ -38,7 +38,7 @@ from ._rules import maps_to_parts
 
 
 class KroneckerLinearOperator(AbstractLinearOperator):
-    """The Kronecker product A ⊗ B ⊗ … of operators: each acts on an axis of its own.
+    """The Kronecker product A ⊗ B ⊗ … of operators: each acts on its own axis.
 
     Vectors are arrays with the axes of all factors: with A `[m₁, n₁]` and B `[m₂, n₂]`
     matrices, a vector X is `[n₁, n₂]`, and the product A X Bᵀ is `[m₁, m₂]`. Raveled,
@@ -50,7 +50,8 @@ class KroneckerLinearOperator(AbstractLinearOperator):
         operators: one or more operators, each between single arrays (of any shape).
 
     Raises:
-        ValueError: none, or one that is no such operator.
+        ValueError: if there is no operator, or one of them does not map one array to
+            one array.
 
     ```python
     a = lx.MatrixLinearOperator(jnp.array([[2.0, 1.0], [1.0, 3.0]]))
@@ -142,7 +143,8 @@ def _(operator: KroneckerLinearOperator) -> Tags:
 
 
 def _sign(tags: Tags) -> int:
-    """1 of a positive semidefinite operator, -1 of a negative one, 0 of others."""
+    """1 for a positive semidefinite operator, -1 for a negative semidefinite one, else
+    0."""
     if positive_semidefinite_tag in tags:
         return 1
     return -1 if negative_semidefinite_tag in tags else 0

@@ -33,7 +33,7 @@ from ._rules import maps_to_parts
 
 
 class LowRankUpdateLinearOperator(AbstractLinearOperator):
-    """A + U C Vᴴ, with few columns in U and V: never multiplied out.
+    """A + U C Vᴴ, with few columns in U and V; it is never multiplied out.
 
     Args:
         operator: A.
@@ -44,7 +44,7 @@ class LowRankUpdateLinearOperator(AbstractLinearOperator):
             By default U: then the sum is Hermitian, or semidefinite, if A and C are.
 
     Raises:
-        ValueError: structures that do not fit, naming the argument.
+        ValueError: if structures do not fit; the error names the argument.
 
     ```python
     a = lx.DiagonalLinearOperator(jnp.array([1.0, 2.0, 3.0]))
@@ -211,7 +211,7 @@ def _(operator: LowRankUpdateLinearOperator):
 
 
 def _sum(a, b):
-    """[U W] diag(C, D) [V Z]ᴴ, of matrices."""
+    """[U W] diag(C, D) [V Z]ᴴ, with matrices."""
     U, V = [a.U, b.U], [a.V, b.V]
     same = V == [None, None]
     V = [u if v is None else v for u, v in zip(U, V)]

@@ -1,7 +1,6 @@
 """A sum with its own reflection, A + Aᵀ and A + Aᴴ.
 
-A is held once, so that the sum is symmetric, or Hermitian, whatever becomes of its
-arrays.
+A is held once, so that the sum is symmetric, or Hermitian, however its arrays change.
 """
 
 from typing import Any
@@ -82,8 +81,8 @@ def _turned(operator: MirroredLinearOperator, elements: Any) -> Any:
 
 
 def as_mirrored(plain: AddLinearOperator) -> MirroredLinearOperator | None:
-    """A sum as what it is, if one of its operands is the reflection of the other, and
-    this says more than is known of both."""
+    """The mirrored form of a sum, if one operand is the reflection of the other and
+    this adds to the tags of the sum; else None."""
     a, b = plain.operator1, plain.operator2
     found, tags = reflections(a, b), known(plain)
     ins, outs = structures_of(plain)
@@ -99,7 +98,7 @@ def as_mirrored(plain: AddLinearOperator) -> MirroredLinearOperator | None:
 
 
 def as_sum(operator: Any) -> AddLinearOperator | None:
-    """A sum of any kind as that of two operators; None of anything else."""
+    """A sum of any kind as a sum of two operators; None for anything else."""
     if isinstance(operator, MirroredLinearOperator):
         star = reflected(operator.operator, operator.reflection)
         return AddLinearOperator(operator.operator, star)

@@ -48,7 +48,7 @@ class PromotedLinearOperator(AbstractLinearOperator):
 
     def transpose(self):
         if _is_mixed(self.operator):
-            # the part's own transpose has real leaves, without an imaginary part
+            # the operator's own transpose has real leaves, without an imaginary part
             tags = known(self.operator)
             return FunctionLinearOperator(self.mv, self.in_structure(), tags).T
         return map_parts(lambda part: part.T, self)
@@ -66,13 +66,13 @@ class PromotedLinearOperator(AbstractLinearOperator):
 
 
 def _is_mixed(operator: AbstractLinearOperator) -> bool:
-    """Whether real and complex leaves stand side by side."""
+    """Whether there are both real and complex leaves."""
     leaves = jtu.tree_leaves(structures_of(operator))
     return len({leaf.dtype.kind == "c" for leaf in leaves}) > 1
 
 
 def promoted(operator: AbstractLinearOperator, dtype: Any) -> AbstractLinearOperator:
-    """`operator` between spaces whose dtypes are promoted by `dtype`; itself, if they
+    """`operator` between spaces whose dtypes are promoted by `dtype`; unchanged if they
     are wide enough already."""
     wide = PromotedLinearOperator(operator, dtype)
     same = (wide.in_structure(), wide.out_structure()) == (

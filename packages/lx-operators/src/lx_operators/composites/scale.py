@@ -161,8 +161,8 @@ class NegLinearOperator(AbstractScaling):
 
 
 def signed(tree: PyTree) -> PyTree:
-    """The same operators (in a pytree), their Python scalars `Signed`; the pytree
-    itself, if it holds no Python number.
+    """The same operators (in a pytree), with `Signed` scalars in place of Python
+    numbers; the pytree itself if it holds no Python number.
 
     Numbers that are not finite stay as they are.
     """
@@ -206,7 +206,7 @@ def _(operator: AbstractScaling):
 
 
 def _like(operator: AbstractScaling, of: AbstractLinearOperator, scalar: Any) -> Any:
-    """The same scaling of another operator, by another scalar."""
+    """The same kind of scaling, with another operator and scalar."""
     clone = with_parts(operator, of)
     if not isinstance(operator, NegLinearOperator):
         object.__setattr__(clone, "scalar", scalar)
@@ -223,11 +223,11 @@ def _(operator: AbstractScaling):
     return scaled(operator, tridiagonal(operator.operator))
 
 
-# What is known: the value of a scalar is known only if it is a Python number.
+# Tags. The value of a scalar is known only if it is a Python number.
 
 
 def kept_if(condition: Callable[[complex], bool], tag: Tag) -> Rule:
-    """Kept where the scalar is known and meets the condition."""
+    """The tag is kept if the scalar is known and meets the condition."""
 
     def rule(op, a: Tags) -> bool:
         value = number(op.scalar)
@@ -272,7 +272,7 @@ def _flipped(tag: Tag, opposite: Tag) -> Rule:
 
 
 def _annulled(tag: Tag, opposite: Tag) -> Rule:
-    """Zero times a semidefinite operator is both."""
+    """Zero times a semidefinite operator is both positive and negative semidefinite."""
     return any_of(_flipped(tag, opposite), kept_if(zero, tag), kept_if(zero, opposite))
 
 
@@ -293,7 +293,7 @@ declare(NegLinearOperator, _DIVISION)
 
 
 class Scale:
-    """s·, ·/s or -, as in a composite."""
+    """The scaling of a composite (s·, ·/s or -), for other operators."""
 
     def __init__(self, plain: AbstractScaling):
         self.plain = plain

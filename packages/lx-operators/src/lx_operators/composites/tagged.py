@@ -47,14 +47,15 @@ from ._rules import maps_to_parts
 
 
 class TaggedLinearOperator(AbstractLinearOperator):
-    """An operator that promises more than its parts can tell.
+    """An operator with tags that its parts do not imply.
 
     Args:
         operator: an operator.
         tags: a tag or an iterable of tags, added to what is known of `operator`.
 
     Raises:
-        ValueError: not an operator, or a tag needs equal input and output structure.
+        ValueError: if `operator` is not an operator, or a tag needs equal input and
+            output structures.
 
     ```python
     a = lx.MatrixLinearOperator(jnp.eye(3) + 1.0)
@@ -82,7 +83,7 @@ class TaggedLinearOperator(AbstractLinearOperator):
         return self.operator.as_matrix()
 
     def transpose(self):
-        # What the tags promise spares transposing the operator inside.
+        # The tags can make transposing the inner operator unnecessary.
         if is_own_transpose(self):
             return self
         if is_own_adjoint(self):
@@ -121,8 +122,8 @@ def _(operator: TaggedLinearOperator):
 
 
 def _answers_alone(function: Any, operator: TaggedLinearOperator) -> bool:
-    """Whether the operator inside has arrays to read the answer from, or knows by
-    itself that it is banded, so that no product is needed for what the tags promise."""
+    """Whether the inner operator can answer from its arrays, or knows by itself that it
+    is banded, so that no product with it is needed."""
     inner = operator.operator
     if is_diagonal(inner) or is_tridiagonal(inner):
         return True
@@ -181,7 +182,7 @@ def _(operator: TaggedLinearOperator):
     return unwrapped(operator.operator)
 
 
-# Blocks: all that a tag says of a block diagonal whole, it says of its square blocks.
+# A tag of a block diagonal operator holds for its square blocks as well.
 
 
 @block_diagonal.register

@@ -18,8 +18,8 @@ from .._tags import (
 )
 from ._rules import maps_to_parts
 
-# A tangent lies in the linear space that the primal moves in. Semidefinite, nonsingular
-# and unit-diagonal operators are no linear spaces.
+# A tangent keeps the tags that describe linear spaces of operators. Semidefinite,
+# nonsingular and unit-diagonal operators form no linear space.
 _LINEAR = frozenset(
     (
         symmetric_tag,
@@ -54,7 +54,7 @@ class TangentLinearOperator(AbstractLinearOperator):
 
     def _tangent_of(self, fn):
         out, tangent = eqx.filter_jvp(fn, (self.primal,), (self.tangent,))
-        # Equinox has None where nothing moves.
+        # Equinox gives None for a leaf without a tangent.
         return jtu.tree_map(
             lambda x, t: jnp.zeros_like(x) if t is None else t, out, tangent
         )
@@ -76,7 +76,7 @@ class TangentLinearOperator(AbstractLinearOperator):
 
 
 def _through(fn, operator: TangentLinearOperator) -> TangentLinearOperator:
-    """The tangent of `fn(primal)`, itself an operator."""
+    """The tangent of `fn(primal)`, for a function that returns an operator."""
     primal, tangent = eqx.filter_jvp(fn, (operator.primal,), (operator.tangent,))
     return TangentLinearOperator(primal, tangent)
 

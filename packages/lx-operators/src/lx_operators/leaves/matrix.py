@@ -17,7 +17,7 @@ from .._functions import (
 from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared, is_own_transpose
-from .._structures import floating, matmul
+from .._structures import dtype_of, floating, matmul, shape_of
 from .._tags import Tags, as_tags, tagged_diagonal, transpose_tags
 from .diagonal import DiagonalLinearOperator
 
@@ -30,7 +30,7 @@ class MatrixLinearOperator(AbstractLinearOperator):
         tags: a tag or an iterable of tags.
 
     Raises:
-        ValueError: `matrix` is not two-dimensional, or a tag needs a square one.
+        ValueError: if `matrix` is not two-dimensional, or a tag needs a square matrix.
 
     ```python
     operator = lx.MatrixLinearOperator(jnp.eye(3), lx.symmetric_tag)
@@ -80,6 +80,9 @@ class MatrixLinearOperator(AbstractLinearOperator):
 
     def out_structure(self):
         return jax.ShapeDtypeStruct(self.matrix.shape[:1], self.matrix.dtype)
+
+    shape = property(shape_of)
+    dtype = property(dtype_of)
 
 
 @declared.register

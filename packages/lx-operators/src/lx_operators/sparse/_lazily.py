@@ -13,5 +13,6 @@ if TYPE_CHECKING:
         lack as lack,
     )
     from .detection import jacobian_sparsity as jacobian_sparsity
+    from .patterned import PatternedLinearOperator as PatternedLinearOperator
 
 __getattr__, __dir__, __all__ = attach(__name__)

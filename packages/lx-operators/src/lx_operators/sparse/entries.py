@@ -28,9 +28,11 @@ from .._structures import (
     Frozen,
     Structure,
     describe,
+    dtype_of,
     floating,
     freeze_structure,
     ravel,
+    shape_of,
     short_dtype,
     size_of,
     unravel,
@@ -365,6 +367,9 @@ class SparseLinearOperator(AbstractLinearOperator):
 
     def out_structure(self):
         return structure(self, 1, self.values.dtype)
+
+    shape = property(shape_of)
+    dtype = property(dtype_of)
 
 
 def rebuilt(operator: Any, **fields: Any) -> SparseLinearOperator:

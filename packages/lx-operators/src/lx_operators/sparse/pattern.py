@@ -274,14 +274,15 @@ class SparsityPattern(eqx.Module):
             shifts = by * jnp.arange(count, dtype=dtype)[:, None]
             return (x.astype(dtype) + shifts).reshape(-1)
 
-        def starts(x: Array) -> Array:
+        def starts(x: Array, size: int = size) -> Array:
             end = jnp.full(1, count * size, dtype)
             return jnp.concatenate([shifted(x[:, :-1], size), end])
 
         def chunks(x: Chunks, m: int) -> Chunks:
-            if x.starts is None or x.rows is None:
+            if x.starts is None or x.rows is None or x.firsts is None:
                 return x
-            return Chunks(starts(x.starts), shifted(x.rows, m), x.width)
+            firsts = starts(x.firsts, x.rows.shape[-1])
+            return Chunks(starts(x.starts), shifted(x.rows, m), firsts, x.width)
 
         out, square = copy.copy(self), m == n
         _set(
@@ -544,16 +545,17 @@ def _traced(
     rows, columns = rows[order], columns[order]
     transposed = jnp.lexsort((rows, columns)).astype(dtype)
     target = _inverse(order, counting)
+    row_starts, column_starts = _starts(rows, m), _starts(columns[transposed], n)
     _set(
         pattern,
         rows=rows,
         columns=columns,
-        row_starts=_starts(rows, m),
-        column_starts=_starts(columns[transposed], n),
+        row_starts=row_starts,
+        column_starts=column_starts,
         transposed=transposed,
         untransposed=_inverse(transposed, counting),
-        by_rows=uncut(rows),
-        by_columns=uncut(columns[transposed]),
+        by_rows=uncut(rows, row_starts),
+        by_columns=uncut(columns[transposed], column_starts),
         assembly=Assembly(target, order, counting, True),
         shape=shape,
         size=int(size),

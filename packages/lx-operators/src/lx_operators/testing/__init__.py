@@ -1,6 +1,6 @@
 """The laws of linear operators, as a test suite that any operator type can inherit.
 
-Name a factory; pytest finds the rest.
+Define a factory; pytest does the rest.
 
 ```python
 from lx_operators.testing import OperatorLaws

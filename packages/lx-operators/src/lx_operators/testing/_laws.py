@@ -53,13 +53,13 @@ _MADE: dict[tuple[type, str], "Subject"] = {}
 class OperatorLaws:
     """The laws that every linear operator obeys. Subclass it, and define `make`.
 
-    Class attributes, to be overridden where they do not suit:
+    Class attributes, which a subclass may override:
 
-    - `dtypes`: what `make` is called with; those of 64 bits only while x64 is enabled.
+    - `dtypes`: the dtypes to call `make` with; 64-bit ones only while x64 is enabled.
     - `promotes`: whether `mv` takes vectors of other dtypes than `in_structure()`.
     - `differentiable`: whether products can be differentiated with respect to the
       operator's arrays.
-    - `seed`: of all random numbers.
+    - `seed`: the seed of all random numbers.
 
     ```python
     class TestScaled(lx.testing.OperatorLaws):
@@ -83,7 +83,7 @@ class OperatorLaws:
         raise NotImplementedError
 
     def matrix(self, operator: AbstractLinearOperator) -> np.ndarray | None:
-        """What the operator's dense matrix must be, if that is known independently."""
+        """The operator's dense matrix, if it is known independently."""
         return None
 
     def check(self) -> None:
@@ -114,7 +114,8 @@ class OperatorLaws:
     # What an operator is
 
     def test_structures(self, dtype):
-        """Structures are of floating or complex arrays, and products have them."""
+        """Structures have floating or complex leaves, and products have these
+        structures."""
         subject = self._subject(dtype)
         operator, (ins, outs) = subject.operator, structures_of(subject.operator)
         for leaf in jtu.tree_leaves((ins, outs)):
@@ -181,7 +182,7 @@ class OperatorLaws:
         subject.close(product, subject.dense.conj().T @ y, "Aᴴy", scale=norm(y))
 
     def test_conj(self, dtype):
-        """`conj` has the conjugate matrix; twice is nothing."""
+        """`conj` gives the conjugate matrix; applied twice, it changes nothing."""
         subject = self._subject(dtype)
         conjugate = conj(subject.operator)
         subject.same(conjugate, subject.dense.conj(), "conj")
@@ -202,12 +203,13 @@ class OperatorLaws:
         subject.knows(stored, known(subject.operator), "materialise")
 
     def test_diagonal(self, dtype):
-        """`diagonal` is that of the matrix."""
+        """`diagonal` is the diagonal of the matrix."""
         subject = self._subject(dtype)
         subject.close(diagonal(subject.operator), np.diagonal(subject.dense), "diag")
 
     def test_tridiagonal(self, dtype):
-        """`tridiagonal` is that of the matrix; of a rectangular one it is an error."""
+        """`tridiagonal` gives the diagonals of the matrix; for a rectangular operator
+        it raises."""
         subject = self._subject(dtype)
         m, n = subject.dense.shape
         if m != n:
@@ -233,7 +235,7 @@ class OperatorLaws:
         subject.honest(conj(subject.operator), subject.dense.conj(), "conj(A)")
 
     def test_implications(self, dtype):
-        """What follows from what is claimed, is claimed."""
+        """All implications of claimed tags are claimed."""
         subject = self._subject(dtype)
         claimed = claims(subject.operator)
         real = is_real(*structures_of(subject.operator))
@@ -358,8 +360,8 @@ class OperatorLaws:
     # What it takes, and how it looks
 
     def test_promotion(self, dtype):
-        """A real operator takes complex vectors, any operator wider ones and integers;
-        dtypes promote by JAX's rules."""
+        """A real operator takes complex vectors, and any operator takes wider ones and
+        integers; dtypes promote by JAX's rules."""
         if not self.promotes:
             return
         with jax.numpy_dtype_promotion("standard"):
@@ -391,7 +393,7 @@ class OperatorLaws:
         subject.close(out, subject.dense.sum(axis=1), "mv of integers")
 
     def test_pytree(self, dtype):
-        """An operator is a pytree: taken apart and put together, it is the same."""
+        """An operator is a pytree: flattened and unflattened, it is the same."""
         subject = self._subject(dtype)
         leaves, treedef = jtu.tree_flatten(subject.operator)
         again = jtu.tree_unflatten(treedef, leaves)
@@ -399,8 +401,8 @@ class OperatorLaws:
         subject.knows(again, known(subject.operator), "unflattened")
 
     def test_fields(self, dtype):
-        """An operator is its fields, and nothing else: no question changes its pytree.
-        So a function of it is traced once, and equal operators add leaf by leaf."""
+        """An operator is exactly its fields: no question changes its pytree. So a
+        function of it is traced once, and equal operators add leaf by leaf."""
         subject = self._subject(dtype)
         leaves, treedef = jtu.tree_flatten(subject.operator)
         operator, other = (jtu.tree_unflatten(treedef, leaves) for _ in range(2))

@@ -1,4 +1,4 @@
-"""An operator under test, and the demands that laws make of it."""
+"""An operator under test, and the checks that laws use."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ QUESTIONS = {
 
 
 class Subject:
-    """An operator under test, its matrix by products, and how it is compared."""
+    """An operator under test, its matrix by products, and comparisons."""
 
     def __init__(self, operator: AbstractLinearOperator, dtype: str):
         self.operator = operator
@@ -71,7 +71,7 @@ class Subject:
         self._random = np.random.default_rng(seed)
 
     def flat(self, structure: Structure) -> np.ndarray:
-        """A random vector; where a leaf is real, so are its elements."""
+        """A random vector; the elements of real leaves are real."""
         parts = [np.zeros(0)]
         for leaf in jtu.tree_leaves(structure):
             real, imag = self._random.standard_normal((2, leaf.size))

@@ -1,1 +1,1 @@
-"""`verify`: small operators by their matrix, large ones by products."""
+"""`verify`, which checks small operators by their matrix and large ones by products."""

@@ -36,7 +36,7 @@ def by_lanczos(
         ritz = _ritz_values(
             lambda v: times(adjoint, times(operator, v)), ins, key, steps
         )
-    # σ² is seen to ε only: a Ritz value below that is evidence of a zero.
+    # σ² is accurate to ε only: a Ritz value below that is evidence of a zero.
     singular = not ritz.min() > epsilon(ins, outs) * ritz.max()
     return float(singular), f"{ritz.size} Lanczos steps on AᴴA"
 

@@ -41,7 +41,7 @@ def by_matrix(operator: AbstractLinearOperator, rtol: float) -> Iterator[Check]:
     yield Check("as_matrix", relative(error, scale), rtol, "dense matrix by products")
     for tag in promised(operator):
         off, how = TAGS[tag](matrix)
-        if shape:  # what is stored must keep the promise as well
+        if shape:  # the stored matrix must keep the promise as well
             off = np.maximum(off, TAGS[tag](stored)[0])
         absolute = tag in (unit_diagonal_tag, nonsingular_tag)
         error = float(off) if absolute else relative(off, scale)
@@ -55,7 +55,7 @@ def promised(operator: AbstractLinearOperator) -> list[Tag]:
 
 
 def _off(mask: Callable[[np.ndarray], np.ndarray]) -> Callable:
-    """How large the elements are that should be zero."""
+    """The largest of the elements that should be zero."""
     return lambda a: (np.max(np.abs(mask(a)), initial=0.0), "elements")
 
 

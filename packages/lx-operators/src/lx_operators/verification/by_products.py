@@ -68,7 +68,7 @@ def _probe_diagonal(operator, x, y) -> float:
 
 def _probe_tridiagonal(operator, x, y) -> float:
     ax = times(operator, x)
-    if ax.size != x.size:  # rectangular: far columns must not be seen in the first row
+    if ax.size != x.size:  # rectangular: far columns must not show in the first row
         far = np.where(np.arange(x.size) > 1, x, 0)
         return relative(abs(times(operator, far)[:1]).max(initial=0), norm(ax))
     main, lower, upper = (wide(band) for band in _bands(operator))
@@ -79,14 +79,14 @@ def _probe_tridiagonal(operator, x, y) -> float:
 
 
 def _probe_lower(operator, x, y) -> float:
-    """What starts at element k must not be seen above row k."""
+    """Elements from k on must not affect the rows above row k."""
     k = _split(y)
     late = np.where(np.arange(x.size) >= k, x, 0)
     return relative(norm(times(operator, late)[:k]), norm(times(operator, x)))
 
 
 def _probe_upper(operator, x, y) -> float:
-    """What ends before element k must not be seen from row k on."""
+    """Elements before k must not affect row k and the rows below it."""
     k = _split(y)
     early = np.where(np.arange(x.size) < k, x, 0)
     return relative(norm(times(operator, early)[k:]), norm(times(operator, x)))

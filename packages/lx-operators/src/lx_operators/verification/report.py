@@ -1,4 +1,4 @@
-"""What `verify` finds: a table of promises."""
+"""The report of `verify`: a table of promises."""
 
 import dataclasses
 
@@ -19,14 +19,15 @@ class Check:
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
-    """What `verify` found: `ok`, the single `checks`, and as `str` a table of them."""
+    """The report of `verify`: `ok`, the individual `checks`, and as `str` a table of
+    them."""
 
     operator: str
     checks: tuple[Check, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether every promise is kept, as far as can be seen."""
+        """Whether no broken promise was found."""
         return all(check.ok for check in self.checks)
 
     @property

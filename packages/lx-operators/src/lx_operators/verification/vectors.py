@@ -25,7 +25,7 @@ from .._structures import (
 
 
 def epsilon(*structures: Structure) -> float:
-    """That of the least precise dtype."""
+    """The machine epsilon of the least precise dtype."""
     dtypes = {leaf.dtype for leaf in jtu.tree_leaves(structures)}
     return max((float(jnp.finfo(dtype).eps) for dtype in dtypes), default=0.0)
 
@@ -43,13 +43,14 @@ def times(operator: AbstractLinearOperator, x: np.ndarray) -> np.ndarray:
 
 
 def wide(x: Any) -> np.ndarray:
-    """In NumPy's double precision, where comparing adds no error of its own."""
+    """An array in NumPy's double precision, so that comparing adds no error of its
+    own."""
     x = np.asarray(x)
     return x.astype(np.complex128 if np.iscomplexobj(x) else np.float64)
 
 
 def random_vector(structure: Structure, key: Array) -> np.ndarray:
-    """A flat random vector; where a leaf is real, so are its elements."""
+    """A flat random vector; the elements of real leaves are real."""
     leaves = jtu.tree_leaves(structure)
     keys = jax.random.split(key, max(len(leaves), 1))
     parts = []
@@ -81,5 +82,5 @@ def relative(error: float, scale: float) -> float:
 
 
 def worst(errors: Iterator[float]) -> float:
-    """The largest; NaN if one is."""
+    """The largest error; NaN if one of them is NaN."""
     return float(np.max(np.fromiter(errors, float), initial=0.0))

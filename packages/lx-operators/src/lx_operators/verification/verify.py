@@ -42,16 +42,16 @@ def verify(
 ) -> Verification:
     """Check that an operator is what its type and tags promise.
 
-    Always: structures, linearity, the transpose (yᵀ(A x) = (Aᵀy)ᵀx) and the adjoint
-    (⟨y, A x⟩ = ⟨Aᴴy, x⟩). Then every tag that is known of it, declared or implied. Up
-    to a size, tags are read off the dense matrix, and that matrix is compared with
-    `as_matrix()`; beyond, random products look for a contradiction. Semidefiniteness is
-    then judged by the extreme Ritz values of a Lanczos process with full
-    reorthogonalisation, which lie within the spectrum (Parlett, The Symmetric
-    Eigenvalue Problem, 1998, chapter 13, doi:10.1137/1.9781611971163), rank by those of
-    AᴴA, which cannot tell a condition number beyond 1/√ε from a deficient rank.
+    It always checks structures, linearity, the transpose (yᵀ(A x) = (Aᵀy)ᵀx) and the
+    adjoint (⟨y, A x⟩ = ⟨Aᴴy, x⟩), then every known tag, declared or implied. For small
+    operators, tags are checked on the dense matrix, and that matrix is compared with
+    `as_matrix()`; for large ones, random products look for a contradiction.
+    Semidefiniteness is then judged by the extreme Ritz values of a Lanczos process with
+    full reorthogonalisation, which lie within the spectrum (Parlett, The Symmetric
+    Eigenvalue Problem, 1998, chapter 13, doi:10.1137/1.9781611971163); rank by those of
+    AᴴA, which cannot distinguish a condition number beyond 1/√ε from rank deficiency.
 
-    Meant for tests and debugging: it computes eagerly and cannot be traced.
+    It is meant for tests and debugging: it runs eagerly and cannot be traced.
 
     Args:
         operator: an `AbstractLinearOperator`.
@@ -69,8 +69,8 @@ def verify(
         it as a table.
 
     Raises:
-        ValueError: `operator` is no operator; `verify` was called inside `jit` or
-            another transformation; or `throw` is true and a promise is broken.
+        ValueError: if `operator` is no operator; if `verify` was called inside `jit` or
+            another transformation; or if `throw` is true and a promise is broken.
 
     ```python
     matrix = jnp.array([[2.0, 1.0], [0.0, 2.0]])
@@ -132,7 +132,7 @@ def _always(
     if getattr(operator, "sparsity", None) is not None:
         yield Check("sparsity", _lacking(operator), rtol, "1 random product")
     if is_real(ins) and not is_real(outs):
-        return  # its transpose would drop imaginary parts: there is none
+        return  # it has no transpose, which would drop imaginary parts
     transpose, adjoint = operator.T, operator.H
 
     def duality(reflected: AbstractLinearOperator, conj: Callable) -> Iterator[float]:
@@ -146,7 +146,8 @@ def _always(
 
 
 def _lacking(operator: AbstractLinearOperator) -> float:
-    """How far a random product is from that of the matrix by the operator's pattern."""
+    """The error of a random product with the matrix that the operator's pattern
+    gives."""
     return float(sparse.lack(operator, sparse.compress(operator)))
 
 

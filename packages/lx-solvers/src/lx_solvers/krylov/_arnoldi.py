@@ -30,7 +30,7 @@ from ._bases import combine, coordinates, with_row
 from ._driver import KrylovState, Outcome, report, step_limit
 from ._guess import held, start_from, useless
 from ._history import Monitor
-from ._options import first_guess
+from ._options import first_guess, stopping_rule
 from ._phases import Exit, Phases, advance, begin
 from ._scalars import barrier, packed, times, unpacked, where
 from ._spaces import Product, as_matvec, spaces
@@ -118,6 +118,7 @@ def arnoldi(
     monitor = Monitor(solver.history, solver.progress, limit, name)
     A: Product = as_matvec(operator)
     y0 = first_guess(options, X, name)
+    rule = stopping_rule(options, name)
     m = min(solver.restart, X.size) if is_known(X.size) else solver.restart
     m = max(m, 1)
     index = np.arange(m + 1, dtype=np.int32)
@@ -214,6 +215,10 @@ def arnoldi(
         (ratio,) = s.phases.ratios(goal, check, test)
         ratio = where(check, ratio, where(stuck, jnp.inf, recurred))
         stalls = where((size > 0.999 * old.β) & (k > 0), old.stalls + 1, 0)
+        stopped = False
+        if rule is not None:
+            said = rule(size * unit, X.solution(times(unit, u)), s.phases.num_steps)
+            stopped = check & jnp.asarray(said, bool)
         phases = advance(
             s.phases,
             goal,
@@ -227,6 +232,7 @@ def arnoldi(
             probe=M is not None,
             stagnant=stalls >= solver.stagnation_iters,
             again=again,
+            stopped=stopped,
             failure=Exit.singular,
         )
 

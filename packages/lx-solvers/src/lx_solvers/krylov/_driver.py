@@ -11,6 +11,7 @@ is no step. What a start or a check costs is not counted. `max_steps` limits the
 by default to ten times the size.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -28,7 +29,7 @@ from .._scaling import norm2, plain_norm2
 from .._sizes import is_known, sqrt_of
 from .._solution import RESULTS
 from .._solver import Options
-from ..preconditioners._preconditioner import AbstractPreconditioner
+from ..preconditioners._preconditioner import AbstractPreconditioner, told
 from ._guess import start_from, useless
 from ._history import Monitor
 from ._options import (
@@ -38,6 +39,7 @@ from ._options import (
     heeded,
     preconditioner,
     set_up,
+    stopping_rule,
     transposed,
 )
 from ._phases import Exit, Phases, advance, begin, outcome
@@ -100,13 +102,42 @@ def prepare(
         ValueError: the operator is not square; a bad preconditioner.
     """
     check_square(operator, name)
-    check_options(options, ("preconditioner", "y0"), name)
+    check_options(options, ("preconditioner", "y0", "stop"), name)
     preconditioner(options, operator, name)
     operator = linearise(operator)
     return KrylovState(operator, preconditioner=set_up(recipe, operator, options, name))
 
 
-def solve(
+@dataclasses.dataclass(frozen=True)
+class Iteration:
+    """A Krylov method at work on one system, pass by pass."""
+
+    start: _Loop
+    step: Callable[[_Loop], _Loop]
+    """The next pass, which makes a step or a check."""
+    finish: Callable[[_Loop], Outcome]
+    solution: Callable[[_Loop], PyTree[Array]]
+    residual_norm: Callable[[_Loop], Array]
+    inputs: Any
+    """All that `step` closes over."""
+
+    def stop(self, loop: _Loop) -> _Loop:
+        """The same, with its last check next, if it is still running."""
+        return loop._replace(phases=loop.phases.stopped())
+
+    def outcome(self) -> Outcome:
+        """Of all passes, to the end."""
+        running = lambda loop: loop.phases.running  # noqa: E731
+        return self.finish(while_loop(running, self.step, self.start, self.inputs))
+
+
+def solve(*args: Any, **kwargs: Any) -> Outcome:
+    """`compute` of a Krylov method: the `iteration` of the same arguments, run to its
+    end."""
+    return iteration(*args, **kwargs).outcome()
+
+
+def iteration(
     method: Recurrence,
     solver: Solver,
     name: str,
@@ -121,8 +152,8 @@ def solve(
     norm_A: Callable[[Any], Array] | None = None,
     stats: Callable[[Any, Array], dict[str, Any]] | None = None,
     slope: Callable[[Any], Array] | None = None,
-) -> Outcome:
-    """`compute` of a Krylov method.
+) -> Iteration:
+    """A Krylov method at work on one system.
 
     Args:
         method: the recurrence.
@@ -158,6 +189,7 @@ def solve(
         M = signed(as_matvec(M, X), 1 if sign_of_M is None else sign_of_M(M))
     b = given.b if state.sign == 1 else -given.b
     y0 = first_guess(options, X, name)
+    rule = stopping_rule(options, name)
     initial = method.start(X, b)
     # ‖x‖ is between 1 and √n times |x|∞, which comes with the test; a norm would be
     # three more kernels to decide when to look at what the solve has reached
@@ -178,7 +210,7 @@ def solve(
     def one_pass(loop: _Loop) -> _Loop:
         old, size_A = taken_apart(loop.carried)
         check, claimed = loop.phases.check, loop.phases.claimed
-        now = Pass(A, M, b, loop, goal.rtol, start.ν, size_A, y0 is not None)
+        now = Pass(A, M, b, loop, goal, start.ν, size_A, y0 is not None)
         step: Step = method.step(old, loop.r, now)
         q = now.product
 
@@ -215,6 +247,10 @@ def solve(
         wanted = check | (near if step.idle is False else near & ~step.idle)
         ratio, x_peak = loop.phases.ratios(goal, wanted, test, count=2)
         num_steps = loop.phases.num_steps + 1
+        stopped = False
+        if rule is not None:
+            said = rule(ν * unit, X.solution(times(unit, x)), num_steps)
+            stopped = ~check & jnp.asarray(said, bool)
         due = step.due
         if every is not None:
             due = due | (jax.lax.rem(num_steps, jnp.int32(every)) == 0)
@@ -233,6 +269,7 @@ def solve(
             failure=failure,
             probe=M is not None,
             solved=step.solved,
+            stopped=stopped,
             again=again,
         )
 
@@ -263,13 +300,24 @@ def solve(
     carried = stored(initial, X.zero())
     start = _Loop(x, b, plain_norm2(b), carried, phases, history)
     inputs = solver, state, vector, options
-    end = while_loop(lambda loop: loop.phases.running, one_pass, start, inputs)
-    last, size_A = taken_apart(end.carried)
-    more = None if stats is None else stats(last, unit)
-    norms = size_A, start.ν, end.ν
-    left = None if slope is None else slope(last)
-    M = options.get("preconditioner")
-    return report(end, limit, monitor, given, X, vector, *norms, left, more=more, M=M)
+
+    def finish(end: _Loop) -> Outcome:
+        last, size_A = taken_apart(end.carried)
+        more = None if stats is None else stats(last, unit)
+        norms = size_A, start.ν, end.ν
+        left = None if slope is None else slope(last)
+        used = options.get("preconditioner")
+        given_ = limit, monitor, given, X, vector
+        return report(end, *given_, *norms, left, more=more, M=used)
+
+    return Iteration(
+        start,
+        one_pass,
+        finish,
+        solution=lambda loop: X.solution(times(unit, loop.x)),
+        residual_norm=lambda loop: loop.ν * unit,
+        inputs=inputs,
+    )
 
 
 def _kept(check: Any, claimed: Any, initial: Any, old: Any, new: Any) -> Any:
@@ -319,7 +367,8 @@ def report(
     exit = ending(outcome(end.phases, given.goal), error, *sizes, X.eps)
     lost = end.phases.exit == Exit.nonfinite  # which `ending` leaves as it is
     value = X.solution(where(lost, jnp.nan, times(given.goal.unit, end.x)))
-    stats = monitor.stats(end, limit, backward_error=error, **(more or {}))
+    more = {**(more or {}), **told(M)}
+    stats = monitor.stats(end, limit, backward_error=error, **more)
     return value, heeded(M, vector, judged(named(exit), vector, value)), stats
 
 

@@ -1,4 +1,4 @@
-"""The options of an iterative solver: `preconditioner` and `y0`.
+"""The options of an iterative solver: `preconditioner`, `y0` and `stop`.
 
 They are checked here, for all solvers, and turned into those of the transposed and of
 the conjugated problem.
@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, PyTree
 from lx_operators import AbstractLinearOperator, conj
-from lx_operators.internal import describe, same_shapes, structure_of
+from lx_operators.internal import describe, is_real, same_shapes, structure_of
 
 from .._results import all_finite, both, choose, named
 from .._solution import RESULTS
@@ -37,7 +37,25 @@ def first_guess(options: Options, space: Space, solver: str) -> PyTree[Array] | 
             f"{describe(structure_of(y0))}, but the operator's input structure "
             f"is {describe(wanted)}."
         )
+    if is_real(wanted) and not is_real(structure_of(y0)):
+        raise ValueError(
+            f"the option 'y0' of `{solver}` is complex, but the operator's input "
+            f"structure {describe(wanted)} is real: pass its real part."
+        )
     return space.ravel(y0)
+
+
+def stopping_rule(options: Options, solver: str) -> Callable | None:
+    """`options["stop"]`, checked: from ‖r‖, x and the number of steps to whether the
+    solve is to end; None if there is none."""
+    rule = options.get("stop")
+    if rule is not None and not callable(rule):
+        raise ValueError(
+            f"the option 'stop' of `{solver}` must be a function of the residual's "
+            "2-norm, the solution and the number of steps, that returns a boolean, but "
+            f"got a value of type `{type(rule).__name__}`."
+        )
+    return rule
 
 
 def preconditioner(
@@ -78,6 +96,12 @@ def preconditioner(
                 f"the option 'preconditioner' of `{solver}` has {name} structure "
                 f"{describe(got)}, but the operator's {other} structure "
                 f"is {describe(wanted)}: a preconditioner approximates the inverse."
+            )
+        if is_real(wanted) and not is_real(got):
+            raise ValueError(
+                f"the option 'preconditioner' of `{solver}` is complex, but the "
+                f"operator's {other} structure {describe(wanted)} is real: pass a real "
+                "preconditioner, or make the operator complex."
             )
     return M
 
@@ -150,17 +174,18 @@ def heeded(M: Any, vector: PyTree[Array], result: RESULTS) -> RESULTS:
 
 
 def transposed(options: Options) -> Options:
-    """The options for Aᵀ: the transposed preconditioner, and no first guess."""
+    """The options for Aᵀ: the transposed preconditioner, and no first guess or rule."""
     return _mapped(lambda M: M.T, options)
 
 
 def conjugated(options: Options) -> Options:
-    """The options for Ā: the conjugated preconditioner, and no first guess."""
+    """The options for Ā: the conjugated preconditioner, and no first guess or rule."""
     return _mapped(conj, options)
 
 
 def _mapped(fn: Callable, options: Options) -> Options:
-    options = {name: value for name, value in options.items() if name != "y0"}
+    own = ("y0", "stop")  # of this vector alone
+    options = {name: value for name, value in options.items() if name not in own}
     if isinstance(options.get("preconditioner"), AbstractLinearOperator):
         options["preconditioner"] = fn(options["preconditioner"])
     return options

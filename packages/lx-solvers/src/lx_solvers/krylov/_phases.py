@@ -45,6 +45,7 @@ class Exit(enum.IntEnum):
     nonfinite = int(code(RESULTS.nonfinite_input))
     singular = int(code(RESULTS.singular))
     ill_conditioned = int(code(RESULTS.conlim))
+    stopped = int(code(RESULTS.stopped))
 
 
 def first_of(*exits: tuple[Any, Array | Exit]) -> Array:
@@ -130,6 +131,13 @@ class Phases:
         """The test is normwise."""
         return self.misses >= 2
 
+    def stopped(self) -> "Phases":
+        """The same, to end with the next pass, unless it has ended."""
+        phase = where(self.last | self.probe, self.phase, jnp.int32(LAST))
+        pending = where(self.last | self.probe, self.pending, jnp.int32(Exit.stopped))
+        counts = self.num_steps, self.exit, phase, self.best, self.misses, pending
+        return Phases(where(self.running, _stack(*counts), self.counts))
+
     def floor(self, goal: Tolerances, space: Space) -> Array:
         """The `floor` of the test (`_tolerances.py`). An element's tolerance below the
         rounding errors of the whole cannot be met."""
@@ -189,6 +197,7 @@ def advance(
     probe: bool = False,
     solved: ArrayLike = False,
     again: ArrayLike = False,
+    stopped: ArrayLike = False,
     failure: Exit = Exit.breakdown,
 ) -> Phases:
     """After a pass.
@@ -213,6 +222,7 @@ def advance(
         probe: whether to multiply the residual before the solve ends without success.
         solved: whether the pass, if it is a step, found the solve at its end.
         again: whether to make a claiming check next, whatever this one found.
+        stopped: whether the user's rule ends the solve after this pass.
     """
     if goal.fixed is True:  # nothing is asked of the residual, and so nothing computed
         ratio = jnp.full_like(ratio, jnp.inf)
@@ -242,8 +252,10 @@ def advance(
     )
     over = last.probe if probe else last.last
     exit = where((exit == Exit.running) & over, last.pending, exit)
+    ruled = [] if stopped is False else [(stopped, Exit.stopped)]
     pending = first_of(
         (goal.unless_fixed(broken), failure),
+        *ruled,
         (goal.unless_fixed(stuck), Exit.stagnated),
         (steps >= limit, Exit.tired),
     )

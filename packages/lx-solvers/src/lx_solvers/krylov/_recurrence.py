@@ -24,22 +24,25 @@ class Pass:
         M: Callable | None,
         b: Array,
         loop: Any,
-        rtol: Array,
+        goal: Any,
         norm_b: Array,
         norm_A: Array,
         guessed: bool,
     ):
         at = loop.phases
-        self._A, self._M, self._b, self._x = A, M, b, loop.x
+        self._A, self._M, self._x = A, M, loop.x
         if M is not None:
             self._x = where(at.probe, loop.r, loop.x)
         self.ν = loop.ν
         """‖r‖."""
         self.x = loop.x
         """The solution so far."""
-        self.rtol, self.norm_b, self.norm_A = rtol, norm_b, norm_A
-        """The relative tolerance, ‖b‖, and a lower bound of ‖A‖ from the steps so far:
-        for methods that have ends of their own."""
+        self.rtol, self.atol = goal.rtol, goal.atol
+        self.norm_b, self.norm_A = norm_b, norm_A
+        """The tolerances, ‖b‖, and a lower bound of ‖A‖ from the steps so far: for
+        methods that have ends of their own."""
+        self.b = b
+        """The right-hand side."""
         self._guessed, self._first = guessed, at.first
         self.check, self.claimed = at.check, at.claimed
         """Whether this pass is a check, whose step is not made; and whether it is to
@@ -79,7 +82,7 @@ class Pass:
 
     def anew(self, w: Array) -> Array:
         """w; in a check the true residual b - A x. To be called after `A`."""
-        self.renewed = where(self.check, self._b - self.product, w)
+        self.renewed = where(self.check, self.b - self.product, w)
         return self.renewed
 
 

@@ -60,6 +60,7 @@ Norm = Callable[[PyTree[Array]], Scalar]
 _Solver = TypeVar("_Solver")
 Part = tuple[Space, Array, list[Array]]
 STRICT = 1e-3  # the least `floor`
+ENERGY_NORM = "energy_norm"  # nothing is asked of the residual but to be computed anew
 CRITERIA = ("elementwise", "two_norm")
 
 
@@ -79,12 +80,13 @@ class Aims(Protocol):
     def max_steps(self) -> int | None: ...
 
 
-def check_aims(solver: Aims, name: str) -> None:
+def check_aims(solver: Aims, name: str, criteria: tuple[str, ...] = CRITERIA) -> None:
     """The tolerances, the step limit and the criterion of a solver make sense."""
     check_tolerances(solver.rtol, solver.atol, solver.max_steps, name)
-    if solver.criterion not in CRITERIA:
+    if solver.criterion not in criteria:
+        listed = ", ".join(map(repr, criteria[:-1]))
         raise ValueError(
-            f"`criterion` of `{name}` must be 'elementwise' or 'two_norm', but got "
+            f"`criterion` of `{name}` must be {listed} or {criteria[-1]!r}, but got "
             f"{solver.criterion!r}."
         )
 
@@ -354,9 +356,11 @@ def right_hand_side(vector: PyTree[Array], space: Space, solver: Aims) -> RightH
     fixed = (rtol == 0) & (atol == 0) if None in known else known == [0, 0]
     shrink = reciprocal_scale(unit)  # exactly 1 / unit, without a quotient
     b, atol = times(shrink, b), atol * shrink
-    norm = None if solver.criterion == "two_norm" else solver.norm
+    norm = solver.norm if solver.criterion == "elementwise" else None
     reach = jnp.full((), jnp.inf, space.real_dtype)
-    if norm is None:
+    if solver.criterion == ENERGY_NORM:
+        reach = jnp.zeros_like(reach)
+    elif norm is None:
         reach = jnp.maximum(rtol * plain_norm2(b), atol)
     elif norm in (max_norm, two_norm):  # no tolerance is above atol + rtol · |b|∞
         twice = 2 * sqrt_of(space.size)  # so that rounding is no matter

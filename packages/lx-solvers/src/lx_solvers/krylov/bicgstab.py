@@ -195,11 +195,14 @@ class BiCGStab(AbstractLinearSolver[driver.KrylovState]):
         return driver.prepare(operator, options, "BiCGStab", self.preconditioner)
 
     def compute(self, state, vector, options):
+        return self.iteration(state, vector, options).outcome()
+
+    def iteration(self, state, vector, options):
         method, norm_A = _Stabilised(), lambda s: s.scalars.A_norm
         if self.ell > 1:
             M = effective(options, state).get("preconditioner")
             method, norm_A = StabilisedByDegree(self.ell, M is not None), None
-        return driver.solve(
+        return driver.iteration(
             method, self, "BiCGStab", state, vector, options, norm_A=norm_A
         )
 

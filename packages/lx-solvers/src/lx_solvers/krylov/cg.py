@@ -20,7 +20,13 @@ from . import _driver as driver
 from ._options import effective
 from ._recurrence import Step
 from ._scalars import barrier, stacked, times, where
-from ._tolerances import Norm, check_aims, takes_rtol_and_atol
+from ._tolerances import (
+    CRITERIA,
+    ENERGY_NORM,
+    Norm,
+    check_aims,
+    takes_rtol_and_atol,
+)
 
 
 class _State(NamedTuple):
@@ -35,6 +41,8 @@ class _State(NamedTuple):
     """‖r‖ as it was recurred, if the last pass was a check; else ∞."""
     gains: Array | None
     """By how much the last steps lessened ‖e‖²_A, if that is asked for."""
+    near: Any
+    """The estimate of ‖e‖_A is within its tolerance, if that is asked for."""
 
 
 class _ConjugateGradients:
@@ -42,13 +50,14 @@ class _ConjugateGradients:
 
     sees_checks = True
 
-    def __init__(self, error_delay: int | None):
-        self.error_delay = error_delay
+    def __init__(self, error_delay: int | None, by_error: bool):
+        self.error_delay, self.by_error = error_delay, by_error
 
     def start(self, X, b):
         zero, inf, delay = X.zero(), X.zero() + jnp.inf, self.error_delay
-        gains = None if delay is None else jnp.zeros(delay, X.real_dtype)
-        return _State(X.zeros(), inf, zero, α=zero + 1, recurred=inf, gains=gains)
+        gains = None if delay is None else jnp.full(delay, jnp.inf, X.real_dtype)
+        near = jnp.zeros((), bool) if self.by_error else None
+        return _State(X.zeros(), inf, zero, zero + 1, inf, gains, near)
 
     def step(self, s, r, now):
         ν = now.ν
@@ -77,6 +86,12 @@ class _ConjugateGradients:
         if gains is not None:
             later = jnp.concatenate([gains[1:], stacked([α * ρ])])
             gains = where(now.check | broken, gains, later)
+        near, solved = s.near, False
+        if near is not None:
+            energy = real_dot(now.x, now.b - r)  # ‖x‖²_A
+            aim = jnp.maximum(now.rtol**2 * energy, now.atol**2)
+            solved = near & ~off & (s.recurred < jnp.inf) & ~broken
+            near = now.kept(~broken & (_squared_error(gains) <= aim), near)
         state = _State(
             p,
             ρ=now.kept(ρ, s.ρ, jnp.inf),
@@ -84,6 +99,7 @@ class _ConjugateGradients:
             α=now.kept(α, s.α),
             recurred=where(now.check, ν, jnp.inf),
             gains=gains,
+            near=near,
         )
         return Step(
             α,
@@ -93,7 +109,17 @@ class _ConjugateGradients:
             broken=broken,
             finite=jnp.isfinite(ρ) & ((ρ == 0) | (jnp.abs(α) > 0)),  # 0 on overflow
             stretch=stretch,
+            due=False if near is None else near,
+            solved=solved,
         )
+
+
+def _squared_error(gains: Array) -> Array:
+    """An estimate of ‖e‖²_A before the last `gains`: their sum, and of what comes after
+    as much as there was in the worst case, relative to the last one."""
+    after = jnp.cumsum(gains[::-1])[::-1]
+    worst = jnp.max(where(gains > 0, after / where(gains > 0, gains, 1), 1))
+    return after[0] + worst * gains[-1]
 
 
 @takes_rtol_and_atol
@@ -136,7 +162,12 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
             steps, the closer the bound; ten are often enough.
         criterion: "elementwise": each element of the residual is within its tolerance
             relative to b, and each of the last update relative to the solution;
-            "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
+            "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps;
+            "energy_norm": by the error, not the residual, ‖x - A⁻¹ b‖_A ≤ max(rtol
+            ‖x‖_A, atol), as estimated over `error_delay` steps (10 by default), with
+            what is to come extrapolated from these. The residual is computed anew
+            before, and must be the recurred one. An estimate is no bound: it is too low
+            where convergence stands still for longer than that.
         history: record the 2-norm of the residual before and after each step in
             `stats["residuals"]`: `True`, or the number of entries to record.
         progress: show a progress bar.
@@ -171,7 +202,7 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
     progress: bool = eqx.field(static=True, default=False, kw_only=True)
 
     def __check_init__(self):
-        check_aims(self, "CG")
+        check_aims(self, "CG", (*CRITERIA, ENERGY_NORM))
         every = self.stabilise_every
         if every is not None and every < 1:
             raise ValueError(
@@ -203,8 +234,13 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
         return dataclasses.replace(state, sign=sign_of(operator))
 
     def compute(self, state, vector, options):
-        return driver.solve(
-            _ConjugateGradients(self.error_delay),
+        return self.iteration(state, vector, options).outcome()
+
+    def iteration(self, state, vector, options):
+        by_error = self.criterion == ENERGY_NORM
+        delay = 10 if by_error and self.error_delay is None else self.error_delay
+        return driver.iteration(
+            _ConjugateGradients(delay, by_error),
             self,
             "CG",
             state,
@@ -212,7 +248,7 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
             options,
             every=self.stabilise_every,
             sign_of_M=sign_of,
-            stats=None if self.error_delay is None else _energy,
+            stats=None if delay is None else _energy,
         )
 
     def transpose(self, state, options):
@@ -231,7 +267,8 @@ def _semidefinite(operator: AbstractLinearOperator) -> bool:
 
 def _energy(last: _State, unit: Array) -> dict[str, Any]:
     assert last.gains is not None
-    return {"energy_error": jnp.sqrt(jnp.sum(last.gains)) * unit}
+    known = where(last.gains < jnp.inf, last.gains, 0)
+    return {"energy_error": jnp.sqrt(jnp.sum(known)) * unit}
 
 
 def sign_of(operator: Any) -> int:

@@ -133,8 +133,11 @@ class COCG(AbstractLinearSolver[driver.KrylovState]):
         return state
 
     def compute(self, state, vector, options):
+        return self.iteration(state, vector, options).outcome()
+
+    def iteration(self, state, vector, options):
         method = _ConjugateOrthogonal()
-        return driver.solve(method, self, "COCG", state, vector, options)
+        return driver.iteration(method, self, "COCG", state, vector, options)
 
     def transpose(self, state, options):
         return driver.transposed_state(state, options)

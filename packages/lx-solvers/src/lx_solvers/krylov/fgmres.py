@@ -72,7 +72,7 @@ class FGMRES(AbstractLinearSolver[driver.KrylovState]):
 
     def init(self, operator, options):
         check_square(operator, "FGMRES")
-        check_options(options, ("preconditioner", "y0"), "FGMRES")
+        check_options(options, ("preconditioner", "y0", "stop"), "FGMRES")
         _use(options, operator)
         operator = linearise(operator)
         M = set_up(self.preconditioner, operator, options, "FGMRES", flexible=True)

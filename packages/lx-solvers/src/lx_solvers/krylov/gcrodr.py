@@ -65,7 +65,7 @@ def _recycled(
     limit = driver.step_limit(solver.max_steps, X)
     k = len(state.U)
     p = max(1, solver.restart - k)
-    rows, late = np.arange(k + p + 1), np.arange(p + 1)
+    rows = np.arange(k + p + 1, dtype=np.int32)
     y0 = first_guess(options, X, "GCRODR")
 
     def project(x: Array, r: Array, U: Array, C: Array) -> tuple[Array, Array]:
@@ -98,7 +98,7 @@ def _recycled(
                 jax.lax.dynamic_update_index_in_dim(c.G, h, k + c.j, 1),
                 g,
                 c.j + 1,
-                where(β > 0, left, where(jnp.isfinite(size), 0, jnp.nan)),
+                where(β > 0, left, 0 * size),  # NaN if that is not finite
             )
 
         def going(c: _Cycle) -> Array:
@@ -116,7 +116,7 @@ def _recycled(
         c = while_loop(going, step, start, inputs)
 
         basis = c.F[k:-1] if c.Z is None else c.Z
-        made = where(late[:-1] < c.j, jnp.ones(p, X.dtype), 0)
+        made = where(rows[:p] < c.j, jnp.ones(p, X.dtype), 0)
         basis = made.reshape(p, *[1] * b.ndim) * basis
         S = jnp.concatenate([s.U, basis])
         e = jnp.zeros((k + p + 1, 1), X.dtype).at[k].set(s.left.astype(X.dtype))

@@ -192,8 +192,11 @@ class IDR(AbstractLinearSolver[driver.KrylovState]):
         return driver.prepare(operator, options, "IDR", self.preconditioner)
 
     def compute(self, state, vector, options):
+        return self.iteration(state, vector, options).outcome()
+
+    def iteration(self, state, vector, options):
         method = _DimensionReduction(self.s)
-        return driver.solve(method, self, "IDR", state, vector, options)
+        return driver.iteration(method, self, "IDR", state, vector, options)
 
     def transpose(self, state, options):
         return driver.transposed_state(state, options)

@@ -237,9 +237,12 @@ class MINRES(AbstractLinearSolver[driver.KrylovState]):
         return state
 
     def compute(self, state, vector, options):
+        return self.iteration(state, vector, options).outcome()
+
+    def iteration(self, state, vector, options):
         check_state(state, driver.KrylovState, "MINRES")
         M = effective(options, state).get("preconditioner")
-        return driver.solve(
+        return driver.iteration(
             _MinimalResiduals(M is not None),
             self,
             "MINRES",

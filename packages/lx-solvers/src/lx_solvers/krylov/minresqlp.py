@@ -287,7 +287,7 @@ class MINRESQLP(AbstractLinearSolver[driver.KrylovState]):
 
     def init(self, operator, options):
         check_square(operator, "MINRESQLP")
-        check_options(options, ("y0",), "MINRESQLP")
+        check_options(options, ("y0", "stop"), "MINRESQLP")
         if not is_hermitian(operator):
             raise ValueError(
                 "`MINRESQLP` needs an operator that is known to be Hermitian (tagged "
@@ -297,7 +297,10 @@ class MINRESQLP(AbstractLinearSolver[driver.KrylovState]):
         return driver.KrylovState(linearise(operator))
 
     def compute(self, state, vector, options):
-        return driver.solve(
+        return self.iteration(state, vector, options).outcome()
+
+    def iteration(self, state, vector, options):
+        return driver.iteration(
             _MinimalLength(),
             self,
             "MINRESQLP",

@@ -147,11 +147,10 @@ class SYMMLQ(AbstractLinearSolver[driver.KrylovState]):
 
     Paige and Saunders 1975, doi:10.1137/0712047. Where `MINRES` makes the residual
     least, this makes the error ‖x - A⁻¹ b‖ least, over the vectors A y with y in the
-    Krylov space; so the error falls in each step, and the residual need not. It takes
-    some more steps than `MINRES`. Its worth is in ill-conditioned systems: rounding
+    Krylov space; so the error falls in each step, and the residual need not. Mostly it
+    takes as many steps as `MINRES`. Its worth is in ill-conditioned systems: rounding
     errors leave a residual that grows as the condition number, and not as its square
-    (Sleijpen, van der Vorst and Modersitzki 2000, doi:10.1137/S0895479897323087), and
-    a solve that is stopped early has the smaller error.
+    (Sleijpen, van der Vorst and Modersitzki 2000, doi:10.1137/S0895479897323087).
 
     In the end, if the residual of the Galerkin solution is within `rtol`, that one is
     returned, as in section 5 of the paper. What is not textbook: before success is
@@ -231,9 +230,12 @@ class SYMMLQ(AbstractLinearSolver[driver.KrylovState]):
         return state
 
     def compute(self, state, vector, options):
+        return self.iteration(state, vector, options).outcome()
+
+    def iteration(self, state, vector, options):
         check_state(state, driver.KrylovState, "SYMMLQ")
         M = effective(options, state).get("preconditioner")
-        return driver.solve(
+        return driver.iteration(
             _LeastError(M is not None),
             self,
             "SYMMLQ",

@@ -117,13 +117,39 @@ def inverse(
     values: np.ndarray,
     *,
     task: Task,
+    diagonal: bool,
 ) -> tuple[np.ndarray, ...]:
-    """(A⁻¹)[j, i] for each entry (i, j) of A; NaN where the factors are of no use."""
+    """(A⁻¹)[j, i] for each entry (i, j) of A, or the diagonal of A⁻¹; NaN where the
+    factors are of no use."""
 
     def one(system: System, digest: np.ndarray) -> tuple:
-        return (_inverse_at_entries(factored(system, digest.tobytes()), system),)
+        every = np.arange(task.n, dtype=rows.dtype)
+        at = (every, every) if diagonal else (system.columns, system.rows)
+        return (_inverse_at(factored(system, digest.tobytes()), system, *at),)
 
     return for_each(one, task, rows, columns, values, digest)
+
+
+def root(
+    digest: np.ndarray,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    values: np.ndarray,
+    z: np.ndarray,
+    *,
+    task: Task,
+) -> tuple[np.ndarray, ...]:
+    """W z, where WWᴴ is A, which is definite; NaN where the factors are of no use.
+
+    Args:
+        digest, rows, columns, values, task: as in `solve`.
+        z: `[k, n]` of vectors in rows, with the batch of matrices first.
+    """
+
+    def one(system: System, digest: np.ndarray, z: np.ndarray) -> tuple:
+        return (_root(factored(system, digest.tobytes()), system, z.T).T,)
+
+    return for_each(one, task, rows, columns, values, digest, z)
 
 
 def _slogdet(found: Factored, system: System) -> tuple[Any, float]:
@@ -145,18 +171,32 @@ def _slogdet(found: Factored, system: System) -> tuple[Any, float]:
     return sign, log - float(sum(logs)) * np.log(2)
 
 
-def _inverse_at_entries(found: Factored, system: System) -> np.ndarray:
+def _inverse_at(
+    found: Factored, system: System, i: np.ndarray, j: np.ndarray
+) -> np.ndarray:
     if found.code != SUCCESSFUL:
-        return np.full_like(system.values, np.nan)
+        return np.full(i.shape, np.nan, system.values.dtype)
     if system.task.n == 0:
-        return system.values
+        return np.zeros(i.shape, system.values.dtype)
     assert found.factors is not None and found.scales is not None
-    z = found.factors.inverse_at(system.columns, system.rows)
+    z = found.factors.inverse_at(i, j)
     if z is None:
-        return _inverse_at_entries(*_by_superlu(system))
+        return _inverse_at(*_by_superlu(system), i, j)
     z = -z if system.task.negative else z
     scales = found.scales  # A⁻¹ = C F⁻¹ R
-    return scales.columns[system.columns] * z * scales.rows[system.rows]
+    return scales.columns[i] * z * scales.rows[j]
+
+
+def _root(found: Factored, system: System, z: np.ndarray) -> np.ndarray:
+    if found.code != SUCCESSFUL:
+        return np.full_like(z, np.nan)
+    if system.task.n == 0:
+        return z
+    assert found.factors is not None and found.scales is not None
+    w = found.factors.root(z)
+    if w is None:
+        return _root(*_by_superlu(system), z)
+    return w / found.scales.rows[:, None]  # A = R F R
 
 
 def _by_superlu(system: System) -> tuple[Factored, System]:

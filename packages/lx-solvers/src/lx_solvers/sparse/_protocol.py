@@ -72,11 +72,19 @@ class SparseFactors(abc.ABC):
         not tell."""
         return None
 
+    def root(self, z: np.ndarray) -> np.ndarray | None:
+        """W Z, where WWᴴ is A, which is definite; None if the library does not tell.
+
+        Args:
+            z: `[n, k]`.
+        """
+        return None
+
     def inverse_at(self, i: np.ndarray, j: np.ndarray) -> np.ndarray | None:
         """Elements of A⁻¹; None if the library does not tell.
 
         Args:
-            i, j: rows and columns; A has an entry at each (j, i).
+            i, j: rows and columns; fast if A has an entry at each (j, i).
         """
         return None
 

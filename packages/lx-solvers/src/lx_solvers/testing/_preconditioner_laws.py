@@ -26,11 +26,13 @@ class PreconditionerLaws:
 
     Class attributes, to be overridden:
 
-    - `problems`: the square operators that it takes: names of `PROBLEMS`, or one's own.
-    - `dtypes`: what it is tested in; those of 64 bits only while x64 is enabled. Laws
-      of programs run in the last of them.
-    - `tolerance`: roundings by which two ways to the same M may differ.
-    - `seed`: of all random numbers.
+    - `problems`: the square operators that it takes, as names of `PROBLEMS` or your own
+      `ProblemClass`.
+    - `dtypes`: the dtypes to test; 64-bit ones only while x64 is enabled. Laws of
+      programs run in the last one.
+    - `tolerance`: the number of roundings by which two computations of the same M may
+      differ.
+    - `seed`: the seed of all random numbers.
 
     ```python
     class TestJacobi(PreconditionerLaws):
@@ -93,7 +95,8 @@ class PreconditionerLaws:
             subject.demand(np.array_equal(again, subject.applied(M, r)), "M r again")
 
     def test_transpose(self, dtype):
-        """The transposed state is that of Mᵀ; twice is nothing."""
+        """The transposed state is the state of Mᵀ; transposing twice changes
+        nothing."""
         for subject in self._subjects(dtype):
             M = subject.operator(0)
             A = subject.matrix(M)
@@ -101,7 +104,8 @@ class PreconditionerLaws:
             subject.close(subject.matrix(M.T.T), A, "(Mᵀ)ᵀ")
 
     def test_conj(self, dtype):
-        """The conjugated state is that of M̄; twice is nothing."""
+        """The conjugated state is the state of M̄; conjugating twice changes
+        nothing."""
         for subject in self._subjects(dtype):
             M = subject.operator(0)
             A = subject.matrix(M)
@@ -111,7 +115,7 @@ class PreconditionerLaws:
             subject.close(subject.matrix(conj(M).T), A.conj().T, "M̄ᵀ")
 
     def test_tags(self, dtype):
-        """M is what its tags say: symmetric, Hermitian, definite."""
+        """M keeps the promises of its tags: symmetric, Hermitian, definite."""
         for subject in self._subjects(dtype):
             M = subject.operator(0)
             A = subject.matrix(M)
@@ -130,8 +134,7 @@ class PreconditionerLaws:
                     subject.demand(least > 0, what)
 
     def test_scale(self, dtype):
-        """Of 2ᵖ A it is 2⁻ᵖ M, or M where that is of no size: iterations stay the
-        same."""
+        """For 2ᵖ A it is 2⁻ᵖ M, or M if M has no scale: iterations stay the same."""
         for subject in self._subjects(dtype):
             A = subject.matrix(subject.operator(0))
             for p in (-20, 20):
@@ -169,7 +172,7 @@ class PreconditionerLaws:
                 subject.close(subject.matrix(M), wanted, "M between pytrees")
 
     def test_no_derivative(self):
-        """M is a constant, whatever moves in A."""
+        """M is a constant, whichever arrays of A are differentiated."""
         for subject in self._subjects():
             r = jnp.asarray(subject.vectors(1)[0])
 
@@ -181,7 +184,7 @@ class PreconditionerLaws:
             subject.demand(not np.asarray(moved).any(), "M r has a tangent")
 
     def test_nonfinite(self):
-        """Of an operator with NaN it fails, and says so."""
+        """For an operator with NaN, setting up reports a failure."""
         for subject in self._subjects():
             M = subject.operator(0, np.nan)
             subject.demand(int(M.verdict) != 0, "M of NaN is called sound")
@@ -191,7 +194,7 @@ _MADE: dict[Any, list["_Subject"]] = {}
 
 
 class _Subject:
-    """A preconditioner of one class of operators, and its compiled programs."""
+    """A preconditioner for one class of operators, and its compiled programs."""
 
     def __init__(
         self,
