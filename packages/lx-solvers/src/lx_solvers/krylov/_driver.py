@@ -4,11 +4,6 @@ A method is a recurrence (`Recurrence`): it says what to multiply by A, and from
 product how far to go. The driver owns the rest, once: the scale of b, tolerances, the
 phases of a solve (`_phases.py`), the one product in the loop's body, true residuals,
 exits, step limits, history and progress, and the packing of scalars into arrays.
-
-**Steps** are products with the operator (LSMR, LSQR: pairs of one with it and one with
-its adjoint), also in BiCGStab, whose textbook step has two, and in GMRES, where a cycle
-is no step. What a start or a check costs is not counted. `max_steps` limits the steps,
-by default to ten times the size.
 """
 
 import dataclasses
