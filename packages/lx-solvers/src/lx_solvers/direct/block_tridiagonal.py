@@ -32,7 +32,7 @@ from .._slogdet import slogdet_of, slogdet_of_factors, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
-from ._equilibration import Scales, block_band, factorised
+from ._equilibration import Scales, block_band, evenly
 from ._factors import (
     HIGHEST,
     inverse_permutation,
@@ -171,7 +171,7 @@ def _equilibrated(A: BlockTridiagonalLinearOperator) -> tuple[_Blocks, Scales]:
         lower = jnp.pad(lower, ((1, 0), (0, 0), (0, 0)))
         upper = jnp.pad(upper, ((0, 1), (0, 0), (0, 0)))
     F = jnp.concatenate((lower, main, upper), axis=2).reshape(n * b, 3 * b)
-    F, scales = factorised(F, block_band(n, b), lambda F: (F, jnp.zeros((), bool)))
+    F, scales = evenly(F, block_band(n, b))
     F = F.reshape(n, b, 3, b)
     return _Blocks(F[:, :, 0], F[:, :, 1], F[:, :, 2]), scales
 

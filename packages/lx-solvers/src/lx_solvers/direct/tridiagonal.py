@@ -29,7 +29,7 @@ from .._slogdet import slogdet_of, slogdet_of_factors, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
-from ._equilibration import Scales, band, factorised
+from ._equilibration import Scales, evenly_tridiagonal
 from ._factors import judge, judge_answer, ratio_or, row_error, working_dtype
 
 Bands = tuple[Inexact[Array, " n"], Inexact[Array, " n"], Inexact[Array, " n"]]
@@ -81,10 +81,9 @@ class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
         main, lower, upper = (band.astype(dtype) for band in (main, lower, upper))
         if main.size:
             lower, upper = jnp.pad(lower, (1, 0)), jnp.pad(upper, (0, 1))
-        A = jnp.stack((lower, main, upper), axis=1)
-        F, scales = factorised(A, band(A, 1), lambda F: (F, jnp.zeros((), bool)))
+        F, scales = evenly_tridiagonal(jnp.stack((lower, main, upper)))
         packed = pack_structures(operator)
-        return _TridiagonalState(*F.T, scales, judge(all_finite(F)), packed)
+        return _TridiagonalState(*F, scales, judge(all_finite(F)), packed)
 
     def compute(self, state, vector, options):
         check_state(state, _TridiagonalState, "Tridiagonal")
