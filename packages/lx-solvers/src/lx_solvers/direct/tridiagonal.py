@@ -130,8 +130,9 @@ def _solve(
     """The solution x of Fx = b, the largest backward error of a row, and how near to a
     singular matrix F is."""
     x = jax.lax.linalg.tridiagonal_solve(*bands, b[:, None])[:, 0]
-    terms = [band * y for band, y in zip(bands, (jnp.roll(x, 1), x, jnp.roll(x, -1)))]
-    error = row_error(b, sum(terms), sum(map(jnp.abs, terms)))
+    around = jnp.roll(x, 1), x, jnp.roll(x, -1)
+    terms = jnp.stack([band * y for band, y in zip(bands, around)])
+    error = row_error(b, jnp.sum(terms, axis=0), jnp.sum(jnp.abs(terms), axis=0))
     return x, error, ratio_or(largest(b), largest(x), 1)
 
 
