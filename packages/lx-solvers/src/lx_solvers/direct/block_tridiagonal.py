@@ -137,8 +137,10 @@ class BlockTridiagonal(AbstractLinearSolver[_State]):
 
             def solve(rhs):
                 rhs, factors = rhs.reshape(n, b), state.factors
-                by = _in_levels if isinstance(factors, _Levels) else _in_sequence
-                x = by(factors, rhs, adjoint)
+                if isinstance(factors, _Levels):
+                    x = _in_levels(factors, rhs, adjoint)
+                else:
+                    x = _in_sequence(factors, rhs, adjoint)
                 figures = _figures(state.blocks, rhs, x, adjoint)
                 stats["backward_error"], stats["reciprocal_condition"] = figures
                 return x.ravel()
@@ -333,10 +335,11 @@ def _figures(
         lower, main, upper = _adjoint(lower), _adjoint(main), _adjoint(upper)
     around = jnp.roll(x, 1, axis=0), x, jnp.roll(x, -1, axis=0)
     blocks = lower, main, upper
-    product = sum(map(_times, blocks, around))
-    terms = sum(_times(jnp.abs(A), jnp.abs(y)) for A, y in zip(blocks, around))
-    near = ratio_or(largest(b), largest(x), 1)
-    return row_error(b, product, terms), near
+    terms = jnp.stack([_times(A, y) for A, y in zip(blocks, around)])
+    sizes = [_times(jnp.abs(A), jnp.abs(y)) for A, y in zip(blocks, around)]
+    sizes = jnp.sum(jnp.stack(sizes), axis=0)
+    error = row_error(b, jnp.sum(terms, axis=0), sizes)
+    return error, ratio_or(largest(b), largest(x), 1)
 
 
 @slogdet_of.register

@@ -82,8 +82,9 @@ class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
         if main.size:
             lower, upper = jnp.pad(lower, (1, 0)), jnp.pad(upper, (0, 1))
         F, scales = evenly_tridiagonal(jnp.stack((lower, main, upper)))
-        packed = pack_structures(operator)
-        return _TridiagonalState(*F, scales, judge(all_finite(F)), packed)
+        lower, main, upper = F
+        verdict, packed = judge(all_finite(F)), pack_structures(operator)
+        return _TridiagonalState(lower, main, upper, scales, verdict, packed)
 
     def compute(self, state, vector, options):
         check_state(state, _TridiagonalState, "Tridiagonal")
