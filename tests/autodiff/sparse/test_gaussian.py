@@ -79,8 +79,8 @@ def test_derivatives_of_variances():
 
 @pytest.mark.parametrize("kind", [*BACKENDS, "dense", "diagonal"])
 def test_covariance(kind):
-    """Of as many samples as make the law of large numbers an exact one: with z = I, the
-    samples are the columns of a root of A⁻¹."""
+    """The covariance exactly, without the law of large numbers: with z = I, the samples
+    are the columns of a root of A⁻¹."""
     from lx_autodiff import _sample_gaussian as module
 
     matrix, operator, solver = A, SPARSE, lx.SparseCholesky(kind)
