@@ -170,6 +170,16 @@ def _(state: AutoState, solver, tangent):
     return trace_of(state.state, state.solver, tangent)
 
 
+@root_of.register
+def _(state: AutoState, z):
+    return root_of(state.state, z)
+
+
+@inverse_diagonal_of.register
+def _(state: AutoState):
+    return inverse_diagonal_of(state.state)
+
+
 def has_trace(state: Any) -> bool:
     """Whether a state's type has a `trace_of` of its own."""
     state = state.state if isinstance(state, AutoState) else state
