@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import lineax as lx
-import mistakes
 from lx_solvers._auto import table
 
 SOLVERS: dict[str, dict[str, Any]] = tomllib.loads(
@@ -99,5 +98,4 @@ TABLES = {
     "auto-true": lambda: dispatch_table(True),
     "auto-false": lambda: dispatch_table(False),
     "auto-none": lambda: dispatch_table(None),
-    "mistakes": mistakes.page,
 }

@@ -301,7 +301,7 @@ def test_kernel_matrix(recipe):
 
 
 def test_full_rank_is_exact(rng):
-    """Of full rank, M is the inverse, or a multiple of it."""
+    """At full rank, M is the inverse, or a multiple of it."""
     A = rng.standard_normal((8, 8))
     A = A @ A.T + np.eye(8)
     operator = lo.MatrixLinearOperator(jnp.asarray(A), PSD)

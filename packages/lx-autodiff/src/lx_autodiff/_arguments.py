@@ -60,8 +60,10 @@ def _operator_hint(what: Any) -> str:
         return f"{hint[0].upper()}{hint[1:]}."
     if hasattr(what, "matvec"):
         return (
-            "Wrap its product, written in JAX, as `FunctionLinearOperator(fn, "
-            "structure)`, where `structure` is the `jax.ShapeDtypeStruct` of a vector."
+            "Wrap it as `aslinearoperator(operator)`, whose products are computed on "
+            "the host; or, better, wrap its product, written in JAX, as "
+            "`FunctionLinearOperator(fn, structure)`, where `structure` is the "
+            "`jax.ShapeDtypeStruct` of a vector."
         )
     if isinstance(what, jax.Array | np.ndarray | np.generic):
         return "Wrap the array as `MatrixLinearOperator(array)`."

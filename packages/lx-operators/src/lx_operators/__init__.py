@@ -58,6 +58,10 @@ from .leaves.pytree import PyTreeLinearOperator as PyTreeLinearOperator
 from .leaves.tridiagonal import TridiagonalLinearOperator as TridiagonalLinearOperator
 
 if TYPE_CHECKING:
+    from ._scipy import (
+        aslinearoperator as aslinearoperator,
+        to_scipy as to_scipy,
+    )
     from .composites.block import BlockLinearOperator as BlockLinearOperator
     from .composites.block_diagonal import (
         BlockDiagonalLinearOperator as BlockDiagonalLinearOperator,

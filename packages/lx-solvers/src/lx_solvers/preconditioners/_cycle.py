@@ -47,7 +47,7 @@ class Cycle(eqx.Module):
 
     levels: tuple[Level, ...]
     inverse: Array
-    """Of the last level's matrix."""
+    """The inverse of the last level's matrix."""
     last: AbstractLinearOperator | None
     """That level's operator, which W and F need."""
     kind: str = eqx.field(static=True)

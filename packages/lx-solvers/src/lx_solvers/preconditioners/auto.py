@@ -114,7 +114,7 @@ def _has_small_blocks(operator: AbstractLinearOperator) -> bool:
 
 
 def _has_diagonal(operator: AbstractLinearOperator) -> bool:
-    """Whether the diagonal is to be had without a product for each unknown."""
+    """Whether the diagonal is available without a product for each unknown."""
     hidden = FunctionLinearOperator, JacobianLinearOperator
     return is_diagonal(operator) or not isinstance(unwrapped(operator), hidden)
 

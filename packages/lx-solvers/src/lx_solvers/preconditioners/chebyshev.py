@@ -204,7 +204,7 @@ def _coefficients(least: Array, most: Array, degree: int) -> Array:
 def _largest_eigenvalue(
     operator: AbstractLinearOperator, inverse: Array | None, sign: Array, steps: int
 ) -> Array:
-    """Of ±A, or of D⁻½ A D⁻½ with the sign of D taken off."""
+    """The largest eigenvalue of ±A, or of D⁻½ A D⁻½ without the sign of D."""
     A, n, dtype = as_matvec(operator), operator.in_size(), dtype_of(operator)
     if inverse is None:
         B = lambda v: sign.astype(dtype) * A(v)  # noqa: E731
