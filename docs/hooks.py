@@ -25,7 +25,11 @@ from mkdocs.structure.files import File
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from tables import TABLES  # noqa: E402
+import mistakes  # noqa: E402
+import pages  # noqa: E402, F401  (scripts of pictures import it, when the path is gone)
+import tables  # noqa: E402
+
+TABLES = tables.TABLES | {"mistakes": mistakes.page}
 
 # Mathematics
 

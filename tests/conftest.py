@@ -6,12 +6,14 @@ inherit it. What is set from outside stays as it is: `hatch run modes` uses that
 
 XLA makes a pool of as many threads as it may use cores. A batched LAPACK call that runs
 in one of them waits for others of the same pool (`jax::ParallelBatchMap`), and two such
-calls at a time can wait for each other for ever; Fourier transforms have done the same.
-With one thread there is nobody to wait for, nor do workers take each other's cores.
+calls at once can deadlock; so can Fourier transforms. With one thread this cannot
+happen, nor do workers take each other's cores.
 """
 
 import gc
+import math
 import os
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -43,11 +45,25 @@ def _standard_promotion(request):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _fresh_caches():
-    """Executables stay in memory until dropped; a whole suite of them does not fit."""
+def _bounded_caches():
+    """Executables stay in memory until dropped. They serve later files, which saves a
+    quarter of the compilations in tests/operators, but a whole suite does not fit."""
     yield
-    jax.clear_caches()
-    gc.collect()
+    if _resident() > 1:
+        jax.clear_caches()
+        gc.collect()
+
+
+def _resident():
+    """The memory of this process, over what a worker may have: 3 GB, or a third of its
+    share of the machine's. Infinite where it is unknown."""
+    try:
+        own = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return math.inf
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    share = os.sysconf("SC_PHYS_PAGES") / (3 * workers)
+    return own / min(share, 3e9 / os.sysconf("SC_PAGE_SIZE"))
 
 
 # Dtypes
@@ -74,15 +90,22 @@ def pytest_addoption(parser):
     )
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     """A test that runs in float32 and complex128 is left out in the dtypes between
-    them, unless it is one of `SMOKE`."""
+    them, unless it is one of `SMOKE`. And one worker runs the tests of a file: what one
+    compiles serves the next."""
     left_out = set()
     if config.getoption("--laws"):
         left_out |= {item for item in items if not _is_law(item.cls)}
     if not config.getoption("--all-dtypes"):
         left_out |= _between(items)
     items[:] = [item for item in items if item not in left_out]
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            file = item.nodeid.partition("::")[0]
+            group = file.removeprefix("tests/").removesuffix(".py")
+            item.add_marker(pytest.mark.xdist_group(group))
     config.hook.pytest_deselected(items=list(left_out))
 
 
@@ -123,10 +146,18 @@ def _dtype(item):
 
 def _test(item):
     """The test and its parameters other than the dtype."""
-    names = item.callspec.indices
-    others = tuple((name, names[name]) for name in sorted(names) if name != "dtype")
+    params = item.callspec.params
+    names = sorted(params.keys() - {"dtype"})
+    others = tuple((name, id(params[name])) for name in names)
     return item.parent.nodeid, item.originalname, others
 
 
-def pytest_report_header():
-    return f"tests/faults: FAULTS_SEED={os.environ.get('FAULTS_SEED', '0')}"
+def pytest_report_header(config):
+    """Who starts the whole suite is told how long it takes."""
+    lines = [f"tests/faults: FAULTS_SEED={os.environ.get('FAULTS_SEED', '0')}"]
+    if not config.option.file_or_dir and not config.option.keyword:
+        lines += [
+            "the whole suite: about 25 minutes on two cores",
+            "a part of it: hatch run test tests/operators -k diagonal",
+        ]
+    return lines

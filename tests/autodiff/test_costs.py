@@ -21,8 +21,8 @@ PSD, TIGHT = lxo.positive_semidefinite_tag, {"rtol": 1e-8, "atol": 1e-8}
 
 
 class Cost(NamedTuple):
-    """Of a solver for an operator that is a function, everything counted where it
-    stands in the program: what is in a loop's body counts once."""
+    """The costs of a solver for an operator that is a function, counted in the program:
+    a loop's body counts once."""
 
     solver: lxs.AbstractLinearSolver
     problem: str
@@ -34,7 +34,7 @@ class Cost(NamedTuple):
     products: int = 0  # with the operator or its adjoint, in a loop's body
 
     def row(self) -> str:
-        """Of the table in docs/guides/derivatives.md."""
+        """The row of the table in docs/guides/derivatives.md."""
         name = repr(self.solver).replace("rtol=1e-08, atol=1e-08", "…")
         once = "–" if not self.factorises else "1, 1, 1"
         solves = ", ".join(map(str, self.solves))

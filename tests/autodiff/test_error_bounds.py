@@ -1,5 +1,5 @@
-"""Error bounds beside errors: of systems whose solutions are known exactly, as all that
-makes them are integers and powers of two."""
+"""Error bounds against errors, for systems whose exact solutions are known because they
+are made of integers and powers of two."""
 
 from fractions import Fraction
 

@@ -1,5 +1,5 @@
-"""In a batch, LAPACK's calls of one solve wait for one another: two at a time could, on
-two cores, wait for each other for ever."""
+"""In a batch, the LAPACK calls of one solve run one after another: two at once could
+deadlock on two cores."""
 
 import re
 
@@ -23,8 +23,8 @@ def solve(A, b, solver):
 
 
 def calls(text):
-    """Of the entry computation of optimised HLO, LAPACK's calls, each with all that it
-    is computed from."""
+    """The LAPACK calls in the entry computation of optimised HLO, each with everything
+    it depends on."""
     before, found = {}, {}
     for line in text[text.index("ENTRY") :].splitlines():
         match = re.match(r"\s*(?:ROOT )?(%[\w.-]+) = (.*)", line)

@@ -129,3 +129,26 @@ def test_a_solver_without_determinant():
     psd = lxo.MatrixLinearOperator(jnp.eye(2), lxo.positive_semidefinite_tag)
     with pytest.raises(ValueError, match="LU"):
         lxa.slogdet(psd, lxs.CG(1e-6, 1e-6))
+
+
+def test_nothing_large_is_formed_unasked():
+    """The derivative of a tridiagonal determinant takes memory for bands; that of a
+    matrix-free operator would take its inverse."""
+    n = 40_000
+    structure = jax.ShapeDtypeStruct((n,), jnp.float64)
+
+    def bands(d):
+        off = -jnp.ones(n - 1)
+        operator = lxo.TridiagonalLinearOperator(d, off, off)
+        return lxa.slogdet(operator, lxs.Tridiagonal()).logabsdet
+
+    d = 4 * jnp.ones(n)
+    middle = jax.grad(bands)(d)[n // 2]  # (2π)⁻¹ ∫ 1/(4 - 2 cos t) dt
+    np.testing.assert_allclose(middle, 12**-0.5, rtol=1e-12)
+    with pytest.raises(ValueError, match="derivative of `slogdet`.*11.9 GiB"):
+        jax.eval_shape(jax.hessian(bands), jax.ShapeDtypeStruct((n,), jnp.float64))
+
+    operator = lxo.FunctionLinearOperator(lambda x: 2 * x, structure)
+    solution = lxs.Solution(d, lxs.RESULTS.successful, {}, None)
+    with pytest.raises(ValueError, match="error_bounds.*11.9 GiB.*matrix=False"):
+        lxa.error_bounds(operator, d, solution, lxs.CG(1e-6, 1e-6))

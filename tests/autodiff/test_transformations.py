@@ -157,7 +157,7 @@ def test_wrapped(solve, name):
 
 
 def _vmap(fn):
-    """Of two, the mean."""
+    """The mean over a batch of two."""
 
     def averaged(a, b):
         out = jax.vmap(fn)(jnp.stack([a, 2 * a]), jnp.stack([b, -3 * b]))

@@ -83,7 +83,7 @@ def test_diagonal(solver):
 
 
 def test_determinant_of_a_triangular_operator():
-    """Of which only the diagonal counts, in either mode."""
+    """Only the diagonal counts, in either mode."""
     A = jnp.asarray(np.tril(general))
 
     def log(A):

@@ -198,7 +198,7 @@ _CONTRAST = """() => {
     }
     let least = 21
     for (const part of document.querySelectorAll(
-        "article p, article td, article li, article a, article math, .drawn svg text"
+        "article :is(h1, h2, h3, p, td, li, a, math), .drawn svg text"
     )) {
         if (!part.textContent.trim() || part.closest(".headerlink")) continue
         const svg = part.closest("svg")
@@ -281,6 +281,85 @@ def test_search(visit):
             lost.append(name)
     assert not lost
     assert not visit.complaints and not visit.elsewhere
+
+
+# What people type, and the page that is to come first.
+WORDS = {
+    "ridge": "jobs/ridge.html",
+    "Tikhonov": "jobs/ridge.html",
+    "pinv": "coming-from/jax-numpy.html",
+    "lstsq": "coming-from/jax-numpy.html",
+    "inv": "coming-from/jax-numpy.html",
+    "sparse": "guides/sparse.html",
+    "CSR": "guides/sparse.html",
+    "KKT": "jobs/kkt-stokes.html",
+    "Stokes": "jobs/kkt-stokes.html",
+    "least norm": "guides/least-squares.html",
+    "condition number": "guides/debugging.html",
+    "convergence": "guides/debugging.html",
+    "NaN": "guides/debugging.html",
+    "out of memory": "guides/debugging.html",
+}
+
+
+def test_search_for_words(visit):
+    """A search for a word of the field has the right page first."""
+    tab, wrong = visit.tab, {}
+    tab.goto(visit.address)
+    tab.locator(".md-search__input").click()
+    for words, page in WORDS.items():
+        field = tab.locator(".md-search__input")
+        field.fill("")
+        field.fill(words)
+        field.press("End")
+        first = tab.locator(".md-search-result__link").first
+        with contextlib.suppress(playwright.TimeoutError):
+            tab.wait_for_function(
+                """page => {
+                    const link = document.querySelector(".md-search-result__link")
+                    return link && link.pathname.endsWith(page)
+                }""",
+                arg=page,
+                timeout=5000,
+            )
+        found = first.evaluate("link => link.pathname")
+        if not found.endswith(page):
+            wrong[words] = found
+    assert not wrong
+
+
+_TABLES = """() => [...document.querySelectorAll(".md-typeset__scrollwrap")].map(
+    wrap => ({
+        over: wrap.scrollWidth - wrap.clientWidth,
+        shadow: getComputedStyle(wrap).backgroundImage !== "none",
+    }))"""
+
+
+def test_tables(visit):
+    """At 1280 the tables of the pages that people come by fit; those that do not fit
+    scroll, and a shadow shows it."""
+    tab, faults = visit.tab, []
+    tab.set_viewport_size(WIDE)
+    for page in [p for p in PAGES if p.startswith(("coming-from", "guides", "jobs"))]:
+        tab.goto(visit.address + page, wait_until="load")
+        for table in tab.evaluate(_TABLES):
+            if table["over"] > 0 and (
+                not table["shadow"] or page.startswith("coming-from")
+            ):
+                faults.append((page, table))
+    assert not faults
+
+
+def test_returns(visit):
+    """What a function returns is one item, however many lines say it."""
+    tab = visit.tab
+    tab.goto(visit.address + "api/solving.html")
+    items = tab.evaluate(
+        """() => [...document.querySelectorAll(".doc-section-returns, p")]
+            .filter(p => p.textContent.trim().startsWith("Returns:"))
+            .map(p => (p.nextElementSibling || p).querySelectorAll("li").length)"""
+    )
+    assert items and max(items) == 1
 
 
 def test_search_without_a_server(visit):

@@ -1,5 +1,5 @@
-"""Whatever tree of sums, products, scalings, transposes and conjugates is built, it
-agrees with NumPy, and every property it claims is true."""
+"""Random trees of sums, products, scalings, transposes and conjugates agree with NumPy,
+and every property they claim is true."""
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ TAGS = {
 
 
 def _negative(a):
-    """How far from Hermitian positive semidefinite."""
+    """The distance from Hermitian positive semidefinite matrices."""
     hermitian = (a + a.conj().T) / 2
     return max(np.max(abs(a - hermitian)), -np.min(np.linalg.eigvalsh(hermitian)))
 

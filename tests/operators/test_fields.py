@@ -176,7 +176,7 @@ def test_copies_and_pickles(name):
         np.testing.assert_array_equal(again.as_matrix(), operator.as_matrix())
 
 
-# What was taken without a word
+# Arguments that used to be accepted silently
 
 
 def test_no_number_for_a_structure():

@@ -98,7 +98,7 @@ def test_tridiagonal_between_pytrees_is_stored_as_bands():
 
 
 def test_rectangular_tridiagonal():
-    """The tag says something of rectangular operators too, but there are no bands."""
+    """A rectangular operator can have the tag too, but has no three bands."""
     dense = np.eye(2, 4) + np.eye(2, 4, k=1)
 
     for m, n in ((2, 4), (4, 2)):

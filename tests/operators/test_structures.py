@@ -1,4 +1,4 @@
-"""Structures, flat vectors, promotion and norms: what the floors above build on."""
+"""Structures, flat vectors, promotion and norms, on which the other packages build."""
 
 import jax
 import jax.numpy as jnp

@@ -91,7 +91,8 @@ def test_one_by_one_is_diagonal():
     assert lx.is_diagonal(scalar) and scalar.T.mv(jnp.ones(1)).shape == ()
 
 
-# API table: what of (A, B) gives what of their sum and of their product. None: nothing.
+# API table: tags of A and B, and the tag of their sum and product that they give, or
+# None.
 TABLE = [
     # A, B, sum, product
     (sym, sym, sym, None),

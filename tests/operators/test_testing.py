@@ -1,4 +1,4 @@
-"""The conformance suite finds what is wrong with an operator, and says which law."""
+"""The conformance suite finds the faults of an operator, and names the law."""
 
 import jax
 import jax.numpy as jnp

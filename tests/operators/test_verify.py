@@ -8,11 +8,11 @@ import pytest
 
 KEY = jax.random.key(0)
 rng = np.random.default_rng(0)
-SMALL, LARGE = 4, 12  # LARGE is checked by probes: see `_verify`
+SMALL, LARGE = 4, 12  # LARGE is checked by probes: see `verification`
 
 GENERAL = rng.normal(size=(LARGE, LARGE)) + 1j * rng.normal(size=(LARGE, LARGE))
 HERMITIAN = GENERAL + GENERAL.conj().T
-BROKEN = {  # a matrix that each tag is not true of
+BROKEN = {  # a matrix that breaks each tag
     lx.symmetric_tag: HERMITIAN,
     lx.hermitian_tag: GENERAL + GENERAL.T,
     lx.diagonal_tag: np.eye(LARGE) + np.eye(LARGE, k=1),
@@ -24,7 +24,7 @@ BROKEN = {  # a matrix that each tag is not true of
     lx.negative_semidefinite_tag: np.diag(np.arange(LARGE) - 3.0),
     lx.nonsingular_tag: np.diag(np.arange(LARGE) * 1.0),
 }
-KEPT = {  # and one that it is true of
+KEPT = {  # and one that keeps it
     lx.symmetric_tag: GENERAL + GENERAL.T,
     lx.hermitian_tag: HERMITIAN,
     lx.diagonal_tag: np.diag(GENERAL[0]),
@@ -83,7 +83,7 @@ def test_not_linear():
 
 
 class _FunctionOnly(lx.AbstractLinearOperator):
-    """Any function in the clothes of an operator."""
+    """An operator made of any function."""
 
     fn: object
     reflected: object = None

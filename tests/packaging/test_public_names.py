@@ -1,4 +1,4 @@
-"""Every public name is had from `lineax`, explained, and on a page of the docs."""
+"""Every public name is in `lineax`, has a docstring, and is on a page of the docs."""
 
 import inspect
 import re

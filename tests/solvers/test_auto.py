@@ -7,8 +7,8 @@ import lx_operators as lxo
 import lx_solvers as lxs
 import numpy as np
 import pytest
+from lx_operators.internal import check_matrix
 from lx_solvers._auto import table
-from lx_solvers.internal import check_matrix
 
 SQUARE = jnp.array([[4.0, 1.0, 0.0], [1.0, 3.0, 1.0], [0.0, 1.0, 2.0]])
 

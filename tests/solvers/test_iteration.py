@@ -62,7 +62,8 @@ def test_elementwise():
 def test_zeros_are_judged_beside_the_largest():
     assert ratio([0.0, 4e-6], [4.0, 0.0], floor=1e-3) == pytest.approx(1)
     assert ratio([0.0, 4e-3], [4.0, 0.0], floor=1.0) == pytest.approx(1)
-    # each leaf beside its own largest; a zero leaf beside the largest of all
+    # each leaf relative to its own largest element; a zero leaf relative to the largest
+    # of all
     b = {"a": [1e3, 0.0], "b": [1e-3, 0.0], "c": [0.0]}
     b = {k: np.array(v) for k, v in b.items()}
     for leaf, value in (("a", 1e3), ("b", 1e-3), ("c", 1e3)):
@@ -110,7 +111,7 @@ def test_what_passes_is_in_reach(scale, rtol, atol, norm):
 
 
 def test_any_norm_is_in_reach():
-    """Of a norm that is not known, nothing is known beforehand."""
+    """For a user's norm, nothing is ruled out beforehand."""
     given = scaled(jnp.ones(3), space_of(jnp.ones(3)), 1e-6, 0.0, lambda r: max_norm(r))
     assert given.goal.in_reach(jnp.asarray(1e300))
 
@@ -334,7 +335,7 @@ def test_packing():
 
 
 def test_backward_error():
-    """Of A x = b it is the least relative change of A and b that makes x exact."""
+    """It is the least relative change of A and b that makes x an exact solution."""
     rng = np.random.default_rng(0)
     a, x, b = rng.normal(size=(4, 4)), rng.normal(size=4), rng.normal(size=4)
     r = b - a @ x

@@ -134,7 +134,7 @@ def _count():
 
 
 class SomeSolution(Right):
-    """Of the solutions not the one of least norm."""
+    """It gives a solution that is not the one of least norm."""
 
     inner: lx.AbstractLinearSolver = dataclasses.field(default_factory=lx.PivotedQR)
 

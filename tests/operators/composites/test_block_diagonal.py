@@ -1,4 +1,4 @@
-"""Operators side by side, listed or stacked."""
+"""Block diagonal operators, listed or stacked."""
 
 import equinox as eqx
 import jax
@@ -45,7 +45,7 @@ class TestStacked(OperatorLaws):
 
 
 class TestStackedTree(OperatorLaws):
-    """Of several leaves, the first leaves of all slices come first."""
+    """With several leaves, the first leaves of all slices come first."""
 
     dtypes = ("float64",)
 
@@ -66,7 +66,7 @@ def square(*tags):
 
 
 def test_what_all_blocks_are():
-    """The whole is what all of its blocks are, and no more."""
+    """The operator has the tags that all of its blocks have, and no more."""
 
     def listed(*blocks):
         return lx.BlockDiagonalLinearOperator(blocks)
@@ -115,7 +115,7 @@ def test_bands():
 
 
 def test_seen_through_wrappers():
-    """Tags on the whole reach the blocks; so do wider dtypes."""
+    """Tags of the operator reach its blocks; so do wider dtypes."""
     a = lx.BlockDiagonalLinearOperator(
         [square(), lx.DiagonalLinearOperator(jnp.ones(1))]
     )

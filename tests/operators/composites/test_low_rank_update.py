@@ -44,7 +44,7 @@ class TestDefinite(OperatorLaws):
 
 
 def test_what_is_known():
-    """Of A + U C Uᴴ: what A and C have in common."""
+    """A + U C Uᴴ has the tags that A and C have in common."""
     psd = lx.MatrixLinearOperator(jnp.eye(2), lx.positive_semidefinite_tag)
     definite = lx.TaggedLinearOperator(psd, lx.nonsingular_tag)
     update = lx.LowRankUpdateLinearOperator

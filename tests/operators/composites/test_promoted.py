@@ -1,5 +1,6 @@
-"""An operator between spaces of wider dtypes, which the floors above build on."""
+"""An operator between spaces of wider dtypes, on which the other packages build."""
 
+import jax
 import jax.numpy as jnp
 import lx_operators as lx
 import pytest
@@ -8,6 +9,7 @@ from lx_operators.testing import OperatorLaws
 
 
 @pytest.mark.standard_promotion
+@pytest.mark.skipif(not jax.config.jax_enable_x64, reason="two widths of numbers")
 class TestWider(OperatorLaws):
     dtypes = ("float64",)
 

@@ -99,7 +99,8 @@ def test_unit_diagonal_survives_one_only():
     "scalar", [2.5, -2.5, 0, 1, True, -1, 2j, 1 + 0j, 0j, float("inf"), float("nan")]
 )
 def test_signed_numbers_say_and_do_what_numbers_do(definite, scalar):
-    """What a solve puts for a number, so as not to be compiled anew for each."""
+    """`Signed` scalars, which a solve uses in place of numbers to avoid compiling for
+    each."""
     unit = lx.TaggedLinearOperator(definite, lx.unit_diagonal_tag)
     operators = [scalar * unit, -(unit @ (scalar * definite)).H]
     operators += [unit / scalar + 1j * unit] if scalar else []

@@ -205,3 +205,31 @@ def test_weak_output_is_not_weak():
     operator = lx.FunctionLinearOperator(lambda x: x * 2, structure)
     assert operator.out_structure() == _struct()
     assert not operator.in_structure().weak_type
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex128"])
+def test_no_matrix_of_what_is_not_linear(dtype):
+    """A matrix read off the unit vectors of a nonlinear function is a lie."""
+    structure = jax.ShapeDtypeStruct((4,), dtype)
+    linear = {"cumsum": jnp.cumsum, "rounded": lambda x: x - (x * 3 - x * 2)}
+    bent = {"square": jnp.square, "sine": jnp.sin, "affine": lambda x: 2 * x + 1}
+    if dtype == "complex128":
+        linear["fft"], bent["conj"] = jnp.fft.fft, jnp.conj
+    for name, fn in linear.items():
+        matrix = lx.FunctionLinearOperator(fn, structure).as_matrix()
+        assert jnp.all(jnp.isfinite(matrix)), name
+    for name, fn in bent.items():
+        matrix = lx.FunctionLinearOperator(fn, structure).as_matrix()
+        assert jnp.all(jnp.isnan(matrix)), name
+
+
+def test_too_large_to_form():
+    n = 40_000
+    structure = jax.ShapeDtypeStruct((n,), jnp.float32)
+    operator = lx.FunctionLinearOperator(lambda x: 2 * x, structure)
+    for fn in (lx.diagonal, lx.tridiagonal):
+        with pytest.raises(ValueError, match="5.96 GiB.*_tag"):
+            fn(operator)
+    tagged = lx.FunctionLinearOperator(lambda x: 2 * x, structure, lx.diagonal_tag)
+    assert lx.diagonal(tagged).shape == (n,)
+    assert lx.verify(operator, jax.random.key(0), probes=1).ok

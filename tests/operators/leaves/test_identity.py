@@ -1,4 +1,4 @@
-"""The identity and its rectangular relatives."""
+"""The identity, square and rectangular."""
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +52,7 @@ class TestReshaping(OperatorLaws):
 
 
 @pytest.mark.standard_promotion
+@pytest.mark.skipif(not jax.config.jax_enable_x64, reason="two widths of numbers")
 class TestWidening(OperatorLaws):
     """float32 in, float64 out, and back."""
 

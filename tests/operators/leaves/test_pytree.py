@@ -57,6 +57,7 @@ class TestSymmetric(OperatorLaws):
 
 
 @pytest.mark.standard_promotion
+@pytest.mark.skipif(not jax.config.jax_enable_x64, reason="two widths of numbers")
 class TestMixedPrecision(OperatorLaws):
     """float32 and float64 leaves on both sides."""
 

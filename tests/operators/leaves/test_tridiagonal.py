@@ -48,7 +48,7 @@ class TestNone(OperatorLaws):
 
 @pytest.mark.standard_promotion
 def test_bands_promote():
-    """A complex band is not dropped beside real ones."""
+    """A complex diagonal keeps its imaginary part next to real ones."""
     operator = lx.TridiagonalLinearOperator(
         jnp.ones(2), jnp.array([1j]), np.zeros(1, int)
     )

@@ -302,3 +302,36 @@ def test_coloured_once():
     assert compression._coloured(pattern, kinds) is first
     del pattern
     assert len(compression._found) < before
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.complex128])
+def test_pattern_stays(dtype):
+    """What a Jacobian with a pattern becomes keeps it, transposed with it; so does its
+    matrix."""
+
+    def fn(x, args):
+        return x[1:] * x[:-1] ** 2 + x[0]
+
+    x = jnp.linspace(1, 2, 9, dtype=dtype) * (
+        1 + 0.5j if dtype == jnp.complex128 else 1
+    )
+    operator = lx.JacobianLinearOperator(fn, x, sparsity="detect")
+    matrix = np.asarray(jax.jacfwd(fn, holomorphic=x.dtype.kind == "c")(x, None))
+    assert operator.sparsity is not None
+    for made, true in (
+        (operator, matrix),
+        (operator.T, matrix.T),
+        (operator.T.T, matrix),
+        (operator.H, matrix.conj().T),
+        (lx.conj(operator), matrix.conj()),
+        (lx.linearise(operator), matrix),
+        (lx.linearise(operator).T, matrix.T),
+        (lx.materialise(operator).T, matrix.T),
+    ):
+        sparse = lx.materialise(made)
+        assert isinstance(sparse, lx.SparseLinearOperator)
+        assert sparse.pattern.size == operator.sparsity.pattern.size
+        np.testing.assert_allclose(sparse.as_matrix(), true, rtol=1e-5)
+        np.testing.assert_allclose(made.as_matrix(), true, rtol=1e-5)
+        y = jnp.ones(true.shape[1], x.dtype)
+        np.testing.assert_allclose(made.mv(y), true.sum(1), rtol=1e-5)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from jax.test_util import check_grads
+from lx_operators.sparse._indices import index_dtype
 
 RNG = np.random.default_rng(0)
 MATRIX = sp.random(9, 7, 0.3, random_state=1, format="csr")
@@ -101,6 +102,13 @@ def test_dirichlet():
     np.testing.assert_allclose(x[~free], g[~free], rtol=1e-13)
     np.testing.assert_allclose((matrix @ x)[free], b[free], rtol=1e-12)
     assert lx.is_symmetric(constrained)
+
+    @jax.jit
+    def of_constants(values):  # mask and pattern are known there
+        return lx.SparseLinearOperator(values, operator.pattern).with_dirichlet(fixed)
+
+    again = of_constants(operator.values)
+    np.testing.assert_array_equal(again.values, constrained.values)
     hole = lx.SparseLinearOperator.from_coo([1.0, 1.0], [0, 1], [1, 0], (2, 2))
     with pytest.raises(ValueError, match="unknown 1 is fixed"):
         hole.with_dirichlet([False, True])
@@ -212,6 +220,27 @@ def test_damaged_pointers():
     damaged.indices[1] = 7
     with pytest.raises(ValueError, match="entry 1 is in row 7"):
         lx.SparsityPattern.from_scipy(damaged)
+
+
+def test_large_indices():
+    """Indices that need 64 bits are never cut to 32."""
+    jax.config.update("jax_enable_x64", False)
+    try:
+        with pytest.raises(ValueError, match="indices up to 2147483649 do not fit"):
+            lx.SparsityPattern([], [], (2**31, 1))
+    finally:
+        jax.config.update("jax_enable_x64", True)
+    assert index_dtype(2**31 - 1) == np.int32 and index_dtype(2**31) == np.int64
+
+
+def test_flag_of_scipy_is_not_trusted():
+    """A matrix that says it is sorted, but is not."""
+    matrix = sp.csr_array(np.arange(1.0, 7).reshape(2, 3))
+    assert matrix.has_canonical_format
+    matrix.indices[:3] = [2, 0, 1]
+    wanted = [[2.0, 3.0, 1.0], [4.0, 5.0, 6.0]]
+    operator = lx.SparseLinearOperator.from_scipy(matrix)
+    np.testing.assert_array_equal(operator.as_matrix(), wanted)
 
 
 def test_nothing():

@@ -1,6 +1,6 @@
 """What `linear_solve` takes: checks, and errors that say what to do."""
 
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.tree_util as jtu
@@ -33,17 +33,24 @@ NO_STATE = _NoState()
 
 
 def check_solve(operator: Any, solver: Any) -> None:
-    # of types: Equinox makes `isinstance` slow
-    if not issubclass(type(operator), AbstractLinearOperator):
+    """They are an operator and a solver."""
+    if not isinstance(operator, AbstractLinearOperator):
+        reject(operator, solver)
+    if not isinstance(solver, AbstractLinearSolver):
+        reject(operator, solver)
+
+
+def reject(operator: Any, solver: Any) -> NoReturn:
+    """What is no operator, or else what is no solver, is a `ValueError`."""
+    if not isinstance(operator, AbstractLinearOperator):
         raise ValueError(
             "`operator` must be a linear operator, but got a value of type "
             f"`{type(operator).__name__}`. {_operator_hint(operator)}"
         )
-    if not issubclass(type(solver), AbstractLinearSolver):
-        hint = ""
-        if isinstance(solver, type) and issubclass(solver, AbstractLinearSolver):
-            hint = f" Make an instance: `{solver.__name__}(...)`."
-        raise ValueError(f"`solver` must be a linear solver, but got {solver!r}.{hint}")
+    hint = ""
+    if isinstance(solver, type) and issubclass(solver, AbstractLinearSolver):
+        hint = f" Make an instance: `{solver.__name__}(...)`."
+    raise ValueError(f"`solver` must be a linear solver, but got {solver!r}.{hint}")
 
 
 def _operator_hint(what: Any) -> str:
@@ -53,8 +60,10 @@ def _operator_hint(what: Any) -> str:
         return f"{hint[0].upper()}{hint[1:]}."
     if hasattr(what, "matvec"):
         return (
-            "Wrap its product, written in JAX, as `FunctionLinearOperator(fn, "
-            "structure)`, where `structure` is the `jax.ShapeDtypeStruct` of a vector."
+            "Wrap it as `aslinearoperator(operator)`, whose products are computed on "
+            "the host; or, better, wrap its product, written in JAX, as "
+            "`FunctionLinearOperator(fn, structure)`, where `structure` is the "
+            "`jax.ShapeDtypeStruct` of a vector."
         )
     if isinstance(what, jax.Array | np.ndarray | np.generic):
         return "Wrap the array as `MatrixLinearOperator(array)`."
@@ -92,7 +101,10 @@ def _axes_of_many(vector: PyTree, wanted: Structure) -> list[int]:
     return [
         axis
         for axis in reversed(range(1 + min(len(shape) for _, shape in shapes)))
-        if all((*x[:axis], *x[axis + 1 :]) == shape for x, shape in shapes)
+        if all(
+            len(x) > axis and (*x[:axis], *x[axis + 1 :]) == shape
+            for x, shape in shapes
+        )
     ]
 
 

@@ -75,23 +75,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-import numpy as np
-from equinox import is_inexact_array
 from jax.custom_derivatives import SymbolicZero
-from jax.interpreters import ad
-from jaxtyping import Array, ArrayLike, PyTree, Real
+from jaxtyping import Array, PyTree, Real
 from lx_operators import AbstractLinearOperator, TangentLinearOperator
-from lx_solvers import RESULTS
 from lx_solvers.internal import (
     after,
     annihilated,
-    code,
     is_zero,
-    largest,
     leaves_no_residual,
-    power_of_two,
+    reciprocal_scale,
 )
 
+from ._arithmetic import add, neg, sub, times, unit, unless
 from ._method import (
     Method,
     Problem,
@@ -101,13 +96,7 @@ from ._method import (
     without_first_guess,
 )
 from ._partition import split
-from ._primitive import (
-    DERIVATIVE_FAILURE,
-    Batch,
-    Spec,
-    linear_solve_p,
-    solve,
-)
+from ._primitive import DERIVATIVE_FAILURE, Spec, solve
 
 
 def solution_tangent(
@@ -140,7 +129,7 @@ def solution_tangent(
     rhs = vector_tangent
     if moves:
         moved = operator_tangent.mv(solution)
-        rhs = _neg(moved) if rhs is None else _sub(rhs, moved)
+        rhs = neg(moved) if rhs is None else sub(rhs, moved)
     m, n = operator.out_size(), operator.in_size()
     full_rank = has_full_rank(problem)
     columns_independent = full_rank and m >= n
@@ -154,23 +143,23 @@ def solution_tangent(
         return solved(problem, rhs)
 
     adjoint = without_first_guess(conjugated(transposed(problem)))
-    rho, xi = _unit(vector, operator), _unit(solution)
+    rho, xi = unit(vector, operator), unit(solution)
     residual = back = None  # known before any tangent is
     if not no_residual:
         residual = _residual(problem, adjoint, vector, solution)
         problem, adjoint = _once(problem, residual), _once(adjoint, residual)
-        residual = _times(1 / rho, residual)
+        residual = times(reciprocal_scale(rho), residual)
     if not columns_independent:
-        back = solved(adjoint, _times(1 / xi, solution))
+        back = solved(adjoint, times(reciprocal_scale(xi), solution))
         problem, adjoint = _once(problem, back), _once(adjoint, back)
     if not no_residual:
         far = solved(adjoint, tangent_adjoint.mv(residual))
-        rhs = _add(rhs, _times(rho, far))
+        rhs = add(rhs, times(rho, far))
     if columns_independent:
         return solved(problem, rhs)
-    z = _times(xi, tangent_adjoint.mv(back))
-    dx = solved(problem, _sub(rhs, operator.mv(z)))
-    return _add(dx, z)
+    z = times(xi, tangent_adjoint.mv(back))
+    dx = solved(problem, sub(rhs, operator.mv(z)))
+    return add(dx, z)
 
 
 def _damped_tangent(
@@ -195,52 +184,52 @@ def _damped_tangent(
     full_rank = has_full_rank(problem)
     rows_independent, columns_independent = full_rank and m < n, full_rank and m >= n
     adjoint = without_first_guess(conjugated(transposed(problem)))
-    rho, xi = _unit(vector, operator), _unit(solution)
+    rho, xi = unit(vector, operator), unit(solution)
     d = jnp.asarray(damp).astype(xi.dtype)
     zero = None if isinstance(damp, float | int) else d == 0  # None: it is not
-    delta = _unit(d)  # as the derivative of 1/d is of size d⁻²
-    inverse = 1 / _unless(zero, d / delta, jnp.ones_like(d))  # δ/d
+    delta = unit(d)  # as the derivative of 1/d is of size d⁻²
+    inverse = 1 / unless(zero, d / delta, jnp.ones_like(d))  # δ/d
 
-    residual = _sub(vector, operator.mv(solution))
+    residual = sub(vector, operator.mv(solution))
     w = back = z = undamped = after_all = None  # w is in units of ρ
     if columns_independent:
         if tangent_adjoint is not None:
-            w = tangent_adjoint.mv(_times(1 / rho, residual))
+            w = tangent_adjoint.mv(times(reciprocal_scale(rho), residual))
         if damp_tangent is not None:  # ‖d x‖ ≤ ‖b‖ / 2: nothing is out of range
-            scaled = _times(1 / rho, _times(d, solution))
-            w = _sum(w, _times(-2 * damp_tangent, scaled))
+            scaled = times(reciprocal_scale(rho), times(d, solution))
+            w = add(w, times(-2 * damp_tangent, scaled))
     else:
         # u, h and x in units of ξ, y and r of ξ / d and ξ d
-        r = _times(inverse / xi, _times(1 / delta, residual))
+        r = times(inverse / xi, times(1 / delta, residual))
         y = solved(problem, r)
         problem, adjoint = _once(problem, y), _once(adjoint, y)
-        h = solved(adjoint, _times(1 / xi, solution))
+        h = solved(adjoint, times(reciprocal_scale(xi), solution))
         problem, adjoint = _once(problem, h), _once(adjoint, h)
-        y = _unless(zero, y)
-        p = _sub(_times(d, h), operator.mv(y))  # d (h − A y)
-        u_d = _add(r, p)
+        y = unless(zero, y)
+        p = sub(times(d, h), operator.mv(y))  # d (h − A y)
+        u_d = add(r, p)
         if damp_tangent is not None:
             turn = -2 * xi * damp_tangent.astype(xi.dtype)
-            rhs, after_all = _sum(rhs, _times(turn, p)), _times(turn, y)
+            rhs, after_all = add(rhs, times(turn, p)), times(turn, y)
         if tangent_adjoint is not None:
             if rows_independent:
-                u = _unless(zero, _times(inverse / delta, u_d), h)
-                z = _times(xi, tangent_adjoint.mv(u))
+                u = unless(zero, times(inverse / delta, u_d), h)
+                z = times(xi, tangent_adjoint.mv(u))
             else:
-                accurate = _times(d * xi / rho, u_d)
-                accurate = _unless(zero, accurate, _times(1 / rho, residual))
+                r = times(reciprocal_scale(rho), residual)
+                accurate = unless(zero, times(d * xi / rho, u_d), r)
                 w = tangent_adjoint.mv(accurate)
                 if zero is not None:
-                    undamped = _times(xi, tangent_adjoint.mv(h))
+                    undamped = times(xi, tangent_adjoint.mv(h))
     if w is not None:
         back = solved(adjoint, w)
-        z = _sub(w, adjoint.operator.mv(back))
-        z = _times(inverse / delta, _times(inverse * (rho / delta), z))
-        z = _unless(zero, z, undamped)
-        rhs = _sum(rhs, _times(rho, back))
+        z = sub(w, adjoint.operator.mv(back))
+        z = times(inverse / delta, times(inverse * (rho / delta), z))
+        z = unless(zero, z, undamped)
+        rhs = add(rhs, times(rho, back))
     if z is not None:
-        rhs, after_all = _sum(rhs, _neg(operator.mv(z))), _sum(z, after_all)
-    return _sum(solved(problem, rhs), after_all)
+        rhs, after_all = add(rhs, neg(operator.mv(z))), add(z, after_all)
+    return add(solved(problem, rhs), after_all)
 
 
 def _solved(spec: Spec, problem: Problem, vector: PyTree[Array]) -> PyTree[Array]:
@@ -276,7 +265,7 @@ def _residual(
 
     def formula(arrays: Sequence[Array]) -> PyTree[Array]:
         operator, _, vector, solution = static.join(arrays)
-        return _sub(vector, operator.mv(solution))
+        return sub(vector, operator.mv(solution))
 
     @jax.custom_jvp
     def residual(arrays: Sequence[Array]) -> PyTree[Array]:
@@ -300,150 +289,3 @@ def _residual(
         return residual(arrays), dr
 
     return residual(arrays)
-
-
-def _unit(x: PyTree[Array], otherwise: PyTree = None) -> Real[Array, ""]:
-    """The power of two nearest to the largest element of x, without a tangent.
-
-    If x is zero, that of the arrays in `otherwise` (an operator, whose size b has if x
-    is of size 1), or 1.
-    """
-    size = _size(x)
-    if otherwise is not None:
-        size = jnp.where(size == 0, _size(otherwise).astype(size.dtype), size)
-    return power_of_two(size)
-
-
-def _size(tree: PyTree) -> Real[Array, ""]:
-    """The largest modulus (of complex numbers: its norm) in the inexact arrays."""
-    leaves = [leaf for leaf in jtu.tree_leaves(tree) if is_inexact_array(leaf)]
-    sizes = [largest(jax.lax.stop_gradient(leaf)) for leaf in leaves if leaf.size]
-    if not sizes:
-        return jnp.zeros(())
-    dtype = min((size.dtype for size in sizes), key=lambda d: jnp.finfo(d).maxexp)
-    return functools.reduce(jnp.maximum, [size.astype(dtype) for size in sizes])
-
-
-def _times(factor: ArrayLike, x: PyTree[Array]) -> PyTree[Array]:
-    """x times a real scalar."""
-    return jtu.tree_map(lambda leaf: leaf * jnp.asarray(factor).astype(leaf.dtype), x)
-
-
-def _unless(
-    zero: Array | None, x: PyTree[Array], instead: PyTree[Array] | None = None
-) -> PyTree[Array]:
-    """x, but `instead` (by default 0) where `zero` holds, if it can hold at all."""
-    if zero is None:
-        return x
-    if instead is None:
-        instead = jtu.tree_map(jnp.zeros_like, x)
-    return jtu.tree_map(lambda x, y: jnp.where(zero, y, x), x, instead)
-
-
-def _sum(x: PyTree[Array] | None, y: PyTree[Array] | None) -> PyTree[Array]:
-    """x + y, of which one may be None, for zero."""
-    if x is None or y is None:
-        return y if x is None else x
-    return _add(x, y)
-
-
-def _add(x: PyTree[Array], y: PyTree[Array]) -> PyTree[Array]:
-    return jtu.tree_map(jnp.add, x, y)
-
-
-def _sub(x: PyTree[Array], y: PyTree[Array]) -> PyTree[Array]:
-    return jtu.tree_map(jnp.subtract, x, y)
-
-
-def _neg(x: PyTree[Array]) -> PyTree[Array]:
-    return jtu.tree_map(jnp.negative, x)
-
-
-def _jvp(
-    primals: Sequence[Array], tangents: Sequence[Any], *, spec: Spec
-) -> tuple[list[Array], list[Any]]:
-    out = linear_solve_p.bind(*primals, spec=spec)
-    given = [type(tangent) is not ad.Zero for tangent in tangents]
-    size = spec.solution.num_leaves
-    stats = jtu.tree_unflatten(spec.tree, out)[2]
-    deficient = [stats[key] for key in ("rank_deficient",) if key in stats]
-
-    def rule(
-        primals: Sequence[Array],
-        solution: Sequence[Array],
-        result: Array,
-        deficient: Sequence[Array],
-        moving: Sequence[Array],
-    ) -> list[Array]:
-        problem, vector = spec.static.join(primals)
-        each = iter(moving)
-        tangents = [next(each) if yes else None for yes in given]
-        problem_tangent, vector_tangent = spec.static.join_tangents(tangents)
-        _check_solver(problem_tangent)
-        dx = solution_tangent(
-            problem,
-            vector,
-            jtu.tree_unflatten(spec.solution, solution),
-            problem_tangent.operator,
-            _instantiated(vector_tangent, vector),
-            problem_tangent.damp,
-            spec,
-        )
-        if spec.on_failure != "raise":
-            dx = _nan_unless(jax.lax.eq(result, code(RESULTS.successful)), dx)
-        if deficient and jtu.tree_leaves(problem_tangent.operator):
-            # the solver assumes full rank, and its formula was taken
-            dx = _nan_unless(~deficient[0], dx)
-        return jtu.tree_leaves(dx)
-
-    def axes(batch: Batch) -> Any:
-        moving = [axis for axis, yes in zip(batch.axes, given) if yes]
-        return list(batch.axes), [0] * size, 0, [0] * len(deficient), moving
-
-    moving = [tangent for tangent, yes in zip(tangents, given) if yes]
-    dx = spec.batched(rule, axes)(
-        list(primals), out[:size], out[size], deficient, moving
-    )
-    # How a solve went has no derivative.
-    rest = (ad.Zero(jax.typeof(x).to_tangent_aval()) for x in out[size:])
-    return out, [*dx, *rest]
-
-
-def _nan_unless(condition: Array, dx: PyTree[Array]) -> PyTree[Array]:
-    """dx, or NaN: as a product, whose transpose is NaN as well."""
-
-    def times_one_or_nan(x: Array) -> Array:
-        one, nan = (np.asarray(value, x.dtype) for value in (1.0, np.nan))
-        return x * jax.lax.select(condition, one, nan)
-
-    return jtu.tree_map(times_one_or_nan, dx)
-
-
-def _instantiated(tangent: PyTree, primal: PyTree[Array]) -> PyTree[Array] | None:
-    """A tangent with zeros where it is None; None where all of it is."""
-    if not jtu.tree_leaves(tangent):
-        return None
-    return jtu.tree_map(
-        lambda x, t: jnp.zeros_like(x) if t is None else t, primal, tangent
-    )
-
-
-def _check_solver(tangent: Problem) -> None:
-    """Only `damp` may move, and has been taken out of the solver.
-
-    Raises:
-        ValueError: names the other fields that do.
-    """
-    methods = [tangent.forward, tangent.backward]
-    solvers = [method.solver for method in methods if method is not None]
-    moving = jtu.tree_flatten_with_path(solvers)[0]
-    if moving:
-        names = sorted({jtu.keystr(path[1:]).removeprefix(".") for path, _ in moving})
-        raise ValueError(
-            "a solve cannot be differentiated with respect to these fields of its "
-            f"solver: {', '.join(f'`{name}`' for name in names)}. They depend on the "
-            "differentiated variables; apply `jax.lax.stop_gradient` to them."
-        )
-
-
-ad.primitive_jvps[linear_solve_p] = _jvp

@@ -28,6 +28,7 @@ from jaxtyping import Array, ArrayLike, Inexact, PyTree, Real
 from lx_operators import AbstractLinearOperator
 from lx_operators.internal import (
     cast,
+    check_matrix,
     common_dtype,
     conform,
     describe,
@@ -108,7 +109,8 @@ def error_bounds(
 
     Raises:
         ValueError: the solution is not one of such a system, as after a solve with
-            `rhs_axis` (use `jax.vmap`); real and complex leaves stand side by side.
+            `rhs_axis` (use `jax.vmap`); real and complex leaves stand side by side;
+            `matrix=True` would form more than 4 GiB that nobody has asked for.
 
     ```python
     i = jnp.arange(1, 9)
@@ -139,6 +141,13 @@ def error_bounds(
         raise ValueError(
             "`error_bounds` needs an operator whose leaves are all real or all complex,"
             f" but got {operator!r}."
+        )
+    if matrix:
+        check_matrix(
+            operator,
+            "`error_bounds` with `matrix=True`",
+            "Pass `matrix=False`, which needs only products.",
+            held=solution.state,
         )
     solver = solver_for(operator, solver)
     arrays, static = split((operator, vector, solution, solver, options or {}))

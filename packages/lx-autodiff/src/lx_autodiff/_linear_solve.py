@@ -5,10 +5,11 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, ArrayLike, PyTree
+from jaxtyping import Array, ArrayLike, Bool, PyTree
 from lx_operators import (
     AbstractLinearOperator,
 )
@@ -20,13 +21,13 @@ from lx_operators.internal import (
 from lx_solvers import AbstractLinearSolver, AutoLinearSolver, Solution
 from lx_solvers.internal import Identity, code, solver_for
 
-from . import _derivative as _derivative, _transpose as _transpose
+from . import _jvp as _jvp, _transpose as _transpose
 from ._arguments import (
     NO_STATE,
     check_axis,
     check_one,
-    check_solve,
     conform_many,
+    reject,
     with_axis,
 )
 from ._failure import raise_now, raise_on_failure
@@ -108,46 +109,43 @@ def linear_solve(
     solution.value  # [0.2, 0.6]
     ```
     """
-    check_solve(operator, solver)
+    kinds = type(operator), type(solver)  # Equinox makes `isinstance` slow
+    if not (issubclass(kinds[0], _Operator) and issubclass(kinds[1], _Solver)):
+        reject(operator, solver)
     if adjoint_solver is not None or adjoint_options is not None:
         adjoint_solver = set_up(adjoint_solver or solver, operator.T)
     if state is NO_STATE:
         solver = set_up(solver, operator)
+    options = {} if options is None else options
     problem = _Problem(
-        operator,
-        _with_arrays(vector),
-        solver,
-        {} if options is None else options,
-        state,
-        adjoint_solver,
-        adjoint_options,
+        operator, vector, solver, options, state, adjoint_solver, adjoint_options
     )
     arrays, static = split(problem)
-    if _scaled_by_numbers(static):  # no program of their own for `2.5 * A`
-        arrays, static = split(signed(problem))
+    if static.numbers and _has_numbers(static):
+        arrays, static = split(_without_numbers(problem))
     # Where values can be looked at, a failure is raised here, without a callback.
     late = throw and not is_traced(*arrays)
     on_failure: OnFailure = "raise" if throw and not late else "report"
-    call = _Call(static, on_failure, rhs_axis)
-    solution = _solve(call, *arrays)
+    solution, failed = _solve(_Call(static, on_failure, rhs_axis), *arrays)
     if type(solution.state) is _Parted:
         solution = dataclasses.replace(solution, state=solution.state.join())
     if not late:
         return solution
-    number = code(solution.result)  # 0 is success
-    if is_traced(number):  # constants, within a trace
+    if isinstance(failed, jax.core.Tracer):  # constants, within a trace
         return _raising(solution, operator, solver_for(operator, solver))
-    # `bool` of an array of JAX's takes 13 µs more
-    if np.asarray(jnp.any(number) if number.ndim else number):
+    if np.asarray(failed):  # `bool` of an array of JAX's takes 13 µs more
         raise_now(solution, operator, solver_for(operator, solver))
     return solution
+
+
+_Operator, _Solver = AbstractLinearOperator, AbstractLinearSolver
 
 
 class _Problem(NamedTuple):
     """The arguments of `linear_solve`."""
 
     operator: AbstractLinearOperator
-    vector: PyTree[Array]
+    vector: PyTree[ArrayLike]
     solver: AbstractLinearSolver
     options: dict[str, Any]
     state: Any
@@ -155,10 +153,8 @@ class _Problem(NamedTuple):
     adjoint_options: dict[str, Any] | None
 
 
-def _scaled_by_numbers(static: Static) -> bool:
+def _has_numbers(static: Static) -> bool:
     """Whether a `_Problem` has Python numbers beside those of its solvers."""
-    if not static.numbers:
-        return False
     start, parts = 0, static.treedef.children()
     for name, part in zip(_Problem._fields, parts):
         leaves = static.leaves[start : start + part.num_leaves]
@@ -168,6 +164,16 @@ def _scaled_by_numbers(static: Static) -> bool:
     return False
 
 
+def _without_numbers(problem: _Problem) -> _Problem:
+    """The same with arrays for numbers, of which none is to have a program of its own:
+    those of the vector, and the 2.5 of `2.5 * A`."""
+    vector = jtu.tree_map(
+        lambda leaf: jnp.asarray(leaf) if isinstance(leaf, NUMBERS) else leaf,
+        problem.vector,
+    )
+    return signed(problem._replace(vector=vector))
+
+
 class _Call(NamedTuple):
     static: Static  # of a `_Problem`
     on_failure: OnFailure
@@ -175,9 +181,9 @@ class _Call(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _solve(call: _Call, *arrays: Array) -> Solution:
+def _solve(call: _Call, *arrays: Array) -> tuple[Solution, Bool[Array, ""]]:
     """Everything in one compiled call: eager calls are cheap, and equal problems are
-    checked, traced and compiled once."""
+    checked, traced and compiled once. The solution, and whether any solve failed."""
     layout = explicit_layout(arrays)
     if layout is None:
         return _solve_arrays(call, call.static, *arrays)
@@ -185,7 +191,9 @@ def _solve(call: _Call, *arrays: Array) -> Solution:
     return with_automatic_axes(solve_arrays, call.static, arrays, layout)
 
 
-def _solve_arrays(call: _Call, static: Static, *arrays: Array) -> Solution:
+def _solve_arrays(
+    call: _Call, static: Static, *arrays: Array
+) -> tuple[Solution, Bool[Array, ""]]:
     problem: _Problem = static.join(arrays)
     operator, axis = problem.operator, call.rhs_axis
     check_one(operator)
@@ -211,10 +219,11 @@ def _solve_arrays(call: _Call, static: Static, *arrays: Array) -> Solution:
         size = next((x.shape[axis] for x in jtu.tree_leaves(vector)), 0)
         many = jax.vmap(one, in_axes=axis, out_axes=(axis, 0, 0), axis_size=size)
         value, result, stats = many(vector)
+    failed = jnp.any(code(result) != 0)  # 0 is success
     state = prepared.forward.state
     if axis is None and solve_one is solve:  # statistics of one solve
         state = _updated(prepared.forward, stats)
-    return Solution(value, result, stats, _parted(state))
+    return Solution(value, result, stats, _parted(state)), failed
 
 
 def _updated(method: Method, stats: dict[str, Any]) -> Any:
@@ -283,13 +292,5 @@ def _raising(solution: Solution, operator: Any, solver: Any) -> Solution:
 
 def _parted(state: Any) -> Any:
     arrays, static = split(state)
-    return state if all(static.dynamic) else _Parted(arrays, Sealed(static))
-
-
-def _with_arrays(vector: PyTree[ArrayLike]) -> PyTree[ArrayLike]:
-    """Python numbers as arrays, so that none is compiled for."""
-    if isinstance(vector, jax.Array):
-        return vector
-    return jtu.tree_map(
-        lambda leaf: jnp.asarray(leaf) if isinstance(leaf, NUMBERS) else leaf, vector
-    )
+    only_arrays = len(arrays) == len(static.leaves)
+    return state if only_arrays else _Parted(arrays, Sealed(static))

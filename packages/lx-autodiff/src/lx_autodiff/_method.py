@@ -83,6 +83,9 @@ def has_setup(solver: AbstractLinearSolver) -> bool:
 def without_moving_preconditioner(solver: AbstractLinearSolver) -> AbstractLinearSolver:
     """The solver, in which no array of a preconditioner carries a tangent."""
 
+    if not is_traced(*jtu.tree_leaves(solver)):  # nothing moves
+        return solver
+
     def stop(path: Any, leaf: Any) -> Any:
         names = {getattr(key, "name", None) for key in path}
         return stop_gradient(leaf) if "preconditioner" in names else leaf

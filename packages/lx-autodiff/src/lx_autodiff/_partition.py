@@ -20,29 +20,26 @@ class Static(NamedTuple):
 
     treedef: Any
     leaves: tuple[Any, ...]  # None where an array belongs
-    dynamic: tuple[bool, ...]  # where arrays belong
+    places: tuple[int, ...]  # of the arrays among the leaves
     numbers: tuple[str, ...]  # as text: 1 == True == 1.0 and 0.0 == -0.0 elsewhere
 
     def join(self, arrays: Sequence[Any]) -> Any:
         """The pytree again, with these arrays."""
-        each = iter(arrays)
-        leaves = (
-            next(each) if dynamic else leaf
-            for leaf, dynamic in zip(self.leaves, self.dynamic)
-        )
+        leaves = list(self.leaves)
+        for place, array in zip(self.places, arrays, strict=True):
+            leaves[place] = array
         return jtu.tree_unflatten(self.treedef, leaves)
 
     def __reduce__(self):
         # As a pytree: the copy of a tree of Equinox's modules alone is broken, since
         # what stands in it for a missing field is known by identity.
-        tree = self.join([0] * sum(self.dynamic))
-        return _static, (tree, self.leaves, self.dynamic, self.numbers)
+        tree = self.join([0] * len(self.places))
+        return _static, (tree, self.leaves, self.places, self.numbers)
 
     def join_tangents(self, tangents: Sequence[Any]) -> Any:
         """A pytree of tangents, one for each array; None where there is no array."""
-        each = iter(tangents)
-        leaves = (next(each) if dynamic else None for dynamic in self.dynamic)
-        return jtu.tree_unflatten(self.treedef, leaves)
+        bare = self._replace(leaves=(None,) * len(self.leaves))
+        return bare.join(tangents)
 
 
 def _static(tree: Any, *rest: Any) -> Static:
@@ -52,16 +49,15 @@ def _static(tree: Any, *rest: Any) -> Static:
 def split(tree: Any) -> tuple[list[Any], Static]:
     """A pytree's arrays, in order, and the rest."""
     leaves, treedef = jtu.tree_flatten(tree)
-    arrays, rest, dynamic, numbers = [], [], [], []
-    for leaf in leaves:
-        is_array = isinstance(leaf, _ARRAYS)
-        if is_array:
+    arrays, places, numbers = [], [], []
+    for place, leaf in enumerate(leaves):
+        if isinstance(leaf, _ARRAYS):
             arrays.append(leaf if isinstance(leaf, jax.Array) else _array(leaf))
+            places.append(place)
+            leaves[place] = None
         elif isinstance(leaf, NUMBERS):
             numbers.append(repr(leaf))
-        dynamic.append(is_array)
-        rest.append(None if is_array else leaf)
-    return arrays, Static(treedef, tuple(rest), tuple(dynamic), tuple(numbers))
+    return arrays, Static(treedef, tuple(leaves), tuple(places), tuple(numbers))
 
 
 def _array(leaf: Any) -> jax.Array:

@@ -2,7 +2,7 @@
 
 One primitive serves every solver. Its operands are the arrays of (problem, vector);
 all else is the static `Spec`. What differentiation does to it stands in
-`_derivative.py` and `_transpose.py`, which register themselves here through `ad`.
+`_jvp.py` and `_transpose.py`, which register themselves here through `ad`.
 """
 
 import dataclasses

@@ -35,15 +35,15 @@ class Layout(NamedTuple):
 def explicit_layout(arrays: Sequence[Array]) -> Layout | None:
     """How arrays lie, if any is sharded along an explicit axis; else None."""
     shardings = [jax.typeof(x).sharding for x in arrays]
-    meshes = [s.mesh for s in shardings if AxisType.Explicit in _axis_types(s.mesh)]
+    meshes = [
+        s.mesh
+        for s in shardings
+        if AxisType.Explicit in (getattr(s.mesh, "axis_types", None) or ())
+    ]
     if not meshes:
         return None
     by_shape = {x.shape: s.spec for x, s in zip(reversed(arrays), reversed(shardings))}
     return Layout(meshes[0], tuple(by_shape.items()))
-
-
-def _axis_types(mesh: Any) -> tuple[Any, ...]:
-    return tuple(getattr(mesh, "axis_types", None) or ())
 
 
 def with_automatic_axes(

@@ -21,7 +21,14 @@ from lx_operators import (
     is_lower_triangular,
     is_upper_triangular,
 )
-from lx_operators.internal import common_dtype, ravel, unravel, vary, varying_axes
+from lx_operators.internal import (
+    check_matrix,
+    common_dtype,
+    ravel,
+    unravel,
+    vary,
+    varying_axes,
+)
 from lx_solvers import AbstractLinearSolver, AutoLinearSolver
 from lx_solvers.internal import has_trace, slogdet_of, trace_of
 
@@ -29,6 +36,9 @@ from ._arguments import NO_STATE, check_solve
 from ._method import Method, Problem, prepare, set_up
 from ._partition import Static, split, stop_gradient
 from ._primitive import solve
+from ._unit_vectors import elements, product, solved
+
+_FEW = 256  # unknowns, of which an n × n array does no harm
 
 
 class SignAndLog(NamedTuple):
@@ -73,11 +83,29 @@ def slogdet(
     sign, logabsdet = lx.slogdet(operator, lx.Cholesky(), state=solution.state)
     ```
     """
+    problem = square_problem(operator, solver, options, state, "a determinant")
+    arrays, static = split(problem)
+    return SignAndLog(*_slogdet(static, arrays))
+
+
+def square_problem(
+    operator: AbstractLinearOperator,
+    solver: AbstractLinearSolver,
+    options: dict[str, Any] | None,
+    state: Any,
+    what: str,
+) -> Problem:
+    """The problem of a square operator, with the state that is given or one of its own.
+
+    Args:
+        operator, solver, options, state: as in `slogdet`.
+        what: is asked for; for the text of the error.
+    """
     check_solve(operator, solver)
     m, n = operator.out_size(), operator.in_size()
     if m != n:
         raise ValueError(
-            f"only square operators have a determinant, but `operator` is {m} by {n}: "
+            f"only square operators have {what}, but `operator` is {m} by {n}: "
             f"{operator!r}."
         )
     options = {} if options is None else options
@@ -85,8 +113,7 @@ def slogdet(
         method = prepare(operator, set_up(solver, operator), options)
     else:
         method = Method(solver, stop_gradient(state), stop_gradient(options))
-    arrays, static = split(Problem(operator, method))
-    return SignAndLog(*_slogdet(static, arrays))
+    return Problem(operator, method)
 
 
 def logdet(
@@ -145,7 +172,7 @@ def _trace(
     static: Static, given: tuple[bool, ...], arrays: list[Array], moving: list[Array]
 ) -> Inexact[Array, ""]:
     """tr(A⁻¹ dA)."""
-    problem, tangent = _moved(static, given, arrays, moving)
+    problem, tangent = moved(static, given, arrays, moving)
     if not has_trace(problem.forward.state):
         return _dense_trace(problem, tangent)
     real, *imaginary = (
@@ -186,13 +213,13 @@ def _transposed(
 ) -> list[list[Array]]:
     """The transpose of the real part of the trace, and of its imaginary part."""
     zeros = [jnp.zeros_like(x) for x, yes in zip(arrays, given) if yes]
-    out, pull = jax.vjp(lambda dA: trace(*_moved(static, given, arrays, dA)), zeros)
+    out, pull = jax.vjp(lambda dA: trace(*moved(static, given, arrays, dA)), zeros)
     units = (1, -1j) if jnp.iscomplexobj(out) else (1,)
     axes = varying_axes(out)
     return [pull(vary(jnp.asarray(unit, out.dtype), axes))[0] for unit in units]
 
 
-def _moved(
+def moved(
     static: Static, given: tuple[bool, ...], arrays: list[Array], moving: list[Array]
 ) -> tuple[Problem, TangentLinearOperator]:
     each = iter(moving)
@@ -212,6 +239,19 @@ def _dense_trace(
         if has_unit_diagonal(operator):
             return jnp.zeros((), dtype)
         return jnp.sum(diagonal(tangent) / diagonal(operator))
+    if has_trace(problem.forward.state) and operator.in_size() > _FEW:
+        return jnp.sum(
+            elements(problem, lambda unit: solved(problem, product(tangent, unit)))
+        )
+
+    check_matrix(
+        operator,
+        "The derivative of `slogdet`",
+        "The solvers `Diagonal`, `Tridiagonal`, `Banded`, `BlockTridiagonal` and "
+        "`SparseLU` need no matrix for a first derivative, if the operator has their "
+        "structure.",
+        held=problem.forward.state,
+    )
 
     def column(unit: Array) -> Array:
         x, _, _ = solve(problem, unravel(unit, structure), "nan", "tangent")

@@ -1,6 +1,6 @@
 """What is built on beyond the public names."""
 
-from . import _derivative as _derivative, _transpose as _transpose
+from . import _jvp as _jvp, _transpose as _transpose
 from ._primitive import linear_solve_p
 
 __all__ = ["linear_solve_p"]

@@ -1,7 +1,7 @@
 """Linear operators between pytrees: what A is, without a solver.
 
-The common operators, and all that operators are asked, are imported with the package;
-structured operators are when they are first named.
+The common operators and all questions about operators are imported with the package;
+structured operators are imported when they are first named.
 """
 
 from typing import TYPE_CHECKING
@@ -58,7 +58,10 @@ from .leaves.pytree import PyTreeLinearOperator as PyTreeLinearOperator
 from .leaves.tridiagonal import TridiagonalLinearOperator as TridiagonalLinearOperator
 
 if TYPE_CHECKING:
-    from ._verify import verify as verify
+    from ._scipy import (
+        aslinearoperator as aslinearoperator,
+        to_scipy as to_scipy,
+    )
     from .composites.block import BlockLinearOperator as BlockLinearOperator
     from .composites.block_diagonal import (
         BlockDiagonalLinearOperator as BlockDiagonalLinearOperator,
@@ -94,6 +97,7 @@ if TYPE_CHECKING:
         SparseLinearOperator as SparseLinearOperator,
     )
     from .sparse.pattern import SparsityPattern as SparsityPattern
+    from .verification.verify import verify as verify
 
 __getattr__, __dir__, __all__ = attach(__name__)
 

@@ -8,27 +8,27 @@ from ._operator import AbstractLinearOperator
 
 Widths = tuple[int, int]
 
-# A sparse operator is stored as a band if that holds at most so many times as many
-# numbers as there are entries.
+# A sparse operator counts as a band matrix if the band holds at most this many numbers
+# per entry.
 WIDEST = 4
 
 
 def widths_of(operator: AbstractLinearOperator) -> Widths:
-    """`bands` is asked only where widths are known."""
+    """The operator's bandwidths, which must be known."""
     widths = bandwidths(operator)
     assert widths is not None
     return widths
 
 
 def resized(diagonals: Array, old: Widths, new: Widths) -> Array:
-    """Diagonals cut off, or filled up with zeros."""
+    """Diagonals for other bandwidths: cut off, or padded with zeros."""
     (l, u), (lower, upper) = old, new
     diagonals = diagonals[max(u - upper, 0) : len(diagonals) - max(l - lower, 0)]
     return jnp.pad(diagonals, ((max(upper - u, 0), max(lower - l, 0)), (0, 0)))
 
 
 def fitted(operator: AbstractLinearOperator, widths: Widths) -> Array:
-    """An operator's diagonals, as those of one with these widths."""
+    """An operator's diagonals, for these bandwidths."""
     return resized(bands(operator), widths_of(operator), widths)
 
 

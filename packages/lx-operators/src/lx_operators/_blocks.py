@@ -17,7 +17,7 @@ from ._tags import (
     upper_triangular_tag,
 )
 
-# Where the elements of a matrix stand.
+# Tags that say where a matrix has elements.
 PLACES = frozenset(
     (
         diagonal_tag,
@@ -50,7 +50,8 @@ def block_tridiagonal(operator: Any) -> Any:
 
 
 def block_tridiagonal_of(operator: Any, fn: Callable[[Any], Any]) -> Any:
-    """What wraps a block tridiagonal operator as one: `fn` of its blocks."""
+    """The block tridiagonal form of a wrapper around a block tridiagonal operator: `fn`
+    applied to its blocks."""
     inner = block_tridiagonal(operator.operator)
     if inner is None:
         return None
@@ -60,14 +61,15 @@ def block_tridiagonal_of(operator: Any, fn: Callable[[Any], Any]) -> Any:
 
 @functools.singledispatch
 def block_shapes(operator: Any) -> list[tuple[int, int]]:
-    """Rows and columns of each block of what `block_diagonal` returns; of a stack, of
-    one."""
+    """Rows and columns of each block that `block_diagonal` returns; for a stack, of one
+    block."""
     raise NotImplementedError
 
 
 @functools.singledispatch
 def blocks_mapped(operator: Any, fn: Callable[[Any], Any]) -> Any:
-    """The same of `fn(block)`, of what `block_diagonal` or `block_grid` returns."""
+    """The result of `block_diagonal` or `block_grid`, with `fn` applied to each
+    block."""
     raise NotImplementedError
 
 
@@ -89,10 +91,11 @@ def same_spaces(a: AbstractLinearOperator, b: AbstractLinearOperator) -> bool:
 
 
 def tags_of_blocks(blocks: Sequence[AbstractLinearOperator]) -> Tags:
-    """What is known of blocks side by side: what is known of all of them.
+    """The tags that hold for a block matrix because they hold for every block.
 
-    Places need square blocks on the diagonal. Blocks of full rank make a whole of full
-    rank if none has fewer rows than columns, or none has fewer columns than rows.
+    Tags about positions of elements need square blocks on the diagonal. Blocks of full
+    rank give a matrix of full rank if none has fewer rows than columns, or none has
+    fewer columns than rows.
     """
     if not blocks:
         return frozenset()

@@ -1,4 +1,4 @@
-"""What constructors demand."""
+"""Checks of constructors' arguments."""
 
 from typing import Any
 
@@ -70,7 +70,7 @@ def check_same(a: Any, b: Any, what: str) -> None:
 
 
 def check_square(operator: AbstractLinearOperator) -> None:
-    """`tridiagonal` is asked of square operators only."""
+    """`tridiagonal` needs a square operator."""
     m, n = operator.out_size(), operator.in_size()
     if m != n:
         raise ValueError(
@@ -91,7 +91,7 @@ def check_not_to_real(operator: AbstractLinearOperator) -> None:
 
 
 def check_transposable(operator: AbstractLinearOperator) -> None:
-    """Neither is the transpose of a map from real to complex vectors."""
+    """The transpose of a map from real to complex vectors is not linear either."""
     in_structure, out_structure = structures_of(operator)
     if _complex(in_structure) and _real(out_structure):
         check_not_to_real(operator)

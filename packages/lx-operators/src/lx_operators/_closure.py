@@ -1,10 +1,10 @@
-"""Functions with all they close over: arrays become part of a pytree.
+"""Functions together with the arrays they close over, as pytrees.
 
-A function is traced once, to a jaxpr. The arrays it closes over, tracers of
-surrounding transformations included, become leaves, so that the function can cross
-`jit`, `grad` and `vmap` and be differentiated with respect to them. The trace also
-tells the structure of the output, so that no second one is needed for that. Functions
-of equal jaxprs are equal, so that what is compiled for one serves the others.
+A function is traced once, to a jaxpr. The arrays it closes over, tracers of surrounding
+transformations included, become leaves, so that the function can cross `jit`, `grad`
+and `vmap` and be differentiated with respect to them. The trace also gives the
+structure of the output. Functions with equal jaxprs are equal, so that they share
+compiled programs.
 """
 
 import copy
@@ -16,6 +16,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 from jaxtyping import Array, PyTree
 
@@ -25,7 +26,8 @@ from ._varying import examples, manual_axes, vary
 
 
 class Closure(eqx.Module):
-    """A traced function of pytrees of arrays. What else its arguments held is fixed."""
+    """A traced function of pytrees of arrays. Everything else in its arguments is
+    fixed."""
 
     consts: list[Array]
     jaxpr: Jaxpr = eqx.field(static=True)
@@ -79,7 +81,10 @@ def close(fn: Callable, *args: PyTree[Any]) -> Closure:
     arrays = examples([leaf for leaf in leaves if _is_array(leaf)], axes)
     closed, out = jax.make_jaxpr(of_arrays, return_shape=True)(*arrays)
     jaxpr = canonical(closed.jaxpr)
-    return Closure(list(closed.consts), jaxpr, fixed, outcome(out), axes)
+    # JAX 0.7.2 has a type of its own for NumPy's arrays here, which is no array
+    arrays = jax.Array, np.ndarray
+    consts = [c if isinstance(c, arrays) else np.asarray(c) for c in closed.consts]
+    return Closure(consts, jaxpr, fixed, outcome(out), axes)
 
 
 def outcome(out: PyTree[Any]) -> Frozen:

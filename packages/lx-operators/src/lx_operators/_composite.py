@@ -1,4 +1,4 @@
-"""Composites, rebuilt from their parts, and what is remembered of them."""
+"""Composites rebuilt from their parts, and a memory for facts about operators."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ def _names(kind: type) -> tuple[str, ...]:
 
 
 def operands(operator: Any) -> tuple[Any, ...]:
-    """The operators that a composite is made of; none of a leaf."""
+    """The operators that a composite is made of; empty for a leaf."""
     parts: list[Any] = []
     for name in _names(type(operator)):
         part = getattr(operator, name)
@@ -26,12 +26,12 @@ def operands(operator: Any) -> tuple[Any, ...]:
 
 
 def map_parts(fn: Callable[[Any], Any], operator: _T) -> _T:
-    """The same composite of `fn(part)`."""
+    """The same composite, with `fn` applied to each part."""
     return with_parts(operator, *(fn(part) for part in operands(operator)))
 
 
 def with_parts(operator: _T, *parts: Any) -> _T:
-    """The same composite of other parts."""
+    """The same composite with other parts."""
     kind: Any = type(operator)
     clone = object.__new__(kind)
     for field in dataclasses.fields(kind):
@@ -45,8 +45,7 @@ def with_parts(operator: _T, *parts: Any) -> _T:
 
 
 class Memory(Generic[_T]):
-    """What is remembered of operators: a table from objects, compared by identity and
-    held weakly, to values.
+    """A table from objects, compared by identity and held weakly, to values.
 
     An operator is exactly its fields: whatever else is stored on the object would
     become part of its pytree.
@@ -71,8 +70,8 @@ class Memory(Generic[_T]):
 
 
 def cached(fn: Callable[[Any], _T]) -> Callable[[Any], _T]:
-    """`fn(operator)`, computed once for each operator object, so that a question to a
-    composite costs only what is new in it. Values must not be None."""
+    """`fn(operator)`, computed once for each operator object, so that a question about
+    a composite does not ask its parts again. Values must not be None."""
     memory: Memory[_T] = Memory()
 
     @functools.wraps(fn)

@@ -1,4 +1,4 @@
-"""What the abstract methods allow: the answers for types that register nothing."""
+"""Answers for types that register nothing, from the abstract methods alone."""
 
 import jax.numpy as jnp
 import jax.tree_util as jtu
@@ -15,6 +15,7 @@ from ._functions import (
     tridiagonal,
 )
 from ._materialise import materialised
+from ._memory import check_matrix
 from ._operator import AbstractLinearOperator
 from ._probing import probe_diagonal, probe_tridiagonal
 from ._promotion import promoted_mv
@@ -27,6 +28,11 @@ from ._properties import (
 )
 from ._structures import is_real, structures_of
 from .leaves.function import FunctionLinearOperator
+
+_BANDED = (
+    "If nothing else is nonzero, tag the operator with `{}`, and a few products show "
+    "it; or call `as_matrix`, which is asking for the matrix."
+)
 
 
 @linearise.register
@@ -45,6 +51,7 @@ def _(operator: AbstractLinearOperator):
         return probe_diagonal(operator)
     if is_tridiagonal(operator):
         return probe_tridiagonal(operator)[0]
+    check_matrix(operator, "`diagonal`", _BANDED.format("diagonal_tag"))
     return jnp.diagonal(operator.as_matrix())
 
 
@@ -57,6 +64,7 @@ def _(operator: AbstractLinearOperator):
         return main, off, off
     if is_tridiagonal(operator):
         return probe_tridiagonal(operator)
+    check_matrix(operator, "`tridiagonal`", _BANDED.format("tridiagonal_tag"))
     matrix = operator.as_matrix()
     return tuple(jnp.diagonal(matrix, offset) for offset in (0, -1, 1))
 

@@ -11,8 +11,8 @@ from ._structures import is_real, promote_types, structure_of
 def spectrum(
     x: Inexact[Array, "..."], shape: tuple[int, ...] | None = None
 ) -> Inexact[Array, "..."]:
-    """The transform over all axes, padded to `shape`: of real arrays the half that is
-    not determined by the other."""
+    """The transform over all axes, padded to `shape`. For real arrays only one half,
+    which determines the other."""
     shape = x.shape if shape is None else shape
     x = x.astype(promote_types(x.dtype, jnp.float32))  # there is no narrower one
     if 0 in shape or not shape:
@@ -34,7 +34,7 @@ def from_spectrum(
 
 
 def fast_length(n: int) -> int:
-    """The least 2ᵃ3ᵇ5ᶜ from n up: of such lengths transforms are fast."""
+    """The least 2ᵃ3ᵇ5ᶜ that is at least n: transforms of such lengths are fast."""
     best = 1 << max(n - 1, 0).bit_length()
     five = 1
     while five < best:

@@ -30,10 +30,10 @@ def reject(what: Any, where: str) -> NoReturn:
 
 @functools.singledispatch
 def linearise(operator: Any) -> Any:
-    """The same map, with work that does not depend on the vector done once.
+    """The same map, with all work that does not depend on the vector done once.
 
     A `JacobianLinearOperator` runs its primal pass once, and keeps what its products
-    need; other operators return themselves, composites linearise their parts.
+    need; other operators return themselves, and composites linearise their parts.
 
     Args:
         operator: an `AbstractLinearOperator`.
@@ -54,10 +54,10 @@ def materialise(operator: Any) -> Any:
     """The same map, stored as arrays.
 
     Functions and Jacobians become a `PyTreeLinearOperator` (n products, or m transposed
-    ones where that is fewer); tagged diagonal or tridiagonal, they become a diagonal or
-    tridiagonal operator by 1 or 3 products (colouring: Curtis, Powell and Reid 1974,
-    doi:10.1093/imamat/13.1.117). Composites materialise their parts and are not
-    multiplied out.
+    products if that is fewer). If they are tagged diagonal or tridiagonal, they become
+    a diagonal or tridiagonal operator by 1 or 3 products (colouring: Curtis, Powell and
+    Reid 1974, doi:10.1093/imamat/13.1.117). Composites materialise their parts and are
+    not multiplied out.
 
     Args:
         operator: an `AbstractLinearOperator`.
@@ -135,7 +135,7 @@ def conj(operator: Any) -> Any:
     reject(operator, "`conj`")
 
 
-# Diagonals as a band matrix, for what is known to be narrow.
+# Diagonals as a band matrix, for operators that are known to be narrow.
 
 
 @functools.singledispatch
@@ -154,7 +154,7 @@ def bandwidths(operator: Any) -> tuple[int, int] | None:
 
 @functools.singledispatch
 def bands(operator: Any) -> Inexact[Array, "w n"]:
-    """The diagonals of an operator of which `bandwidths` are known, in LAPACK's
+    """The diagonals of an operator whose `bandwidths` are known, in LAPACK's
     storage: `bands[upper + i - j, j]` is the element in row i and column j.
 
     Args:
@@ -168,8 +168,8 @@ def bands(operator: Any) -> Inexact[Array, "w n"]:
 
 @functools.singledispatch
 def sparse_form(operator: Any) -> Any:
-    """A composite of sparse operators as one `SparseLinearOperator`; None of all
-    others, and where that is not known."""
+    """A composite of sparse operators as one `SparseLinearOperator`; None if the
+    operator is not known to be one."""
     return None
 
 
@@ -178,7 +178,7 @@ def sparse_form(operator: Any) -> Any:
 
 @functools.singledispatch
 def adjoint_product(operator: Any) -> Callable[[PyTree[Array]], PyTree[Array]]:
-    """`operator.H.mv`, without the arrays of `operator.H` where these would be copies.
+    """`operator.H.mv`, without copying the operator's arrays.
 
     Args:
         operator: an `AbstractLinearOperator`.

@@ -1,9 +1,10 @@
-"""Jaxprs that say the same, made one object.
+"""Equal jaxprs, made one object.
 
-JAX compares jaxprs by identity. A function that is traced anew at every call would be a
-new static value each time, and all that has it in a static field be compiled anew. So a
-new jaxpr is looked up among those that are alive, and the old one is taken if it is the
-same but for the names of its variables. What cannot be compared counts as different.
+JAX compares jaxprs by identity. A function that is traced again at every call would be
+a new static value each time, and everything that has it in a static field would be
+compiled again. So a new jaxpr is looked up among those that are alive, and the old one
+is used if they differ only in the names of variables. Jaxprs that cannot be compared
+count as different.
 """
 
 import weakref
@@ -19,7 +20,7 @@ _ROOM = 1024  # outlines, before those of which no jaxpr is alive are dropped
 
 
 def canonical(jaxpr: Jaxpr) -> Jaxpr:
-    """The same jaxpr as seen before, or this one."""
+    """An equal jaxpr that was seen before, or this one."""
     if len(_seen) > _ROOM:
         for outline in [key for key, jaxprs in _seen.items() if not jaxprs]:
             del _seen[outline]
@@ -32,7 +33,7 @@ def canonical(jaxpr: Jaxpr) -> Jaxpr:
 
 
 def _outline(jaxpr: Jaxpr) -> Hashable:
-    """What is quickly told: the inputs and the operations."""
+    """A quick summary to compare first: the inputs and the operations."""
     avals = tuple(str(var.aval) for var in (*jaxpr.constvars, *jaxpr.invars))
     return avals, tuple(eqn.primitive.name for eqn in jaxpr.eqns)
 
@@ -77,7 +78,7 @@ def _sizes(x: Any) -> tuple[int, ...]:
 
 
 def _same_number(x: Any, y: Any) -> bool:
-    """To the last bit: 0.0 is not -0.0."""
+    """Equal to the last bit: 0.0 is not -0.0."""
     x, y = np.asarray(x), np.asarray(y)
     return (x.dtype, x.shape) == (y.dtype, y.shape) and x.tobytes() == y.tobytes()
 

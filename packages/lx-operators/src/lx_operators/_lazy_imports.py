@@ -1,4 +1,4 @@
-"""Names that are imported when they are first asked for (PEP 562)."""
+"""Names that are imported when they are first used (PEP 562)."""
 
 import ast
 import importlib
@@ -12,12 +12,13 @@ def attach(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """A module's `__getattr__`, `__dir__` and `__all__`, from its own list of imports.
 
-    Public is what it imports by the name it has, as type checkers take it (`from .file
-    import Name as Name`). What is imported under `if TYPE_CHECKING:` is, at run time,
-    imported when it is first asked for, and is an ordinary attribute from then on.
+    A name is public if it is imported under its own name, as type checkers understand
+    it (`from .file import Name as Name`). An import under `if TYPE_CHECKING:` is made
+    at run time when the name is first used; the name is an ordinary attribute from then
+    on.
 
-    Equinox takes about a millisecond to build a class: a program is to pay for the
-    operators and solvers that it names, and for no others.
+    Equinox takes about a millisecond to build a class: a program pays only for the
+    operators and solvers that it names.
 
     Args:
         module: its `__name__`.
@@ -46,7 +47,7 @@ def attach(
 
 
 def _imports(module: str) -> tuple[list[str], dict[str, str]]:
-    """The public names, sorted, and the files of those that are imported later."""
+    """The public names, sorted, and the file of each name that is imported later."""
     loader: Any = sys.modules[module].__spec__.loader  # pyright: ignore
     public, files = [], {}
     for node in ast.parse(loader.get_source(module)).body:

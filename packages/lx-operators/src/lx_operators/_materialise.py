@@ -4,7 +4,7 @@ from jaxtyping import Array, Inexact
 
 from ._functions import compose, diagonal, tridiagonal, with_tags
 from ._operator import AbstractLinearOperator
-from ._probing import as_blocks, by_columns, by_fewest, by_rows
+from ._probing import as_blocks, by_columns, by_fewest, by_rows, of_function
 from ._properties import declared, is_diagonal, is_tridiagonal
 from ._structures import structures_of, unravel
 from .leaves.diagonal import DiagonalLinearOperator
@@ -12,12 +12,17 @@ from .leaves.identity import IdentityLinearOperator
 from .leaves.pytree import PyTreeLinearOperator
 from .leaves.tridiagonal import TridiagonalLinearOperator
 
-_PROBING = {"columns": by_columns, "rows": by_rows, "fewest": by_fewest}
+_PROBING = {
+    "columns": by_columns,
+    "rows": by_rows,
+    "fewest": by_fewest,
+    "of a function": of_function,
+}
 
 
 def materialised(operator: AbstractLinearOperator) -> AbstractLinearOperator:
-    """`operator` as arrays: its bands if it is known to be banded, else the blocks of
-    its matrix."""
+    """`operator` stored as arrays: its diagonals if it is known to be diagonal or
+    tridiagonal, else the blocks of its matrix."""
     promises = declared(operator)
     bands = as_bands(operator)
     if bands is not None:
@@ -32,8 +37,8 @@ def materialised(operator: AbstractLinearOperator) -> AbstractLinearOperator:
 def as_bands(operator: AbstractLinearOperator) -> AbstractLinearOperator | None:
     """`operator` as a diagonal or tridiagonal one; None if it is not known to be one.
 
-    A tridiagonal operator between pytrees is one between vectors, with the identity on
-    either side to carry the structures.
+    A tridiagonal operator between pytrees becomes one between flat vectors, composed
+    with reshaping identities on both sides.
     """
     in_structure, out_structure = structures_of(operator)
     if in_structure == out_structure and is_diagonal(operator):
@@ -50,8 +55,9 @@ def as_bands(operator: AbstractLinearOperator) -> AbstractLinearOperator | None:
 
 
 def probed_matrix(operator: AbstractLinearOperator, by: str) -> Inexact[Array, "m n"]:
-    """The matrix of an operator without one: from 1 or 3 products if it is known to be
-    banded, else `by` "columns", "rows" or the "fewest" products."""
+    """The matrix of a matrix-free operator: by 1 or 3 products if it is known to be
+    diagonal or tridiagonal, else `by` "columns", "rows" or whichever takes the "fewest"
+    products; "of a function" that may not be linear, with one more that tells."""
     if operator.in_size() == operator.out_size():
         if is_diagonal(operator):
             return DiagonalLinearOperator(diagonal(operator)).as_matrix()

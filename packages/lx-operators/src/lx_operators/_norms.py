@@ -37,7 +37,7 @@ def sum_squares(x: PyTree[Array]) -> Scalar:
 
 
 def max_norm(x: PyTree[Array]) -> Scalar:
-    """max |xᵢ|, real; 0 of nothing; NaN if any element is NaN."""
+    """max |xᵢ|, real; 0 if there are no elements; NaN if any element is NaN."""
     leaves = jtu.tree_leaves(x)
     dtype = complex_to_real_dtype(common_dtype(leaves))
     norm = jnp.zeros((), dtype)
@@ -87,7 +87,7 @@ def _two_norm_jvp(primals, tangents):
 
 
 def rms_norm(x: PyTree[Array]) -> Scalar:
-    """√(Σ |xᵢ|² / n) over all n elements, real; 0 of nothing."""
+    """√(Σ |xᵢ|² / n) over all n elements, real; 0 if there are none."""
     n = sum(jnp.size(leaf) for leaf in jtu.tree_leaves(x))
     norm = two_norm(x)
     return norm / jnp.sqrt(jnp.asarray(max(n, 1), norm.dtype))

@@ -1,4 +1,4 @@
-"""What a linear operator is: five methods to define, and everything that follows."""
+"""The abstract linear operator: five methods to define, and everything that follows."""
 
 import abc
 from typing import Any
@@ -20,8 +20,8 @@ class AbstractLinearOperator(eqx.Module):
 
     To write an operator, subclass this and define `mv`, `as_matrix`, `transpose`,
     `in_structure` and `out_structure`. That is enough for everything in this package to
-    work. Register with the generic functions and questions what can be done cheaper
-    than by these five, or is known beyond them.
+    work. If a type can answer a generic function or question more cheaply, or knows
+    more, register that answer with the function.
 
     ```python
     class Circulant(lx.AbstractLinearOperator):
@@ -55,8 +55,7 @@ class AbstractLinearOperator(eqx.Module):
         """The product A x.
 
         Args:
-            vector: of structure `in_structure()`; its dtypes may be others, which
-                promote by JAX's rules.
+            vector: of structure `in_structure()`; other dtypes promote by JAX's rules.
 
         Returns:
             A pytree of arrays, of structure `out_structure()`.
@@ -155,7 +154,7 @@ def _operator(other: Any, sign: str) -> AbstractLinearOperator:
         raise ValueError(str(error) + hint) from None
 
 
-# Python numbers: their values are known, also while tracing.
+# Python numbers, whose values are known while tracing too.
 NUMBERS = (bool, int, float, complex)
 
 
@@ -165,7 +164,9 @@ def scalar(other: Any, sign: str) -> Any:
         return other
     if isinstance(other, jax.Array | np.ndarray | np.generic) and jnp.ndim(other) == 0:
         return jnp.asarray(other)
-    got = f"an array of shape {other.shape}" if hasattr(other, "shape") else repr(other)
+    got = repr(other)
+    if not isinstance(other, AbstractLinearOperator) and hasattr(other, "shape"):
+        got = f"an array of shape {other.shape}"
     raise ValueError(
         f"operator `{sign}` takes a scalar, but got {got}. To compose two operators, "
         "use `@`; to apply one to a vector, call `operator.mv(vector)`."

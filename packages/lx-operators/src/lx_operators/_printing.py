@@ -1,4 +1,4 @@
-"""How operators print: `MatrixLinearOperator(f64[100, 80], symmetric)`."""
+"""The text of operators: `MatrixLinearOperator(f64[100, 80], symmetric)`."""
 
 import functools
 from typing import Any

@@ -1,4 +1,4 @@
-"""The matrix of an operator, or bands of it, from products alone.
+"""The matrix of an operator, or its diagonals, from products alone.
 
 Everything runs as one batched product, so that the operator is traced once.
 """
@@ -6,6 +6,7 @@ Everything runs as one batched product, so that the operator is traced once.
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 from jaxtyping import Array, Inexact, PyTree
 
 from ._checks import check_not_to_real
@@ -14,6 +15,7 @@ from ._structures import (
     Structure,
     cast,
     common_dtype,
+    is_complex,
     is_real,
     promote_types,
     ravel,
@@ -41,6 +43,34 @@ def by_columns(operator: AbstractLinearOperator) -> Inexact[Array, "m n"]:
     return jax.vmap(lambda e: _flat_product(operator, e), out_axes=1)(basis)
 
 
+def _by_columns_if_linear(operator: AbstractLinearOperator) -> Inexact[Array, "m n"]:
+    """The matrix by n products; NaN if one more product with it, of random numbers,
+    differs grossly from that of the operator, so that this is no linear map."""
+    check_not_to_real(operator)
+    basis = _basis(operator.in_structure())
+    if not isinstance(basis.size, int) or 0 in basis.shape or _is_half(operator):
+        return by_columns(operator)
+    v = np.random.default_rng(0).standard_normal((2, len(basis)))
+    wholly_complex = all(map(is_complex, jtu.tree_leaves(operator.in_structure())))
+    v = jnp.asarray((v[0] + 1j * v[1] if wholly_complex else v[0]).astype(basis.dtype))
+    rows = jnp.concatenate((basis, v[None]))
+    columns = jax.vmap(lambda e: _flat_product(operator, e), out_axes=1)(rows)
+    A, product = columns[:, :-1], columns[:, -1]
+    terms = A * cast(v, A.dtype)[None]
+    size = jnp.sum(jnp.abs(terms), axis=1)
+    eps = jnp.finfo(size.dtype).eps
+    # products in reduced precision are no offence, nor what rounding leaves of zeros
+    allowed = 0.03 * size + eps**0.5 * jnp.max(size) + 8 * eps * jnp.max(jnp.abs(v))
+    linear = ~jnp.any(jnp.abs(product - jnp.sum(terms, axis=1)) > allowed)
+    return jnp.where(linear, A, jnp.full_like(A, jnp.nan))
+
+
+def _is_half(operator: AbstractLinearOperator) -> bool:
+    """Whether a leaf has less than single precision."""
+    leaves = jtu.tree_leaves(structures_of(operator))
+    return any(jnp.finfo(leaf.dtype).bits < 32 for leaf in leaves)
+
+
 def by_rows(operator: AbstractLinearOperator) -> Inexact[Array, "m n"]:
     """The matrix by m products of the transpose."""
     transpose = operator.transpose()
@@ -54,6 +84,13 @@ def by_fewest(operator: AbstractLinearOperator) -> Inexact[Array, "m n"]:
     if operator.out_size() < operator.in_size() and _transposable(operator):
         return by_rows(operator)
     return by_columns(operator)
+
+
+def of_function(operator: AbstractLinearOperator) -> Inexact[Array, "m n"]:
+    """As `by_fewest`, and NaN where the products show that it is no linear function."""
+    if operator.out_size() < operator.in_size() and _transposable(operator):
+        return by_rows(operator)  # `jax.linear_transpose` is of linear functions only
+    return _by_columns_if_linear(operator)
 
 
 def _transposable(operator: AbstractLinearOperator) -> bool:
@@ -72,8 +109,8 @@ def probe_diagonal(operator: AbstractLinearOperator) -> Inexact[Array, " n"]:
 
 
 def probe_tridiagonal(operator: AbstractLinearOperator) -> tuple[Array, Array, Array]:
-    """The three diagonals of a tridiagonal operator, by 3 products. (Of a rectangular
-    one, only the main diagonal is right.)
+    """The three diagonals of a tridiagonal operator, by 3 products. (For a rectangular
+    operator only the main diagonal is right.)
 
     The columns j ≡ c (mod 3) do not overlap in any row, so that a product with their
     sum shows them all: Curtis, Powell and Reid 1974, doi:10.1093/imamat/13.1.117.

@@ -1,4 +1,4 @@
-"""How a vector meets an operator: one place for shapes and dtypes.
+"""Shapes and dtypes of a vector that an operator is applied to.
 
 The vector of `mv` has the operator's input structure, up to dtypes, which promote by
 JAX's standard rules: a real operator takes a complex vector, a float32 operator a
@@ -32,11 +32,12 @@ def strict_promotion() -> bool:
 
 
 def conform(vector: Any, structure: Structure, where: str) -> PyTree[Array]:
-    """`vector` as floating arrays of this tree and these shapes, each leaf in the
-    promotion of its dtype and the structure's.
+    """`vector` as floating arrays with this tree and these shapes; the dtype of each
+    leaf is promoted with the structure's.
 
     Raises:
-        ValueError: another tree or other shapes; under strict promotion, other dtypes.
+        ValueError: if the tree or the shapes differ; under strict promotion, if the
+            dtypes differ.
     """
     leaves, treedef = jtu.tree_flatten(vector)
     wanted, wanted_treedef = jtu.tree_flatten(structure)
@@ -69,7 +70,7 @@ def check_dtypes(got: PyTree, wanted: PyTree, where: str) -> None:
 
 
 def promoted_structure(a: Structure, b: Structure) -> Structure:
-    """The structure of a sum of two whose shapes are equal."""
+    """The structure of a sum of two pytrees with equal shapes."""
     if a == b:
         return a
     return jtu.tree_map(
@@ -87,8 +88,9 @@ def at_least(tree: PyTree[Array], structure: Structure) -> PyTree[Array]:
 
 
 def widened(out: Structure, given: Structure, wanted: Structure) -> Structure:
-    """What comes out of an operator `wanted` → `out` for a vector of structure `given`:
-    of the wider precision of the two, and complex where `given` makes it so."""
+    """The output structure of an operator `wanted` → `out` for a vector of structure
+    `given`: in the wider precision of the two, and complex if `given` makes it
+    complex."""
     if given == wanted:
         return out
     given = promoted_structure(given, wanted)
@@ -108,8 +110,8 @@ def widened(out: Structure, given: Structure, wanted: Structure) -> Structure:
 
 
 def promoted_mv(operator: Any, vector: PyTree[Array]) -> PyTree[Array]:
-    """`operator.mv(vector)`, for operators of any origin: one that says it is real gets
-    real vectors only."""
+    """`operator.mv(vector)` for any vector that promotes: an operator with a real input
+    structure is only ever given real vectors."""
     in_structure, _ = structures_of(operator)
     vector = conform(vector, in_structure, "the vector")
     return in_parts(operator.mv, vector, in_structure)
@@ -133,7 +135,7 @@ def in_parts(
 
 def _joined(parts: Array) -> Array:
     if not jnp.iscomplexobj(parts):
-        # complex numbers are made of nothing narrower than float32
+        # the narrowest complex dtype has float32 parts
         parts = parts.astype(promote_types(parts.dtype, jnp.float32))
         return jax.lax.complex(parts[0], parts[1])
     return parts[0] + 1j * parts[1]
@@ -142,9 +144,10 @@ def _joined(parts: Array) -> Array:
 def apply_linear(
     fn: Callable[[PyTree], PyTree], vector: PyTree[Array], structure: Structure
 ) -> PyTree[Array]:
-    """A linear `fn` of fixed input dtypes, applied to a conformed vector of any.
+    """A linear `fn` with fixed input dtypes, applied to a conformed vector of any
+    dtype.
 
-    Where the vector is wider, `fn` runs in its own precision, and the result takes the
+    If the vector is wider, `fn` runs in its own precision, and the result takes the
     wider dtype.
     """
     given = structure_of(vector)

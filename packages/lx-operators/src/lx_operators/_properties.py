@@ -1,9 +1,9 @@
-"""The questions one can ask of an operator: one question a tag.
+"""Questions about an operator: one for each tag.
 
 A question is answered from type and tags, never from values. Each operator type says
 what it declares (`declared`); what follows from that is in `_tags.py`, once. So
-`known(operator)`, the set of all tags that hold, is found in one pass over the parts of
-a composite, and a question is a look-up in it.
+`known(operator)`, the set of all tags that are known to hold, takes one pass over the
+parts of a composite, and a question is a look-up in that set.
 
 A third party's type may register with any question (`is_symmetric.register(MyType)`);
 what it registers is its declaration, and the implications hold for it as well.
@@ -39,8 +39,9 @@ _asked = threading.local()
 def declared(operator: Any) -> Tags:
     """What an operator's type and tags say, before implications.
 
-    By default: what the type has registered with the questions. (A registered answer
-    may ask another question of the same operator, which comes back to here.)
+    By default, the answers that the type has registered with the questions. (A
+    registered answer may ask another question about the same operator, which leads back
+    here.)
     """
     asked = vars(_asked).setdefault("tags", set())
     found = []
@@ -58,7 +59,7 @@ def declared(operator: Any) -> Tags:
 
 
 def known(operator: Any) -> Tags:
-    """All tags that are known to hold of an operator."""
+    """All tags that are known to hold for an operator."""
     tags = declared(operator)
     in_structure, out_structure = structures_of(operator)
     if size_of(in_structure) == size_of(out_structure) == 1:

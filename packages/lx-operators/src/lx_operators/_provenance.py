@@ -1,15 +1,15 @@
-"""Which operator is the transpose, conjugate or adjoint of which.
+"""A record of which operator is the transpose, conjugate or adjoint of which.
 
 `X.T`, `X.H` and `conj(X)` remember that they came from X, so that `X.T @ X` is
-recognised as a Gram operator although `X.T` holds arrays of its own. The memory stands
-outside the operator: it lasts from `X.T` to the product, and is lost where `X.T` is
-taken apart, as by `jit`. What is recognised is stored as what it is: the product holds
-X once (see `composites/gram.py`), so that it stays true whatever becomes of the arrays.
+recognised as a Gram operator although `X.T` holds arrays of its own. The record is kept
+outside the operator: it lasts from `X.T` to the product, and is lost when `X.T` is
+flattened, as by `jit`. A recognised product holds X only once (see
+`composites/gram.py`), so that it stays symmetric however its arrays change.
 
 Transposing T, conjugating C and H = TC, with the identity, form Klein's four-group: an
 operator stands for `(root, element)`, and two operators of the same root differ by the
-product of their elements. Roots are the same if they are one object, or of the same
-kind with the very same arrays (tracers included).
+product of their elements. Two roots are the same if they are one object, or if they
+have the same type and the same array objects (tracers included).
 """
 
 import enum
@@ -62,7 +62,7 @@ def reflected_product(
 
 
 class _Root:
-    """An operator, held weakly, with its arrays: they tell it apart."""
+    """An operator and its arrays, held weakly, to be compared with others."""
 
     def __init__(self, operator: Any):
         self.operator = weakref.ref(operator)
@@ -84,7 +84,7 @@ def _held(leaf: Any) -> Callable[[], Any]:
 
 
 def _one(a: Any, b: Any) -> bool:
-    """Whether two leaves are one array that is still there, or equal numbers."""
+    """Whether two leaves are the same living array, or equal numbers."""
     if isinstance(a, bool | int | float | complex):
         return type(a) is type(b) and a == b
     return a is b and a is not None
@@ -167,7 +167,7 @@ def reflections(operator1: Any, operator2: Any) -> frozenset[Reflection]:
 
 
 def stronger(found: frozenset[Reflection]) -> Reflection | None:
-    """The adjoint rather than the transpose: of real operators they are the same."""
+    """The adjoint rather than the transpose; for real operators they are the same."""
     for reflection in (Reflection.ADJOINT, Reflection.TRANSPOSE):
         if reflection in found:
             return reflection
@@ -175,7 +175,7 @@ def stronger(found: frozenset[Reflection]) -> Reflection | None:
 
 
 def _remembering(generic: Any, reflection: Reflection) -> None:
-    """Have every implementation that is registered mark what it returns."""
+    """Make every registered implementation mark what it returns."""
     register = generic.register
 
     def marking(function: Callable) -> Callable:

@@ -1,13 +1,14 @@
-"""Where `+ - @ * /` give one structured operator instead of a composite.
+"""Rules by which `+ - @ * /` give one structured operator instead of a composite.
 
-Each row of the tables is an identity of matrices, so that nothing changes but rounding.
-Rows stand in the files of the operators that they make. A row is tried on the operands
-as they are, and on what they are unwrapped. Constructors (`AddLinearOperator(a, b)`)
-give what they say; only the signs simplify.
+Each row of the tables is an identity of matrices, so only rounding changes. The row
+stands in the file of the operator that it makes. A row is tried on the operands
+themselves, and on the unwrapped operands. Constructors (`AddLinearOperator(a, b)`) do
+not simplify; only the signs do.
 
-A sign simplifies where the result knows by itself all that is known of the composite:
-what is recognised (`XᴴX` is semidefinite) must follow from how it is stored. Where it
-does not, the composite is kept, and `unwrapped` shows its structure to whoever asks.
+A sign simplifies only if the result has every tag that is known of the composite: `XᴴX`
+is known to be semidefinite from its factors, and a simplified result would have to be
+known as such by itself. Otherwise the composite is kept, and `unwrapped` gives the
+structured form.
 """
 
 import functools
@@ -63,11 +64,11 @@ def both_orders(identity: str, left: type, right: type, result: Any) -> list[Rew
 
 @functools.singledispatch
 def unwrapped(operator: Any) -> Any:
-    """The operator inside tags and promotions; of a sum, product or scaling, the one
-    structured operator that it is, if a row of the tables says so.
+    """The operator inside tags and promotions; for a sum, product or scaling, the
+    structured operator that a row of the tables makes of it, if one does.
 
-    It is what a structured solver looks at. Its dtype may be narrower than the
-    operator's, and it may know less: ask for tags of the operator itself.
+    Structured solvers look at it. It may have a narrower dtype and fewer tags than the
+    operator: ask the operator itself for its tags.
     """
     return operator
 
@@ -80,7 +81,8 @@ def multiple_of_identity(operator: Any) -> Callable[[Any], Any] | None:
 
 
 def simplified(plain: Any, rows: Sequence[Any], *operands: Any) -> Any:
-    """What a row makes of a composite's operands, if it knows as much; else `plain`."""
+    """The result of a row for a composite's operands, if it has all tags of `plain`;
+    else `plain`."""
     rows = [row for row in rows if row.signs]
     for result in _results(rows, *map(_views, operands)):
         same = structures_of(result) == structures_of(plain)
@@ -89,12 +91,12 @@ def simplified(plain: Any, rows: Sequence[Any], *operands: Any) -> Any:
     return plain
 
 
-# of composites that no row simplifies
+# composites that no row simplifies
 _settled: Memory[bool] = Memory()
 
 
 def view(plain: Any, rows: Sequence[Any], *operands: Callable[[], Any]) -> Any:
-    """What a row makes of a composite's operands, unwrapped; else `plain`."""
+    """The result of a row for a composite's unwrapped operands; else `plain`."""
     if _settled.get(plain):
         return plain
     for result in _results(rows, *([operand()] for operand in operands)):

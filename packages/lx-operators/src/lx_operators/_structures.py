@@ -1,7 +1,7 @@
 """Structures: pytrees of `jax.ShapeDtypeStruct`, and flat vectors to and from them.
 
-Shapes and dtypes only: shardings and weak types are stripped, so that two structures
-compare equal whenever their elements can be added.
+They hold shapes and dtypes only: shardings and weak types are dropped, so that two
+structures are equal whenever their elements can be added.
 """
 
 import functools
@@ -24,7 +24,7 @@ class Frozen(NamedTuple):
     leaves: tuple[jax.ShapeDtypeStruct, ...]
     treedef: Any
 
-    # A tree definition with Equinox modules in it comes broken out of a copy.
+    # A copy breaks a tree definition that has Equinox modules in it.
     def __deepcopy__(self, memo: dict) -> "Frozen":
         return self
 
@@ -49,7 +49,7 @@ _ARRAYS = (np.ndarray, np.generic, bool, int, float, complex)
 
 
 def _is_array(x: Any) -> bool:
-    """Whether `x` holds numbers, as far as JAX is concerned."""
+    """Whether JAX takes `x` as an array of numbers."""
     if isinstance(x, jax.Array | np.ndarray | np.generic):
         number = jnp.issubdtype(x.dtype, np.number) or x.dtype == bool
         return number and not isinstance(x, np.ma.MaskedArray)
@@ -57,8 +57,8 @@ def _is_array(x: Any) -> bool:
 
 
 def sparse_hint(x: Any) -> str:
-    """How a sparse matrix, of SciPy or of `jax.experimental.sparse`, becomes an
-    operator."""
+    """A hint how to make an operator of a sparse matrix from SciPy or
+    `jax.experimental.sparse`."""
     by = {"BCOO": "from_bcoo", "BCSR": "from_bcsr"}.get(type(x).__name__, "from_scipy")
     return f"wrap it as `SparseLinearOperator.{by}(matrix)`"
 
@@ -88,10 +88,10 @@ def freeze(tree: PyTree) -> Frozen:
 
 
 def freeze_structure(structure: PyTree, argument: str) -> Frozen:
-    """As `freeze`, of what a user gives as a structure.
+    """`freeze` for a structure that a user gave.
 
     Raises:
-        ValueError: a Python number, which is more likely meant as a size.
+        ValueError: if it is a Python number, which was more likely meant as a size.
     """
     if isinstance(structure, bool | int | float | complex) and not isinstance(
         structure, np.generic
@@ -107,21 +107,32 @@ def freeze_structure(structure: PyTree, argument: str) -> Frozen:
 def structures_of(operator: Any) -> tuple[Structure, Structure]:
     """An operator's input and output structure.
 
-    Equinox builds a pytree for every bound method, at 15 µs each. Questions about deep
-    composites ask for structures so often that this goes around it.
+    Equinox builds a pytree for every bound method, which takes 15 µs. Questions about
+    deep composites need structures many times, so this calls the unbound methods.
     """
     kind = type(operator)
     return kind.in_structure(operator), kind.out_structure(operator)
 
 
 def structure_of(tree: PyTree) -> Structure:
-    """The structure of a pytree of arrays; of a structure: without its decorations."""
+    """The structure of a pytree of arrays; for a structure, without shardings and weak
+    types."""
     return jtu.tree_map(_strip, tree)
 
 
 def size_of(structure: Structure) -> int:
     """Number of scalars."""
     return sum(math.prod(leaf.shape) for leaf in jtu.tree_leaves(structure))
+
+
+def shape_of(operator: Any) -> tuple[int, int]:
+    """Rows and columns of the matrix: `(out_size(), in_size())`."""
+    return operator.out_size(), operator.in_size()
+
+
+def dtype_of(operator: Any) -> Any:
+    """The dtype of the matrix: that to which those of all leaves promote."""
+    return common_dtype(operator.in_structure(), operator.out_structure())
 
 
 def is_real(*structures: Structure) -> bool:
@@ -142,7 +153,7 @@ def same_shapes(a: Structure, b: Structure) -> bool:
 
 
 def common_dtype(*structures: PyTree) -> np.dtype:
-    """The dtype that JAX's standard promotion gives all the leaves together."""
+    """The dtype to which JAX's standard promotion promotes all the leaves."""
     dtypes = frozenset(leaf.dtype for leaf in jtu.tree_leaves(structures))
     if not dtypes:
         return default_floating_dtype()
@@ -161,7 +172,8 @@ def default_floating_dtype() -> np.dtype:
 
 
 def complex_to_real_dtype(dtype: Any) -> np.dtype:
-    """The dtype of the real part: complex128 gives float64, a real dtype itself."""
+    """The dtype of the real part: float64 for complex128; a real dtype is returned as
+    it is."""
     return jnp.finfo(dtype).dtype
 
 
@@ -172,8 +184,9 @@ def floating(x: Any) -> Array:
     Raises:
         ValueError: not an array of numbers.
     """
-    if isinstance(x, jax.Array) and x.dtype == inexact(x.dtype) and not x.weak_type:
-        return x
+    if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.inexact):
+        if not x.weak_type:
+            return x
     if isinstance(x, list | tuple):
         try:
             x = np.asarray(x)
@@ -186,7 +199,8 @@ def floating(x: Any) -> Array:
 
 
 def inexact(dtype: Any) -> np.dtype:
-    """A floating or complex dtype itself; the default floating one for integers."""
+    """A floating or complex dtype as it is; for integers, the default floating
+    dtype."""
     return dtype if jnp.issubdtype(dtype, jnp.inexact) else default_floating_dtype()
 
 
@@ -213,9 +227,9 @@ def unravel(vector: Array, structure: Structure) -> PyTree[Array]:
     """The inverse of `ravel`.
 
     Leaves take the structure's dtypes, so that a vector in the common dtype of a mixed
-    structure gives that structure back. What they cannot hold is not dropped: of a
-    complex vector and a real structure all leaves become complex, and of a vector wider
-    than the structure's widest leaf all leaves become as wide.
+    structure gives that structure back. Nothing is dropped: if the vector is complex
+    and the structure real, all leaves become complex, and if the vector is wider than
+    the structure's widest leaf, all leaves become as wide.
     """
     leaves, treedef = jtu.tree_flatten(structure)
     extra = _beyond(vector.dtype, structure)
@@ -230,7 +244,8 @@ def unravel(vector: Array, structure: Structure) -> PyTree[Array]:
 
 
 def _beyond(dtype: Any, structure: Structure) -> np.dtype | None:
-    """What leaves must be promoted with to hold `dtype`; None if nothing."""
+    """The dtype to promote leaves with so that they can hold `dtype`; None if they
+    can."""
     widest = complex_to_real_dtype(common_dtype(structure))
     width = complex_to_real_dtype(dtype)
     wider = promote_types(widest, width) != widest
@@ -240,7 +255,7 @@ def _beyond(dtype: Any, structure: Structure) -> np.dtype | None:
 
 
 def promote_types(a: Any, b: Any) -> np.dtype:
-    """JAX's standard promotion of two dtypes, in strict mode as well."""
+    """JAX's standard promotion of two dtypes, also under strict promotion."""
     return _promote_types(a, b, _x64())
 
 
@@ -264,11 +279,11 @@ def cast(x: Array, dtype: Any) -> Array:
 
 
 def matmul(a: Array, b: Array) -> Array:
-    """The product of matrices, or of one and a vector on either side, of one dtype, at
-    the highest precision.
+    """The product of two matrices, or of a matrix and a vector, of one dtype, at the
+    highest precision.
 
-    Where the mesh is explicit and the summed axis is sharded, the result has the rows'
-    and columns' sharding, which JAX does not choose by itself.
+    On an explicit mesh with a sharded summed axis, the result is sharded like the rows
+    and columns, which JAX does not choose by itself.
     """
     a_spec, b_spec = (jax.typeof(x).sharding.spec for x in (a, b))
     sharding = None
@@ -287,8 +302,8 @@ def matmul(a: Array, b: Array) -> Array:
 
 
 class PackedStructures(eqx.Module):
-    """The output and input structure of an operator, without array leaves: what a
-    solver that works with flat vectors keeps in its state."""
+    """The output and input structure of an operator, without array leaves. A solver
+    that works with flat vectors keeps them in its state."""
 
     out_structure: Frozen = eqx.field(static=True)
     in_structure: Frozen = eqx.field(static=True)
@@ -341,7 +356,7 @@ def transpose_packed_structures(
 
 
 def describe(structure: PyTree) -> str:
-    """A structure as a person reads it: `f64[3, 2]`, `{'a': f32[2], 'b': c64[]}`."""
+    """A structure as readable text: `f64[3, 2]`, `{'a': f32[2], 'b': c64[]}`."""
     described = jtu.tree_map(_Word, structure)
     return repr(described)
 

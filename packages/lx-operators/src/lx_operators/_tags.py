@@ -1,4 +1,4 @@
-"""Tags: promises about an operator, what each implies, what transposing does to them.
+"""Tags: promises about an operator, their implications, and the tags of its transpose.
 
 A tag is trusted. It is never deduced from values, and data that contradicts it may be
 ignored (a matrix tagged diagonal acts as its diagonal). `lx_operators.verify` checks
@@ -20,7 +20,7 @@ class Tag:
     def __repr__(self) -> str:
         return f"{self.name}_tag"
 
-    def __reduce__(self) -> str:  # copies and pickles are the tag itself
+    def __reduce__(self) -> str:  # a copy or unpickled tag is the tag itself
         return repr(self)
 
 
@@ -33,16 +33,16 @@ lower_triangular_tag = Tag("lower_triangular")
 upper_triangular_tag = Tag("upper_triangular")
 positive_semidefinite_tag = Tag("positive_semidefinite")  # Hermitian, xᴴAx ≥ 0
 negative_semidefinite_tag = Tag("negative_semidefinite")  # Hermitian, xᴴAx ≤ 0
-nonsingular_tag = Tag("nonsingular")  # full rank; semidefinite as well: definite
+nonsingular_tag = Tag("nonsingular")  # full rank; if semidefinite: definite
 
 Tags = frozenset[Hashable]
 
-# Promises that only make sense from a space to itself.
+# Promises that only make sense for a map from a space to itself.
 self_adjoint_tags: frozenset[Tag] = frozenset(
     (symmetric_tag, hermitian_tag, positive_semidefinite_tag, negative_semidefinite_tag)
 )
 
-# Whoever has all on the left has all on the right. Sufficient, not necessary.
+# All tags on the left together imply all on the right. Sufficient, not necessary.
 _IMPLICATIONS = (
     ({diagonal_tag}, {symmetric_tag, tridiagonal_tag}),
     ({diagonal_tag}, {lower_triangular_tag, upper_triangular_tag}),
@@ -65,7 +65,7 @@ _REAL_IMPLICATIONS = (
 
 @functools.cache
 def implied(tags: Tags, real: bool) -> Tags:
-    """`tags` and everything that follows from them; `real`: of a real operator."""
+    """`tags` and everything they imply; `real`: whether the operator is real."""
     rules = _IMPLICATIONS + (_REAL_IMPLICATIONS if real else ())
     grown = tags.union(*(then for given, then in rules if tags.issuperset(given)))
     return tags if grown == tags else implied(grown, real)
@@ -80,7 +80,7 @@ def as_tags(tags: Hashable | Iterable[Hashable]) -> Tags:
     """One tag, or any iterable of tags, as a frozen set.
 
     Raises:
-        ValueError: a string, which no rule and no question knows.
+        ValueError: if given a string, which no rule and no question knows.
     """
     if isinstance(tags, Iterable) and not isinstance(tags, str):
         found = frozenset(tags)
@@ -130,9 +130,9 @@ def transpose_tags(tags: Hashable | Iterable[Hashable]) -> Tags:
         tags: a tag, or any iterable of tags.
 
     Returns:
-        A frozen set of tags. All of them, if they make the operator its own
-        transpose. Else a tag that no rule of `transpose_tags_rules` knows is dropped:
-        what it means for the transpose cannot be known.
+        A frozen set of tags: all of them if they make the operator its own transpose.
+        Otherwise a tag that no rule of `transpose_tags_rules` knows is dropped, as its
+        meaning for the transpose is unknown.
 
     ```python
     lx.transpose_tags({lx.lower_triangular_tag})  # {upper_triangular_tag}

@@ -15,8 +15,8 @@ from ._structures import structures_of
 def columns(
     x: Inexact[Array, "..."], start: int, stop: int
 ) -> tuple[Inexact[Array, "..."], Callable[[Array], Array]]:
-    """The axes `start:stop` of an array in front, the others as one last axis; and how
-    to bring an array back whose front axes may have become others."""
+    """The axes `start:stop` of an array in front and the others as one last axis; and a
+    function that brings such an array back, whose front axes may have changed."""
     front = tuple(range(stop - start))
     moved = jnp.moveaxis(x, tuple(range(start, stop)), front)
     rest = moved.shape[stop - start :]
@@ -37,7 +37,7 @@ def along(fn: Callable[[Array], Array], x: Array, start: int, stop: int) -> Arra
 
 
 def check_factors(operators: Sequence[Any], kind: str) -> None:
-    """At least one, and each maps one array to one array."""
+    """There must be at least one factor, and each must map one array to one array."""
     if not operators:
         raise ValueError(f"`{kind}` needs at least one operator.")
     for i, operator in enumerate(operators):

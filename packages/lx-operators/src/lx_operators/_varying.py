@@ -1,9 +1,9 @@
 """Arrays inside `shard_map`, whose types say over which mesh axes their values vary.
 
-JAX checks these types strictly where a function was traced beforehand and where a loop
-carries a value. So what is traced beforehand is traced for inputs that vary over all
-manual axes, and cast to that when called. Outside `shard_map` nothing here does
-anything.
+JAX checks these types strictly for functions that were traced beforehand and for values
+that loops carry. So a function is traced beforehand for inputs that vary over all
+manual axes, and its inputs are cast to that when it is called. Outside `shard_map`
+nothing here has an effect.
 """
 
 import functools
@@ -25,9 +25,9 @@ def manual_axes() -> frozenset[str]:
 
 
 def as_when_lowered() -> AbstractContextManager[None]:
-    """In what abstract evaluation calls a jitted function, for lowering to find the
-    trace: JAX lowers where a mesh is set, be it the empty one, and traces where it need
-    not be, and does not take the one for the other."""
+    """A context for calling a jitted function in abstract evaluation, so that lowering
+    finds the trace again: while lowering JAX has a mesh set (possibly the empty one),
+    while tracing it may have none, and it treats these as different."""
     return jax.sharding.use_abstract_mesh(jax.sharding.get_abstract_mesh())
 
 
@@ -47,7 +47,7 @@ def _axes_of(leaf: Any) -> frozenset[str]:
 
 def vary(tree: _T, axes: frozenset[str]) -> _T:
     """The same arrays, declared to vary over these axes as well. Its transpose sums
-    over them, as it must where every device has used the same array."""
+    over them, as it must when every device has used the same array."""
     if not axes:
         return tree
 
@@ -65,7 +65,7 @@ def vary(tree: _T, axes: frozenset[str]) -> _T:
 
 
 def types_on_mesh(avals: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
-    """The types of what a primitive returns, for operands of these types.
+    """The types of a primitive's outputs, for operands of these types.
 
     On a mesh they name it, and inside `shard_map` also the axes that any operand varies
     over. JAX's own rules say so, of a computation of these shapes.
@@ -85,7 +85,7 @@ def types_on_mesh(avals: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
 
 
 def examples(structure: PyTree, axes: frozenset[str]) -> PyTree:
-    """What to trace a function with: the structure itself, or, inside `shard_map`,
+    """Inputs to trace a function with: the structure itself, or, inside `shard_map`,
     arrays that vary over these axes."""
     if not axes:
         return structure

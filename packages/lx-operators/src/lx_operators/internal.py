@@ -1,4 +1,4 @@
-"""What the floors above, and third-party solvers, build on beyond the public names:
+"""Names for the other packages and for third-party solvers, beyond the public ones:
 pytrees as flat vectors, norms, dtypes, promotion."""
 
 from typing import TYPE_CHECKING
@@ -12,16 +12,21 @@ from ._blocks import (
     block_tridiagonal as block_tridiagonal,
     map_grid as map_grid,
 )
-from ._conformance import (
-    available_dtypes as available_dtypes,
-    run_laws as run_laws,
-)
 from ._functions import (
     adjoint_product as adjoint_product,
     bands as bands,
     bandwidths as bandwidths,
 )
 from ._lazy_imports import attach as attach
+from ._memory import (
+    FORMED_PER_HELD as FORMED_PER_HELD,
+    MAX_BYTES as MAX_BYTES,
+    check_matrix as check_matrix,
+    describe_matrix as describe_matrix,
+    elements as elements,
+    gib as gib,
+    matrix_bytes as matrix_bytes,
+)
 from ._norms import (
     max_norm as max_norm,
     rms_norm as rms_norm,
@@ -89,6 +94,10 @@ if TYPE_CHECKING:
     from .composites.block import (
         sides as sides,
         square_diagonal as square_diagonal,
+    )
+    from .testing._running import (
+        available_dtypes as available_dtypes,
+        run_laws as run_laws,
     )
 
 bare = unwrapped

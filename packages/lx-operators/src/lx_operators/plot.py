@@ -6,7 +6,7 @@ import numpy as np
 
 from ._functions import sparse_form
 from ._operator import AbstractLinearOperator
-from .sparse.algebra import as_sparse
+from .sparse.as_sparse import as_sparse
 from .sparse.pattern import SparsityPattern
 
 __all__ = ["spy"]
@@ -16,16 +16,17 @@ def spy(operator: Any, ax: Any = None, **keywords: Any) -> Any:
     """Draws where a sparse operator has entries.
 
     Args:
-        operator: a sparse operator, what is made of such, or a `SparsityPattern`.
+        operator: a sparse operator, a composite of sparse operators, or a
+            `SparsityPattern`.
         ax: the matplotlib axes to draw on; by default new ones.
-        **keywords: of `matplotlib.axes.Axes.scatter`, such as `s` or `color`.
+        **keywords: keywords for `matplotlib.axes.Axes.scatter`, such as `s` or `color`.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: an operator whose entries are not known.
-        ImportError: matplotlib is not installed.
+        ValueError: if the operator's entries are not known.
+        ImportError: if matplotlib is not installed.
 
     ```python
     from lx_operators.plot import spy

@@ -10,11 +10,14 @@ from lx_operators.internal import attach
 if TYPE_CHECKING:
     from ._auto import AutoLinearSolver as AutoLinearSolver
     from ._export import export_checks as export_checks
+    from ._plot import plot_convergence as plot_convergence
+    from ._report import report as report
     from ._solution import (
         RESULTS as RESULTS,
         Solution as Solution,
     )
     from ._solver import AbstractLinearSolver as AbstractLinearSolver
+    from ._versions import show_versions as show_versions
     from .direct.banded import Banded as Banded
     from .direct.block_diagonal import BlockDiagonal as BlockDiagonal
     from .direct.block_elimination import BlockElimination as BlockElimination

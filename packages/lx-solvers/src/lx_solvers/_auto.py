@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 from lx_operators import AbstractLinearOperator
+from lx_operators.internal import MAX_BYTES
 
 from ._checks import check_state
-from ._memory import MAX_BYTES, check_formed
+from ._memory import check_formed
 from ._projection import annihilated
 from ._slogdet import slogdet_of, trace_of
 from ._solver import AbstractLinearSolver, Options

@@ -1,4 +1,4 @@
-"""What solvers demand of operators, states and options: errors that say what to do."""
+"""Checks of operators, states and options, with errors that say what to do."""
 
 import difflib
 import warnings
@@ -52,12 +52,13 @@ def check_options(options: dict[str, Any], known: Collection[str], solver: str) 
 
 
 def is_zero(damp: Any) -> bool:
-    """Whether `damp` is known to be nothing (an array is not known)."""
+    """Whether `damp` is known to be zero (the value of an array is unknown)."""
     return isinstance(damp, bool | int | float) and damp == 0
 
 
 def check_undamped(inner: Any, solver: str) -> None:
-    """`solver`, which is made of another, minimises nothing that has its damping."""
+    """An inner solver must not have `damp`, as the outer solver's problem does not have
+    it."""
     damp = getattr(inner, "damp", 0.0)
     if not is_zero(damp):
         raise ValueError(

@@ -1,8 +1,9 @@
 """Loops and branches that also run inside `shard_map`.
 
-There an array's type says over which mesh axes its values vary, and what a loop carries
-must keep its type: zeros to start from do not vary, what is added to them does. So all
-that is carried is declared to vary over the axes that any input varies over.
+Inside `shard_map` an array's type says over which mesh axes its values vary, and the
+values that a loop carries must keep their types: initial zeros do not vary, but the
+terms added to them do. So all carried values are declared to vary over every axis that
+some input varies over.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ def while_loop(
     start: _Carry,
     inputs: Any,
 ) -> _Carry:
-    """`jax.lax.while_loop`; `inputs`: all that `step` closes over."""
+    """`jax.lax.while_loop`; `inputs`: all arrays that `step` closes over."""
     axes = varying_axes((start, inputs))
     return jax.lax.while_loop(
         running, lambda carry: vary(step(carry), axes), vary(start, axes)
@@ -34,7 +35,7 @@ def cond(
     no: Callable[[_Carry], _Result],
     operand: _Carry,
 ) -> _Result:
-    """`jax.lax.cond`, of two functions that close over nothing that varies over other
+    """`jax.lax.cond` for two functions that close over nothing that varies over other
     axes than the operand."""
     axes = varying_axes(operand)
 

@@ -1,4 +1,4 @@
-"""Enumerations of Equinox whose items have a name and refuse to be a condition."""
+"""Equinox enumerations whose items have a name and raise when used as a condition."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ class Item(_PlainItem):
         """The name, as a string; an array of strings under `vmap`.
 
         Raises:
-            ValueError: inside `jit` or another trace, where the item is not known.
+            ValueError: inside `jit` or another trace, where the item is unknown.
         """
         names = self._names()
         if names is None:
@@ -50,7 +50,7 @@ class Item(_PlainItem):
         )
 
     def text(self) -> str:
-        """The name or names, for people."""
+        """The name or names as readable text."""
         (number,) = jtu.tree_leaves(self)
         if not isinstance(number, jax.Array | np.ndarray):  # a shape, an axis
             return f"<{type(number).__name__}>"

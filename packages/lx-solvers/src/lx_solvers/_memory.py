@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.tree_util as jtu
-import numpy as np
 from jaxtyping import PyTree
 from lx_operators import (
     AbstractLinearOperator,
@@ -13,56 +12,15 @@ from lx_operators import (
     is_negative_semidefinite,
     is_positive_semidefinite,
 )
-from lx_operators.internal import common_dtype
+from lx_operators.internal import (
+    FORMED_PER_HELD,
+    describe_matrix,
+    elements,
+    gib,
+    matrix_bytes,
+)
 
 from ._sizes import is_known
-
-MAX_BYTES = 4 * 2**30
-"""What is formed unasked takes at most this much, unless the operator itself does."""
-
-_MULTIPLE = 4  # of the elements that an operator holds may be formed, however many
-
-
-def elements(tree: PyTree[Any]) -> int:
-    """The number of scalars in a pytree of arrays (or of their shapes)."""
-    leaves = (x for x in jtu.tree_leaves(tree) if hasattr(x, "shape"))
-    return sum(math.prod(x.shape) for x in leaves)
-
-
-def check_matrix(
-    operator: AbstractLinearOperator,
-    who: str,
-    instead: str,
-    max_bytes: int | None = MAX_BYTES,
-    held: PyTree[Any] = None,
-) -> None:
-    """Raise before `who` forms the matrix of an operator that is not stored as one.
-
-    Args:
-        operator: A.
-        who: the function, in backticks, and why it needs a matrix.
-        instead: what to do instead, a sentence.
-        max_bytes: the limit; None for no limit.
-        held: arrays beside the operator's that are as large as its matrix, if any, such
-            as factors: the matrix was asked for when they were made.
-
-    Raises:
-        ValueError: the matrix takes more than `max_bytes`, and several times what the
-            operator and `held` hold.
-    """
-    if max_bytes is None:
-        return
-    m, n = operator.out_size(), operator.in_size()
-    formed = m * n * _dtype(operator).itemsize
-    if (
-        is_known(m, n)
-        and formed > max_bytes
-        and m * n > _MULTIPLE * elements((operator, held))
-    ):
-        raise ValueError(
-            f"{who} would form {_matrix(operator)} ({gib(formed)}), which the operator "
-            f"does not store: {operator!r}. {instead}"
-        )
 
 
 def check_formed(
@@ -87,15 +45,15 @@ def check_formed(
     if not is_known(m, n):
         return
     held = elements(operator)
-    if m * n * _dtype(operator).itemsize <= max_bytes or m * n <= held:
+    if matrix_bytes(operator) <= max_bytes or m * n <= held:
         return
     state = jax.eval_shape(lambda: _arrays(solver.init(operator, {})))
     formed = sum(math.prod(x.shape) * x.dtype.itemsize for x in state)
-    if formed <= max_bytes or elements(state) <= _MULTIPLE * held:
+    if formed <= max_bytes or elements(state) <= FORMED_PER_HELD * held:
         return
     whole = elements(state) >= m * n
-    what = _matrix(operator) if whole else "factors"
-    formed = m * n * _dtype(operator).itemsize if whole else formed
+    what = describe_matrix(operator) if whole else "factors"
+    formed = matrix_bytes(operator) if whole else formed
     raise ValueError(
         f"`AutoLinearSolver(well_posed={well_posed})` chose `{solver!r}`, which would "
         f"form {what} of {gib(formed)}, more than `max_bytes` ({gib(max_bytes)}), for "
@@ -134,20 +92,6 @@ def matrix_free(
         "(tag it `positive_semidefinite_tag`), `CG(rtol, atol)`; if it is Hermitian "
         "(`symmetric_tag`, `hermitian_tag`), `MINRES(rtol, atol)`."
     )
-
-
-def gib(size: int) -> str:
-    """A number of bytes, for people."""
-    figure = size / 2**30
-    return f"{figure:.3g} GiB" if figure < 1000 else f"{figure:,.0f} GiB"
-
-
-def _matrix(operator: AbstractLinearOperator) -> str:
-    return f"the {operator.out_size()} by {operator.in_size()} matrix"
-
-
-def _dtype(operator: AbstractLinearOperator) -> np.dtype:
-    return np.dtype(common_dtype(operator.in_structure(), operator.out_structure()))
 
 
 def _arrays(state: PyTree[Any]) -> list[Any]:

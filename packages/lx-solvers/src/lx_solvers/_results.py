@@ -37,42 +37,41 @@ def succeeded(result: RESULTS) -> Bool[Array, "..."]:
 
 def choose(condition: Bool[Array, ""], yes: RESULTS, no: RESULTS) -> RESULTS:
     """`RESULTS.where`."""
-    return jtu.tree_map(lambda x, y: jax.lax.select(condition, x, y), yes, no)
+    return named(jax.lax.select(condition, code(yes), code(no)))
 
 
 def judged(result: RESULTS, vector: PyTree[Array], value: PyTree[Array]) -> RESULTS:
     """A solver's verdict, once its vector and its solution are known: no success
     without a finite solution of a finite vector."""
-    flaw = _flaw(vector, value)
-    overflown = jax.lax.bitwise_and(succeeded(result), _is(flaw, _OF_VALUE))
-    result = choose(overflown, RESULTS.singular, result)
-    return choose(_is(flaw, _OF_VECTOR), RESULTS.nonfinite_input, result)
+    number, flaw = code(result), _flaw(vector, value)
+    of_value, of_vector = (jax.lax.eq(flaw, k) for k in (_OF_VALUE, _OF_VECTOR))
+    overflown = jax.lax.bitwise_and(succeeded(result), of_value)
+    number = jax.lax.select(overflown, code(RESULTS.singular), number)
+    number = jax.lax.select(of_vector, code(RESULTS.nonfinite_input), number)
+    return named(number)
 
 
-_OF_VALUE, _OF_VECTOR = 1, 2
-
-
-def _is(flaw: Int[Array, ""], which: int) -> Bool[Array, ""]:
-    return jax.lax.eq(flaw, np.int32(which))
+_NONE, _OF_VALUE, _OF_VECTOR = np.arange(3, dtype=np.int32)
 
 
 def _flaw(vector: PyTree[Array], value: PyTree[Array]) -> Int[Array, ""]:
     """Which of them is not finite, if any; the vector, if both. Leaves of equal shapes
     are looked at together, as every loop costs time to compile."""
-    pairs = [jtu.tree_leaves(vector), jtu.tree_leaves(value)]
-    if not pairs[0] or len({tuple(x.shape for x in leaves) for leaves in pairs}) > 1:
-        of_value = jax.lax.select(all_finite(value), np.int32(0), np.int32(_OF_VALUE))
-        return jax.lax.select(all_finite(vector), of_value, np.int32(_OF_VECTOR))
-
-    def of_leaf(b: Array, x: Array) -> Int[Array, ""]:
-        none, of_value, of_vector = (
-            jax.lax.full(b.shape, k, jnp.int32) for k in (0, _OF_VALUE, _OF_VECTOR)
-        )
-        flaw = jax.lax.select(_finite(x), none, of_value)
-        flaw = jax.lax.select(_finite(b), flaw, of_vector)
-        return jax.lax.reduce_max(flaw, range(b.ndim)) if b.size else jnp.int32(0)
-
-    return functools.reduce(jax.lax.max, map(of_leaf, *pairs))
+    vectors, values = jtu.tree_leaves(vector), jtu.tree_leaves(value)
+    if not vectors or [*map(jnp.shape, vectors)] != [*map(jnp.shape, values)]:
+        of_value = jax.lax.select(all_finite(value), _NONE, _OF_VALUE)
+        return jax.lax.select(all_finite(vector), of_value, _OF_VECTOR)
+    worst: Any = jnp.asarray(_NONE)
+    for b, x in zip(vectors, values):
+        if b.size:
+            none, of_value, of_vector = (
+                jax.lax.full(b.shape, k) for k in (_NONE, _OF_VALUE, _OF_VECTOR)
+            )
+            flaw = jax.lax.select(_finite(x), none, of_value)
+            flaw = jax.lax.select(_finite(b), flaw, of_vector)
+            flaw = jax.lax.reduce_max(flaw, range(b.ndim))
+            worst = flaw if len(vectors) == 1 else jax.lax.max(worst, flaw)
+    return worst
 
 
 def all_finite(tree: PyTree[Array]) -> Bool[Array, ""]:
@@ -83,9 +82,10 @@ def all_finite(tree: PyTree[Array]) -> Bool[Array, ""]:
 
 
 def _finite(x: Any) -> Bool[Array, "..."]:
-    parts = (jax.lax.real(x), jax.lax.imag(x)) if jnp.iscomplexobj(x) else (x,)
-    finite = [jax.lax.is_finite(part) for part in parts]
-    return functools.reduce(jax.lax.bitwise_and, finite)
+    if not jnp.iscomplexobj(x):
+        return jax.lax.is_finite(x)
+    real, imag = jax.lax.real(x), jax.lax.imag(x)
+    return jax.lax.bitwise_and(jax.lax.is_finite(real), jax.lax.is_finite(imag))
 
 
 def both(first: RESULTS, second: RESULTS) -> RESULTS:

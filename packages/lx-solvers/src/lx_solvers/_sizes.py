@@ -1,8 +1,8 @@
 """Sizes that may be symbolic: `jax.export` traces a function for all of them at once.
 
-A comparison with a symbolic size may be inconclusive, on which JAX raises. Where code
-takes another path for some sizes, it asks first whether the size is known; the general
-path is taken if not.
+A comparison with a symbolic size may be inconclusive, on which JAX raises. Code that
+takes another path for some sizes first asks whether the size is known, and takes the
+general path if it is not.
 """
 
 import math
@@ -20,13 +20,12 @@ def is_known(*sizes: Any) -> bool:
 
 
 def sqrt_of(size: Any) -> Any:
-    """√size: a number, or a weakly typed array where the size is symbolic."""
+    """√size: a number, or a weakly typed array if the size is symbolic."""
     return math.sqrt(size) if is_known(size) else jnp.sqrt(size * 1.0)
 
 
 def variates(shape: tuple[Any, ...], dtype: Any) -> np.ndarray | Inexact[Array, "..."]:
-    """Normal variates, the same in every run: a vector that hardly any matrix is made
-    to be special for."""
+    """Normal variates, the same in every run: a vector in general position."""
     if is_known(*shape):
         return np.random.default_rng(0).standard_normal(shape).astype(dtype)
     return jax.random.normal(jax.random.key(0), shape, jnp.finfo(dtype).dtype).astype(

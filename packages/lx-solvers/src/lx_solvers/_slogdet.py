@@ -17,10 +17,15 @@ from lx_operators import (
     is_lower_triangular,
     is_upper_triangular,
 )
-from lx_operators.internal import common_dtype, ravel, unravel
+from lx_operators.internal import check_matrix, common_dtype, ravel, unravel
 
 from ._results import code
 from ._solution import RESULTS
+
+_NO_MATRIX = (
+    "A part of the operator is that large; make it a diagonal, tridiagonal, banded or "
+    "block tridiagonal operator, whose factors tell the derivative."
+)
 
 SignAndLog = tuple[Inexact[Array, ""], Real[Array, ""]]
 
@@ -132,6 +137,7 @@ def trace_of_part(
         return jnp.sum(moves(diagonal(tangent)) / diagonal(primal))
     ins, outs = tangent.in_structure(), tangent.out_structure()
     dtype = common_dtype(ins, outs)
+    check_matrix(primal, "The derivative of `slogdet`", _NO_MATRIX, held=state)
 
     def column(unit: Array) -> Array:
         x, _, _ = solver.compute(state, unravel(unit, outs), {})

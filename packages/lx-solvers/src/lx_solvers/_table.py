@@ -74,7 +74,7 @@ def _triangular(operator: AbstractLinearOperator) -> bool:
 
 
 def _narrow(operator: AbstractLinearOperator) -> bool:
-    """Few diagonals beside n: else dense kernels are faster than a scan."""
+    """Few diagonals relative to n; otherwise dense kernels are faster than a scan."""
     widths = bandwidths(operator)
     size = min(operator.in_size(), operator.out_size())
     return widths is not None and 4 * (sum(widths) + 1) <= size
@@ -128,7 +128,7 @@ def _is(kind: type) -> Callable[[AbstractLinearOperator], bool]:
 
 
 def _definite_toeplitz(operator: AbstractLinearOperator) -> bool:
-    """Of others Levinson's recursion may be unstable."""
+    """Levinson's recursion may be unstable for indefinite matrices."""
     return isinstance(bare(operator), ToeplitzLinearOperator) and _semidefinite(
         operator
     )
@@ -188,7 +188,9 @@ def _structured(inner: AbstractLinearSolver, well_posed: bool | None) -> _Rows:
         Row("it is circulant", _is(CirculantLinearOperator), Circulant(posed)),
         Row("it is a Kronecker product", _kronecker(well_posed), Kronecker(inner)),
         Row(
-            "its factors' eigenvectors are its own", _diagonalised, KroneckerEigh(posed)
+            "the eigenvectors of its factors diagonalise it",
+            _diagonalised,
+            KroneckerEigh(posed),
         ),
     )
 
@@ -208,11 +210,11 @@ def _square(inner: AbstractLinearSolver) -> _Rows:
         Row("it is a Kronecker sum, on a CPU", _kronecker_sum, Sylvester()),
         Row("it is a definite Toeplitz operator", _definite_toeplitz, Toeplitz()),
         Row(
-            "it is a low-rank update of a nonsingular one",
+            "it is a low-rank update of a nonsingular operator",
             _update_of_nonsingular,
             Woodbury(inner),
         ),
-        Row("its diagonals are few", _narrow, Banded()),
+        Row("it has few diagonals", _narrow, Banded()),
         Row(
             "it is sparse, large and semidefinite",
             _sparse_semidefinite,
@@ -230,7 +232,7 @@ def _square(inner: AbstractLinearSolver) -> _Rows:
             _semidefinite,
             Cholesky(),
         ),
-        Row("it is square, and nothing more is known of it", _any, LU()),
+        Row("it is square, and nothing else is known", _any, LU()),
     )
 
 
@@ -244,7 +246,7 @@ def rows(
             Row("it is diagonal", is_diagonal, Diagonal(well_posed=True)),
             Row("it is tridiagonal", is_tridiagonal, Tridiagonal()),
             Row(
-                "it is square blocks side by side",
+                "it is block diagonal, with square blocks",
                 _square_blocks,
                 BlockDiagonal(auto(True)),
             ),
@@ -253,20 +255,20 @@ def rows(
         ),
         False: (
             Row("it is diagonal", is_diagonal, Diagonal(well_posed=False)),
-            Row("it is blocks side by side", _blocks, BlockDiagonal(auto(False))),
+            Row("it is block diagonal", _blocks, BlockDiagonal(auto(False))),
             *_structured(auto(False), False),
             Row("its rank is not known", _any, PivotedQR()),
         ),
         None: (
             Row(
-                "it is blocks side by side",
+                "it is block diagonal",
                 _full_rank_blocks,
                 BlockDiagonal(auto(None)),
             ),
             Row("it is diagonal", is_diagonal, Diagonal(well_posed=False)),
             Row("it is tridiagonal", is_tridiagonal, Tridiagonal()),
             *_structured(auto(None), None),
-            Row("it is not square, its diagonals are few", _few_rectangular, Banded()),
+            Row("it is not square, and has few diagonals", _few_rectangular, Banded()),
             Row(
                 "it is sparse, large and not square",
                 _sparse_rectangular,

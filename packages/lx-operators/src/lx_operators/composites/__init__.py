@@ -1,1 +1,1 @@
-"""Operators made of operators: one sign a file, the rules of all in `_rules.py`."""
+"""Operators made of operators, one in each file; shared rules are in `_rules.py`."""

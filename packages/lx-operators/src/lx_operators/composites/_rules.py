@@ -1,15 +1,16 @@
-"""How what is known of a composite follows from what is known of its parts.
+"""Rules by which the tags of a composite follow from the tags of its parts.
 
-Each composite's file has a table of rules, a tag a row. A rule sees the operator and
-the known tags of its operands. All rules are sufficient, not necessary; what follows
-from a tag by itself (`_tags.py`) needs no row.
+Each composite's file has a table of rules, one row for each tag. A rule gets the
+operator and the known tags of its operands. All rules are sufficient, not necessary;
+implications between tags (`_tags.py`) need no row.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .._composite import cached, operands
-from .._properties import declared, known
+from .._composite import cached, map_parts, operands
+from .._functions import adjoint_product, conj, linearise, materialise, sparse_form
+from .._properties import declared, is_own_adjoint, known
 from .._tags import Tag, Tags
 
 Rule = Callable[..., bool]  # (operator, *known tags of its operands) -> bool
@@ -31,7 +32,7 @@ def declare(
         map(known, operands(op))
     ),
 ) -> None:
-    """Have operators of this kind declare what the table says."""
+    """Make operators of this kind declare the tags of the table."""
 
     @cached
     def declaration(operator: Any) -> Tags:
@@ -39,3 +40,36 @@ def declare(
         return frozenset(tag for tag, rule in table.items() if rule(operator, *given))
 
     declared.register(kind, declaration)
+
+
+def maps_to_parts(
+    kind: type,
+    map_of: Callable[[Callable[[Any], Any], Any], Any] = map_parts,
+    generics: tuple[Any, ...] = (linearise, materialise, conj),
+) -> None:
+    """Register generic functions for a composite: each is applied to the parts. A
+    composite of sparse operators is materialised as a sparse operator.
+
+    Args:
+        kind: the type of the composite.
+        map_of: from a function of an operator and the composite to that composite.
+        generics: the generic functions.
+    """
+
+    def register(fn: Any) -> None:
+        @fn.register(kind)
+        def _(operator: Any) -> Any:
+            sparse = sparse_form(operator) if fn is materialise else None
+            return map_of(fn, operator) if sparse is None else sparse
+
+    for fn in generics:
+        register(fn)
+
+
+def adjoint_by_itself(kind: type) -> None:
+    """Register `adjoint_product` for a composite: if it is known to be Hermitian, its
+    own product."""
+
+    @adjoint_product.register(kind)
+    def _(operator: Any) -> Any:
+        return operator.mv if is_own_adjoint(operator) else operator.H.mv

@@ -10,11 +10,7 @@ from .._composite import cached, map_parts, operands
 from .._functions import (
     bands,
     bandwidths,
-    conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
@@ -36,7 +32,7 @@ from .._tags import (
     tridiagonal_tag,
     upper_triangular_tag,
 )
-from ._rules import Rule, all_have, declare
+from ._rules import Rule, all_have, declare, maps_to_parts
 
 
 class AddLinearOperator(AbstractLinearOperator):
@@ -46,7 +42,7 @@ class AddLinearOperator(AbstractLinearOperator):
         operator1, operator2: operators between the same spaces (dtypes promote).
 
     Raises:
-        ValueError: not operators, or of different structures.
+        ValueError: if they are not operators, or their structures differ.
 
     ```python
     shifted = lx.MatrixLinearOperator(jnp.ones((3, 3))) + lx.DiagonalLinearOperator(
@@ -78,7 +74,7 @@ class AddLinearOperator(AbstractLinearOperator):
         if is_tridiagonal(a):
             a, b = b, a
         matrix = a.as_matrix()
-        # A banded operand is added by its bands: no array [n, n] is made for them.
+        # A banded operand is added by its diagonals, without forming a matrix `[n, n]`.
         if is_diagonal(b):
             return _plus_band(matrix, diagonal(b), 0)
         if is_tridiagonal(b) and matrix.shape[0] == matrix.shape[1]:
@@ -111,26 +107,14 @@ def _plus(x, y):
 def _plus_band(matrix, band, offset):
     dtype = common_dtype([matrix, band])
     if any(jax.typeof(matrix).sharding.spec):
-        # on an explicit mesh, JAX does not choose how a scatter's result is sharded
+        # on an explicit mesh, JAX does not choose the sharding of a scatter's result
         return matrix.astype(dtype) + jnp.diag(band.astype(dtype), offset)
     i = jnp.arange(band.size)
     rows, columns = i + max(-offset, 0), i + max(offset, 0)
     return matrix.astype(dtype).at[rows, columns].add(band.astype(dtype))
 
 
-@linearise.register
-def _(operator: AddLinearOperator):
-    return map_parts(linearise, operator)
-
-
-@materialise.register
-def _(operator: AddLinearOperator):
-    return sparse_form(operator) or map_parts(materialise, operator)
-
-
-@conj.register
-def _(operator: AddLinearOperator):
-    return map_parts(conj, operator)
+maps_to_parts(AddLinearOperator)
 
 
 @diagonal.register
@@ -144,7 +128,7 @@ def _(operator: AddLinearOperator):
     return tuple(map(_plus, *bands))
 
 
-# What all operands have, and more: `definite_sum`.
+# Tags that all operands have, and `definite_sum`.
 
 
 def definite_sum(op, a: Tags, b: Tags) -> bool:

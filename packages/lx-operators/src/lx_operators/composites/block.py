@@ -11,11 +11,7 @@ import jax.tree_util as jtu
 from .._blocks import Grid, block_diagonal, block_grid, blocks_mapped, map_grid
 from .._checks import check_claims
 from .._functions import (
-    conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
 )
 from .._operator import AbstractLinearOperator
 from .._printing import ATOM, layout, summary
@@ -53,25 +49,27 @@ from .._tags import (
     unit_diagonal_tag,
     upper_triangular_tag,
 )
+from ._rules import maps_to_parts
 from .block_diagonal import BlockDiagonalLinearOperator
 from .promoted import promoted
 
 
 class BlockLinearOperator(AbstractLinearOperator):
-    """A matrix of operators, from tuples (one element a column) to tuples (one a row).
+    """A matrix of operators, from tuples (an element for each column) to tuples (an
+    element for each row).
 
     Args:
-        blocks: rows of operators, all of the same number; `None` is zero. The elements
-            of vectors have the structures of the blocks, which may be any pytrees. If
-            they differ in dtype, all are promoted to a common one.
+        blocks: rows of operators, of equal lengths; `None` is zero. The elements of
+            vectors have the structures of the blocks, which may be any pytrees. If they
+            differ in dtype, all are promoted to a common one.
         tags: a tag or an iterable of tags.
 
-    Symmetry is seen: `[[A, B.T], [B, None]]` is symmetric if A is.
+    Symmetry is recognised: `[[A, B.T], [B, None]]` is symmetric if A is.
 
     Raises:
-        ValueError: rows of different lengths; a block that is no operator, or does not
-            fit its row or column, by its place; a row or column of zeros alone, whose
-            structure nothing tells.
+        ValueError: if rows differ in length; if a block is no operator or does not fit
+            its row or column; or if a row or column has only zeros, so that its
+            structure is unknown. The error names the block's position.
 
     ```python
     A = lx.MatrixLinearOperator(jnp.eye(3), lx.positive_semidefinite_tag)
@@ -81,12 +79,12 @@ class BlockLinearOperator(AbstractLinearOperator):
     ```
     """
 
-    # the blocks; where they mirror each other, without those above the diagonal
+    # the blocks; if they mirror each other, without those above the diagonal
     held: Grid
     input_structure: Frozen = eqx.field(static=True)
     output_structure: Frozen = eqx.field(static=True)
     tags: Tags = eqx.field(static=True)
-    # the reflection that makes those below the diagonal the ones above it
+    # the reflection that turns blocks below the diagonal into those above it
     mirror: Reflection | None = eqx.field(static=True)
 
     def __init__(
@@ -156,8 +154,8 @@ class BlockLinearOperator(AbstractLinearOperator):
 def _each(
     operator: BlockLinearOperator, of: Callable[[Any], Any], star: Callable[[Any], Any]
 ) -> tuple[tuple[Any, ...], ...]:
-    """The grid of `of(block)`, with `star(block)` where one below the diagonal is
-    mirrored."""
+    """The grid of `of(block)`, with `star(block)` for each block that mirrors one below
+    the diagonal."""
     held = operator.held
 
     def at(i: int, j: int) -> Any:
@@ -169,7 +167,7 @@ def _each(
 
 
 def _lower(grid: Grid) -> Grid:
-    """The grid without what stands above its diagonal."""
+    """The grid without the blocks above its diagonal."""
     rows = enumerate(grid)
     return tuple((*row[: i + 1], *(None for _ in row[i + 1 :])) for i, row in rows)
 
@@ -179,7 +177,7 @@ def _elements(structure: Structure) -> tuple[Structure, ...]:
 
 
 def present(grid: Grid) -> Iterator[tuple[tuple[int, int], AbstractLinearOperator]]:
-    """The blocks that are not zero, with their places."""
+    """The blocks that are not zero, with their positions."""
     for i, row in enumerate(grid):
         for j, block in enumerate(row):
             if block is not None:
@@ -247,7 +245,7 @@ def _structures(grid: Grid) -> tuple[tuple, tuple, bool]:
 
 
 def _mirror(grid: Grid) -> Reflection | None:
-    """The reflection that turns the grid into itself, its diagonal aside."""
+    """The reflection that turns the grid into itself, not counting its diagonal."""
     both = frozenset((Reflection.TRANSPOSE, Reflection.ADJOINT))
     if len(grid) != len(grid[0]) or not any(sides(grid)):
         return None
@@ -264,8 +262,8 @@ def _mirror(grid: Grid) -> Reflection | None:
 def _mapped(
     fn: Callable[[Any], Any], operator: BlockLinearOperator, tags: Tags
 ) -> BlockLinearOperator:
-    """The same of `fn(block)`, which must commute with reflections; the blocks mirror
-    each other as before."""
+    """The same grid with `fn` applied to each block. `fn` must commute with
+    reflections, so that the blocks still mirror each other."""
     grid = _each(operator, fn, lambda block: reflected(fn(block), operator.mirror))
     return BlockLinearOperator(grid, tags)
 
@@ -318,19 +316,7 @@ def _(operator: BlockLinearOperator):
     return frozenset(tags)
 
 
-@linearise.register
-def _(operator: BlockLinearOperator):
-    return _mapped(linearise, operator, operator.tags)
-
-
-@materialise.register
-def _(operator: BlockLinearOperator):
-    return sparse_form(operator) or _mapped(materialise, operator, operator.tags)
-
-
-@conj.register
-def _(operator: BlockLinearOperator):
-    return _mapped(conj, operator, operator.tags)
+maps_to_parts(BlockLinearOperator, lambda fn, op: _mapped(fn, op, op.tags))
 
 
 @diagonal.register

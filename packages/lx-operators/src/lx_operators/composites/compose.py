@@ -4,15 +4,11 @@ import jax.numpy as jnp
 
 from .._bands import resized, shifted_rows, widths_of
 from .._checks import check_operator, check_same, check_square
-from .._composite import cached, map_parts, operands, with_parts
+from .._composite import cached, operands, with_parts
 from .._functions import (
     bands,
     bandwidths,
-    conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
@@ -33,18 +29,18 @@ from .._tags import (
     unit_diagonal_tag,
     upper_triangular_tag,
 )
-from ._rules import Rule, all_have, any_of, declare
+from ._rules import Rule, all_have, any_of, declare, maps_to_parts
 
 
 class ComposedLinearOperator(AbstractLinearOperator):
     """The composition of two operators; `operator1 @ operator2` builds it.
 
     Args:
-        operator1, operator2: the input structure of the first is the output structure
-            of the second (dtypes promote).
+        operator1, operator2: operators; the input structure of the first is the output
+            structure of the second (dtypes promote).
 
     Raises:
-        ValueError: not operators, or of structures that do not fit together.
+        ValueError: if they are not operators, or their structures do not fit together.
 
     ```python
     x = lx.MatrixLinearOperator(jnp.arange(6.0).reshape(3, 2))
@@ -111,7 +107,7 @@ def structures_of_product(
 
 
 def factors(operator: AbstractLinearOperator) -> list[AbstractLinearOperator]:
-    """The factors of a product, associativity undone."""
+    """The factors of a product of any number of operators."""
     if not isinstance(operator, ComposedLinearOperator):
         return [operator]
     return [*factors(operator.operator1), *factors(operator.operator2)]
@@ -138,19 +134,7 @@ def _banded_times(bands, matrix):
     return _times(main, matrix) + below + above if matrix.shape[0] else matrix
 
 
-@linearise.register
-def _(operator: ComposedLinearOperator):
-    return map_parts(linearise, operator)
-
-
-@materialise.register
-def _(operator: ComposedLinearOperator):
-    return sparse_form(operator) or map_parts(materialise, operator)
-
-
-@conj.register
-def _(operator: ComposedLinearOperator):
-    return map_parts(conj, operator)
+maps_to_parts(ComposedLinearOperator)
 
 
 @diagonal.register
@@ -197,7 +181,7 @@ def _(operator: ComposedLinearOperator):
 
 
 def _row_sums(x, y):
-    """Σⱼ xᵢⱼyᵢⱼ of as many rows as both have."""
+    """Σⱼ xᵢⱼyᵢⱼ for the rows that both have."""
     n = min(x.shape[0], y.shape[0])
     return jnp.sum(_times(x[:n], y[:n]), axis=1)
 
@@ -206,7 +190,7 @@ def _row_sums(x, y):
 
 
 def diagonal_and(tag: Tag) -> Rule:
-    """One factor diagonal, the other `tag`."""
+    """One factor is diagonal, the other has `tag`."""
     return lambda op, a, b: (
         (diagonal_tag in a and tag in b) or (tag in a and diagonal_tag in b)
     )
@@ -223,8 +207,9 @@ def wide_enough(rule: Rule) -> Rule:
 
 
 def full_rank(op, a: Tags, b: Tags) -> bool:
-    """(injective)∘(injective) is injective, (surjective)∘(surjective) surjective: full
-    rank, if the space between the factors is neither the smallest nor the largest."""
+    """A product of injective operators is injective, a product of surjective ones
+    surjective: it has full rank if the space between the factors is neither the
+    smallest nor the largest."""
     m, k, n = _sizes(op)
     return nonsingular_tag in a & b and min(m, n) <= k <= max(m, n)
 
@@ -257,8 +242,8 @@ def _(operator: ComposedLinearOperator):
     return view(operator, PRODUCTS, lambda: unwrapped(a), lambda: unwrapped(b))
 
 
-# A product is as wide as its factors together: (AB)ᵢⱼ = Σₖ AᵢₖBₖⱼ, with i - j =
-# (i - k) + (k - j). No matrix `[n, n]` is formed.
+# The bandwidths of a product are the sums of its factors' bandwidths: (AB)ᵢⱼ = Σₖ
+# AᵢₖBₖⱼ, with i - j = (i - k) + (k - j). No matrix `[n, n]` is formed.
 
 
 @bandwidths.register

@@ -1,7 +1,7 @@
-"""What reads the same from behind, reflected: XᴴX, XᴴDX, XᵀDX and XDXᴴ.
+"""Products that are their own reflection if D is: XᴴX, XᴴDX, XᵀDX and XDXᴴ.
 
-X is held once, so that what is known of the product follows from how it is stored:
-XᴴX is positive semidefinite whatever becomes of X's arrays.
+X is held once, so that the tags follow from how the product is stored: XᴴX is positive
+semidefinite however X's arrays change.
 """
 
 import functools
@@ -11,15 +11,11 @@ import equinox as eqx
 
 from .._composite import cached
 from .._functions import (
-    adjoint_product,
     bands,
     bandwidths,
     compose,
     conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
@@ -51,7 +47,7 @@ from .._tags import (
     unit_diagonal_tag,
     upper_triangular_tag,
 )
-from ._rules import Rule, all_have, declare
+from ._rules import Rule, adjoint_by_itself, all_have, declare, maps_to_parts
 from .compose import ComposedLinearOperator, factors, structures_of_product
 
 
@@ -63,7 +59,7 @@ class GramLinearOperator(AbstractLinearOperator):
         operator: X.
         middle: D; None is the identity.
         reflection: what X* is, `Reflection.TRANSPOSE` or `ADJOINT`.
-        outer: whether X stands on the left, X D X*.
+        outer: whether the product is X D X*.
     """
 
     operator: AbstractLinearOperator
@@ -119,8 +115,8 @@ def _structures_of(gram: GramLinearOperator) -> tuple[Structure, Structure]:
 
 
 def as_gram(plain: ComposedLinearOperator) -> GramLinearOperator | None:
-    """A product as what it is, if its factors read the same from behind, each
-    reflected, the middle one aside."""
+    """The Gram operator of a product whose factors, from both ends inwards, are
+    reflections of each other; None if they are not."""
     chain = factors(plain)
     k = len(chain) // 2
     pairs = zip(chain[:k], reversed(chain))
@@ -129,7 +125,7 @@ def as_gram(plain: ComposedLinearOperator) -> GramLinearOperator | None:
     if reflection is None:
         return None
     middle = chain[k] if len(chain) % 2 else None
-    # of X and X*, the one that is no reflection of the other is held
+    # holds the one of X and X* that was not made by reflecting the other
     left, right = chain[:k], chain[-k:]
     outer = any(map(is_image, right)) and not any(map(is_image, left))
     X = functools.reduce(compose, left if outer else right)
@@ -147,7 +143,7 @@ def reflected_layout(X: Any, reflection: Reflection, strength: int) -> str:
 
 
 def as_product(operator: Any) -> ComposedLinearOperator | None:
-    """A product of any kind as that of two operators; None of anything else."""
+    """A product of any kind as a product of two operators; None for anything else."""
     if isinstance(operator, ComposedLinearOperator):
         return operator
     return _multiplied(operator) if isinstance(operator, GramLinearOperator) else None
@@ -167,7 +163,7 @@ def _(operator1: AbstractLinearOperator, operator2: AbstractLinearOperator):
     return simplified(as_gram(plain) or plain, PRODUCTS, operator1, operator2)
 
 
-# What is known, from what is known of X and D. Without D: of the identity in its place.
+# Tags, from those of X and D; without D, of the identity in its place.
 
 _psd, _nsd = positive_semidefinite_tag, negative_semidefinite_tag
 _IDENTITY = implied(frozenset((diagonal_tag, unit_diagonal_tag)), real=True)
@@ -189,14 +185,14 @@ def _diagonal_and(tag: Tag) -> Rule:
 
 
 def _unit(gram: GramLinearOperator, X: Tags, D: Tags) -> bool:
-    """A diagonal X of ones, not wider than high, leaves D's diagonal as it is."""
+    """A diagonal X of ones with at least as many rows as columns keeps D's diagonal."""
     k, n = _sizes(gram)
     return k >= n and {diagonal_tag, unit_diagonal_tag} <= X and unit_diagonal_tag in D
 
 
 def _full_rank(gram: GramLinearOperator, X: Tags, D: Tags) -> bool:
-    """X* D X with X injective and D definite is definite; of square operators of full
-    rank, the product has it."""
+    """X* D X is definite if X is injective and D definite; a product of square
+    operators of full rank has full rank."""
     k, n = _sizes(gram)
     definite = gram.reflection is Reflection.ADJOINT and {_psd, _nsd} & D
     return nonsingular_tag in X & D and (k == n or (k > n and bool(definite)))
@@ -226,24 +222,8 @@ declare(
 )
 
 
-@linearise.register
-def _(operator: GramLinearOperator):
-    return _mapped(linearise, operator)
-
-
-@materialise.register
-def _(operator: GramLinearOperator):
-    return sparse_form(operator) or _mapped(materialise, operator)
-
-
-@conj.register
-def _(operator: GramLinearOperator):
-    return _mapped(conj, operator)
-
-
-@adjoint_product.register
-def _(operator: GramLinearOperator):
-    return operator.mv if is_own_adjoint(operator) else operator.H.mv
+maps_to_parts(GramLinearOperator, _mapped)
+adjoint_by_itself(GramLinearOperator)
 
 
 @diagonal.register

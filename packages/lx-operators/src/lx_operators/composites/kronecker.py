@@ -11,11 +11,7 @@ from .._checks import check_square
 from .._composite import cached, map_parts
 from .._functions import (
     compose,
-    conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
@@ -38,10 +34,11 @@ from .._tags import (
     upper_triangular_tag,
 )
 from .._tensor import along, check_factors
+from ._rules import maps_to_parts
 
 
 class KroneckerLinearOperator(AbstractLinearOperator):
-    """The Kronecker product A ⊗ B ⊗ … of operators: each acts on an axis of its own.
+    """The Kronecker product A ⊗ B ⊗ … of operators: each acts on its own axis.
 
     Vectors are arrays with the axes of all factors: with A `[m₁, n₁]` and B `[m₂, n₂]`
     matrices, a vector X is `[n₁, n₂]`, and the product A X Bᵀ is `[m₁, m₂]`. Raveled,
@@ -53,7 +50,8 @@ class KroneckerLinearOperator(AbstractLinearOperator):
         operators: one or more operators, each between single arrays (of any shape).
 
     Raises:
-        ValueError: none, or one that is no such operator.
+        ValueError: if there is no operator, or one of them does not map one array to
+            one array.
 
     ```python
     a = lx.MatrixLinearOperator(jnp.array([[2.0, 1.0], [1.0, 3.0]]))
@@ -145,25 +143,14 @@ def _(operator: KroneckerLinearOperator) -> Tags:
 
 
 def _sign(tags: Tags) -> int:
-    """1 of a positive semidefinite operator, -1 of a negative one, 0 of others."""
+    """1 for a positive semidefinite operator, -1 for a negative semidefinite one, else
+    0."""
     if positive_semidefinite_tag in tags:
         return 1
     return -1 if negative_semidefinite_tag in tags else 0
 
 
-@linearise.register
-def _(operator: KroneckerLinearOperator):
-    return map_parts(linearise, operator)
-
-
-@materialise.register
-def _(operator: KroneckerLinearOperator):
-    return sparse_form(operator) or map_parts(materialise, operator)
-
-
-@conj.register
-def _(operator: KroneckerLinearOperator):
-    return map_parts(conj, operator)
+maps_to_parts(KroneckerLinearOperator)
 
 
 @diagonal.register

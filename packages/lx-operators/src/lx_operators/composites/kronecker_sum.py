@@ -10,11 +10,7 @@ from .._checks import check_square
 from .._composite import cached, map_parts
 from .._functions import (
     add,
-    conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
@@ -36,11 +32,12 @@ from .._tags import (
     upper_triangular_tag,
 )
 from .._tensor import along, check_factors
+from ._rules import maps_to_parts
 
 
 class KroneckerSumLinearOperator(AbstractLinearOperator):
     """The Kronecker sum A ⊕ B ⊕ … = A ⊗ I ⊗ … + I ⊗ B ⊗ … + …: each operator acts on
-    an axis of its own, and the results are added, as in the Laplacian of a grid.
+    its own axis, and the results are added, as in the Laplacian of a grid.
 
     Vectors are arrays with the axes of all operators: with A `[n₁, n₁]` and B
     `[n₂, n₂]` matrices, a vector X is `[n₁, n₂]`, and the product is A X + X Bᵀ. So
@@ -48,10 +45,10 @@ class KroneckerSumLinearOperator(AbstractLinearOperator):
 
     Args:
         operators: one or more operators, each from arrays of some shape to arrays of
-            the same.
+            the same shape.
 
     Raises:
-        ValueError: none, or one that is no such operator.
+        ValueError: if there is no operator, or one of them is not of this kind.
 
     ```python
     n = 4
@@ -109,7 +106,7 @@ class KroneckerSumLinearOperator(AbstractLinearOperator):
         return self.in_structure()
 
 
-# Of a sum of commuting operators, what all of them have.
+# Tags that a sum of commuting operators has if all of them have it.
 _KEPT = frozenset((symmetric_tag, hermitian_tag, diagonal_tag))
 _KEPT |= {lower_triangular_tag, upper_triangular_tag}
 _KEPT |= {positive_semidefinite_tag, negative_semidefinite_tag}
@@ -131,19 +128,7 @@ def _(operator: KroneckerSumLinearOperator) -> Tags:
     return out
 
 
-@linearise.register
-def _(operator: KroneckerSumLinearOperator):
-    return map_parts(linearise, operator)
-
-
-@materialise.register
-def _(operator: KroneckerSumLinearOperator):
-    return sparse_form(operator) or map_parts(materialise, operator)
-
-
-@conj.register
-def _(operator: KroneckerSumLinearOperator):
-    return map_parts(conj, operator)
+maps_to_parts(KroneckerSumLinearOperator)
 
 
 @diagonal.register

@@ -12,9 +12,6 @@ from .._functions import (
     add,
     conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
@@ -32,10 +29,11 @@ from .._tags import (
 )
 from ..leaves.identity import IdentityLinearOperator
 from ..leaves.matrix import MatrixLinearOperator
+from ._rules import maps_to_parts
 
 
 class LowRankUpdateLinearOperator(AbstractLinearOperator):
-    """A + U C Vᴴ, with few columns in U and V: never multiplied out.
+    """A + U C Vᴴ, with few columns in U and V; it is never multiplied out.
 
     Args:
         operator: A.
@@ -46,7 +44,7 @@ class LowRankUpdateLinearOperator(AbstractLinearOperator):
             By default U: then the sum is Hermitian, or semidefinite, if A and C are.
 
     Raises:
-        ValueError: structures that do not fit, naming the argument.
+        ValueError: if structures do not fit; the error names the argument.
 
     ```python
     a = lx.DiagonalLinearOperator(jnp.array([1.0, 2.0, 3.0]))
@@ -181,19 +179,7 @@ def _map(fn: Any, operator: LowRankUpdateLinearOperator) -> LowRankUpdateLinearO
     return LowRankUpdateLinearOperator(*mapped)
 
 
-@linearise.register
-def _(operator: LowRankUpdateLinearOperator):
-    return _map(linearise, operator)
-
-
-@materialise.register
-def _(operator: LowRankUpdateLinearOperator):
-    return sparse_form(operator) or _map(materialise, operator)
-
-
-@conj.register
-def _(operator: LowRankUpdateLinearOperator):
-    return _map(conj, operator)
+maps_to_parts(LowRankUpdateLinearOperator, _map)
 
 
 def _row_sums(x: Array, y: Array) -> Array:
@@ -225,7 +211,7 @@ def _(operator: LowRankUpdateLinearOperator):
 
 
 def _sum(a, b):
-    """[U W] diag(C, D) [V Z]ᴴ, of matrices."""
+    """[U W] diag(C, D) [V Z]ᴴ, with matrices."""
     U, V = [a.U, b.U], [a.V, b.V]
     same = V == [None, None]
     V = [u if v is None else v for u, v in zip(U, V)]

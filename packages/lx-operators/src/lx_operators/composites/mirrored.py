@@ -1,7 +1,6 @@
 """A sum with its own reflection, A + Aᵀ and A + Aᴴ.
 
-A is held once, so that the sum is symmetric, or Hermitian, whatever becomes of its
-arrays.
+A is held once, so that the sum is symmetric, or Hermitian, however its arrays change.
 """
 
 from typing import Any
@@ -12,20 +11,16 @@ import jax.tree_util as jtu
 from .._composite import map_parts
 from .._functions import (
     add,
-    adjoint_product,
     bands,
     bandwidths,
     conj,
     diagonal,
-    linearise,
-    materialise,
-    sparse_form,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
 from .._printing import SUM, layout, within
 from .._promotion import conform, promoted_mv
-from .._properties import is_own_adjoint, is_own_transpose, known
+from .._properties import is_own_transpose, known
 from .._provenance import (
     Reflection,
     is_image,
@@ -36,7 +31,7 @@ from .._provenance import (
 from .._simplify import SUMS, simplified, unwrapped, view
 from .._structures import common_dtype, structures_of
 from .._tags import Tag, hermitian_tag, symmetric_tag, transpose_tags
-from ._rules import Rule, all_have, any_of, declare
+from ._rules import Rule, adjoint_by_itself, all_have, any_of, declare, maps_to_parts
 from .add import RULES, AddLinearOperator
 from .gram import reflected_layout
 
@@ -86,13 +81,12 @@ def _turned(operator: MirroredLinearOperator, elements: Any) -> Any:
 
 
 def as_mirrored(plain: AddLinearOperator) -> MirroredLinearOperator | None:
-    """A sum as what it is, if one of its operands is the reflection of the other, and
-    this says more than is known of both."""
+    """The mirrored form of a sum, if one operand is the reflection of the other and
+    this adds to the tags of the sum; else None."""
     a, b = plain.operator1, plain.operator2
     found, tags = reflections(a, b), known(plain)
-    if structures_of(a)[0] != structures_of(a)[1] or structures_of(a) != structures_of(
-        plain
-    ):
+    ins, outs = structures_of(plain)
+    if ins != outs or structures_of(a) != (ins, outs):
         return None
     for reflection, tag in (
         (Reflection.ADJOINT, hermitian_tag),
@@ -104,7 +98,7 @@ def as_mirrored(plain: AddLinearOperator) -> MirroredLinearOperator | None:
 
 
 def as_sum(operator: Any) -> AddLinearOperator | None:
-    """A sum of any kind as that of two operators; None of anything else."""
+    """A sum of any kind as a sum of two operators; None for anything else."""
     if isinstance(operator, MirroredLinearOperator):
         star = reflected(operator.operator, operator.reflection)
         return AddLinearOperator(operator.operator, star)
@@ -133,24 +127,8 @@ declare(
 )
 
 
-@linearise.register
-def _(operator: MirroredLinearOperator):
-    return map_parts(linearise, operator)
-
-
-@materialise.register
-def _(operator: MirroredLinearOperator):
-    return sparse_form(operator) or map_parts(materialise, operator)
-
-
-@conj.register
-def _(operator: MirroredLinearOperator):
-    return map_parts(conj, operator)
-
-
-@adjoint_product.register
-def _(operator: MirroredLinearOperator):
-    return operator.mv if is_own_adjoint(operator) else operator.H.mv
+maps_to_parts(MirroredLinearOperator)
+adjoint_by_itself(MirroredLinearOperator)
 
 
 @diagonal.register

@@ -17,10 +17,7 @@ from .._composite import map_parts
 from .._functions import (
     bands,
     bandwidths,
-    conj,
     diagonal,
-    linearise,
-    materialise,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
@@ -30,6 +27,7 @@ from .._properties import declared, known
 from .._simplify import unwrapped
 from .._structures import Structure, promote_types, short_dtype, structures_of
 from ..leaves.function import FunctionLinearOperator
+from ._rules import maps_to_parts
 
 
 class PromotedLinearOperator(AbstractLinearOperator):
@@ -50,7 +48,7 @@ class PromotedLinearOperator(AbstractLinearOperator):
 
     def transpose(self):
         if _is_mixed(self.operator):
-            # the part's own transpose has real leaves, without an imaginary part
+            # the operator's own transpose has real leaves, without an imaginary part
             tags = known(self.operator)
             return FunctionLinearOperator(self.mv, self.in_structure(), tags).T
         return map_parts(lambda part: part.T, self)
@@ -68,13 +66,13 @@ class PromotedLinearOperator(AbstractLinearOperator):
 
 
 def _is_mixed(operator: AbstractLinearOperator) -> bool:
-    """Whether real and complex leaves stand side by side."""
+    """Whether there are both real and complex leaves."""
     leaves = jtu.tree_leaves(structures_of(operator))
     return len({leaf.dtype.kind == "c" for leaf in leaves}) > 1
 
 
 def promoted(operator: AbstractLinearOperator, dtype: Any) -> AbstractLinearOperator:
-    """`operator` between spaces whose dtypes are promoted by `dtype`; itself, if they
+    """`operator` between spaces whose dtypes are promoted by `dtype`; unchanged if they
     are wide enough already."""
     wide = PromotedLinearOperator(operator, dtype)
     same = (wide.in_structure(), wide.out_structure()) == (
@@ -96,19 +94,7 @@ def _(operator: PromotedLinearOperator):
     return known(operator.operator)
 
 
-@linearise.register
-def _(operator: PromotedLinearOperator):
-    return map_parts(linearise, operator)
-
-
-@materialise.register
-def _(operator: PromotedLinearOperator):
-    return map_parts(materialise, operator)
-
-
-@conj.register
-def _(operator: PromotedLinearOperator):
-    return map_parts(conj, operator)
+maps_to_parts(PromotedLinearOperator)
 
 
 @diagonal.register

@@ -1,13 +1,11 @@
 """The scalings s·A, A/s and -A."""
 
-import cmath
-import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
-import jax
+import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Inexact, PyTree, Scalar
@@ -30,20 +28,12 @@ from .._functions import (
     materialise,
     negate,
     scale,
-    sparse_form,
     tridiagonal,
 )
-from .._operator import NUMBERS, AbstractLinearOperator, scalar
+from .._operator import NUMBERS, AbstractLinearOperator
 from .._printing import PRODUCT, layout, within
-from .._promotion import promoted_mv, strict_promotion
+from .._promotion import promoted_mv
 from .._simplify import SCALINGS, multiple_of_identity, simplified, unwrapped, view
-from .._structures import (
-    Structure,
-    common_dtype,
-    describe,
-    promote_types,
-    structures_of,
-)
 from .._tags import (
     Tag,
     Tags,
@@ -58,10 +48,45 @@ from .._tags import (
     unit_diagonal_tag,
     upper_triangular_tag,
 )
-from ._rules import Rule, all_have, any_of, declare
+from ._rules import Rule, all_have, any_of, declare, maps_to_parts
+from ._scalars import (
+    Signed,
+    as_signed,
+    checked_scalar,
+    conj_scalar,
+    is_complex,
+    number,
+    scalar_text,
+    scaled_dtype,
+    scaled_structure,
+)
 
 
-class MulLinearOperator(AbstractLinearOperator):
+class AbstractScaling(AbstractLinearOperator):
+    """An operator times, or over, a scalar."""
+
+    operator: eqx.AbstractVar[AbstractLinearOperator]
+    scalar: eqx.AbstractVar[Any]
+
+    def mv(self, vector):
+        return scaled(self, promoted_mv(self.operator, vector))
+
+    def as_matrix(self):
+        return scaled(self, self.operator.as_matrix())
+
+    def transpose(self):
+        return map_parts(lambda part: part.T, self)
+
+    @cached
+    def in_structure(self):
+        return scaled_structure(self.operator.in_structure(), self.scalar)
+
+    @cached
+    def out_structure(self):
+        return scaled_structure(self.operator.out_structure(), self.scalar)
+
+
+class MulLinearOperator(AbstractScaling):
     """An operator times a scalar; `scalar * operator` builds it.
 
     Args:
@@ -86,27 +111,10 @@ class MulLinearOperator(AbstractLinearOperator):
     def __init__(self, operator: AbstractLinearOperator, scalar: Scalar | complex):
         check_operator(operator, "operator")
         self.operator = operator
-        self.scalar = _scalar(scalar, "*", operator)
-
-    def mv(self, vector):
-        return scaled(self, promoted_mv(self.operator, vector))
-
-    def as_matrix(self):
-        return scaled(self, self.operator.as_matrix())
-
-    def transpose(self):
-        return map_parts(lambda part: part.T, self)
-
-    @cached
-    def in_structure(self):
-        return _structure(self.operator.in_structure(), self.scalar)
-
-    @cached
-    def out_structure(self):
-        return _structure(self.operator.out_structure(), self.scalar)
+        self.scalar = checked_scalar(scalar, "*", operator)
 
 
-class DivLinearOperator(AbstractLinearOperator):
+class DivLinearOperator(AbstractScaling):
     """An operator over a scalar; `operator / scalar` builds it.
 
     Args:
@@ -127,27 +135,10 @@ class DivLinearOperator(AbstractLinearOperator):
     def __init__(self, operator: AbstractLinearOperator, scalar: Scalar | complex):
         check_operator(operator, "operator")
         self.operator = operator
-        self.scalar = _scalar(scalar, "/", operator)
-
-    def mv(self, vector):
-        return scaled(self, promoted_mv(self.operator, vector))
-
-    def as_matrix(self):
-        return scaled(self, self.operator.as_matrix())
-
-    def transpose(self):
-        return map_parts(lambda part: part.T, self)
-
-    @cached
-    def in_structure(self):
-        return _structure(self.operator.in_structure(), self.scalar)
-
-    @cached
-    def out_structure(self):
-        return _structure(self.operator.out_structure(), self.scalar)
+        self.scalar = checked_scalar(scalar, "/", operator)
 
 
-class NegLinearOperator(AbstractLinearOperator):
+class NegLinearOperator(AbstractScaling):
     """The negative of an operator; `-operator` builds it.
 
     Args:
@@ -162,43 +153,16 @@ class NegLinearOperator(AbstractLinearOperator):
     """
 
     operator: AbstractLinearOperator
+    scalar: ClassVar[int] = -1  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, operator: AbstractLinearOperator):
         check_operator(operator, "operator")
         self.operator = operator
 
-    def mv(self, vector):
-        return scaled(self, promoted_mv(self.operator, vector))
-
-    def as_matrix(self):
-        return scaled(self, self.operator.as_matrix())
-
-    def transpose(self):
-        return map_parts(lambda part: part.T, self)
-
-    def in_structure(self):
-        return self.operator.in_structure()
-
-    def out_structure(self):
-        return self.operator.out_structure()
-
-
-_Scaling = MulLinearOperator | DivLinearOperator | NegLinearOperator
-
-
-@jtu.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Signed:
-    """A Python number as a scalar whose value is an array, so that one program serves
-    all values; `like` is a number of which the tags say the same."""
-
-    value: Array
-    like: complex = dataclasses.field(metadata={"static": True})
-
 
 def signed(tree: PyTree) -> PyTree:
-    """The same operators (in a pytree), their Python scalars `Signed`; the pytree
-    itself, if it holds no Python number.
+    """The same operators (in a pytree), with `Signed` scalars in place of Python
+    numbers; the pytree itself if it holds no Python number.
 
     Numbers that are not finite stay as they are.
     """
@@ -208,9 +172,7 @@ def signed(tree: PyTree) -> PyTree:
     def one(node: Any) -> Any:
         if not isinstance(node, MulLinearOperator | DivLinearOperator):
             return node
-        clone = with_parts(node, signed(node.operator))
-        object.__setattr__(clone, "scalar", _signed(node.scalar))
-        return clone
+        return _like(node, signed(node.operator), as_signed(node.scalar))
 
     def is_scaling(node: Any) -> bool:
         return isinstance(node, MulLinearOperator | DivLinearOperator)
@@ -218,147 +180,54 @@ def signed(tree: PyTree) -> PyTree:
     return jtu.tree_map(one, tree, is_leaf=is_scaling)
 
 
-def _signed(scalar: Any) -> Any:
-    if not isinstance(scalar, NUMBERS) or not cmath.isfinite(scalar):
-        return scalar
-    value = scalar if isinstance(scalar, complex) else float(scalar)
-    like = value
-    if value not in (0, 1):
-        like = 2j if isinstance(value, complex) else math.copysign(2.0, value)
-    return Signed(jnp.asarray(value), like)
-
-
-def number(scalar: Any) -> complex | None:
-    """A Python number that stands for the scalar where tags are decided; None if its
-    sign is not known."""
-    if isinstance(scalar, Signed):
-        return scalar.like
-    return scalar if isinstance(scalar, NUMBERS) else None
-
-
-def is_complex(scalar: Any) -> bool:
-    return jnp.iscomplexobj(scalar.value if isinstance(scalar, Signed) else scalar)
-
-
-def _scalar(value: Any, sign: str, operator: AbstractLinearOperator) -> Any:
-    """A scalar as it is; an integer array in the operator's dtype."""
-    if isinstance(value, Signed):
-        return value
-    value = scalar(value, sign)
-    if isinstance(value, jax.Array) and not jnp.issubdtype(value.dtype, jnp.inexact):
-        value = value.astype(common_dtype(operator.out_structure()))
-    if strict_promotion():
-        _check_dtypes(value, sign, operator)
-    return value
-
-
-def _check_dtypes(value: Any, sign: str, operator: AbstractLinearOperator) -> None:
-    """Strict promotion lets a Python number through that is no complex among reals."""
-    kind = _python_kind(value)
-    for leaf in jtu.tree_leaves(structures_of(operator)):
-        same = leaf.dtype == (_dtype(leaf.dtype, value) if kind else value.dtype)
-        if not same:
-            raise ValueError(
-                f"operator `{sign}` got a scalar of dtype "
-                f"{'complex' if kind else value.dtype} for an operator of dtype "
-                f"{describe(leaf)}, and `jax_numpy_dtype_promotion` is 'strict'; cast "
-                "one of them, or allow promotion by "
-                "`jax.numpy_dtype_promotion('standard')`."
-            )
-
-
-def _python_kind(scalar: Any) -> type | None:
-    """`float` or `complex` of a Python number, or of an array that is weakly typed as
-    one (which a Python number becomes when it crosses `jit`); None of other arrays."""
-    if isinstance(scalar, jax.Array) and not scalar.weak_type:
-        return None
-    return complex if is_complex(scalar) else float
-
-
-def _dtype(dtype: Any, scalar: Any) -> Any:
-    """The dtype of `scalar` times something of `dtype`."""
-    match _python_kind(scalar):
-        case None:
-            return promote_types(dtype, scalar.dtype)
-        case kind if kind is complex:
-            return promote_types(dtype, jnp.complex64)
-    return dtype
-
-
-def _structure(structure: Structure, scalar: Any) -> Structure:
-    return jtu.tree_map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, _dtype(leaf.dtype, scalar)),
-        structure,
-    )
-
-
 def scaled(
-    operator: _Scaling, values: PyTree[Inexact[Array, "..."]]
+    operator: AbstractScaling, values: PyTree[Inexact[Array, "..."]]
 ) -> PyTree[Inexact[Array, "..."]]:
     """The operator's scaling, applied to arrays."""
-
     if isinstance(operator, NegLinearOperator):
         return jtu.tree_map(jnp.negative, values)
     s = operator.scalar
     value = s.value if isinstance(s, Signed) else s
 
     def one(x: Array) -> Array:
-        dtype = _dtype(x.dtype, s)
+        dtype = scaled_dtype(x.dtype, s)
         x, scalar = x.astype(dtype), jnp.asarray(value, dtype)
         return x * scalar if isinstance(operator, MulLinearOperator) else x / scalar
 
     return jtu.tree_map(one, values)
 
 
-@linearise.register
-def _(operator: _Scaling):
-    return map_parts(linearise, operator)
-
-
-@materialise.register
-def _(operator: _Scaling):
-    return sparse_form(operator) or map_parts(materialise, operator)
+maps_to_parts(AbstractScaling, generics=(linearise, materialise))
 
 
 @conj.register
-def _(operator: NegLinearOperator):
-    return map_parts(conj, operator)
+def _(operator: AbstractScaling):
+    return _like(operator, conj(operator.operator), conj_scalar(operator.scalar))
 
 
-@conj.register
-def _(operator: MulLinearOperator):
-    return MulLinearOperator(conj(operator.operator), _conj(operator.scalar))
-
-
-@conj.register
-def _(operator: DivLinearOperator):
-    return DivLinearOperator(conj(operator.operator), _conj(operator.scalar))
-
-
-def _conj(scalar: Any) -> Any:
-    match scalar:
-        case Signed(value=value, like=like):
-            return Signed(jnp.conj(value), like.conjugate())
-        case bool() | int() | float() | complex():
-            return scalar.conjugate()
-    return jnp.conj(scalar)
+def _like(operator: AbstractScaling, of: AbstractLinearOperator, scalar: Any) -> Any:
+    """The same kind of scaling, with another operator and scalar."""
+    clone = with_parts(operator, of)
+    if not isinstance(operator, NegLinearOperator):
+        object.__setattr__(clone, "scalar", scalar)
+    return clone
 
 
 @diagonal.register
-def _(operator: _Scaling):
+def _(operator: AbstractScaling):
     return scaled(operator, diagonal(operator.operator))
 
 
 @tridiagonal.register
-def _(operator: _Scaling):
+def _(operator: AbstractScaling):
     return scaled(operator, tridiagonal(operator.operator))
 
 
-# What is known: the value of a scalar is known only if it is a Python number.
+# Tags. The value of a scalar is known only if it is a Python number.
 
 
 def kept_if(condition: Callable[[complex], bool], tag: Tag) -> Rule:
-    """Kept where the scalar is known and meets the condition."""
+    """The tag is kept if the scalar is known and meets the condition."""
 
     def rule(op, a: Tags) -> bool:
         value = number(op.scalar)
@@ -403,7 +272,7 @@ def _flipped(tag: Tag, opposite: Tag) -> Rule:
 
 
 def _annulled(tag: Tag, opposite: Tag) -> Rule:
-    """Zero times a semidefinite operator is both."""
+    """Zero times a semidefinite operator is both positive and negative semidefinite."""
     return any_of(_flipped(tag, opposite), kept_if(zero, tag), kept_if(zero, opposite))
 
 
@@ -415,24 +284,18 @@ _DIVISION: dict[Tag, Rule] = {tag: all_have(tag) for tag in _KEPT} | {
     nonsingular_tag: kept_if(invertible, nonsingular_tag),
 }
 _MULTIPLICATION = _DIVISION | {_psd: _annulled(_psd, _nsd), _nsd: _annulled(_nsd, _psd)}
-_NEGATION: dict[Tag, Rule] = {tag: all_have(tag) for tag in _KEPT} | {
-    hermitian_tag: all_have(hermitian_tag),
-    _psd: all_have(_nsd),
-    _nsd: all_have(_psd),
-    nonsingular_tag: all_have(nonsingular_tag),
-}
 declare(MulLinearOperator, _MULTIPLICATION)
 declare(DivLinearOperator, _DIVISION)
-declare(NegLinearOperator, _NEGATION)
+declare(NegLinearOperator, _DIVISION)
 
 
 # The signs
 
 
 class Scale:
-    """s·, ·/s or -, as in a composite."""
+    """The scaling of a composite (s·, ·/s or -), for other operators."""
 
-    def __init__(self, plain: _Scaling):
+    def __init__(self, plain: AbstractScaling):
         self.plain = plain
 
     def __call__(self, operator: AbstractLinearOperator) -> AbstractLinearOperator:
@@ -448,7 +311,7 @@ class Scale:
 
     def complex(self) -> bool:
         """Whether s is a complex number."""
-        return is_complex(getattr(self.plain, "scalar", 1))
+        return is_complex(self.plain.scalar)
 
 
 @scale.register
@@ -466,18 +329,18 @@ def _(operator: AbstractLinearOperator):
     return _simplified(NegLinearOperator(operator))
 
 
-def _simplified(plain: _Scaling) -> AbstractLinearOperator:
+def _simplified(plain: AbstractScaling) -> AbstractLinearOperator:
     return simplified(plain, SCALINGS, plain.operator, Scale(plain))
 
 
 @unwrapped.register
-def _(operator: _Scaling):
+def _(operator: AbstractScaling):
     inner = functools.partial(unwrapped, operator.operator)
     return view(operator, SCALINGS, inner, lambda: Scale(operator))
 
 
 @multiple_of_identity.register
-def _(operator: _Scaling):
+def _(operator: AbstractScaling):
     inner = multiple_of_identity(unwrapped(operator.operator))
     if inner is None:
         return None
@@ -486,40 +349,42 @@ def _(operator: _Scaling):
 
 
 @bandwidths.register
-def _(operator: _Scaling):
+def _(operator: AbstractScaling):
     return bandwidths(operator.operator)
 
 
 @bands.register
-def _(operator: _Scaling):
+def _(operator: AbstractScaling):
     return scaled(operator, bands(operator.operator))
 
 
 @block_tridiagonal.register
-def _(operator: _Scaling):
+def _(operator: AbstractScaling):
     return block_tridiagonal_of(operator, lambda blocks: scaled(operator, blocks))
 
 
 @block_grid.register
-def _(operator: _Scaling):
+def _(operator: AbstractScaling):
     inner = block_grid(operator.operator)
     return None if inner is None else blocks_mapped(inner, Scale(operator))
 
 
 @layout.register
 def _(operator: MulLinearOperator):
-    return f"{_word(operator.scalar)} * {within(operator.operator, PRODUCT)}", PRODUCT
+    return (
+        f"{scalar_text(operator.scalar)} * {within(operator.operator, PRODUCT)}",
+        PRODUCT,
+    )
 
 
 @layout.register
 def _(operator: DivLinearOperator):
-    return f"{within(operator.operator, PRODUCT)} / {_word(operator.scalar)}", PRODUCT
+    return (
+        f"{within(operator.operator, PRODUCT)} / {scalar_text(operator.scalar)}",
+        PRODUCT,
+    )
 
 
 @layout.register
 def _(operator: NegLinearOperator):
     return f"-{within(operator.operator, PRODUCT)}", PRODUCT
-
-
-def _word(scalar: Any) -> str:
-    return repr(scalar) if isinstance(scalar, NUMBERS) else "scalar"

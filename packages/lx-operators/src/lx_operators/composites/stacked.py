@@ -1,4 +1,4 @@
-"""Equal operators side by side, their arrays stacked."""
+"""Block diagonal operators with equal blocks, whose arrays are stacked."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,10 +15,7 @@ from .._functions import (
     bands,
     bandwidths,
     compose,
-    conj,
     diagonal,
-    linearise,
-    materialise,
     tridiagonal,
 )
 from .._operator import AbstractLinearOperator
@@ -29,10 +26,11 @@ from .._provenance import is_image, reflected, reflections, stronger
 from .._simplify import PRODUCTS, SCALINGS, SUMS, Rewrite, Scaling
 from .._structures import Frozen, common_dtype, freeze, structures_of
 from .._tags import Tags, tridiagonal_tag
+from ._rules import maps_to_parts
 
 
 class StackedLinearOperator(AbstractLinearOperator):
-    """Equal operators side by side: operator i acts on slice i of the vector.
+    """A block diagonal operator of equal blocks: block i acts on slice i of the vector.
 
     Everything, solves included, runs as one batch.
 
@@ -40,7 +38,7 @@ class StackedLinearOperator(AbstractLinearOperator):
         operator: an operator whose arrays all have one more axis in front, of size
             `size`: what `jax.vmap` or `eqx.filter_vmap` of a function that builds an
             operator returns. Structures have the same axis in front of every leaf.
-        size: how many; found from the arrays by default.
+        size: the number of blocks; by default that of the arrays' leading axis.
 
     Raises:
         ValueError: the arrays' leading axes differ, or there is no array to tell
@@ -142,8 +140,8 @@ def _leaves_match(operator: StackedLinearOperator) -> bool:
 
 
 def _single(operator: StackedLinearOperator) -> bool:
-    """One leaf, so that the slices' matrices stand on the diagonal as they are; of
-    several, the first leaves of all slices come first."""
+    """Whether there is one leaf, so that the slices' matrices are the diagonal blocks;
+    with several leaves, the first leaves of all slices come first."""
     return len(operator.input_structure.leaves) == 1 and _leaves_match(operator)
 
 
@@ -154,19 +152,7 @@ def _(operator: StackedLinearOperator):
     return operator.tags - (frozenset() if _single(operator) else {tridiagonal_tag})
 
 
-@linearise.register
-def _(operator: StackedLinearOperator):
-    return map_slices(linearise, operator)
-
-
-@materialise.register
-def _(operator: StackedLinearOperator):
-    return map_slices(materialise, operator)
-
-
-@conj.register
-def _(operator: StackedLinearOperator):
-    return map_slices(conj, operator)
+maps_to_parts(StackedLinearOperator, map_slices)
 
 
 @diagonal.register
@@ -212,8 +198,8 @@ def _(operator: StackedLinearOperator):
     return jnp.moveaxis(slices, 0, 1).reshape(slices.shape[1], -1)
 
 
-# Slice by slice. A slice does not know what it is a slice of: A + Aᴴ and AᴴA are seen
-# here, and built in each slice.
+# Slice by slice. A slice does not know where it came from, so A + Aᴴ and AᴴA are
+# recognised here and built in each slice.
 
 
 def _slicewise(fn: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

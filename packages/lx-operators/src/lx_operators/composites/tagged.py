@@ -15,7 +15,7 @@ from .._blocks import (
     blocks_mapped,
 )
 from .._checks import check_claims, check_operator
-from .._composite import cached, map_parts, operands
+from .._composite import cached, operands
 from .._functions import (
     bands,
     bandwidths,
@@ -43,17 +43,19 @@ from .._properties import (
 from .._provenance import untagged
 from .._simplify import unwrapped
 from .._tags import Tags, as_tags, diagonal_tag, transpose_tags, tridiagonal_tag
+from ._rules import maps_to_parts
 
 
 class TaggedLinearOperator(AbstractLinearOperator):
-    """An operator that promises more than its parts can tell.
+    """An operator with tags that its parts do not imply.
 
     Args:
         operator: an operator.
         tags: a tag or an iterable of tags, added to what is known of `operator`.
 
     Raises:
-        ValueError: not an operator, or a tag needs equal input and output structure.
+        ValueError: if `operator` is not an operator, or a tag needs equal input and
+            output structures.
 
     ```python
     a = lx.MatrixLinearOperator(jnp.eye(3) + 1.0)
@@ -81,7 +83,7 @@ class TaggedLinearOperator(AbstractLinearOperator):
         return self.operator.as_matrix()
 
     def transpose(self):
-        # What the tags promise spares transposing the operator inside.
+        # The tags can make transposing the inner operator unnecessary.
         if is_own_transpose(self):
             return self
         if is_own_adjoint(self):
@@ -107,14 +109,7 @@ def _(operator: TaggedLinearOperator) -> Tags:
     return operator.tags | known(operator.operator)
 
 
-@linearise.register
-def _(operator: TaggedLinearOperator):
-    return map_parts(linearise, operator)
-
-
-@conj.register
-def _(operator: TaggedLinearOperator):
-    return map_parts(conj, operator)
+maps_to_parts(TaggedLinearOperator, generics=(linearise, conj))
 
 
 @materialise.register
@@ -127,8 +122,8 @@ def _(operator: TaggedLinearOperator):
 
 
 def _answers_alone(function: Any, operator: TaggedLinearOperator) -> bool:
-    """Whether the operator inside has arrays to read the answer from, or knows by
-    itself that it is banded, so that no product is needed for what the tags promise."""
+    """Whether the inner operator can answer from its arrays, or knows by itself that it
+    is banded, so that no product with it is needed."""
     inner = operator.operator
     if is_diagonal(inner) or is_tridiagonal(inner):
         return True
@@ -187,7 +182,7 @@ def _(operator: TaggedLinearOperator):
     return unwrapped(operator.operator)
 
 
-# Blocks: all that a tag says of a block diagonal whole, it says of its square blocks.
+# A tag of a block diagonal operator holds for its square blocks as well.
 
 
 @block_diagonal.register

@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
-from .._functions import conj, diagonal, linearise, materialise, tridiagonal
+from .._functions import diagonal, tridiagonal
 from .._operator import AbstractLinearOperator
 from .._printing import ATOM, layout
 from .._properties import declared, known
@@ -16,9 +16,10 @@ from .._tags import (
     tridiagonal_tag,
     upper_triangular_tag,
 )
+from ._rules import maps_to_parts
 
-# A tangent lies in the linear space that the primal moves in. Semidefinite, nonsingular
-# and unit-diagonal operators are no linear spaces.
+# A tangent keeps the tags that describe linear spaces of operators. Semidefinite,
+# nonsingular and unit-diagonal operators form no linear space.
 _LINEAR = frozenset(
     (
         symmetric_tag,
@@ -53,7 +54,7 @@ class TangentLinearOperator(AbstractLinearOperator):
 
     def _tangent_of(self, fn):
         out, tangent = eqx.filter_jvp(fn, (self.primal,), (self.tangent,))
-        # Equinox has None where nothing moves.
+        # Equinox gives None for a leaf without a tangent.
         return jtu.tree_map(
             lambda x, t: jnp.zeros_like(x) if t is None else t, out, tangent
         )
@@ -75,7 +76,7 @@ class TangentLinearOperator(AbstractLinearOperator):
 
 
 def _through(fn, operator: TangentLinearOperator) -> TangentLinearOperator:
-    """The tangent of `fn(primal)`, itself an operator."""
+    """The tangent of `fn(primal)`, for a function that returns an operator."""
     primal, tangent = eqx.filter_jvp(fn, (operator.primal,), (operator.tangent,))
     return TangentLinearOperator(primal, tangent)
 
@@ -85,19 +86,7 @@ def _(operator: TangentLinearOperator):
     return known(operator.primal) & _LINEAR
 
 
-@linearise.register
-def _(operator: TangentLinearOperator):
-    return _through(linearise, operator)
-
-
-@materialise.register
-def _(operator: TangentLinearOperator):
-    return _through(materialise, operator)
-
-
-@conj.register
-def _(operator: TangentLinearOperator):
-    return _through(conj, operator)
+maps_to_parts(TangentLinearOperator, _through)
 
 
 @diagonal.register

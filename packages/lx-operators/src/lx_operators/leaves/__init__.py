@@ -1,1 +1,1 @@
-"""Operators that hold data: one a file."""
+"""Operators that hold data, one in each file."""

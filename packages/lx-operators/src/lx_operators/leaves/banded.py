@@ -15,7 +15,7 @@ from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared, is_own_transpose
 from .._simplify import PRODUCTS, Rewrite
-from .._structures import common_dtype, floating
+from .._structures import common_dtype, dtype_of, floating, shape_of
 from .._tags import (
     Tags,
     as_tags,
@@ -35,15 +35,16 @@ class BandedLinearOperator(AbstractLinearOperator):
     Args:
         bands: an array `[lower + upper + 1, n]` in the storage of LAPACK and of
             `scipy.linalg.solve_banded`: the element in row i and column j is
-            `bands[upper + i - j, j]`. What lies outside the matrix is ignored. Integers
+            `bands[upper + i - j, j]`. Elements outside the matrix are ignored. Integers
             become floating.
         lower, upper: the number of diagonals below and above the main one.
         tags: a tag or an iterable of tags.
         rows: the number of rows of the matrix; by default it is square.
 
     Raises:
-        ValueError: `bands` is not two-dimensional, or has another number of rows than
-            the widths say; a width, or `rows`, is no integer of at least 0.
+        ValueError: if `bands` is not two-dimensional, or its number of rows does not
+            fit `lower` and `upper`; or if one of these or `rows` is not a nonnegative
+            integer.
 
     ```python
     # [[4, 1, 0], [2, 4, 1], [3, 2, 4]]
@@ -75,7 +76,7 @@ class BandedLinearOperator(AbstractLinearOperator):
         rows = jnp.shape(bands)[1] if rows is None else rows
         _check_number("rows", rows)
         self.lower, self.upper, self.rows = int(lower), int(upper), int(rows)
-        # also a NaN outside of the matrix must not reach a derivative
+        # a NaN outside the matrix must not reach a derivative either
         self.bands = _inside(floating(bands), self.upper, self.rows)
         self.tags = as_tags(tags)
         check_claims(self)
@@ -112,6 +113,9 @@ class BandedLinearOperator(AbstractLinearOperator):
     def out_structure(self):
         return jax.ShapeDtypeStruct((self.rows,), self.bands.dtype)
 
+    shape = property(shape_of)
+    dtype = property(dtype_of)
+
 
 def _rows_of(
     diagonals: Inexact[Array, "... c"], upper: int, rows: int
@@ -126,7 +130,7 @@ def _rows_of(
 def _inside(
     bands: Inexact[Array, "w n"], upper: int, rows: int
 ) -> Inexact[Array, "w n"]:
-    """The same, zero where there is no row."""
+    """The same, with zeros where there is no row."""
     w, n = bands.shape
     row = np.arange(n)[None, :] + np.arange(w)[:, None] - upper
     return jnp.where((row >= 0) & (row < rows), bands, jnp.zeros_like(bands))
@@ -236,19 +240,11 @@ def _banded_diagonal(b, d):
     return _with_bands(b, bands, frozenset())
 
 
+# Only as views: `Bᴴ @ (D @ B)` is known to be semidefinite by its factors alone.
+_OWN, _DIAGONAL = BandedLinearOperator, DiagonalLinearOperator
 PRODUCTS.extend(
     (
-        Rewrite(
-            "(DB)ᵢⱼ = dᵢbᵢⱼ",
-            DiagonalLinearOperator,
-            BandedLinearOperator,
-            _diagonal_banded,
-        ),
-        Rewrite(
-            "(BD)ᵢⱼ = bᵢⱼdⱼ",
-            BandedLinearOperator,
-            DiagonalLinearOperator,
-            _banded_diagonal,
-        ),
+        Rewrite("(DB)ᵢⱼ = dᵢbᵢⱼ", _DIAGONAL, _OWN, _diagonal_banded, signs=False),
+        Rewrite("(BD)ᵢⱼ = bᵢⱼdⱼ", _OWN, _DIAGONAL, _banded_diagonal, signs=False),
     )
 )

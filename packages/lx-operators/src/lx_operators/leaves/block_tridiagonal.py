@@ -12,7 +12,7 @@ from .._functions import bands, bandwidths, conj, diagonal, materialise, tridiag
 from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared, is_own_transpose
-from .._structures import common_dtype, floating
+from .._structures import common_dtype, dtype_of, floating, shape_of
 from .._tags import Tags, as_tags, transpose_tags, tridiagonal_tag
 
 
@@ -29,7 +29,7 @@ class BlockTridiagonalLinearOperator(AbstractLinearOperator):
         tags: a tag or an iterable of tags.
 
     Raises:
-        ValueError: blocks that are not square, or of other shapes or numbers.
+        ValueError: if blocks are not square, or their shapes or numbers do not fit.
 
     ```python
     eye = jnp.tile(jnp.eye(2), (4, 1, 1))
@@ -102,6 +102,9 @@ class BlockTridiagonalLinearOperator(AbstractLinearOperator):
     def out_structure(self):
         return jax.ShapeDtypeStruct(self.diagonal.shape[:2], self.diagonal.dtype)
 
+    shape = property(shape_of)
+    dtype = property(dtype_of)
+
 
 def _blocks(operator: BlockTridiagonalLinearOperator) -> tuple[Array, Array, Array]:
     return operator.diagonal, operator.lower_diagonal, operator.upper_diagonal
@@ -160,7 +163,7 @@ def _(operator: BlockTridiagonalLinearOperator):
         above = jnp.pad(upper, ((1, 0), (0, 0), (0, 0)))
         below = jnp.pad(lower, ((0, 1), (0, 0), (0, 0)))
         columns = jnp.concatenate((above, main, below), axis=1)
-    # the later a column of a block, the further up its elements stand in the storage
+    # the elements of later columns of a block stand further up in the storage
     shifted = shifted_rows(jnp.moveaxis(columns, 0, 2).swapaxes(0, 1)[::-1])[::-1]
     rows = jnp.moveaxis(shifted, 0, 2)
     return rows.reshape(rows.shape[0], n * b)

@@ -23,15 +23,15 @@ from .._simplify import (
     both_orders,
     multiple_of_identity,
 )
-from .._structures import common_dtype, floating
+from .._structures import common_dtype, dtype_of, floating, shape_of
 from .._tags import Tags, as_tags, transpose_tags
 
 
 class CirculantLinearOperator(AbstractLinearOperator):
     """Periodic convolution with a kernel, by fast Fourier transforms.
 
-    A kernel `[n]` is the first column c of the circulant matrix with elements
-    c[(i - j) mod n]. One of more axes makes a block circulant matrix of circulant
+    A kernel `[n]` is the first column c of the circulant matrix with elements c[(i - j)
+    mod n]. A kernel with more axes makes a block circulant matrix with circulant
     blocks, which maps arrays of the kernel's shape. A product costs O(n log n).
 
     Args:
@@ -83,6 +83,9 @@ class CirculantLinearOperator(AbstractLinearOperator):
     def out_structure(self):
         return self.in_structure()
 
+    shape = property(shape_of)
+    dtype = property(dtype_of)
+
 
 def _reversed(c: Array) -> Array:
     """c[-i mod n]"""
@@ -128,8 +131,8 @@ def _(operator: CirculantLinearOperator):
 
 
 def shifted(column: Array, multiple: Any) -> Array | None:
-    """The first column of A + sI, of that of A; None if it would have to be complex, or
-    if what is added is no multiple of the identity."""
+    """The first column of A + sI, from that of A; None if it would have to be complex,
+    or if the other operator is no multiple of the identity."""
     shift = multiple_of_identity(multiple)
     if shift is None:
         return None

@@ -8,7 +8,7 @@ from .._functions import conj, diagonal, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared
-from .._structures import floating, is_real, ravel, structure_of
+from .._structures import dtype_of, floating, is_real, ravel, shape_of, structure_of
 from .._tags import diagonal_tag
 
 
@@ -43,6 +43,9 @@ class DiagonalLinearOperator(AbstractLinearOperator):
 
     def out_structure(self):
         return structure_of(self.diagonal)
+
+    shape = property(shape_of)
+    dtype = property(dtype_of)
 
 
 @declared.register

@@ -1,4 +1,4 @@
-"""An operator that is a function."""
+"""A linear function as an operator."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,14 @@ from .._materialise import materialised, probed_matrix
 from .._operator import AbstractLinearOperator
 from .._promotion import apply_linear, conform
 from .._properties import declared, is_own_adjoint, is_own_transpose
-from .._structures import Frozen, freeze_structure, is_real, structures_of
+from .._structures import (
+    Frozen,
+    dtype_of,
+    freeze_structure,
+    is_real,
+    shape_of,
+    structures_of,
+)
 from .._tags import Tags, as_tags, transpose_tags
 from .._varying import examples, manual_axes, vary, varying_axes
 
@@ -25,8 +32,10 @@ class FunctionLinearOperator(AbstractLinearOperator):
     """A linear function of a pytree, without a matrix.
 
     Args:
-        fn: a linear function from a pytree of arrays to a pytree of arrays. It is not
-            checked for linearity (`lx.verify` does that).
+        fn: a linear function from a pytree of arrays to a pytree of arrays. `lx.verify`
+            checks whether it is linear. Here this is seen only where the matrix is
+            formed column by column, and only if it is grossly violated: the matrix is
+            NaN then, and no direct solver claims success.
         input_structure: the pytree of `jax.ShapeDtypeStruct` that `fn` takes (arrays
             will do).
         tags: a tag or an iterable of tags.
@@ -71,10 +80,10 @@ class FunctionLinearOperator(AbstractLinearOperator):
         return apply_linear(self.fn, vector, self.in_structure())
 
     def as_matrix(self):
-        return probed_matrix(self, by="fewest")
+        return probed_matrix(self, by="of a function")
 
     def transpose(self):
-        # What the tags promise spares transposing `fn`, which may not be possible.
+        # The tags can make transposing `fn` unnecessary, which may not be possible.
         if is_own_transpose(self):
             return self
         if is_own_adjoint(self):
@@ -95,15 +104,18 @@ class FunctionLinearOperator(AbstractLinearOperator):
     def out_structure(self):
         return self.output_structure.thaw()
 
+    shape = property(shape_of)
+    dtype = property(dtype_of)
+
 
 class _Transposed(eqx.Module):
-    """The transpose of a function, traced only where it is called."""
+    """The transpose of a function, traced only when it is called."""
 
     fn: Callable
     output_structure: Frozen = eqx.field(static=True)
 
     def __call__(self, cotangent: PyTree[Array]) -> PyTree[Array]:
-        # a function that was traced beforehand returns what varies over all of them
+        # the outputs of a function that was traced beforehand vary over all axes
         axes = varying_axes((self.fn, cotangent)) | manual_axes()
         primal, cotangent = (
             examples(self.output_structure.thaw(), axes),
@@ -132,7 +144,7 @@ class _Conjugated(eqx.Module):
 
 
 def output_structure(fn: Callable, *args: Any) -> Frozen:
-    """The structure of `fn(*args)`, without a trace where it is known."""
+    """The structure of `fn(*args)`, without a trace if it is known."""
     match fn:
         case Closure():
             return fn.out

@@ -1,4 +1,4 @@
-"""The identity, and its rectangular relatives."""
+"""The identity, square or rectangular."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -18,8 +18,10 @@ from .._structures import (
     cast,
     common_dtype,
     describe,
+    dtype_of,
     freeze_structure,
     ravel,
+    shape_of,
     structure_of,
     structures_of,
     unravel,
@@ -84,9 +86,12 @@ class IdentityLinearOperator(AbstractLinearOperator):
     def out_structure(self):
         return self.output_structure.thaw()
 
+    shape = property(shape_of)
+    dtype = property(dtype_of)
+
 
 def _check_complex(in_structure: Structure, out_structure: Structure) -> None:
-    """Complex scalars must meet complex ones, and real ones real ones."""
+    """Complex scalars must map to complex scalars, and real ones to real ones."""
 
     def kinds(structure: Structure) -> np.ndarray:
         leaves = jtu.tree_leaves(structure)

@@ -16,7 +16,15 @@ from .._materialise import materialised, probed_matrix
 from .._operator import AbstractLinearOperator
 from .._promotion import apply_linear, conform
 from .._properties import declared, is_own_adjoint, is_own_transpose
-from .._structures import Frozen, floating, is_real, structure_of, structures_of
+from .._structures import (
+    Frozen,
+    dtype_of,
+    floating,
+    is_real,
+    shape_of,
+    structure_of,
+    structures_of,
+)
 from .._tags import Tags, as_tags, transpose_tags
 from .._varying import examples, manual_axes, vary, varying_axes
 from ..sparse import _lazily as sparse
@@ -133,15 +141,21 @@ class JacobianLinearOperator(AbstractLinearOperator):
         if self.jac == "fwd" or is_own_adjoint(self):
             return linearise(self).transpose()
         check_transposable(self)
-        return FunctionLinearOperator(
+        transposed = FunctionLinearOperator(
             _back(self), self.out_structure(), transpose_tags(self.tags)
         )
+        if self.sparsity is None:
+            return transposed
+        return sparse.PatternedLinearOperator(transposed, self.sparsity.T)
 
     def in_structure(self):
         return structure_of(self.x)
 
     def out_structure(self):
         return self.output_structure.thaw()
+
+    shape = property(shape_of)
+    dtype = property(dtype_of)
 
 
 _FEWEST = {None: "fewest", "fwd": "columns", "bwd": "rows"}
@@ -178,7 +192,10 @@ def _(operator: JacobianLinearOperator):
         fn = _twice_back(operator)
     else:
         _, fn = jax.linearize(operator.at, operator.x)
-    return FunctionLinearOperator(fn, operator.in_structure(), operator.tags)
+    linear = FunctionLinearOperator(fn, operator.in_structure(), operator.tags)
+    if operator.sparsity is None:
+        return linear
+    return sparse.PatternedLinearOperator(linear, operator.sparsity)
 
 
 @materialise.register

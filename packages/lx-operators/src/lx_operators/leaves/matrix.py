@@ -17,7 +17,7 @@ from .._functions import (
 from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared, is_own_transpose
-from .._structures import floating, matmul
+from .._structures import dtype_of, floating, matmul, shape_of
 from .._tags import Tags, as_tags, tagged_diagonal, transpose_tags
 from .diagonal import DiagonalLinearOperator
 
@@ -30,7 +30,7 @@ class MatrixLinearOperator(AbstractLinearOperator):
         tags: a tag or an iterable of tags.
 
     Raises:
-        ValueError: `matrix` is not two-dimensional, or a tag needs a square one.
+        ValueError: if `matrix` is not two-dimensional, or a tag needs a square matrix.
 
     ```python
     operator = lx.MatrixLinearOperator(jnp.eye(3), lx.symmetric_tag)
@@ -42,16 +42,18 @@ class MatrixLinearOperator(AbstractLinearOperator):
     tags: Tags = eqx.field(static=True)
 
     def __init__(self, matrix: ArrayLike, tags: object = ()):
-        self.matrix = floating(matrix)
-        if self.matrix.ndim != 2:
+        # each access to a field takes a microsecond
+        matrix = floating(matrix)
+        if matrix.ndim != 2:
             raise ValueError(
                 "`matrix` must be a two-dimensional array, but got shape "
-                f"{self.matrix.shape}; a batch of matrices becomes a batch of "
+                f"{matrix.shape}; a batch of matrices becomes a batch of "
                 "operators by `equinox.filter_vmap(MatrixLinearOperator)(matrices)`, "
                 "for maps between arrays of other shapes use `PyTreeLinearOperator`."
             )
-        self.tags = as_tags(tags)
-        check_claims(self)
+        self.matrix, self.tags = matrix, as_tags(tags)
+        if tags != ():
+            check_claims(self)
 
     def mv(self, vector):
         if self.matrix.ndim != 2:
@@ -78,6 +80,9 @@ class MatrixLinearOperator(AbstractLinearOperator):
 
     def out_structure(self):
         return jax.ShapeDtypeStruct(self.matrix.shape[:1], self.matrix.dtype)
+
+    shape = property(shape_of)
+    dtype = property(dtype_of)
 
 
 @declared.register

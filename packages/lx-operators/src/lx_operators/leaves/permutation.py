@@ -21,8 +21,10 @@ from .._structures import (
     common_dtype,
     default_floating_dtype,
     describe,
+    dtype_of,
     freeze_structure,
     ravel,
+    shape_of,
     structure_of,
     unravel,
 )
@@ -42,7 +44,7 @@ class PermutationLinearOperator(AbstractLinearOperator):
             vectors `[n]` of the default floating dtype.
 
     Raises:
-        ValueError: no permutation, or a structure that does not fit.
+        ValueError: if it is no permutation, or the structure does not fit.
 
     ```python
     order = jnp.array([2, 0, 1])
@@ -96,6 +98,9 @@ class PermutationLinearOperator(AbstractLinearOperator):
 
     def out_structure(self):
         return self.structure.thaw()
+
+    shape = property(shape_of)
+    dtype = property(dtype_of)
 
 
 def _check_values(permutation: Any, n: int) -> None:

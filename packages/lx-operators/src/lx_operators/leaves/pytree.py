@@ -16,6 +16,7 @@ from .._structures import (
     cast,
     common_dtype,
     describe,
+    dtype_of,
     floating,
     freeze,
     freeze_structure,
@@ -23,6 +24,7 @@ from .._structures import (
     promote_types,
     ravel,
     same_shapes,
+    shape_of,
     structure_of,
     structures_of,
     unravel,
@@ -37,15 +39,17 @@ class PyTreeLinearOperator(AbstractLinearOperator):
     Args:
         pytree: the blocks, as a tree that has `output_structure`'s tree outside and the
             input's tree inside; a leaf's shape is the output leaf's shape followed by
-            the input leaf's. What `jax.jacobian` returns. Integers become floating.
+            the input leaf's. This is what `jax.jacobian` returns. Integers become
+            floating.
         output_structure: a pytree of `jax.ShapeDtypeStruct`.
         tags: a tag or an iterable of tags.
-        input_structure: a pytree of `jax.ShapeDtypeStruct`; by default, what the blocks
-            tell of it. There are none to tell if the output has no leaves.
+        input_structure: a pytree of `jax.ShapeDtypeStruct`; by default that of the
+            blocks. If the output has no leaves, there are no blocks, and it must be
+            given.
 
     Raises:
-        ValueError: trees or shapes do not fit together, or a tag needs equal input and
-            output structure.
+        ValueError: if trees or shapes do not fit together, or a tag needs equal input
+            and output structure.
 
     ```python
     # from [3] to {"u": [2], "v": []}
@@ -145,6 +149,9 @@ class PyTreeLinearOperator(AbstractLinearOperator):
     def out_structure(self):
         return self.output_structure.thaw()
 
+    shape = property(shape_of)
+    dtype = property(dtype_of)
+
 
 def _contract(block: Array, x: Array) -> Array:
     dtype = promote_types(block.dtype, x.dtype)
@@ -157,7 +164,8 @@ def _contract(block: Array, x: Array) -> Array:
 
 
 def _input_structure(pytree: PyTree[Array], output_structure: Frozen) -> Frozen | None:
-    """The input structure that all rows of blocks agree on; None without rows."""
+    """The input structure that all rows of blocks agree on; None if there are no
+    rows."""
     outs, treedef = output_structure
     try:
         rows = treedef.flatten_up_to(pytree)
@@ -229,7 +237,7 @@ def _(operator: PyTreeLinearOperator):
     ins, outs = operator.input_structure.leaves, operator.output_structure.leaves
     if [leaf.size for leaf in ins] != [leaf.size for leaf in outs]:
         return jnp.diagonal(operator.as_matrix())
-    # The diagonal blocks are square: only they are looked at.
+    # The diagonal blocks are square, so only they matter.
     rows = operator.output_structure.treedef.flatten_up_to(operator.pytree)
     blocks = [jtu.tree_leaves(row)[i] for i, row in enumerate(rows)]
     parts = [jnp.diagonal(b.reshape(y.size, y.size)) for b, y in zip(blocks, outs)]

@@ -13,7 +13,7 @@ from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared, is_own_transpose
 from .._simplify import SCALINGS, SUMS, Rewrite, Scaling, both_orders
-from .._structures import common_dtype, floating
+from .._structures import common_dtype, dtype_of, floating, shape_of
 from .._tags import Tags, as_tags, hermitian_tag, symmetric_tag, transpose_tags
 from .circulant import shifted
 
@@ -26,14 +26,15 @@ class ToeplitzLinearOperator(AbstractLinearOperator):
 
     Args:
         column: the first column, an array `[m]`; integers become floating.
-        row: the first row, an array `[n]`, of which the first element is not used: that
-            of `column` counts. By default the conjugate of `column`: then a real
-            operator is symmetric, and a complex one Hermitian if its diagonal is real,
-            which is for a tag to say.
+        row: the first row, an array `[n]`, whose first element is ignored in favour of
+            that of `column`. By default the conjugate of `column`: then a real operator
+            is symmetric, and a complex one is Hermitian if its diagonal is real, which
+            only a tag can tell.
         tags: a tag or an iterable of tags.
 
     Raises:
-        ValueError: not one-dimensional, or empty; a tag needs m = n.
+        ValueError: if an array is not one-dimensional, or empty; or if a tag needs m =
+            n.
 
     ```python
     times = jnp.linspace(0.0, 1.0, 5)
@@ -91,6 +92,9 @@ class ToeplitzLinearOperator(AbstractLinearOperator):
 
     def out_structure(self):
         return jax.ShapeDtypeStruct(self.column.shape, self.column.dtype)
+
+    shape = property(shape_of)
+    dtype = property(dtype_of)
 
 
 def _row(operator: ToeplitzLinearOperator) -> Inexact[Array, " n"]:

@@ -1,4 +1,4 @@
-"""An operator of three diagonals."""
+"""An operator with three diagonals."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from .._functions import conj, diagonal, materialise, tridiagonal
 from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared
-from .._structures import common_dtype, floating
+from .._structures import common_dtype, dtype_of, floating, shape_of
 from .._tags import tridiagonal_tag
 
 
@@ -21,7 +21,7 @@ class TridiagonalLinearOperator(AbstractLinearOperator):
         upper_diagonal: an array `[n - 1]`, element i in row i and column i + 1.
 
     Raises:
-        ValueError: not one-dimensional, or of other sizes.
+        ValueError: if the arrays are not one-dimensional, or their sizes do not fit.
 
     ```python
     operator = lx.TridiagonalLinearOperator(
@@ -76,6 +76,9 @@ class TridiagonalLinearOperator(AbstractLinearOperator):
 
     def out_structure(self):
         return jax.ShapeDtypeStruct(self.diagonal.shape, self.diagonal.dtype)
+
+    shape = property(shape_of)
+    dtype = property(dtype_of)
 
 
 @declared.register

@@ -15,7 +15,9 @@ from .._structures import (
     Frozen,
     Structure,
     common_dtype,
+    dtype_of,
     freeze_structure,
+    shape_of,
     structure_of,
     structures_of,
 )
@@ -29,8 +31,8 @@ from .._tags import (
 class ZeroLinearOperator(AbstractLinearOperator):
     """Zero, between any two spaces.
 
-    It is singular (unless it has no elements): solvers for nonsingular operators say
-    so; the pseudoinverse solution is zero.
+    It is singular (unless it has no elements): solvers for nonsingular operators report
+    that, and the pseudoinverse solution is zero.
 
     Args:
         input_structure: a pytree of `jax.ShapeDtypeStruct` (or of arrays).
@@ -73,6 +75,9 @@ class ZeroLinearOperator(AbstractLinearOperator):
 
     def out_structure(self):
         return self.output_structure.thaw()
+
+    shape = property(shape_of)
+    dtype = property(dtype_of)
 
 
 @declared.register

@@ -104,13 +104,14 @@ def _read(laid: Array, pattern: SparsityPattern) -> Array:
         line = jnp.searchsorted(offsets, pattern.columns - pattern.rows)
         column = pattern.rows
     else:
-        starts = pattern.by_rows.starts
-        entry = jnp.arange(pattern.size, dtype=pattern.rows.dtype)
-        if starts is None:
-            starts, column = pattern.row_starts, pattern.rows
+        chunks, rows = pattern.by_rows, pattern.rows
+        within = jnp.arange(pattern.size, dtype=rows.dtype)
+        within -= taken(pattern.row_starts, rows)
+        if chunks.firsts is None:
+            line, column = within, rows
         else:
-            column = jnp.searchsorted(starts[1:], entry, side="right")
-        line = entry - taken(starts, column)
+            line = within % chunks.width
+            column = taken(chunks.firsts, rows) + within // chunks.width
     line, column = (x.astype(pattern.rows.dtype) for x in (line, column))
     at = (slice(None),) * (laid.ndim - 2)
     return laid.at[(*at, line, column)].get(

@@ -13,5 +13,7 @@ if TYPE_CHECKING:
         lack as lack,
     )
     from .detection import jacobian_sparsity as jacobian_sparsity
+    from .patterned import PatternedLinearOperator as PatternedLinearOperator
+    from .questions import asymmetry as asymmetry
 
 __getattr__, __dir__, __all__ = attach(__name__)

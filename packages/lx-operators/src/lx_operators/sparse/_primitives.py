@@ -13,7 +13,11 @@ PROGRAMS: dict[str, Callable] = {}
 """The function that each primitive was made of."""
 
 
-def primitive(name: str, shape: Callable[..., tuple[int, ...]]) -> Any:
+def primitive(
+    name: str,
+    shape: Callable[..., tuple[int, ...]],
+    on_cpu: Callable[..., Any] | None = None,
+) -> Any:
     """Makes a primitive of a function of arrays and static keywords. Derivatives and
     batching are for the caller to register.
 
@@ -21,13 +25,20 @@ def primitive(name: str, shape: Callable[..., tuple[int, ...]]) -> Any:
         name: of the primitive.
         shape: the shape of the result, from the types of the operands and the keywords;
             its dtype is that of the first operand.
+        on_cpu: the same function where the CPU has a faster way; None where it has not.
+            Programs that are exported do without, as its kernels may change.
     """
 
     def decorate(fn: Callable) -> Primitive:
         this = Primitive(name)
 
         def evaluate(*operands: Any, **static: Any) -> Any:
-            return _jitted(fn, tuple(sorted(static.items())), *operands)
+            return _jitted(this, tuple(sorted(static.items())), *operands)
+
+        def lowered_on_cpu(*operands: Any, **static: Any) -> Any:
+            assert on_cpu is not None
+            found = on_cpu(*operands, **static)
+            return fn(*operands, **static) if found is None else found
 
         def type_of(*avals: Any, **static: Any) -> Any:
             out = ShapedArray(shape(*avals, **static), avals[0].dtype)
@@ -41,15 +52,24 @@ def primitive(name: str, shape: Callable[..., tuple[int, ...]]) -> Any:
         PROGRAMS[name] = fn
         this.def_impl(evaluate)
         this.def_abstract_eval(type_of)
-        mlir.register_lowering(this, mlir.lower_fun(fn, multiple_results=False))
+        lowering = mlir.lower_fun(fn, multiple_results=False)
+        mlir.register_lowering(this, lowering)
+        if on_cpu is not None:
+            faster = mlir.lower_fun(lowered_on_cpu, multiple_results=False)
+
+            def lower(ctx: Any, *operands: Any, **static: Any) -> Any:
+                exported = ctx.module_context.lowering_parameters.for_export
+                return (lowering if exported else faster)(ctx, *operands, **static)
+
+            mlir.register_lowering(this, lower, platform="cpu")
         return this
 
     return decorate
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _jitted(fn: Callable, static: tuple, *operands: Any) -> Any:
-    return fn(*operands, **dict(static))
+def _jitted(this: Primitive, static: tuple, *operands: Any) -> Any:
+    return this.bind(*operands, **dict(static))
 
 
 def linear_in(

@@ -1,5 +1,6 @@
 """A sparse matrix from few products with it, given its pattern."""
 
+import copy
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -112,6 +113,18 @@ class ColouredPattern(eqx.Module):
             self.mirrored = None if mirrored is None else jnp.asarray(mirrored)
         self.pattern, self.kind, self.count = pattern, found.kind, found.count
         self.check = check
+
+    @property
+    def T(self) -> "ColouredPattern":
+        """The transposed pattern; its rows have the colours of these columns."""
+        kinds: dict[Kind, Kind] = {"columns": "rows", "rows": "columns"}
+        out = copy.copy(self)
+        object.__setattr__(out, "pattern", self.pattern.T)
+        if self.kind in kinds:
+            positions = self.positions[self.pattern.transposed]
+            object.__setattr__(out, "positions", positions)
+            object.__setattr__(out, "kind", kinds[self.kind])
+        return out
 
     def __repr__(self) -> str:
         return f"ColouredPattern({self.pattern!r}, {self.count} {self.kind})"

@@ -12,8 +12,9 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from ._primitives import PROGRAMS
 from .detection_rules import Operation, dense
-from .detection_sets import Sets, concatenated, identity, union
+from .detection_sets import Sets, concatenated, identity, positions, union
 from .detection_values import Known, plain
+from .product import index_of
 
 Inside = tuple[list[Sets | None], list[Known | None]]
 Interpret = Callable[[Jaxpr, list[Sets | None], list[Known | None]], Inside]
@@ -135,13 +136,39 @@ def program(op: Operation, interpret: Interpret) -> Inside:
     return closed(traced, (op.sets, op.known), interpret)
 
 
+def _product(op: Operation, interpret: Interpret) -> Inside:
+    """A product with a sparse matrix: each row of it reads the columns of its entries,
+    and nothing where its layout pads it."""
+    of_values, of_x = op.sets[:2]
+    _, pattern = index_of(op.params["tree"], op.known[2:])
+    if of_x is None or pattern.rows is None or pattern.columns is None:
+        return program(op, interpret)
+    axis = 1 if len(op.shapes[0]) > _AXES[op.eqn.primitive.name] else 0
+    rows, columns = pattern.rows.numpy(), pattern.columns.numpy()
+    to = np.take(positions(op.shape), rows, axis).reshape(-1)
+    of = np.take(positions(op.shapes[1]), columns, axis).reshape(-1)
+    found = of_x.combined(to, of, op.size)
+    if of_values is not None:
+        rest = op._replace(sets=[of_values] + [None] * (len(op.sets) - 1))
+        (others,), _ = program(rest, interpret)
+        found = _united([found, others])
+    return [found], [None]
+
+
+# The axes of a sparse matrix's values.
+_AXES = {"sparse_product": 1, "sparse_laid_out_product": 2}
+
 CALLS = frozenset(
     "jit pjit closed_call core_call remat remat2 checkpoint custom_jvp_call "
     "custom_vjp_call custom_vjp_call_jaxpr".split()
 )
 
-CONTROL: dict[str, Rule] = {
-    "cond": _cond,
-    "custom_linear_solve": _linear_solve,
-    "custom_lin": _only_backward,
-} | dict.fromkeys(CALLS, _call)
+CONTROL: dict[str, Rule] = (
+    {
+        "cond": _cond,
+        "custom_linear_solve": _linear_solve,
+        "custom_lin": _only_backward,
+    }
+    | dict.fromkeys(_AXES, _product)
+    | dict.fromkeys(CALLS, _call)
+)

@@ -15,7 +15,7 @@ from .._functions import bands, bandwidths, conj, diagonal, materialise, tridiag
 from .._operator import AbstractLinearOperator
 from .._promotion import conform
 from .._properties import declared, is_own_transpose
-from .._structures import floating
+from .._structures import dtype_of, floating, shape_of
 from .._tags import (
     Tags,
     as_tags,
@@ -136,6 +136,9 @@ class SparseDiagonalsLinearOperator(AbstractLinearOperator):
 
     def out_structure(self):
         return jax.ShapeDtypeStruct((self.rows,), self.diagonals.dtype)
+
+    shape = property(shape_of)
+    dtype = property(dtype_of)
 
 
 def _moved(line: Inexact[Array, " n"], by: int, m: int) -> Inexact[Array, " m"]:

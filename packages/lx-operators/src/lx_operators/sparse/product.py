@@ -24,7 +24,14 @@ from jax.interpreters import batching
 from jaxtyping import Array, Inexact, Int
 
 from .._varying import vary, varying_axes
-from ._forms import UNROLLED, sum_of_diagonals, sum_of_terms, terms_of_chunks, where
+from ._forms import (
+    KERNEL_COLUMNS,
+    UNROLLED,
+    sum_of_diagonals,
+    sum_of_terms,
+    terms_of_chunks,
+    where,
+)
 from ._index_maps import permuted, segment_sums, taken
 from ._layout import entries_of_chunks, lay_out, read_back
 from ._primitives import linear_in, primitive
@@ -87,7 +94,7 @@ def _bind(
     return this.bind(x, y, *leaves, tree=tree, **static)
 
 
-def _index(tree: Any, leaves: Any) -> tuple[Any, SparsityPattern]:
+def index_of(tree: Any, leaves: Any) -> tuple[Any, SparsityPattern]:
     """The columns of chunks, and the pattern."""
     index = jtu.tree_unflatten(tree, leaves)
     return index if isinstance(index, tuple) else (None, index)
@@ -97,7 +104,7 @@ def _index(tree: Any, leaves: Any) -> tuple[Any, SparsityPattern]:
 
 
 def _product_shape(values: Any, x: Any, *leaves: Any, tree: Any) -> tuple[int, ...]:
-    (_, pattern), batch = _index(tree, leaves), values.ndim - 1
+    (_, pattern), batch = index_of(tree, leaves), values.ndim - 1
     return (*x.shape[:batch], pattern.shape[0], *x.shape[batch + 1 :])
 
 
@@ -108,11 +115,40 @@ def _sampled_shape(
 
 
 def _laid_shape(laid: Any, x: Any, *leaves: Any, tree: Any) -> tuple[int, ...]:
-    (_, pattern), batch = _index(tree, leaves), laid.ndim - 2
+    (_, pattern), batch = index_of(tree, leaves), laid.ndim - 2
     return (*x.shape[:batch], pattern.shape[0], *x.shape[batch + 1 :])
 
 
-@primitive("sparse_product", _product_shape)
+def _product_on_cpu(values: Array, x: Array, *leaves: Array, tree: Any) -> Array | None:
+    """Irregular rows times several columns, by JAX's kernel for compressed rows."""
+    pattern: SparsityPattern = jtu.tree_unflatten(tree, leaves)
+    if values.ndim > 1 or not _is_for_kernel(x, pattern):
+        return None
+    return _by_kernel(values, x, pattern)
+
+
+def _laid_on_cpu(laid: Array, x: Array, *leaves: Array, tree: Any) -> Array | None:
+    columns, pattern = index_of(tree, leaves)
+    if laid.ndim > 2 or columns is None or not _is_for_kernel(x, pattern):
+        return None
+    return _by_kernel(read_back(laid, pattern), x, pattern)
+
+
+def _is_for_kernel(x: Array, pattern: SparsityPattern) -> bool:
+    several = x.ndim == 2 and x.shape[1] >= KERNEL_COLUMNS
+    return several and pattern.size > 0 and pattern.by_rows.rows is not None
+
+
+def _by_kernel(values: Array, x: Array, pattern: SparsityPattern) -> Array:
+    from jax.experimental import sparse
+
+    stored = values, pattern.columns, pattern.row_starts
+    matrix = sparse.BCSR(stored, shape=pattern.shape)
+    of_product = (((1,), (0,)), ((), ()))
+    return sparse.bcsr_dot_general(matrix, x, dimension_numbers=of_product)
+
+
+@primitive("sparse_product", _product_shape, on_cpu=_product_on_cpu)
 def _product_p(values: Array, x: Array, *leaves: Array, tree: Any) -> Array:
     pattern: SparsityPattern = jtu.tree_unflatten(tree, leaves)
     if not pattern.size:
@@ -143,9 +179,9 @@ def _sum_of_chunks(sums: Array, rows: Any, pattern: SparsityPattern) -> Array:
     return sums if rows is None else segment_sums(sums, rows, pattern.shape[0])
 
 
-@primitive("sparse_laid_out_product", _laid_shape)
+@primitive("sparse_laid_out_product", _laid_shape, on_cpu=_laid_on_cpu)
 def _laid_p(laid: Array, x: Array, *leaves: Array, tree: Any) -> Array:
-    columns, pattern = _index(tree, leaves)
+    columns, pattern = index_of(tree, leaves)
     if columns is None:
         assert pattern.offsets is not None
         return sum_of_diagonals(laid, x, pattern.offsets)
@@ -201,7 +237,7 @@ def _transposed_sampled(
 def _transposed_laid(
     ct: Any, laid: Any, x: Any, *leaves: Array, tree: Any
 ) -> list[Any]:
-    _, pattern = _index(tree, leaves)
+    _, pattern = index_of(tree, leaves)
 
     def of_laid() -> Array:
         return lay_out(sampled(ct, x, pattern, batched=laid.aval.ndim == 3), pattern)
@@ -214,7 +250,7 @@ def _transposed_laid(
 
 def _where_entries_are(tangent: Any, x: Any, *leaves: Array, tree: Any) -> Array:
     """What is laid out is zero where there is no entry, however it moves."""
-    _, pattern = _index(tree, leaves)
+    _, pattern = index_of(tree, leaves)
     return lay_out(read_back(tangent, pattern), pattern)
 
 
@@ -276,11 +312,11 @@ def _batch_laid(operands: Any, axes: Any, *, tree: Any) -> tuple[Array, int]:
     if any(axis is not None for axis in of_leaves):
 
         def one(laid: Array, x: Array, *leaves: Array) -> Array:
-            _, pattern = _index(tree, leaves)
+            _, pattern = index_of(tree, leaves)
             return product(read_back(laid, pattern), x, pattern)
 
         return jax.vmap(one, tuple(axes))(laid, x, *leaves), 0
-    columns, pattern = _index(tree, leaves)
+    columns, pattern = index_of(tree, leaves)
     inner = laid.ndim - (of_laid is not None) - 2
 
     def times(laid: Array, x: Array) -> Array:

@@ -1,9 +1,10 @@
 """Scales of rows and columns for Gaussian elimination.
 
-Rows are scaled to largest elements of one. Pivots are chosen within columns, so scaled
-columns do no harm by themselves; but a row of a sparse R B C is as large as the largest
-column it meets, so that these scales may be wrong. Where factors fail, R and C are
-found together, by least squares:
+Rows are scaled to largest elements of one, then columns, which leaves the largest of
+each row at one. Pivots are chosen within columns, so that scales of columns do neither
+harm nor good by themselves, but keep all in range. A row of a sparse R B C, however, is
+as large as the largest column it meets, so that its scale may be wrong. Where factors
+fail, R and C are found together, by least squares:
 
     min Σ (log₂|aᵢⱼ| - ρᵢ - γⱼ)²    over the nonzero elements
 
@@ -26,6 +27,8 @@ from ._factors import singular_below
 
 _ALIKE = 13  # log₂ of the largest and smallest elements that scales can be meant for
 PASSES, _OMEGA = 32, 1.5
+_LOST = 0.25  # of a solution, in rounding errors by their bound: they are mostly less
+_UNEVEN = 2.0**-_ALIKE  # of columns: rows alone were scaled wrongly, perhaps
 _ZERO = -20_000.0  # stands for log₂ 0; exact in float32, with fractions of 2⁻⁹
 
 _Factors = TypeVar("_Factors")
@@ -36,7 +39,7 @@ class Scales(eqx.Module):
 
     rows: Real[Array, " m"]
     columns: Real[Array, " n"]
-    fills: Bool[Array, ""]  # columns were scaled, and elimination fills zeros
+    fills: Bool[Array, ""]  # whether zeros that are filled lose parts of solutions
 
     def solve(
         self,
@@ -61,13 +64,24 @@ class Scales(eqx.Module):
         Returns:
             x, and whether it may be lost in such errors.
         """
+        x, y = self.scaled(b, adjoint, solve)
+        after = self.rows if adjoint else self.columns
+        errors = singular_below(y.dtype) * largest(y) * largest(1 / after)
+        lost = errors > _LOST * reciprocal_condition * largest(x)
+        return x, self.fills & lost
+
+    def scaled(
+        self,
+        b: Inexact[Array, " n"],
+        adjoint: bool,
+        solve: Callable[[Inexact[Array, " n"]], Inexact[Array, " n"]],
+    ) -> tuple[Inexact[Array, " n"], Inexact[Array, " n"]]:
+        """x, and the solution of the scaled system, of which nothing is said."""
         before, after = self.rows, self.columns
         if adjoint:
             before, after = after, before
         y = solve(jax.lax.div(b, cast(before, b.dtype)))
-        x = jax.lax.div(y, cast(after, y.dtype))
-        errors = singular_below(y.dtype) * largest(y) * largest(1 / after)
-        return x, self.fills & (errors > reciprocal_condition * largest(x))
+        return jax.lax.div(y, cast(after, y.dtype)), y
 
 
 class Columns(NamedTuple):
@@ -96,12 +110,29 @@ def band(A: Inexact[Array, "n w"], lower: int) -> Columns:
     return Columns(n, along, skew)
 
 
+def block_band(n: int, b: int) -> Columns:
+    """n block rows of b rows, each with three blocks of size b around the diagonal."""
+
+    def along(c: Real[Array, " nb"]) -> Real[Array, "nb 3b"]:
+        c = c.reshape(n, b)
+        around = (jnp.roll(c, 1, axis=0), c, jnp.roll(c, -1, axis=0))
+        return jnp.repeat(jnp.concatenate(around, axis=1), b, axis=0)
+
+    def skew(X: Real[Array, "nb 3b"]) -> Real[Array, "3b nb"]:
+        X = X.reshape(n, b, 3, b)
+        rolled = [jnp.roll(X[:, :, k], k - 1, axis=0) for k in range(3)]
+        return jnp.concatenate(rolled, axis=1).transpose(1, 0, 2).reshape(3 * b, n * b)
+
+    return Columns(n * b, along, skew)
+
+
 def factorised(
     A: Inexact[Array, "m w"],
     columns: Columns,
     factorise: Callable[[Array], tuple[_Factors, Bool[Array, ""]]],
 ) -> tuple[_Factors, Scales]:
-    """The factors of A with its rows scaled; if they fail, with both sides scaled.
+    """The factors of A with its rows scaled; if they fail, or if this left columns so
+    small that pivots may be chosen wrongly, with both sides scaled together.
 
     Args:
         A, columns: as in `equilibrated`.
@@ -113,7 +144,8 @@ def factorised(
 
     def attempt(passes: Int[Array, ""]) -> tuple:
         scaled, scales = equilibrated(A, columns, passes)
-        return *factorise(scaled), scales
+        factors, failed = factorise(scaled)
+        return factors, failed | (jnp.min(scales.columns, initial=1) < _UNEVEN), scales
 
     def running(carry):
         passes, failed, _ = carry
@@ -133,23 +165,27 @@ def factorised(
 
 
 def equilibrated(
-    A: Inexact[Array, "m w"], columns: Columns, passes: Int[Array, ""]
+    A: Inexact[Array, "m w"], columns: Columns, passes: Int[Array, ""] | None = None
 ) -> tuple[Inexact[Array, "m w"], Scales]:
     """A with rows and columns divided by powers of two, so that the largest element of
-    each row is of order one.
+    each is of order one.
 
     Args:
         A: a matrix, by rows.
         columns: where its columns are.
-        passes: for the scales of the columns, which are one without any.
+        passes: of least squares; without any, rows are scaled by their largest element.
+            None if the zeros of rows that are scaled alone are filled at once (by QR).
     """
     sizes = _sizes(A)
     E = jnp.where(sizes > 0, exponent(sizes), jnp.full_like(sizes, _ZERO))
-    gamma, scaled = _column_exponents(E, columns, passes)
-    fills = scaled & jnp.any(E == _ZERO)
-    rho = jnp.max(E - columns.along(gamma), axis=1, initial=_ZERO)
-    most = _range(rho.dtype)
-    rho = jnp.clip(jnp.where(rho > _ZERO / 2, rho, jnp.zeros_like(rho)), -most, most)
+    gamma, together = jnp.zeros((columns.number,), E.dtype), True
+    if passes is not None:
+        gamma, together = _column_exponents(E, columns, passes)
+    rho = _clipped(jnp.max(E - columns.along(gamma), axis=1, initial=_ZERO))
+    left = columns.skew(E - rho[:, None] - _ZERO)  # zeros are shifted in
+    gamma = _clipped(jnp.max(left, axis=0, initial=0) + _ZERO)
+    uneven = jnp.min(gamma, initial=0) < -_ALIKE
+    fills = (together | uneven) & jnp.any(E == _ZERO)
     shift = rho[:, None] + columns.along(gamma)
     half = jnp.floor(shift / 2)  # 2 to the whole may be out of range
     for part in (half, shift - half):
@@ -188,6 +224,13 @@ def _column_exponents(
     used = (passes > 0) & (most < _ALIKE) & ~far
     gamma = jnp.round(gamma)
     return jnp.where(used, gamma, jnp.zeros_like(gamma)), used
+
+
+def _clipped(exponents: Real[Array, " n"]) -> Real[Array, " n"]:
+    """0 where nothing is scaled, and such that scales are in range."""
+    most = _range(exponents.dtype)
+    some = exponents > _ZERO / 2
+    return jnp.clip(jnp.where(some, exponents, jnp.zeros_like(exponents)), -most, most)
 
 
 def _range(dtype: Any) -> float:

@@ -57,7 +57,8 @@ def scaled_or_zero(
     if not is_zero(damp):
         size = jnp.maximum(size, jnp.asarray(damp, size.dtype))
     scale = power_of_two(size)
-    A = jax.lax.mul(A, jax.lax.full_like(A, cast(reciprocal_scale(scale), A.dtype)))
+    by = cast(reciprocal_scale(scale), A.dtype)
+    A = jax.lax.mul(A, jax.lax.broadcast_in_dim(by, A.shape, ()))
     return jax.lax.select(finite, A, jax.lax.full_like(A, 0)), scale, finite
 
 
@@ -83,8 +84,8 @@ class Tall(NamedTuple):
     wide: bool  # whether A is the adjoint
 
 
-def tall(A: Inexact[Array, "m n"], damp: Any = 0.0, equilibrate: bool = False) -> Tall:
-    """A in the form that QR factorises.
+def tall(A: Inexact[Array, "m n"], damp: Any = 0.0) -> Tall:
+    """A in the form that QR with pivoting factorises.
 
     A wide A is taken as the adjoint of a tall one. Damping makes the problem that of
     [damp·I; F], which solves min ‖Fx - b‖² + damp²‖x‖² without a square (Golub and
@@ -92,14 +93,12 @@ def tall(A: Inexact[Array, "m n"], damp: Any = 0.0, equilibrate: bool = False) -
     In this order reflections do not mix the rows of the identity, and F below a large
     `damp` keeps its relative accuracy.
 
-    All is scaled by a power of two, away from both ends of the range; or each row by
-    its own, with `equilibrate`, where A is square: only then is the solution the same.
+    All is scaled by one power of two, away from both ends of the range: which columns
+    count, and what the solution of minimum norm is, depends on their scales.
     """
     wide = A.shape[0] < A.shape[1]
     F = A.T.conj() if wide else A
     m, k = F.shape
-    if equilibrate and m == k and is_zero(damp):
-        return Tall(*equilibrated(F), wide)
     size = largest(F)
     finite = jnp.isfinite(size)
     if not is_zero(damp):
@@ -337,7 +336,7 @@ def judge_answer(
     """The verdict on a solution x that was held against the operator.
 
     Args:
-        backward_error: `unstable` if above √eps: x is no solution.
+        backward_error: `unstable` if above √eps: x is no solution. See `row_error`.
         rcond: ‖b‖/‖x‖ for an operator with rows and columns scaled: `singular` if it is
             rounding error, as (A + E)x = 0 then has a solution for E of relative size
             `rcond`.
@@ -347,6 +346,17 @@ def judge_answer(
     # both are NaN or infinite where a pivot was zero: that is singular
     fine = choose(rcond > 4 * u, RESULTS.successful, RESULTS.singular)
     return choose(backward_error > u**0.5, RESULTS.unstable, fine)
+
+
+def row_error(
+    b: Inexact[Array, "..."], Ax: Inexact[Array, "..."], sizes: Real[Array, "..."]
+) -> Real[Array, ""]:
+    """max |b - Ax| / (|A||x| + |b|) over the rows, the same at any scale of rows and
+    columns, where `sizes` is |A||x|. Rows in which all is below the normal numbers
+    count as solved."""
+    r, size = jax.lax.abs(b - Ax), jax.lax.abs(b) + sizes
+    least = jnp.finfo(r.dtype).tiny / eps(r.dtype)
+    return largest(r / jnp.maximum(size, least))
 
 
 def ratio_or(x: Real[Array, ""], y: Real[Array, ""], default: float) -> Real[Array, ""]:

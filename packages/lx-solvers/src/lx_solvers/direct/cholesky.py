@@ -16,12 +16,15 @@ from lx_operators import is_negative_semidefinite, is_positive_semidefinite
 from lx_operators.internal import PackedStructures, pack_structures
 
 from .._checks import check_options, check_square, check_state
+from .._gaussian import check_positive, root_of, turned_root
+from .._results import succeeded
 from .._scaling import largest
 from .._slogdet import slogdet_of, slogdet_of_factors
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
 from ._factors import (
+    HIGHEST,
     dense_matrix,
     judge,
     lower_triangle,
@@ -108,3 +111,14 @@ def _(state: _CholeskyState):
     pivots = -diagonal if state.negative else diagonal
     sign, logabs = slogdet_of_factors(pivots, verdict=state.verdict)
     return sign, 2 * logabs
+
+
+@root_of.register
+def _(state: _CholeskyState, z):
+    check_positive(state.negative)
+    L = jnp.where(succeeded(state.verdict), lower_triangle(state.L), jnp.nan)
+
+    def multiplied(z: Inexact[Array, " n"]) -> Inexact[Array, " n"]:
+        return jnp.matmul(L, z, precision=HIGHEST)
+
+    return turned_root(multiplied, state.view.turned, z)

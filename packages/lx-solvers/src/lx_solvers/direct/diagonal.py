@@ -3,12 +3,14 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 from lx_operators import diagonal, is_diagonal
 from lx_operators.internal import PackedStructures, pack_structures
 
 from .._checks import check_options, check_square, check_state
+from .._gaussian import inverse_diagonal_of, root_of
 from .._projection import annihilated
 from .._scaling import largest
 from .._slogdet import slogdet_of, slogdet_of_factors
@@ -102,3 +104,15 @@ def _(state: _DiagonalState, vector):
         return jnp.where(state.d == 0, v, 0)
 
     return views.within(state, vector, state.d.dtype, project)
+
+
+@inverse_diagonal_of.register
+def _(state: _DiagonalState):
+    d = state.d.conj() if state.view.turned else state.d
+    return jnp.where(d == 0, jnp.nan, 1 / d)
+
+
+@root_of.register
+def _(state: _DiagonalState, z):
+    d = state.d.real
+    return jax.lax.sqrt(jnp.where(d > 0, d, jnp.nan)).astype(z.dtype) * z

@@ -6,22 +6,35 @@ Non-standard: it says when the rank is deficient. The computed R is that of A + 
 ‖Eeⱼ‖ ≤ γ‖Aeⱼ‖ in each column (Higham, "Accuracy and Stability of Numerical Algorithms",
 2nd ed., 2002, theorem 19.4, doi:10.1137/1.9780898718027),
 so it is rank-deficient to working precision if R is, with columns of length one.
+
+To scale its columns changes a problem of least squares only by x = C⁻¹y, and one with
+damping if `damp`·I is scaled with them; QR is the same but for the range. Rows are
+scaled too where A is square: of others the norm of the residual would change. As
+reflections mix the rows, an answer may be lost in rounding errors where A has zeros
+(see `Scales.solve`): that is `singular`, too.
+
+Damping makes the problem that of [damp·I; F], which solves min ‖Fx - b‖² + damp²‖x‖²
+without a square (Golub and Van Loan, section 6.1.4), and of minimum norm [damp·I, Fᴴ]
+for the adjoint. In this order reflections do not mix the rows of the identity, and F
+below a large `damp` keeps its relative accuracy.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Inexact, Real
+from jaxtyping import Array, Bool, Inexact, Real
 from lx_operators.internal import PackedStructures, pack_structures
 
-from .._checks import check_options, check_state
+from .._checks import check_options, check_state, is_zero
 from .._projection import annihilated
-from .._scaling import largest
+from .._results import all_finite, both
+from .._scaling import largest, power_of_two
 from .._slogdet import check_determinant, slogdet_of, slogdet_of_factors
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
+from ._equilibration import Scales, dense, equilibrated
 from ._factors import (
     check_damp,
     dense_matrix,
@@ -30,7 +43,6 @@ from ._factors import (
     lower_triangle,
     reciprocal_condition,
     solve_triangular,
-    tall,
 )
 from ._reflectors import times_q
 
@@ -38,7 +50,7 @@ from ._reflectors import times_q
 class _QRState(eqx.Module):
     h: Inexact[Array, "p k"]  # R on and above the diagonal, the reflectors below
     taus: Inexact[Array, " k"]
-    rows: Real[Array, " m"]  # F = diag(rows) QR
+    scales: Scales  # QR = R⁻¹FC⁻¹, with `damp`·C⁻¹ above
     reciprocal_condition: Real[Array, ""]
     verdict: RESULTS
     packed: PackedStructures
@@ -74,33 +86,38 @@ class QR(AbstractLinearSolver[_QRState]):
     def init(self, operator, options):
         check_options(options, (), "QR")
         A = dense_matrix(operator)
-        F, rows, finite, wide = tall(A, self.damp, equilibrate=True)
+        F, scales, finite, wide = _scaled(A, self.damp)
         h, taus = householder(F)
         R = h[: h.shape[1]]
         # of R; contiguous, from LAPACK
         columns = largest(lower_triangle(R.T), axis=1)
         rcond, singular = reciprocal_condition(R, columns)
         verdict = judge(finite, singular=singular)
-        return _QRState(
-            h, taus, rows, rcond, verdict, pack_structures(operator), views.View(wide)
-        )
+        packed = pack_structures(operator)
+        return _QRState(h, taus, scales, rcond, verdict, packed, views.View(wide))
 
     def compute(self, state, vector, options):
         check_state(state, _QRState, "QR")
+        h, taus, rcond, lost = state.h, state.taus, state.reciprocal_condition, []
+        (p, k), m = h.shape, state.scales.rows.size
 
         def solve_with(b, adjoint):
-            h, taus, rows = state.h, state.taus, state.rows.astype(b.dtype)
-            (p, k), m = h.shape, rows.size
-            if not adjoint:  # least squares with F
-                c = times_q(h, taus, jnp.pad(b / rows, (p - m, 0)), adjoint=True)
-                return solve_triangular(h[:k], c[:k], lower=False)
-            # minimum norm with Fᴴ
-            y = solve_triangular(h[:k], b, lower=False, adjoint=True)
-            x = times_q(h, taus, jnp.pad(y, (0, p - k)), adjoint=False)
-            return x[p - m :] / rows
+            def solve(b):
+                if not adjoint:  # least squares with F
+                    c = times_q(h, taus, jnp.pad(b, (p - m, 0)), adjoint=True)
+                    return solve_triangular(h[:k], c[:k], lower=False)
+                # minimum norm with Fᴴ
+                y = solve_triangular(h[:k], b, lower=False, adjoint=True)
+                return times_q(h, taus, jnp.pad(y, (0, p - k)), adjoint=False)[p - m :]
 
-        stats = {"reciprocal_condition": state.reciprocal_condition}
-        return *views.solve(state, vector, state.h.dtype, solve_with), stats
+            x, in_errors = state.scales.solve(b, adjoint, solve, rcond)
+            lost.append(in_errors)
+            return x
+
+        x, result = views.solve(state, vector, h.dtype, solve_with)
+        if p == k:
+            result = both(result, judge(singular=lost[0]))
+        return x, result, {"reciprocal_condition": rcond}
 
     def transpose(self, state, options):
         check_state(state, _QRState, "QR")
@@ -114,6 +131,34 @@ class QR(AbstractLinearSolver[_QRState]):
         return True
 
 
+class _Scaled(NamedTuple):
+    F: Inexact[Array, "p k"]
+    scales: Scales
+    finite: Bool[Array, ""]
+    wide: bool  # whether A is the adjoint
+
+
+def _scaled(A: Inexact[Array, "m n"], damp: Any) -> _Scaled:
+    """A, or Aᴴ if that is tall, in the form that is factorised."""
+    wide = A.shape[0] < A.shape[1]
+    F = A.T.conj() if wide else A
+    m, k = F.shape
+    if m == k and is_zero(damp):
+        finite = jnp.isfinite(largest(F))
+        return _Scaled(*equilibrated(F, dense(F)), finite, wide)
+    sizes = largest(F, axis=0)
+    finite = all_finite(sizes)
+    if not is_zero(damp):
+        damp = jnp.asarray(damp, sizes.dtype)
+        sizes = jnp.maximum(sizes, damp)
+    columns = power_of_two(sizes)
+    F = F / columns.astype(F.dtype)[None]
+    if not is_zero(damp):
+        F = jnp.concatenate((jnp.diag((damp / columns).astype(F.dtype)), F))
+    scales = Scales(jnp.ones((m,), sizes.dtype), columns, jnp.zeros((), bool))
+    return _Scaled(F, scales, finite, wide)
+
+
 @slogdet_of.register
 def _(state: _QRState):
     p, k = state.h.shape
@@ -125,14 +170,17 @@ def _(state: _QRState):
     reflections = jnp.where(none, jnp.ones_like(tau), -safe / safe.conj())
     diagonal = jnp.diagonal(state.h) * reflections
     return slogdet_of_factors(
-        diagonal, turned=state.view.turned, scales=(state.rows,), verdict=state.verdict
+        diagonal,
+        turned=state.view.turned,
+        scales=(state.scales.rows, state.scales.columns),
+        verdict=state.verdict,
     )
 
 
 @annihilated.register
 def _(state: _QRState, vector):
     h, taus = state.h, state.taus
-    (p, k), m = h.shape, state.rows.size
+    (p, k), m = h.shape, state.scales.rows.size
     if p != m:  # damping
         return None
 

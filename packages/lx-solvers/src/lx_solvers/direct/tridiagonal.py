@@ -1,40 +1,48 @@
 """Tridiagonal: Gaussian elimination with partial pivoting on three diagonals.
 
-Solves tridiagonal nonsingular systems in O(n), by LAPACK's `gtsv`. Non-standard: as a
-product with A is as cheap as reading the vector, the answer itself is checked.
+Solves tridiagonal nonsingular systems in O(n): F = R⁻¹AC⁻¹, with rows and columns
+scaled by powers of two as in `Banded`, by LAPACK's `gtsv`. Non-standard: as a product
+with A is as cheap as reading the vector, the answer itself is checked.
 
-- `singular`: with R and C the scales of rows and columns, all elements of R⁻¹AC⁻¹ are
-  at most one, and x with ‖R⁻¹b‖ ≤ 4 eps ‖Cx‖ solves (A + E)x = 0 for an E of relative
-  size 4 eps: A is singular to working precision.
-- `unstable`: ‖b - Ax‖ > √eps (‖A‖‖x‖ + ‖b‖), where a back end does not pivot.
+- `singular`: all elements of F are at most one, and x with ‖R⁻¹b‖ ≤ 4 eps ‖Cx‖ solves
+  (A + E)x = 0 for an E of relative size 4 eps: A is singular to working precision.
+- `unstable`: |b - Ax| > √eps (|A||x| + |b|) in some row (Oettli and Prager 1964,
+  doi:10.1007/BF01386090), where a back end does not pivot, or columns are of so
+  different scales that pivots were chosen wrongly. A smaller quotient is the same for
+  all scales of rows and columns: x then solves a system whose elements differ from
+  those of A and b by at most as much, relative to each.
 """
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Inexact, Real
-from lx_operators import is_tridiagonal, tridiagonal
+from lx_operators import AbstractLinearOperator, is_tridiagonal, tridiagonal
 from lx_operators.internal import PackedStructures, pack_structures
 
 from .._checks import check_options, check_square, check_state
 from .._control_flow import scan
-from .._results import both
-from .._scaling import largest, power_of_two, reciprocal_scale
+from .._results import all_finite, both
+from .._scaling import largest, reciprocal_scale
 from .._sizes import variates
-from .._slogdet import slogdet_of, slogdet_of_factors
+from .._slogdet import slogdet_of, slogdet_of_factors, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
-from ._factors import judge, judge_answer, ratio_or, working_dtype
+from ._equilibration import Scales, band, factorised
+from ._factors import judge, judge_answer, ratio_or, row_error, working_dtype
 
 Bands = tuple[Inexact[Array, " n"], Inexact[Array, " n"], Inexact[Array, " n"]]
 
 
 class _TridiagonalState(eqx.Module):
-    # (Ax)ᵢ = lower[i] x[i-1] + main[i] x[i] + upper[i] x[i+1]; lower[0] = upper[-1] = 0
+    """The bands of F = R⁻¹AC⁻¹."""
+
+    # (Fx)ᵢ = lower[i] x[i-1] + main[i] x[i] + upper[i] x[i+1]; lower[0] = upper[-1] = 0
     lower: Inexact[Array, " n"]
     main: Inexact[Array, " n"]
     upper: Inexact[Array, " n"]
+    scales: Scales
     verdict: RESULTS
     packed: PackedStructures
     view: views.View = eqx.field(static=True, default=views.View())
@@ -44,10 +52,10 @@ class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
     """Elimination with partial pivoting, for tridiagonal operators.
 
     Reports `singular` when a pivot is zero, or when the solution shows that the
-    operator is singular to working precision. `stats["backward_error"]` is
-    ‖b - Ax‖/(‖A‖‖x‖ + ‖b‖), and `stats["reciprocal_condition"]` a bound of it from this
-    solution, with rows and columns scaled: the operator is at least so near to a
-    singular one.
+    operator is singular to working precision. `stats["backward_error"]` is the largest
+    |b - Ax|/(|A||x| + |b|) of a row, and `stats["reciprocal_condition"]` a bound of it
+    from this solution, with rows and columns scaled: the operator is at least so near
+    to a singular one.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 4.3.
 
@@ -73,9 +81,10 @@ class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
         main, lower, upper = (band.astype(dtype) for band in (main, lower, upper))
         if main.size:
             lower, upper = jnp.pad(lower, (1, 0)), jnp.pad(upper, (0, 1))
-        finite = jnp.isfinite(largest(jnp.stack((lower, main, upper))))
+        A = jnp.stack((lower, main, upper), axis=1)
+        F, scales = factorised(A, band(A, 1), lambda F: (F, jnp.zeros((), bool)))
         packed = pack_structures(operator)
-        return _TridiagonalState(lower, main, upper, judge(finite), packed)
+        return _TridiagonalState(*F.T, scales, judge(all_finite(F)), packed)
 
     def compute(self, state, vector, options):
         check_state(state, _TridiagonalState, "Tridiagonal")
@@ -86,9 +95,13 @@ class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
             if not b.size:
                 return b
             bands = _adjoint(*bands) if adjoint else bands
-            x, error, near = _solve(bands, b)
-            stats.update(backward_error=error, reciprocal_condition=near)
-            return x
+
+            def solve(b):
+                x, error, near = _solve(bands, b)
+                stats.update(backward_error=error, reciprocal_condition=near)
+                return x
+
+            return state.scales.scaled(b, adjoint, solve)[0]
 
         x, result = views.solve(state, vector, state.main.dtype, solve_with)
         if stats:
@@ -115,18 +128,12 @@ def _adjoint(lower: Array, main: Array, upper: Array) -> tuple[Array, Array, Arr
 def _solve(
     bands: Bands, b: Inexact[Array, " n"]
 ) -> tuple[Inexact[Array, " n"], Real[Array, ""], Real[Array, ""]]:
-    """The solution x of R⁻¹Ax = R⁻¹b, where R scales the rows by powers of two; its
-    backward error, per row; and how near to a singular matrix R⁻¹A is."""
-    rows = power_of_two(largest(jnp.stack(bands), axis=0))
-    lower, main, upper = (band / rows.astype(b.dtype) for band in bands)
-    b = b / rows.astype(b.dtype)
-    x = jax.lax.linalg.tridiagonal_solve(lower, main, upper, b[:, None])[:, 0]
-    product = lower * jnp.roll(x, 1) + main * x + upper * jnp.roll(x, -1)
-    sizes = jnp.stack((jnp.roll(lower, -1), main, jnp.roll(upper, 1)))
-    columns = largest(sizes, axis=0).astype(x.dtype)
-    weighted = largest(columns * x)
-    error = ratio_or(largest(b - product), b.size * (weighted + largest(b)), 0)
-    return x, error, ratio_or(largest(b), weighted, 1)
+    """The solution x of Fx = b, the largest backward error of a row, and how near to a
+    singular matrix F is."""
+    x = jax.lax.linalg.tridiagonal_solve(*bands, b[:, None])[:, 0]
+    terms = [band * y for band, y in zip(bands, (jnp.roll(x, 1), x, jnp.roll(x, -1)))]
+    error = row_error(b, sum(terms), sum(map(jnp.abs, terms)))
+    return x, error, ratio_or(largest(b), largest(x), 1)
 
 
 @slogdet_of.register
@@ -134,19 +141,40 @@ def _(state: _TridiagonalState):
     bands, verdict = (state.lower, state.main, state.upper), state.verdict
     pivots, swaps = _eliminate(*bands)
     if pivots.size:  # inverse iteration, as in `_factors.reciprocal_condition`
-        rows = power_of_two(largest(jnp.stack(bands), axis=0))
-        lower, main, upper = (band / rows.astype(band.dtype) for band in bands)
         z = jnp.asarray(variates(pivots.shape, pivots.dtype))
-        y, *_ = _solve(_adjoint(lower, main, upper), z)
-        _, *figures = _solve((lower, main, upper), _of_order_one(y))
+        y, *_ = _solve(_adjoint(*bands), z)
+        _, *figures = _solve(bands, _of_order_one(y))
         seen = judge_answer(*figures, dtype=pivots.dtype)
         verdict = both(verdict, seen)
     return slogdet_of_factors(
         pivots,
         turned=state.view.turned,
+        scales=(state.scales.rows, state.scales.columns),
         odd=jnp.sum(swaps) % 2 == 1,
         verdict=verdict,
     )
+
+
+@trace_of.register
+def _(state: _TridiagonalState, solver, tangent):
+    """The product of the pivots p is ± det F for all F near by, so that the trace is
+    Σ dp/p: O(n) operations and memory."""
+    if state.view != views.View():
+        return None
+    bands, dtype = (state.lower, state.main, state.upper), state.main.dtype
+
+    def take(operator: AbstractLinearOperator) -> Array:
+        main, lower, upper = tridiagonal(operator)
+        if main.size:
+            lower, upper = jnp.pad(lower, (1, 0)), jnp.pad(upper, (0, 1))
+        return jnp.stack((lower, main, upper))
+
+    moved = tangent_of(take, tangent).astype(dtype) / state.scales.rows.astype(dtype)
+    columns = state.scales.columns.astype(dtype)
+    around = jnp.roll(columns, 1), columns, jnp.roll(columns, -1)
+    moved = tuple(band / c for band, c in zip(moved, around))
+    pivots, by = jax.jvp(lambda *bands: _eliminate(*bands)[0], bands, moved)
+    return jnp.sum(by / pivots)
 
 
 def _of_order_one(x: Inexact[Array, " n"]) -> Inexact[Array, " n"]:

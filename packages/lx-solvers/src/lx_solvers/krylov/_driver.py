@@ -29,7 +29,7 @@ from .._scaling import norm2, plain_norm2
 from .._sizes import is_known, sqrt_of
 from .._solution import RESULTS
 from .._solver import Options
-from ..preconditioners._preconditioner import AbstractPreconditioner
+from ..preconditioners._preconditioner import AbstractPreconditioner, told
 from ._guess import start_from, useless
 from ._history import Monitor
 from ._options import (
@@ -45,7 +45,7 @@ from ._options import (
 from ._phases import Exit, Phases, advance, begin, outcome
 from ._recurrence import Pass, Recurrence, Step
 from ._scalars import Packed, barrier, pack, times, unpack, where
-from ._spaces import Space, as_matvec, spaces
+from ._spaces import Space, as_matvec, signed, spaces
 from ._stability import C, backward_error, ending, scaled_norm2
 from ._tolerances import Aims, RightHandSide, overall, peaks, right_hand_side
 
@@ -126,7 +126,7 @@ class Iteration:
         return loop._replace(phases=loop.phases.stopped())
 
     def outcome(self) -> Outcome:
-        """Of all passes, to the end."""
+        """The outcome of all passes."""
         running = lambda loop: loop.phases.running  # noqa: E731
         return self.finish(while_loop(running, self.step, self.start, self.inputs))
 
@@ -146,7 +146,7 @@ def iteration(
     options: Options,
     *,
     every: int | None = None,
-    signed: int = 1,
+    sign_of_M: Callable[[AbstractLinearOperator], int] | None = None,
     check_first: bool = False,
     failure: Exit = Exit.breakdown,
     norm_A: Callable[[Any], Array] | None = None,
@@ -162,7 +162,7 @@ def iteration(
         state, vector, options: as for `AbstractLinearSolver.compute`.
         every: after how many steps the residual is computed anew; None: only before
             success is claimed.
-        signed: 1, or -1 for a preconditioner that is to be negated.
+        sign_of_M: 1, or -1 for a preconditioner that is to be negated; by default 1.
         check_first: whether the first pass is a check, even without a first guess.
         failure: how a step that is `broken` ends the solve.
         norm_A: a lower bound of ‖A‖ without a preconditioner, from the method's state,
@@ -182,9 +182,10 @@ def iteration(
     goal, unit = given.goal, given.unit
     limit = step_limit(solver.max_steps, X)
     monitor = Monitor(solver.history, solver.progress, limit, name)
-    A = _signed(as_matvec(state.operator), state.sign)
+    A = signed(as_matvec(state.operator, X, Y), state.sign)
     M: Any = preconditioner(options, state.operator, name)
-    M = None if M is None else _signed(as_matvec(M, X), signed)
+    if M is not None:
+        M = signed(as_matvec(M, X), 1 if sign_of_M is None else sign_of_M(M))
     b = given.b if state.sign == 1 else -given.b
     y0 = first_guess(options, X, name)
     rule = stopping_rule(options, name)
@@ -365,12 +366,9 @@ def report(
     exit = ending(outcome(end.phases, given.goal), error, *sizes, X.eps)
     lost = end.phases.exit == Exit.nonfinite  # which `ending` leaves as it is
     value = X.solution(where(lost, jnp.nan, times(given.unit, end.x)))
-    stats = monitor.stats(end, limit, backward_error=error, **(more or {}))
+    more = {**(more or {}), **told(M)}
+    stats = monitor.stats(end, limit, backward_error=error, **more)
     return value, heeded(M, vector, judged(named(exit), vector, value)), stats
-
-
-def _signed(A: Callable, sign: int) -> Callable:
-    return A if sign == 1 else lambda x: -A(x)
 
 
 def transposed_state(

@@ -10,11 +10,9 @@ recurrence of the vectors v, so that A times it, and with it the residual, is th
 recurrence of the vectors A v, which cost no product.
 
 With a preconditioner M on the right, A M takes the place of A, and x that of M⁻¹ x, but
-the directions are kept multiplied by M. With damping λ, the operator is [A; λ], and the
-right-hand side [b; 0].
+the directions are kept multiplied by M. Damping: `_damping.py`.
 """
 
-import math
 from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
@@ -28,6 +26,7 @@ from .._scaling import norm2, plain_norm2, real_dot, reciprocal_scale
 from .._sizes import is_known
 from .._solver import Options
 from ..preconditioners._preconditioner import AbstractPreconditioner
+from ._damping import augmented, better_than_none, undamped
 from ._driver import KrylovState, Outcome, report, step_limit
 from ._guess import held, start_from, useless
 from ._history import Monitor
@@ -40,7 +39,7 @@ from ._options import (
 )
 from ._phases import Exit, Phases, advance, begin
 from ._scalars import barrier, packed, stacked, times, unpacked, where
-from ._spaces import Product, as_matvec, as_matvecs, spaces
+from ._spaces import as_matvec, as_matvecs, spaces
 from ._tolerances import expected, peaks, right_hand_side
 
 
@@ -187,7 +186,7 @@ def least_squares(
     undamp = _same
     b, λ = given.b, jnp.asarray(solver.damp).astype(X.real_dtype)
     if not undamped(solver.damp):
-        A, AH, b, undamp = _augmented(A, AH, b, λ, X.shape)
+        A, AH, b, undamp = augmented(A, AH, b, λ, X.shape)
     M = preconditioner(options, operator, name)
     preconditioned = M is not None
     M, MH = (_same, _same) if M is None else (as_matvec(M, X), as_matvec(M.H, X))
@@ -216,7 +215,7 @@ def least_squares(
         if y0 is not None:
             Aq = where(s.phases.first, held(Aq), Aq)
         if not undamped(solver.damp):
-            x, Aq = _better_than_none(x, Aq, b, check)
+            x, Aq = better_than_none(x, Aq, b, check)
         û = where(check, b, Aq) - where(check, Aq, times(last.α, s.u))
         β, normed, β_σ = _significant(~check, norm2(û), rounding * last.A, last.shrink)
         u = times(normed, û)
@@ -379,50 +378,6 @@ _ISTOP = {
 
 def _same(v: Array) -> Array:
     return v
-
-
-def undamped(damp: ArrayLike) -> bool:
-    """Whether the damping is known to be zero."""
-    return isinstance(damp, int | float) and damp == 0
-
-
-def check_damping(damp: ArrayLike, conlim: ArrayLike, solver: str) -> None:
-    """Damping and limit of the condition number are not negative."""
-    for name, value in (("damp", damp), ("conlim", conlim)):
-        if isinstance(value, int | float) and not value >= 0:
-            raise ValueError(
-                f"`{name}` of `{solver}` must not be negative, but got {value}."
-            )
-
-
-def _augmented(
-    A: Product, AH: Product, b: Array, λ: Array, shape: tuple[int, ...]
-) -> tuple[Product, Product, Array, Product]:
-    """[A; λ], its adjoint, [b; 0], and what takes the first part of such a vector."""
-    m = b.size
-
-    def both(x: Array) -> Array:
-        return jnp.concatenate([A(x).reshape(m), (λ.astype(x.dtype) * x).reshape(-1)])
-
-    def first(r: Array) -> Array:
-        return r[:m].reshape(b.shape)
-
-    def adjoint(r: Array) -> Array:
-        return AH(first(r)) + λ.astype(r.dtype) * r[m:].reshape(shape)
-
-    zeros = jnp.zeros(math.prod(shape), b.dtype)
-    return both, adjoint, jnp.concatenate([b.reshape(m), zeros]), first
-
-
-def _better_than_none(x: Array, Ax: Array, b: Array, check: Array) -> tuple:
-    """In a checking pass, x and [A; λ] x; or zeros, if these leave less of [b; 0].
-
-    Beside a large λ, what a bad first guess leaves in x when it is taken back is its
-    own rounding error, and may be all that is seen of x. One that passes is, by this
-    test, at most twice as long as λ⁻² Aᴴ b, the solution for large λ.
-    """
-    worse = check & (real_dot(Ax, 2 * b - Ax) <= 0)
-    return where(worse, 0, x), where(worse, 0, Ax)
 
 
 def rotation(a: Array, b: Array) -> tuple[Array, Array, Array]:

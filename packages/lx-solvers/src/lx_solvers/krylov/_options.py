@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, PyTree
 from lx_operators import AbstractLinearOperator, conj
-from lx_operators.internal import describe, same_shapes, structure_of
+from lx_operators.internal import describe, is_real, same_shapes, structure_of
 
 from .._results import all_finite, both, choose, named
 from .._solution import RESULTS
@@ -36,6 +36,11 @@ def first_guess(options: Options, space: Space, solver: str) -> PyTree[Array] | 
             f"the option 'y0' of `{solver}` has structure "
             f"{describe(structure_of(y0))}, but the operator's input structure "
             f"is {describe(wanted)}."
+        )
+    if is_real(wanted) and not is_real(structure_of(y0)):
+        raise ValueError(
+            f"the option 'y0' of `{solver}` is complex, but the operator's input "
+            f"structure {describe(wanted)} is real: pass its real part."
         )
     return space.ravel(y0)
 
@@ -91,6 +96,12 @@ def preconditioner(
                 f"the option 'preconditioner' of `{solver}` has {name} structure "
                 f"{describe(got)}, but the operator's {other} structure "
                 f"is {describe(wanted)}: a preconditioner approximates the inverse."
+            )
+        if is_real(wanted) and not is_real(got):
+            raise ValueError(
+                f"the option 'preconditioner' of `{solver}` is complex, but the "
+                f"operator's {other} structure {describe(wanted)} is real: pass a real "
+                "preconditioner, or make the operator complex."
             )
     return M
 

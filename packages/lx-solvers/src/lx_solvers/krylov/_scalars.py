@@ -6,6 +6,7 @@ computed together, and carried in arrays.
 """
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -27,13 +28,15 @@ def barrier(x: Array) -> Array:
 def where(condition: Any, x: Any, y: Any) -> Array:
     """`jnp.where` for two of which one has the shape and the dtype of the result, and
     the other may be a scalar: it takes less time to trace."""
-    arrays = [z for z in (x, y) if hasattr(z, "dtype")]
-    types = {z.dtype for z in arrays}
-    dtype = types.pop() if len(types) == 1 else jnp.result_type(x, y)
-    shape = jnp.broadcast_shapes(*(z.shape for z in arrays), jnp.shape(condition))
-    x, y = (_filled(z, shape, dtype) for z in (x, y))
+    array, other = (x, y) if hasattr(x, "dtype") else (y, x)
+    one = (
+        hasattr(array, "dtype") and getattr(other, "dtype", array.dtype) == array.dtype
+    )
+    dtype = array.dtype if one else jnp.result_type(x, y)
+    shape = jnp.broadcast_shapes(*map(jnp.shape, (x, y, condition)))
     if jnp.shape(condition) not in ((), shape):
         condition = jnp.broadcast_to(condition, shape)
+    x, y = _filled(x, shape, dtype), _filled(y, shape, dtype)
     return jax.lax.select(jnp.asarray(condition, bool), x, y)
 
 
@@ -57,8 +60,10 @@ def over(x: Array, y: Array) -> Array:
 
 def stacked(scalars: list[Array]) -> Array:
     """`jnp.stack`, of scalars of one dtype."""
-    ones = [jax.lax.broadcast(x, (1,)) for x in scalars]
-    return jax.lax.concatenate(ones, 0)
+    return jax.lax.concatenate([*map(_broadcast, scalars)], 0)
+
+
+_broadcast = functools.partial(jax.lax.broadcast, sizes=(1,))
 
 
 def scalar_at(x: Array, i: int) -> Array:

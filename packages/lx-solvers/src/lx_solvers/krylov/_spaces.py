@@ -8,7 +8,8 @@ complex leaf counts as two real ones: the map is then linear over the reals only
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,33 +36,19 @@ class Space:
     """The elements of a structure, as arrays of one dtype."""
 
     structure: Frozen
+    shape: tuple[int, ...]
     dtype: np.dtype
+    size: int
+    """The number of scalars."""
+    real_dtype: np.dtype
+    eps: float
+    """The coarsest rounding among the leaves, and of the arithmetic."""
+    taken: tuple[np.dtype, ...]
+    """The dtypes of the leaves as an operator takes them."""
     realified: bool
+    """Whether a complex leaf counts as two real ones."""
     flat: bool
-
-    @property
-    def size(self) -> int:
-        return sum(math.prod(leaf.shape) for leaf in self.structure.leaves)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        if not self.flat:
-            return self.structure.leaves[0].shape
-        leaves = self.structure.leaves
-        twice = [2 if self.realified and _complex(leaf.dtype) else 1 for leaf in leaves]
-        return (sum(k * math.prod(leaf.shape) for k, leaf in zip(twice, leaves)),)
-
-    @property
-    def real_dtype(self) -> np.dtype:
-        return complex_to_real_dtype(self.dtype)
-
-    @property
-    def eps(self) -> float:
-        """The coarsest rounding among the leaves, and of the arithmetic."""
-        dtypes = [self.dtype] + [
-            leaf.dtype for leaf in self.structure.leaves if not _half(leaf.dtype)
-        ]
-        return max(float(jnp.finfo(dtype).eps) for dtype in dtypes)
+    """Whether the leaves are raveled and joined."""
 
     def zeros(self) -> Array:
         return jnp.zeros(self.shape, self.dtype)
@@ -86,27 +73,22 @@ class Space:
     def unravel(self, array: Array) -> PyTree[Array]:
         """An array as an operator takes it: in the dtypes of the leaves, but half
         precision in that of the arithmetic."""
-        wide = not strict_promotion()
-        return self._split(
-            array,
-            lambda dtype: self.dtype if wide and _half(dtype) else dtype,
-        )
+        return self._split(array, self.taken)
 
     def leaves(self, array: Array) -> list[Array]:
         """The leaves of an array, in the dtype of the arithmetic."""
-        return jtu.tree_leaves(self._split(array, lambda dtype: self.dtype))
+        return jtu.tree_leaves(self._split(array))
 
     def solution(self, array: Array) -> PyTree[Array]:
         """An array as an element of the structure, dtypes included."""
-        return self._split(array, lambda dtype: dtype)
+        return self._split(array, [leaf.dtype for leaf in self.structure.leaves])
 
-    def _split(self, array: Array, dtype_of: Callable) -> PyTree[Array]:
+    def _split(self, array: Array, dtypes: Sequence[Any] | None = None) -> PyTree:
         leaves, treedef = self.structure
         # no imaginary part is dropped, unless it is known to be zero
         promote = not self.realified and _complex(self.dtype)
         out, start = [], 0
-        for leaf in leaves:
-            dtype = dtype_of(leaf.dtype)
+        for leaf, dtype in zip(leaves, dtypes or [self.dtype] * len(leaves)):
             if promote or (self.realified and _complex(leaf.dtype)):
                 dtype = promote_types(dtype, jnp.complex64)
             if not self.flat:
@@ -123,12 +105,34 @@ class Space:
         return jtu.tree_unflatten(treedef, out)
 
 
+def _space(structure: Frozen, dtype: np.dtype, realified: bool, flat: bool) -> Space:
+    """The space of a structure, with all that is known of it."""
+    wide = not strict_promotion()
+    sizes, taken, roundings = [], [], [float(jnp.finfo(dtype).eps)]
+    length = 0
+    for leaf in structure.leaves:
+        own, size = leaf.dtype, math.prod(leaf.shape)
+        half = jnp.finfo(own).bits < 32
+        sizes.append(size)
+        length += 2 * size if realified and _complex(own) else size
+        taken.append(dtype if half and wide else own)
+        if not half:
+            roundings.append(float(jnp.finfo(own).eps))
+    return Space(
+        structure,
+        shape=(length,) if flat else structure.leaves[0].shape,
+        dtype=dtype,
+        size=sum(sizes),
+        real_dtype=complex_to_real_dtype(dtype),
+        eps=max(roundings),
+        taken=tuple(taken),
+        realified=realified,
+        flat=flat,
+    )
+
+
 def _complex(dtype) -> bool:
     return jnp.issubdtype(dtype, jnp.complexfloating)
-
-
-def _half(dtype) -> bool:
-    return jnp.finfo(dtype).bits < 32
 
 
 def _mixed(structure: Frozen) -> bool:
@@ -147,20 +151,22 @@ def spaces(operator: AbstractLinearOperator) -> tuple[Space, Space]:
     flat = len(inner.leaves) != 1 or [leaf.shape for leaf in inner.leaves] != [
         leaf.shape for leaf in outer.leaves
     ]
-    return (
-        Space(inner, dtype, realified, flat),
-        Space(outer, dtype, realified, flat),
-    )
+    return tuple(_space(each, dtype, realified, flat) for each in (inner, outer))
 
 
-def as_matvec(operator: AbstractLinearOperator, space: Space | None = None) -> Product:
+def as_matvec(
+    operator: AbstractLinearOperator,
+    space: Space | None = None,
+    onto: Space | None = None,
+) -> Product:
     """The operator as a map between arrays.
 
     Args:
-        space: that of its vectors, where these are not its own: a real preconditioner
-            acts between complex vectors, a float32 one between float64 vectors.
+        space: that of its vectors, by default its own. A real preconditioner acts
+            between complex vectors, a float32 one between float64 vectors.
+        onto: that of its products; by default the same, if `space` is given.
     """
-    X, Y = (space, space) if space is not None else spaces(operator)
+    X, Y = (space, onto or space) if space is not None else spaces(operator)
     return lambda x: Y.ravel(operator.mv(X.unravel(x)))
 
 

@@ -13,7 +13,6 @@ from lx_operators import (
 )
 from lx_operators.internal import max_norm
 
-from .._checks import check_state
 from .._scaling import real_dot
 from .._solver import AbstractLinearSolver
 from ..preconditioners._adapted import as_preconditioner
@@ -239,10 +238,8 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
 
     def iteration(self, state, vector, options):
         """As `compute`, pass by pass."""
-        check_state(state, driver.KrylovState, "CG")
         by_error = self.criterion == ENERGY_NORM
         delay = 10 if by_error and self.error_delay is None else self.error_delay
-        M = effective(options, state).get("preconditioner")
         return driver.iteration(
             _ConjugateGradients(delay, by_error),
             self,
@@ -251,7 +248,7 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
             vector,
             options,
             every=self.stabilise_every,
-            signed=1 if M is None else sign_of(M),
+            sign_of_M=sign_of,
             stats=None if delay is None else _energy,
         )
 

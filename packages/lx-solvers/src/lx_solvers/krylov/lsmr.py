@@ -10,8 +10,8 @@ from lx_operators.internal import two_norm
 from .._solver import AbstractLinearSolver
 from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
+from ._damping import check_damping
 from ._least_squares import (
-    check_damping,
     least_squares,
     prepare,
     rotation,

@@ -10,15 +10,16 @@ doi:10.1137/1.9780898719505). With S' = Sᴴ and R = Pᴴ, V and W are Hermitian
 definite if I - S A is a contraction in the norm of A.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
-from lx_operators import AbstractLinearOperator, conj, is_hermitian
+from lx_operators import AbstractLinearOperator, conj, is_hermitian, linearise
 
 from ._flat import as_matvec, matmul
+from ._preconditioner import AbstractPreconditioner, Prepared, prepared
+from .chebyshev import ChebyshevState, relaxed
 
 KINDS = ("V", "W", "F")
 
@@ -26,12 +27,18 @@ KINDS = ("V", "W", "F")
 class Level(eqx.Module):
     """A level that has a coarser one below it."""
 
-    A: AbstractLinearOperator
+    A: AbstractLinearOperator | None
+    """None: that of the smoother."""
     R: AbstractLinearOperator
     P: AbstractLinearOperator
-    before: AbstractLinearOperator
-    after: AbstractLinearOperator | None
+    before: Prepared
+    after: Prepared | None
     """The smoothers; None: the same as before."""
+
+    @property
+    def operator(self) -> AbstractLinearOperator:
+        """A, wherever it is."""
+        return self.before.state.operator if self.A is None else self.A
 
 
 class Cycle(eqx.Module):
@@ -39,7 +46,7 @@ class Cycle(eqx.Module):
 
     levels: tuple[Level, ...]
     inverse: Array
-    """Of the last level's matrix."""
+    """The inverse of the last level's matrix."""
     last: AbstractLinearOperator | None
     """That level's operator, which W and F need."""
     kind: str = eqx.field(static=True)
@@ -53,11 +60,16 @@ class Cycle(eqx.Module):
         if i == len(self.levels):
             return matmul(self.inverse.astype(b.dtype), b)
         level = self.levels[i]
+        R, P = as_matvec(level.R), as_matvec(level.P)
+        if level.A is None:  # the smoother has residuals of its own
+            x, r = relaxed(level.before.state, b)
+            x = x + P(self._below(i + 1, kind, R(r)))
+            after = level.before if level.after is None else level.after
+            return relaxed(after.state, b, x)
         A = as_matvec(level.A)
         after = level.before if level.after is None else level.after
         x = as_matvec(level.before)(b)
-        r = as_matvec(level.R)(b - A(x))
-        x = x + as_matvec(level.P)(self._below(i + 1, kind, r))
+        x = x + P(self._below(i + 1, kind, R(b - A(x))))
         return x + as_matvec(after)(b - A(x))
 
     def _below(self, i: int, kind: str, r: Array) -> Array:
@@ -66,19 +78,19 @@ class Cycle(eqx.Module):
             kinds = kinds[:1]
         first, *rest = kinds
         x = self._at(i, first, r)
-        A: Any = self.levels[i].A if i < len(self.levels) else self.last
+        A: Any = self.levels[i].operator if i < len(self.levels) else self.last
         for again in rest:
             x = x + self._at(i, again, r - as_matvec(A)(x))
         return x
 
     def transposed(self) -> "Cycle":
         def turned(level: Level) -> Level:
-            after = level.before if level.after is None else level.after
-            before = level.before.T
-            same = level.after is None
-            return Level(
-                level.A.T, level.P.T, level.R.T, after.T, None if same else before
-            )
+            A = None if level.A is None else level.A.T
+            before: Any = level.before.T
+            after: Any = None
+            if level.after is not None:
+                before, after = level.after.T, before
+            return Level(A, level.P.T, level.R.T, before, after)
 
         levels = tuple(map(turned, self.levels))
         last = None if self.last is None else self.last.T
@@ -86,8 +98,9 @@ class Cycle(eqx.Module):
 
     def conjugated(self) -> "Cycle":
         def turned(level: Level) -> Level:
-            after = None if level.after is None else conj(level.after)
-            A, R, P, before = map(conj, (level.A, level.R, level.P, level.before))
+            after: Any = None if level.after is None else conj(level.after)
+            A = None if level.A is None else conj(level.A)
+            R, P, before = map(conj, (level.R, level.P, level.before))
             return Level(A, R, P, before, after)
 
         levels = tuple(map(turned, self.levels))
@@ -99,11 +112,13 @@ def level(
     A: AbstractLinearOperator,
     R: AbstractLinearOperator,
     P: AbstractLinearOperator,
-    smoother: Callable[[AbstractLinearOperator], AbstractLinearOperator],
+    smoother: AbstractPreconditioner,
 ) -> Level:
     """A level with smoothers that are adjoints of each other."""
-    before = smoother(A)
-    return Level(A, R, P, before, None if is_hermitian(before) else before.H)
+    before = prepared(smoother, A, {}, within=True)
+    after: Any = None if is_hermitian(before) else before.H
+    own = isinstance(before.state, ChebyshevState)
+    return Level(None if own else linearise(A), R, P, before, after)
 
 
 def inverse_of(A: AbstractLinearOperator) -> Array:

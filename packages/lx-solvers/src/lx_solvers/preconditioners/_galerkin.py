@@ -22,11 +22,29 @@ class ProductPlan(eqx.Module):
 
     def __call__(self, a: Array, b: Array) -> Array:
         dtype = jnp.promote_types(a.dtype, b.dtype)
-        terms = a.at[self.left].get(mode="promise_in_bounds").astype(dtype)
-        terms = terms * b.at[self.right].get(mode="promise_in_bounds").astype(dtype)
-        return jax.ops.segment_sum(
-            terms, self.entries, self.pattern.size, indices_are_sorted=True
+        terms = (
+            a.at[self.left]
+            .get(mode="promise_in_bounds", wrap_negative_indices=False)
+            .astype(dtype)
         )
+        terms = terms * b.at[self.right].get(
+            mode="promise_in_bounds", wrap_negative_indices=False
+        ).astype(dtype)
+        return jax.ops.segment_sum(
+            terms,
+            self.entries,
+            self.pattern.size,
+            indices_are_sorted=True,
+            mode="promise_in_bounds",
+        )
+
+    def on_host(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """The same with NumPy."""
+        terms = a[np.asarray(self.left)] * b[np.asarray(self.right)]
+        if not terms.size:
+            return terms
+        firsts = np.flatnonzero(np.diff(np.asarray(self.entries), prepend=-1))
+        return np.add.reduceat(terms, firsts)
 
 
 def plan_product(A: SparsityPattern, B: SparsityPattern) -> ProductPlan:
@@ -47,5 +65,5 @@ def plan_product(A: SparsityPattern, B: SparsityPattern) -> ProductPlan:
     with jax.ensure_compile_time_eval():
         pattern = SparsityPattern(unique // max(n, 1), unique % max(n, 1), (m, n))
         index = left[order], right[order], np.cumsum(first) - 1
-        left, right, entries = (jnp.asarray(x.astype(np.int32)) for x in index)
+        left, right, entries = (jax.device_put(x.astype(np.int32)) for x in index)
         return ProductPlan(left, right, entries, pattern)

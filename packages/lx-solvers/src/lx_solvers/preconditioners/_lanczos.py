@@ -3,12 +3,32 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Real
+from jaxtyping import Array, Inexact, Real
 
 from .._control_flow import scan
 from .._scaling import norm2, real_dot
-from .._sizes import variates
+
+
+def noise(shape: tuple[Any, ...], dtype: Any) -> Inexact[Array, "..."]:
+    """Numbers between -1 and 1 that look like chance, and are the same in every run: an
+    integer hash of their place (Wellons 2018, "Prospecting for hash functions",
+    lowbias32). They are computed where they are used, as an array of constants would be
+    part of the program, and slow to compile.
+
+    Args:
+        shape: of one or two axes.
+        dtype: theirs; complex ones have no imaginary part.
+    """
+    x = jax.lax.broadcasted_iota(jnp.uint32, shape, 0) + jnp.uint32(1)
+    if len(shape) > 1:
+        columns = jax.lax.broadcasted_iota(jnp.uint32, shape, 1)
+        x = x + jnp.uint32(0x9E3779B9) * columns
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
+        x = (x ^ (x >> jnp.uint32(shift))) * jnp.uint32(factor)
+    real = jnp.finfo(dtype).dtype
+    return (x.astype(real) / jnp.asarray(2.0**31, real) - 1).astype(dtype)
 
 
 def largest_eigenvalue(
@@ -26,7 +46,7 @@ def largest_eigenvalue(
         n, dtype: size and dtype of these.
         steps: how many products.
     """
-    v = jnp.asarray(variates((n,), dtype))
+    v = noise((n,), dtype)
     v = v / norm2(v).astype(dtype)
     v_old, β = jnp.zeros_like(v), jnp.zeros((), norm2(v).dtype)
 

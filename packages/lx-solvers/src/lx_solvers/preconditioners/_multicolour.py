@@ -7,15 +7,17 @@ doi:10.1137/1.9780898718003). Everything here keeps M⁻¹ = L D U with unit tri
 and U, whose transpose is of the same form.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, ArrayLike, Int
 from lx_operators import SparseLinearOperator, SparsityPattern
 
+from .._control_flow import while_loop
 from ._sparse import check_pattern, is_concrete
 
 _UNROLLED = 16  # so many terms of a sum are written out
@@ -128,13 +130,11 @@ class Factors(eqx.Module):
     """Whether L and U are the transposes of what they were."""
 
 
-def ordered(
-    operator: SparseLinearOperator, name: str, *, eliminating: bool = False
-) -> Order:
+def ordered(operator: Any, name: str, *, eliminating: bool = False) -> Order:
     """The order of an operator, whose pattern must be concrete.
 
     Args:
-        operator: A.
+        operator: A, or whatever has its pattern.
         name: what the error says.
         eliminating: whether factors will be made, not only substitutions.
 
@@ -287,6 +287,55 @@ def eliminated(order: Order, w: Array, modified: Any) -> Array:
     return w
 
 
+_FIRST, _TRIES = 1e-3, 20
+
+
+def shifted(order: Order, w: Array, shift: ArrayLike) -> Array:
+    """The entries of A + shift · D, with the diagonal D."""
+    factor = jnp.asarray(1 + jnp.asarray(shift, w.real.dtype)).astype(w.dtype)
+    return w.at[order.diagonal].multiply(factor, unique_indices=True)
+
+
+def factorised(
+    order: Order,
+    w: Array,
+    shift: ArrayLike,
+    modified: ArrayLike,
+    sound: Callable[[Array, Array], Array],
+) -> tuple[Array, Array, Array]:
+    """What `eliminated` makes of A + α D; α; and whether its pivots are sound. α is the
+    first of shift, 0.001, 0.002, 0.004, … for which they are.
+
+    Args:
+        order, w, modified: as of `eliminated`.
+        shift: the first α to try.
+        sound: whether a pivot is, of it and of the diagonal's entry.
+    """
+    real = w.real.dtype
+    known = isinstance(modified, int | float)
+    weight = None if known and modified == 0 else jnp.asarray(modified).astype(w.dtype)
+
+    def attempt(carry: Any) -> Any:
+        α, _, _, tries = carry
+        α = jnp.where(
+            tries == 0,
+            jnp.asarray(shift, real),
+            jnp.maximum(2 * α, jnp.asarray(_FIRST, real)),
+        )
+        factors = eliminated(order, shifted(order, w, α), weight)
+        pivots = sound(factors[order.diagonal], w[order.diagonal])
+        return α, factors, jnp.all(pivots), tries + 1
+
+    def going(carry: Any) -> Array:
+        _, _, fine, tries = carry
+        return ~fine & (tries < _TRIES)
+
+    start = jnp.zeros((), real), w, jnp.array(False), jnp.int32(0)
+    inputs = order, w, shift, modified
+    α, factors, fine, _ = while_loop(going, attempt, start, inputs)
+    return factors, α, fine
+
+
 def divided(order: Order, w: Array) -> Factors:
     """The factors, of what `eliminated` returns."""
     d = w[order.diagonal]
@@ -295,19 +344,29 @@ def divided(order: Order, w: Array) -> Factors:
 
 def solve(order: Order, factors: Factors, r: Array) -> Array:
     """U⁻¹ D⁻¹ L⁻¹ r, by substitution."""
-    lower, upper = order.lower, order.upper
-    if factors.turned:
-        lower, upper = order.lower_transposed, order.upper_transposed
-    starts = order.starts
-    x = r[order.order]
-    for i, part in enumerate(_parts(lower, factors.L)):
-        if part.columns.size:
-            x = x.at[starts[i] : starts[i + 1]].add(-part.times(x))
+    x = forward(order, factors, r[order.order])
     x = factors.inverse.astype(x.dtype) * x
-    for i, part in reversed(list(enumerate(_parts(upper, factors.U)))):
+    return backward(order, factors, x)[order.place]
+
+
+def forward(order: Order, factors: Factors, x: Array) -> Array:
+    """L⁻¹ x, in the new order."""
+    rows = order.lower_transposed if factors.turned else order.lower
+    starts = order.starts
+    for i, part in enumerate(_parts(rows, factors.L)):
         if part.columns.size:
             x = x.at[starts[i] : starts[i + 1]].add(-part.times(x))
-    return x[order.place]
+    return x
+
+
+def backward(order: Order, factors: Factors, x: Array) -> Array:
+    """U⁻¹ x, in the new order."""
+    rows = order.upper_transposed if factors.turned else order.upper
+    starts = order.starts
+    for i, part in reversed(list(enumerate(_parts(rows, factors.U)))):
+        if part.columns.size:
+            x = x.at[starts[i] : starts[i + 1]].add(-part.times(x))
+    return x
 
 
 def _parts(rows: tuple[Rows, ...], values: Array) -> list[Part]:

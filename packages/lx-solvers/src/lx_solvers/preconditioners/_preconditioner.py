@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-from jaxtyping import Array, Bool, Int, PyTree
+from jaxtyping import Array, Int, PyTree
 from lx_operators import (
     AbstractLinearOperator,
     FunctionLinearOperator,
@@ -33,7 +33,7 @@ from lx_operators.internal import (
 )
 
 from .._checks import check_square
-from .._results import all_finite, both, choose, code
+from .._results import all_finite, both, choose, code, named
 from .._solution import RESULTS
 from .._solver import Options
 
@@ -139,16 +139,35 @@ class AbstractPreconditioner(eqx.Module, Generic[_State]):
         """
         return RESULTS.successful
 
+    def stats(self, state: _State) -> dict[str, Array]:
+        """What the statistics of a solve tell of it, each name after `preconditioner_`.
+
+        Args:
+            state: what `init` returned.
+        """
+        return {}
+
+    def watched(self, state: _State) -> PyTree:
+        """What of the state is not finite if M is not: by default all of it. Less is
+        faster to compile.
+
+        Args:
+            state: what `init` returned.
+        """
+        return state
+
     def right_factor(
         self, operator: AbstractLinearOperator
     ) -> AbstractLinearOperator | None:
         """R⁻¹, such that R⁻¹ R⁻ᴴ approximates (AᴴA)⁻¹, for `LSMR` and `LSQR`; None if
-        this preconditioner has no such form.
+        this preconditioner has no such form. By default M, if A is square.
 
         Args:
             operator: A, of any shape.
         """
-        return None
+        structures = operator.in_structure(), operator.out_structure()
+        square = same_shapes(*structures) and self.is_constant()
+        return self.as_operator(operator) if square else None
 
     def as_operator(self, operator: AbstractLinearOperator) -> AbstractLinearOperator:
         """M as an operator, from the input structure of A to itself.
@@ -216,9 +235,18 @@ def _(operator: Prepared):
 
 
 def prepared(
-    recipe: AbstractPreconditioner, operator: AbstractLinearOperator, options: Options
+    recipe: AbstractPreconditioner,
+    operator: AbstractLinearOperator,
+    options: Options,
+    *,
+    within: bool = False,
 ) -> Prepared:
     """M, without derivatives: set up, and looked at for failures.
+
+    Args:
+        recipe, operator, options: M, A, and those of the solver.
+        within: M becomes a part of a state that will be looked at for what is not
+            finite, so that here it need not be.
 
     Raises:
         ValueError: the operator is not square, or not from a space to itself.
@@ -234,9 +262,33 @@ def prepared(
     operator, recipe = stopped((operator, recipe))
     recipe = recipe.setup(operator)
     tags = frozenset(recipe.tags(operator))
-    state = stopped(recipe.init(operator, options))
-    verdict = code(both(_soundness(state, operator), recipe.status(state)))
-    return Prepared(recipe, state, verdict, freeze(structure), tags)
+    state = recipe.init(operator, options)
+    result = recipe.status(state)
+    for part in parts_of_state(state):
+        result = both(result, named(part.verdict))
+    if not within:
+        result = both(_soundness(recipe.watched(state), operator), result)
+    return Prepared(recipe, stopped(state), code(result), freeze(structure), tags)
+
+
+def told(M: Any) -> dict[str, Array]:
+    """What a preconditioner and its parts add to the statistics of a solve."""
+    if not isinstance(M, Prepared):
+        return {}
+    found: dict[str, Array] = {}
+    for part in parts_of_state(M.state):
+        found |= told(part)
+    own = M.recipe.stats(M.state)
+    return found | {f"preconditioner_{name}": value for name, value in own.items()}
+
+
+def parts_of_state(state: Any) -> list[Prepared]:
+    """The preconditioners that a state is made of."""
+    return [x for x in _leaves(state) if isinstance(x, Prepared)]
+
+
+def _leaves(tree: Any) -> list[Any]:
+    return jtu.tree_leaves(tree, is_leaf=lambda x: isinstance(x, Prepared))
 
 
 def stopped(tree: Any) -> Any:
@@ -251,20 +303,30 @@ def stopped(tree: Any) -> Any:
 
 
 def _soundness(state: Any, operator: AbstractLinearOperator) -> RESULTS:
-    """A state that is not finite is a failure, the input's if that is not either."""
-    fault = choose(_finite(operator), FAILED, RESULTS.nonfinite_input)
-    return choose(_finite(state), RESULTS.successful, fault)
+    """A state that is not finite is a failure, the input's if that is not either. The
+    operator's arrays that are found again in the state are looked at once."""
+    found = _inexact(operator)
+    fine = all_finite(list(found.values()))
+    more = {key: x for key, x in _inexact(state).items() if key not in found}
+    fault = choose(fine, FAILED, RESULTS.nonfinite_input)
+    sound = fine & all_finite(list(more.values()))
+    return choose(sound, RESULTS.successful, fault)
 
 
-def _finite(tree: Any) -> Bool[Array, ""]:
-    leaves = jtu.tree_leaves(tree)
-    return all_finite([x for x in leaves if eqx.is_inexact_array(x)])
+def _inexact(tree: Any) -> dict[int, Array]:
+    found: dict[int, Array] = {}
+    for x in _leaves(tree):
+        if isinstance(x, Prepared):
+            found |= _inexact(x.recipe.watched(x.state))
+        elif eqx.is_inexact_array(x):
+            found[id(x)] = x
+    return found
 
 
 FAILED = RESULTS.preconditioner_failed
 
 
 def definite_tags(operator: AbstractLinearOperator) -> frozenset[Any]:
-    """Of what is known of A, what holds of a Hermitian function of it that is positive
-    on positive numbers and odd: symmetries, and the sign."""
+    """The tags of A that also hold for an odd Hermitian function of A that is positive
+    on positive numbers: symmetries, and the sign."""
     return known(operator) & frozenset(_SYMMETRIES)

@@ -6,8 +6,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import ArrayLike
+from jaxtyping import Array, ArrayLike
 from lx_operators import (
+    AbstractLinearOperator,
     SparseLinearOperator,
     SparsityPattern,
     is_hermitian,
@@ -29,15 +30,25 @@ METHODS = ("smoothed_aggregation", "ruge_stuben")
 class _Transfer(eqx.Module):
     """What leads from a level to the next: R and P, fixed, and how R A P is formed."""
 
-    R: SparseLinearOperator
-    P: SparseLinearOperator
+    R: AbstractLinearOperator
+    P: AbstractLinearOperator
+    """Laid out for products."""
+    r: Array
+    p: Array
+    """Their values."""
     AP: ProductPlan
     RAP: ProductPlan
 
     def coarse(self, A: SparseLinearOperator) -> SparseLinearOperator:
         """R A P, for any values of A."""
-        values = self.RAP(self.R.values, self.AP(A.values, self.P.values))
+        values = self.RAP(self.r, self.AP(A.values, self.p))
         return SparseLinearOperator(values, self.RAP.pattern, A.tags)
+
+    def on_host(self, A: SparseLinearOperator) -> SparseLinearOperator:
+        """The same without JAX, which would have to compile it."""
+        values = self.AP.on_host(np.asarray(A.values), np.asarray(self.p))
+        values = self.RAP.on_host(np.asarray(self.r), values)
+        return SparseLinearOperator(jax.device_put(values), self.RAP.pattern, A.tags)
 
 
 class AMG(AbstractPreconditioner[Cycle]):
@@ -46,11 +57,13 @@ class AMG(AbstractPreconditioner[Cycle]):
     Stüben's classical method (1987, doi:10.1137/1.9781611971057.ch4).
 
     The hierarchy is made by pyamg, on the host, from concrete values: by `linear_solve`
-    outside of its `jit`, or by `setup`, to keep it. The cycles run in JAX. **For new
-    values of the same pattern** all else is set up again inside of `jit`: patterns and
-    interpolation stay, the coarser operators R A P, smoothers and the coarsest inverse
-    are computed for the new values. That costs about as much as some twenty products,
-    and is right while the new operator is like the first; else set up again.
+    outside of its `jit`, or by `setup`, to keep it. If only the pattern is concrete, as
+    that of an operator built inside of `jit`, the pattern's graph Laplacian stands for
+    the values. The cycles run in JAX. **For new values of the same pattern** all else
+    is set up again inside of `jit`: patterns and interpolation stay, the coarser
+    operators R A P, smoothers and the coarsest inverse are computed for the new values.
+    That costs about as much as some fifty products, and is right while the new operator
+    is like the first; else set up again.
 
     Args:
         method: "smoothed_aggregation" or "ruge_stuben".
@@ -65,8 +78,8 @@ class AMG(AbstractPreconditioner[Cycle]):
         max_coarse: the size at which coarsening ends; the matrix is inverted there.
 
     Raises:
-        ValueError: the operator is not sparse, or traced when the hierarchy is to be
-            made, or of another pattern than the hierarchy.
+        ValueError: the operator is not sparse, or its pattern traced when the hierarchy
+            is to be made, or another than the hierarchy's.
         ImportError: pyamg is not installed: `pip install "lx-solvers[amg]"`.
 
     ```python
@@ -108,7 +121,7 @@ class AMG(AbstractPreconditioner[Cycle]):
     )
     """That of each level, set up."""
     pattern: SparsityPattern | None = eqx.field(default=None, kw_only=True, repr=False)
-    """Of the operators that it serves."""
+    """The pattern of the operators that it serves."""
 
     def __check_init__(self):
         check_kind(self.cycle, "AMG")
@@ -121,20 +134,21 @@ class AMG(AbstractPreconditioner[Cycle]):
         if self.transfers is not None:
             return self
         A = sparse(operator, "AMG", _INSTEAD)
-        if not is_concrete(A):
+        if not is_concrete(A.pattern):
             raise ValueError(
-                "`AMG` makes its hierarchy from concrete values, outside of `jit`: "
+                "`AMG` makes its hierarchy from a concrete pattern, outside of `jit`: "
                 "make it there, `preconditioner = AMG(...).setup(operator)`, and pass "
                 "that. It then serves traced values of the same pattern."
             )
-        pattern = A.pattern.without_assembly()
-        A = SparseLinearOperator(A.values, pattern, definite_tags(operator))
+        pattern, known = A.pattern.without_assembly(), is_concrete(A)
         smoothers = []
         with jax.ensure_compile_time_eval():
+            values = A.values if known else _graph_laplacian(pattern, A.values.dtype)
+            A = SparseLinearOperator(values, pattern, definite_tags(operator))
             transfers = _transfers(self, A)
             for transfer in transfers:
-                smoothers.append(self.smoother.setup(A))
-                A = transfer.coarse(A)
+                smoothers.append(_calibrated(self.smoother.setup(A), A, known))
+                A = transfer.on_host(A)
         return dataclasses.replace(
             self, transfers=transfers, smoothers=tuple(smoothers), pattern=pattern
         )
@@ -147,8 +161,7 @@ class AMG(AbstractPreconditioner[Cycle]):
         A = SparseLinearOperator(A.values, A.pattern, tags)
         levels = []
         for transfer, smoother in zip(ready.transfers, ready.smoothers):
-            R, P = linearise(transfer.R), linearise(transfer.P)
-            levels.append(level(linearise(A), R, P, smoother.as_operator))
+            levels.append(level(A, transfer.R, transfer.P, smoother))
             A = transfer.coarse(A)
         return Cycle(tuple(levels), inverse_of(A), linearise(A), self.cycle)
 
@@ -166,6 +179,9 @@ class AMG(AbstractPreconditioner[Cycle]):
 
     def is_constant(self):
         return self.smoother.is_constant()
+
+    def watched(self, state):
+        return state.inverse, [level.before for level in state.levels]
 
     def hierarchy(self) -> str:
         """The levels as a table: unknowns, entries, and entries of all levels relative
@@ -225,9 +241,54 @@ def _transfers(amg: AMG, A: SparseLinearOperator) -> tuple[_Transfer, ...]:
         R, P = (_frozen(matrix, A.values.dtype) for matrix in (each.R, each.P))
         AP = plan_product(pattern, P.pattern)
         RAP = plan_product(R.pattern, AP.pattern)
-        transfers.append(_Transfer(R, P, AP, RAP))
+        laid = _laid_out(R), _laid_out(P)
+        transfers.append(_Transfer(*laid, R.values, P.values, AP, RAP))
         pattern = RAP.pattern
     return tuple(transfers)
+
+
+def _graph_laplacian(pattern: SparsityPattern, dtype: Any) -> Array:
+    """What stands for values that are not known."""
+    rows, columns = np.asarray(pattern.rows), np.asarray(pattern.columns)
+    apart = rows != columns
+    degrees = np.bincount(rows[apart], minlength=pattern.shape[0])
+    values = np.where(apart, -1, np.maximum(degrees[rows], 1))
+    return jax.device_put(values.astype(dtype))
+
+
+def _calibrated(
+    smoother: AbstractPreconditioner, A: SparseLinearOperator, known: bool
+) -> AbstractPreconditioner:
+    """A smoother whose bounds cost little to find again."""
+    if not isinstance(smoother, Chebyshev) or smoother.bounds is not None:
+        return smoother
+    if known:
+        return smoother.calibrated(A)
+    return dataclasses.replace(smoother, part=1.0)
+
+
+def _laid_out(matrix: SparseLinearOperator) -> AbstractLinearOperator:
+    """What `linearise` returns, in chunks; without JAX, which would have to compile it
+    for each level."""
+    pattern = matrix.pattern.without_assembly()
+    chunks = pattern.by_rows
+    if pattern.offsets is not None or not pattern.size:
+        return linearise(matrix)
+    like: Any = eqx.filter_eval_shape(linearise, matrix)
+    if isinstance(like, SparseLinearOperator):
+        return matrix
+    starts = pattern.row_starts if chunks.starts is None else chunks.starts
+    starts, steps = np.asarray(starts), np.arange(chunks.width)[:, None]
+    entries = starts[:-1] + steps
+    there = entries < starts[1:]
+    entries = np.minimum(entries, pattern.size - 1)
+    values = np.where(there, np.asarray(matrix.values)[entries], 0)
+    columns = jax.device_put(np.asarray(pattern.columns)[entries])
+    return eqx.tree_at(
+        lambda o: (o.laid, o.columns, o.pattern),
+        like,
+        (jax.device_put(values.astype(matrix.values.dtype)), columns, pattern),
+    )
 
 
 def _frozen(matrix: Any, dtype: Any) -> SparseLinearOperator:

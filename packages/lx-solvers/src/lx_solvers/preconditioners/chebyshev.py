@@ -1,18 +1,23 @@
 """A polynomial of the operator."""
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike
 from lx_operators import (
     AbstractLinearOperator,
+    SparseLinearOperator,
     conj,
     diagonal,
     is_negative_semidefinite,
     is_positive_semidefinite,
     linearise,
 )
+from lx_operators.internal import unwrapped
 
 from .._control_flow import scan
 from ._flat import as_matvec, dtype_of, on_flat
@@ -20,15 +25,19 @@ from ._lanczos import largest_eigenvalue
 from ._preconditioner import AbstractPreconditioner, definite_tags
 
 
-class _State(eqx.Module):
+class ChebyshevState(eqx.Module):
+    """What `Chebyshev.init` returns."""
+
     operator: AbstractLinearOperator
     inverse: Array | None
     """1 / D, if A is scaled by its diagonal."""
-    least: Array
+    coefficients: Array
+    """α and β of each step, `[degree, 2]`: d ← α d + β D⁻¹ r, x ← x + d."""
     most: Array
+    """The upper end of the interval."""
 
 
-class Chebyshev(AbstractPreconditioner[_State]):
+class Chebyshev(AbstractPreconditioner[ChebyshevState]):
     """Some steps of Chebyshev's iteration, for semidefinite operators: a polynomial of
     A that is near A⁻¹ on an interval. It has no inner products, so that on many devices
     it needs no communication but that of the operator.
@@ -63,6 +72,9 @@ class Chebyshev(AbstractPreconditioner[_State]):
     ratio: ArrayLike = eqx.field(default=30.0, kw_only=True)
     scaled: bool = eqx.field(static=True, default=False, kw_only=True)
     steps: int = eqx.field(static=True, default=10, kw_only=True)
+    part: ArrayLike | None = eqx.field(default=None, kw_only=True, repr=False)
+    """b, relative to the largest row sum of |D⁻¹A|: what multigrid has found for
+    operators like this one."""
 
     def __check_init__(self):
         if self.degree < 1:
@@ -78,51 +90,31 @@ class Chebyshev(AbstractPreconditioner[_State]):
                 "`positive_semidefinite_tag` or `negative_semidefinite_tag`, but got "
                 f"{operator!r}."
             )
-        operator = linearise(operator)
-        inverse = 1 / diagonal(operator) if self.scaled else None
-        dtype = dtype_of(operator)
-        real = jnp.finfo(dtype).dtype
-        sign = jnp.asarray(1 if positive or self.scaled else -1, dtype)
+        real = jnp.finfo(dtype_of(operator)).dtype
+        D = diagonal(operator) if self.scaled else None
+        inverse = None if D is None else 1 / D
+        sign = jnp.asarray(1 if positive or self.scaled else -1, real)
+        linear = linearise(operator)
         if self.bounds is not None:
             least, most = (jnp.asarray(bound, real) for bound in self.bounds)
-            return _State(operator, inverse, least, most)
-        A, n = as_matvec(operator), operator.in_size()
-        if inverse is None:
-            B = lambda v: sign * A(v)  # noqa: E731
-        else:  # D⁻½ A D⁻½, with the sign taken off
-            root = jnp.sqrt(jnp.abs(inverse)).astype(dtype)
-            flip = jnp.sign(inverse.real).astype(dtype)
-            B = lambda v: flip * root * A(root * v)  # noqa: E731
-        most = largest_eigenvalue(B, n, dtype, max(min(self.steps, n), 1))
-        most = most.astype(real) * sign.real.astype(real)
-        return _State(operator, inverse, most / jnp.asarray(self.ratio, real), most)
+        else:
+            if self.part is None:
+                most = _largest_eigenvalue(linear, inverse, sign, self.steps)
+            else:
+                most = jnp.asarray(self.part, real) * _largest_row(
+                    unwrapped(operator), inverse
+                )
+            most = sign * most.astype(real)
+            least = most / jnp.asarray(self.ratio, real)
+        coefficients = _coefficients(least, most, self.degree)
+        return ChebyshevState(linear, inverse, coefficients, most)
 
     def apply(self, state, vector):
-        A, D = as_matvec(state.operator), state.inverse
-
         def fn(r: Array) -> Array:
-            dtype = r.dtype
-            θ, δ = (state.most + state.least) / 2, (state.most - state.least) / 2
-            σ = θ / δ
-
-            def scaled(r: Array) -> Array:
-                return r if D is None else D.astype(dtype) * r
-
-            d = scaled(r) / θ.astype(dtype)
+            d = _first(state, r)
             if self.degree == 1:
                 return d
-
-            def step(carry: Any, _: Any) -> Any:
-                x, r, d, ρ = carry
-                r = r - A(d).astype(dtype)
-                next_ρ = 1 / (2 * σ - ρ)
-                d = (next_ρ * ρ).astype(dtype) * d
-                d = d + (2 * next_ρ / δ).astype(dtype) * scaled(r)
-                return (x + d, r, d, next_ρ), None
-
-            start = d, r, d, 1 / σ
-            inputs = state, r
-            (x, *_), _ = scan(step, start, jnp.arange(self.degree - 1), inputs=inputs)
+            x, *_ = _steps(state, (d, r, d), state.coefficients[1:])
             return x
 
         return on_flat(fn, vector)
@@ -136,7 +128,126 @@ class Chebyshev(AbstractPreconditioner[_State]):
     def tags(self, operator):
         return definite_tags(operator)
 
+    def watched(self, state):
+        # the bound is found by products or sums that miss no entry
+        return state.inverse, state.coefficients
 
-def _turned(state: _State, of_operator: Any, of_array: Any) -> _State:
+    def calibrated(self, operator: SparseLinearOperator) -> "Chebyshev":
+        """The same for operators that are like this concrete one: their interval takes
+        one pass over the entries, where Lanczos' process takes many products. The
+        bound holds with a margin: steps contract up to the sum of both bounds.
+
+        Args:
+            operator: A.
+        """
+        if self.bounds is not None or not operator.pattern.size:
+            return self
+        matrix = operator.to_scipy().tocsr()
+        if self.scaled:
+            d = matrix.diagonal()
+            size = np.abs(d)
+            if not size.all():  # to be told of by `init`
+                return self
+            root = 1 / np.sqrt(size)
+            matrix = matrix.multiply((root * np.sign(d.real))[:, None])
+            matrix = matrix.multiply(root[None, :]).tocsr()
+            rows = np.asarray(abs(operator.to_scipy()).sum(axis=1)).ravel() / size
+        else:
+            rows = np.asarray(abs(matrix).sum(axis=1)).ravel()
+        part = min(1.0, 1.1 * _host_eigenvalue(matrix) / float(rows.max()))
+        return dataclasses.replace(self, part=part)
+
+
+def relaxed(state: ChebyshevState, b: Array, x: Array | None = None) -> Any:
+    """The steps for A x = b: from zero, then also the residual; or from x, which is a
+    part of the loop. Either way as many products as there are steps."""
+    α_β = state.coefficients
+    if x is not None:
+        x, *_ = _steps(state, (x, b, x), α_β)
+        return x
+    d = _first(state, b)
+    x, r, _ = _steps(state, (d, b, d), jnp.pad(α_β[1:], ((0, 1), (0, 0))))
+    return x, r
+
+
+def _first(state: ChebyshevState, r: Array) -> Array:
+    d = r if state.inverse is None else state.inverse.astype(r.dtype) * r
+    return state.coefficients[0, 1].astype(r.dtype) * d
+
+
+def _steps(state: ChebyshevState, start: Any, coefficients: Array) -> Any:
+    A = as_matvec(state.operator)
+
+    def step(carry: Any, α_β: Array) -> Any:
+        x, r, d = carry
+        α, β = α_β.astype(r.dtype)
+        r = r - A(d).astype(r.dtype)
+        z = r if state.inverse is None else state.inverse.astype(r.dtype) * r
+        d = α * d + β * z
+        return (x + d, r, d), None
+
+    carry, _ = scan(step, start, coefficients, inputs=(state, start))
+    return carry
+
+
+def _coefficients(least: Array, most: Array, degree: int) -> Array:
+    θ, δ = (most + least) / 2, (most - least) / 2
+    ρ = δ / θ
+    found = [(jnp.zeros_like(θ), 1 / θ)]
+    for _ in range(degree - 1):
+        β = 2 / (2 * θ - δ * ρ)
+        found.append((ρ * δ * β / 2, β))
+        ρ = δ * β / 2
+    return jnp.stack([jnp.stack(pair) for pair in found])
+
+
+def _largest_eigenvalue(
+    operator: AbstractLinearOperator, inverse: Array | None, sign: Array, steps: int
+) -> Array:
+    """The largest eigenvalue of ±A, or of D⁻½ A D⁻½ without the sign of D."""
+    A, n, dtype = as_matvec(operator), operator.in_size(), dtype_of(operator)
+    if inverse is None:
+        B = lambda v: sign.astype(dtype) * A(v)  # noqa: E731
+    else:
+        root = jnp.sqrt(jnp.abs(inverse)).astype(dtype)
+        flip = jnp.sign(inverse.real).astype(dtype)
+        B = lambda v: flip * root * A(root * v)  # noqa: E731
+    return largest_eigenvalue(B, n, dtype, max(min(steps, n), 1))
+
+
+def _largest_row(operator: Any, inverse: Array | None) -> Array:
+    """‖D⁻¹A‖∞, above all eigenvalues."""
+    pattern = operator.pattern
+    sums = jax.ops.segment_sum(
+        jnp.abs(operator.values),
+        pattern.rows,
+        pattern.shape[0],
+        indices_are_sorted=True,
+        mode="promise_in_bounds",
+    )
+    return jnp.max(sums if inverse is None else sums * jnp.abs(inverse))
+
+
+def _host_eigenvalue(matrix: Any) -> float:
+    """The largest eigenvalue in size of a Hermitian matrix of SciPy, to a few percent;
+    infinity where it is not found."""
+    from scipy.sparse.linalg import ArpackError, eigsh
+
+    n = matrix.shape[0]
+    if n < 30:
+        return float(np.abs(np.linalg.eigvalsh(matrix.toarray())).max())
+    start = np.random.default_rng(0).standard_normal(n).astype(matrix.dtype)
+    tol: Any = 0.05
+    try:
+        found = eigsh(
+            matrix, 1, which="LM", v0=start, tol=tol, return_eigenvectors=False
+        )
+    except ArpackError:
+        return np.inf
+    return float(np.abs(found).max())
+
+
+def _turned(state: ChebyshevState, of_operator: Any, of_array: Any) -> ChebyshevState:
     inverse = None if state.inverse is None else of_array(state.inverse)
-    return _State(of_operator(state.operator), inverse, state.least, state.most)
+    operator = of_operator(state.operator)
+    return ChebyshevState(operator, inverse, state.coefficients, state.most)

@@ -6,30 +6,25 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
-from lx_operators import is_negative_semidefinite, is_positive_semidefinite
+from lx_operators import (
+    AbstractLinearOperator,
+    is_negative_semidefinite,
+    is_positive_semidefinite,
+)
+from lx_operators.internal import freeze
 
-from .._control_flow import while_loop
-from .._results import choose
-from .._solution import RESULTS
+from .._results import code
 from . import _multicolour as multicolour
 from ._flat import on_flat
-from ._preconditioner import FAILED, AbstractPreconditioner, definite_tags
-from ._sparse import sparse
-from .incomplete_lu import shifted, weight
+from ._galerkin import ProductPlan, plan_product
+from ._preconditioner import AbstractPreconditioner, Prepared, definite_tags
+from ._sparse import is_concrete, sparse
+from .incomplete_lu import FactorState, applied, conjugated, soundness, transposed
+from .jacobi import column_norms
 from .ssor import _INSTEAD
 
-_FIRST, _TRIES = 1e-3, 20
 
-
-class _State(eqx.Module):
-    order: multicolour.Order
-    factors: multicolour.Factors
-    shift: Array
-    """What was needed."""
-    definite: Array
-
-
-class IncompleteCholesky(AbstractPreconditioner[_State]):
+class IncompleteCholesky(AbstractPreconditioner[FactorState]):
     """Incomplete Cholesky factors of level zero, A ≈ L D Lᴴ with the pattern of A, in a
     multicolour order, for sparse definite operators.
 
@@ -44,8 +39,11 @@ class IncompleteCholesky(AbstractPreconditioner[_State]):
             (Gustafsson 1978, doi:10.1007/BF01931691).
         shift: the first α to try.
 
-    An operator with a diagonal that is not positive ends the solve in
-    `preconditioner_failed`.
+    For `LSMR` and `LSQR` the factors are those of AᴴA, its columns scaled to length
+    one; of a definite A they are its own.
+
+    The statistics of a solve tell α as `preconditioner_shift`. An operator with a
+    diagonal that is not positive ends the solve in `preconditioner_failed`.
 
     Raises:
         ValueError: the operator is not sparse, or not known to be semidefinite.
@@ -64,17 +62,22 @@ class IncompleteCholesky(AbstractPreconditioner[_State]):
     shift: ArrayLike = eqx.field(default=0.0, kw_only=True)
     order: multicolour.Order | None = eqx.field(default=None, kw_only=True, repr=False)
     """The order of the unknowns, once it is found."""
+    gram: ProductPlan | None = eqx.field(default=None, kw_only=True, repr=False)
+    """How AᴴA is formed, for least squares."""
 
     def setup(self, operator):
         if self.order is not None:
             return self
         A = sparse(operator, "IncompleteCholesky", _INSTEAD)
-        order = multicolour.ordered(A, "IncompleteCholesky", eliminating=True)
-        return dataclasses.replace(self, order=order)
+        if _definite(operator) or not is_concrete(A.pattern):
+            order = multicolour.ordered(A, "IncompleteCholesky", eliminating=True)
+            return dataclasses.replace(self, order=order)
+        gram = plan_product(A.pattern.T, A.pattern)
+        order = multicolour.ordered(gram, "IncompleteCholesky", eliminating=True)
+        return dataclasses.replace(self, order=order, gram=gram)
 
     def init(self, operator, options):
-        positive = is_positive_semidefinite(operator)
-        if not positive and not is_negative_semidefinite(operator):
+        if not _definite(operator):
             raise ValueError(
                 "`IncompleteCholesky` needs an operator that is tagged "
                 "`positive_semidefinite_tag` or `negative_semidefinite_tag`, but got "
@@ -84,48 +87,100 @@ class IncompleteCholesky(AbstractPreconditioner[_State]):
         order = multicolour.for_operator(
             self.order, A, "IncompleteCholesky", eliminating=True
         )
-        sign = 1 if positive else -1
-        entries = sign * order.entries(A.values)
-        modified = weight(self.modified, entries)
-        real = entries.real.dtype
-
-        def attempt(carry: Any) -> Any:
-            α, _, _, tries = carry
-            α = jnp.where(
-                tries == 0,
-                jnp.asarray(self.shift, real),
-                jnp.maximum(2 * α, jnp.asarray(_FIRST, real)),
-            )
-            w = multicolour.eliminated(order, shifted(order, entries, α), modified)
-            d = w[order.diagonal].real
-            fine = jnp.all((d > 0) & (d < jnp.inf))
-            return α, w, fine, tries + 1
-
-        def going(carry: Any) -> Array:
-            _, _, fine, tries = carry
-            return ~fine & (tries < _TRIES)
-
-        start = jnp.zeros((), real), entries, jnp.array(False), jnp.int32(0)
-        α, w, fine, _ = while_loop(going, attempt, start, (order, entries, self))
+        sign = 1 if is_positive_semidefinite(operator) else -1
+        w, α, fine = multicolour.factorised(
+            order, sign * order.entries(A.values), self.shift, self.modified, _positive
+        )
         factors = multicolour.divided(order, sign * w)
         # L as it is, whatever the sign
         factors = dataclasses.replace(factors, L=w)
-        return _State(order, factors, α, fine)
+        return FactorState(order, factors, α, fine)
 
-    def apply(self, state, vector):
-        order, factors = state.order, state.factors
-        return on_flat(lambda r: multicolour.solve(order, factors, r), vector)
-
-    def transpose(self, state, options):
-        factors = multicolour.transposed(state.factors)
-        return dataclasses.replace(state, factors=factors), options
-
-    def conj(self, state, options):
-        factors = multicolour.conjugated(state.factors)
-        return dataclasses.replace(state, factors=factors), options
+    apply = applied
+    transpose = transposed
+    conj = conjugated
+    status = soundness
 
     def tags(self, operator):
         return definite_tags(operator)
 
+    def stats(self, state):
+        return {"shift": state.shift}
+
+    def right_factor(self, operator):
+        """The factor for AᴴA if A is not definite; else M itself."""
+        if _definite(operator):
+            return self.as_operator(operator)
+        ready: Any = self.setup(operator)
+        A = sparse(operator, "IncompleteCholesky", _INSTEAD)
+        order, norms = ready.order, column_norms(operator)
+        scale = 1 / jnp.where(norms == 0, jnp.ones_like(norms), norms)
+        values = A.values * scale[A.pattern.columns]
+        values = ready.gram(values[A.pattern.transposed].conj(), values)
+        w = order.entries(values)
+        empty = (norms[order.order] == 0).astype(w.dtype)
+        w = w.at[order.diagonal].add(empty, unique_indices=True)
+        w, α, fine = multicolour.factorised(
+            order, w, self.shift, self.modified, _positive
+        )
+        factors = multicolour.divided(order, w)
+        half = jnp.sqrt(factors.inverse)
+        recipe = _Half()
+        state = _HalfState(FactorState(order, factors, α, fine), half, scale, False)
+        verdict = code(recipe.status(state))
+        structure = freeze(operator.in_structure())
+        return Prepared(recipe, state, verdict, structure, frozenset())
+
+
+class _HalfState(eqx.Module):
+    factors: FactorState
+    half: Array
+    """D^(-½)."""
+    scale: Array
+    """One over the norms of A's columns."""
+    turned: bool = eqx.field(static=True)
+
+
+class _Half(AbstractPreconditioner[_HalfState]):
+    """R⁻¹ = S L⁻ᴴ D^(-½), where S AᴴA S ≈ L D Lᴴ: a right factor."""
+
+    def init(self, operator, options):
+        raise NotImplementedError("made by `IncompleteCholesky.right_factor`")
+
+    def apply(self, state, vector):
+        order, factors = state.factors.order, state.factors.factors
+
+        def fn(r: Array) -> Array:
+            half, scale = state.half.astype(r.dtype), state.scale.astype(r.dtype)
+            if state.turned:
+                return half * multicolour.forward(
+                    order, factors, (scale * r)[order.order]
+                )
+            return scale * multicolour.backward(order, factors, half * r)[order.place]
+
+        return on_flat(fn, vector)
+
+    def transpose(self, state, options):
+        factors, _ = transposed(self, state.factors, options)
+        return _HalfState(factors, state.half, state.scale, not state.turned), options
+
+    def conj(self, state, options):
+        factors, _ = conjugated(self, state.factors, options)
+        return (
+            _HalfState(factors, state.half.conj(), state.scale.conj(), state.turned),
+            options,
+        )
+
     def status(self, state):
-        return choose(state.definite, RESULTS.successful, FAILED)
+        return soundness(self, state.factors)
+
+    def stats(self, state):
+        return {"shift": state.factors.shift}
+
+
+def _definite(operator: AbstractLinearOperator) -> bool:
+    return is_positive_semidefinite(operator) or is_negative_semidefinite(operator)
+
+
+def _positive(pivot: Array, diagonal: Array) -> Array:
+    return (pivot.real > 0) & (pivot.real < jnp.inf)

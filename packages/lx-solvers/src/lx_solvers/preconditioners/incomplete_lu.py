@@ -1,19 +1,60 @@
 """Incomplete LU factors."""
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike
+from jaxtyping import Array, ArrayLike, PyTree
 from lx_operators import negative_semidefinite_tag, positive_semidefinite_tag
 
+from .._results import choose
+from .._solution import RESULTS
+from .._solver import Options
 from . import _multicolour as multicolour
-from ._preconditioner import AbstractPreconditioner, definite_tags
+from ._flat import on_flat
+from ._preconditioner import FAILED, AbstractPreconditioner, definite_tags
 from ._sparse import sparse
-from .ssor import _INSTEAD, State, substitution, turned
+from .ssor import _INSTEAD
 
 
-class IncompleteLU(AbstractPreconditioner[State]):
+class FactorState(eqx.Module):
+    """What `init` of incomplete factorisations returns."""
+
+    order: multicolour.Order
+    factors: multicolour.Factors
+    shift: Array
+    """What was needed."""
+    sound: Array
+
+
+def applied(self: Any, state: FactorState, vector: PyTree[Array]) -> PyTree[Array]:
+    """U⁻¹ D⁻¹ L⁻¹ r."""
+    return on_flat(lambda r: multicolour.solve(state.order, state.factors, r), vector)
+
+
+def transposed(
+    self: Any, state: FactorState, options: Options
+) -> tuple[FactorState, Options]:
+    """The state and the options for Mᵀ."""
+    factors = multicolour.transposed(state.factors)
+    return dataclasses.replace(state, factors=factors), options
+
+
+def conjugated(
+    self: Any, state: FactorState, options: Options
+) -> tuple[FactorState, Options]:
+    """The state and the options for the conjugate of M."""
+    factors = multicolour.conjugated(state.factors)
+    return dataclasses.replace(state, factors=factors), options
+
+
+def soundness(self: Any, state: FactorState) -> RESULTS:
+    """A failure if no shift helped."""
+    return choose(state.sound, RESULTS.successful, FAILED)
+
+
+class IncompleteLU(AbstractPreconditioner[FactorState]):
     """Incomplete LU factors of level zero, with the pattern of A, in a multicolour
     order, for sparse operators.
 
@@ -26,9 +67,11 @@ class IncompleteLU(AbstractPreconditioner[State]):
     Args:
         modified: how much of what is dropped is added to the diagonal, from 0 to 1
             (Gustafsson 1978, doi:10.1007/BF01931691).
-        shift: the factors are those of A + shift · D, with the diagonal D.
+        shift: the first α to try: where a pivot is zero, A + α D is factorised, with
+            the diagonal D and α = 0.001, 0.002, 0.004, …
 
-    A pivot of zero ends the solve in `preconditioner_failed`.
+    The statistics of a solve tell α as `preconditioner_shift`. Where no shift helps, as
+    with zeros on the diagonal, the result is `preconditioner_failed`.
 
     ```python
     operator = lx.SparseLinearOperator.from_dense(
@@ -56,18 +99,18 @@ class IncompleteLU(AbstractPreconditioner[State]):
         order = multicolour.for_operator(
             self.order, A, "IncompleteLU", eliminating=True
         )
-        w = shifted(order, order.entries(A.values), self.shift)
-        w = multicolour.eliminated(order, w, weight(self.modified, w))
-        return State(order, multicolour.divided(order, w))
+        w, α, fine = multicolour.factorised(
+            order, order.entries(A.values), self.shift, self.modified, _sound
+        )
+        return FactorState(order, multicolour.divided(order, w), α, fine)
 
-    def apply(self, state, vector):
-        return substitution(state, vector)
+    apply = applied
+    transpose = transposed
+    conj = conjugated
+    status = soundness
 
-    def transpose(self, state, options):
-        return turned(state, multicolour.transposed), options
-
-    def conj(self, state, options):
-        return turned(state, multicolour.conjugated), options
+    def stats(self, state):
+        return {"shift": state.shift}
 
     def tags(self, operator):
         # definite or not: that depends on the pivots
@@ -75,12 +118,7 @@ class IncompleteLU(AbstractPreconditioner[State]):
         return definite_tags(operator) - definite
 
 
-def shifted(order: multicolour.Order, w: Array, shift: ArrayLike) -> Array:
-    """The entries of A + shift · D."""
-    factor = jnp.asarray(1 + jnp.asarray(shift, w.real.dtype)).astype(w.dtype)
-    return w.at[order.diagonal].multiply(factor, unique_indices=True)
-
-
-def weight(modified: ArrayLike, w: Array) -> Array | None:
-    known = isinstance(modified, int | float)
-    return None if known and modified == 0 else jnp.asarray(modified).astype(w.dtype)
+def _sound(pivot: Array, diagonal: Array) -> Array:
+    """Not zero, rounding errors taken into account."""
+    least = 1000 * jnp.finfo(diagonal.dtype).eps * jnp.abs(diagonal)
+    return (jnp.abs(pivot) > least) & jnp.isfinite(pivot)

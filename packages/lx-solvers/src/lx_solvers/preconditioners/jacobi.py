@@ -11,9 +11,8 @@ from lx_operators import (
     diagonal,
     positive_semidefinite_tag,
 )
-from lx_operators.internal import unravel, unwrapped
+from lx_operators.internal import check_matrix, unravel, unwrapped
 
-from .._memory import check_matrix
 from .._scaling import largest, reciprocal_scale
 from . import _by_operator
 from ._preconditioner import AbstractPreconditioner, definite_tags
@@ -68,12 +67,12 @@ class Jacobi(AbstractPreconditioner[AbstractLinearOperator]):
         return definite_tags(operator)
 
     def right_factor(self, operator):
-        norms = _column_norms(operator)
+        norms = column_norms(operator)
         inverse = 1 / jnp.where(norms == 0, jnp.ones_like(norms), norms)
         return DiagonalLinearOperator(unravel(inverse, operator.in_structure()))
 
 
-def _column_norms(operator: AbstractLinearOperator) -> Array:
+def column_norms(operator: AbstractLinearOperator) -> Array:
     """√Σᵢ |aᵢⱼ|² for each j, in the operator's dtype."""
     A = unwrapped(operator)
     if isinstance(A, SparseLinearOperator):

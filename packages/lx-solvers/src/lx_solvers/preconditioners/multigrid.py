@@ -103,8 +103,7 @@ class Multigrid(AbstractPreconditioner[Cycle]):
         *above, (last, _, _) = self._levels(operator)
         smoothers = self.smoothers or len(above) * (self.smoother,)
         levels = [
-            level(linearise(A), R, P, smoother.as_operator)
-            for (A, R, P), smoother in zip(above, smoothers)
+            level(A, R, P, smoother) for (A, R, P), smoother in zip(above, smoothers)
         ]
         return Cycle(tuple(levels), inverse_of(last), linearise(last), self.cycle)
 

@@ -13,8 +13,8 @@ from lx_operators import (
     positive_semidefinite_tag,
 )
 
-from .._sizes import variates
 from ._flat import columns, dtype_of, matmul
+from ._lanczos import noise
 from ._low_rank import LowRank
 from ._preconditioner import AbstractPreconditioner
 
@@ -64,7 +64,7 @@ class Nystrom(AbstractPreconditioner[LowRank]):
         most = min(self.max_rank, n)
         rank = min(8, most)
         while rank < most:
-            _, eigenvalues = _approximation(operator, rank, self.shift)
+            _, eigenvalues = _compiled(operator, rank, self.shift)
             last = eigenvalues[-1]
             if isinstance(last, jax.core.Tracer):
                 raise ValueError(
@@ -116,8 +116,7 @@ def _approximation(
 ) -> tuple[Array, Array]:
     """U and Λ, descending, of the operator less the shift (algorithm 2.1)."""
     dtype = dtype_of(operator)
-    Ω = variates((operator.in_size(), rank), dtype)
-    Ω, _ = jnp.linalg.qr(jnp.asarray(Ω))
+    Ω, _ = jnp.linalg.qr(noise((operator.in_size(), rank), dtype))
     Y = columns(operator, Ω)
     real = Y.real.dtype
     Y = Y - jnp.asarray(shift, real).astype(dtype) * Ω
@@ -130,3 +129,6 @@ def _approximation(
     )
     U, singular, _ = jnp.linalg.svd(B, full_matrices=False)
     return U, jnp.maximum(singular**2 - ν, 0)
+
+
+_compiled = eqx.filter_jit(_approximation)

@@ -170,7 +170,9 @@ batching.primitive_batchers[determinant_p] = _batched_as_list(
 inverse_p = _host_primitive(
     "sparse_inverse",
     host.inverse,
-    lambda digest, rows, columns, values, *, task: [(values.shape, values.dtype)],
+    lambda digest, rows, columns, values, *, task, diagonal: [
+        (_count(values) + (task.n,) if diagonal else values.shape, values.dtype)
+    ],
 )
 batching.primitive_batchers[inverse_p] = _batched_as_list(inverse_p, slice(1, 3), 3)
 
@@ -184,23 +186,32 @@ solve_p = _host_primitive(
     ],
 )
 
-
-def _batch_solve(arrays: Any, axes: Any, **params: Any) -> Any:
-    *others, axis = axes
-    if any(i is not None for i in others):
-        return _batched_as_list(solve_p, slice(1, 3), 3)(arrays, axes, **params)
-    # more vectors of the same matrix, or matrices
-    *matrix, b = arrays
-    b = jnp.moveaxis(b, axis, -3)
-    *inner, size, k, n = b.shape
-    out = solve_p.bind(*matrix, b.reshape(*inner, size * k, n), **params)
-    place = len(inner)
-    return [x.reshape(*inner, size, k, *x.shape[place + 1 :]) for x in out], [
-        place for _ in out
-    ]
+root_p = _host_primitive(
+    "sparse_root",
+    host.root,
+    lambda digest, rows, columns, values, z, *, task: [(z.shape, z.dtype)],
+)
 
 
-batching.primitive_batchers[solve_p] = _batch_solve
+def _batched_vectors(primitive: Primitive) -> Any:
+    def batch(arrays: Any, axes: Any, **params: Any) -> Any:
+        *others, axis = axes
+        if any(i is not None for i in others):
+            return _batched_as_list(primitive, slice(1, 3), 3)(arrays, axes, **params)
+        # more vectors of the same matrix, or matrices
+        *matrix, b = arrays
+        b = jnp.moveaxis(b, axis, -3)
+        *inner, size, k, n = b.shape
+        out = primitive.bind(*matrix, b.reshape(*inner, size * k, n), **params)
+        place = len(inner)
+        out = [x.reshape(*inner, size, k, *x.shape[place + 1 :]) for x in out]
+        return out, [place for _ in out]
+
+    return batch
+
+
+batching.primitive_batchers[solve_p] = _batched_vectors(solve_p)
+batching.primitive_batchers[root_p] = _batched_vectors(root_p)
 
 
 def _solve_jvp(primals: Any, tangents: Any, **params: Any) -> Any:

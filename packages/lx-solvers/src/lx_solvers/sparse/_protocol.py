@@ -57,16 +57,34 @@ class SparseFactors(abc.ABC):
             adjoint: which of the two.
         """
 
+    def solve_many(self, b: np.ndarray, adjoint: bool) -> np.ndarray:
+        """A⁻¹ B, or A⁻ᴴ B, by default column by column.
+
+        Args:
+            b: `[n, k]`.
+            adjoint: which of the two.
+        """
+        columns = [self.solve(np.ascontiguousarray(x), adjoint) for x in b.T]
+        return np.stack(columns, axis=1)
+
     def slogdet(self) -> tuple[Any, float] | None:
         """The sign of det A, of modulus 1, and log |det A|; None if the library does
         not tell."""
+        return None
+
+    def root(self, z: np.ndarray) -> np.ndarray | None:
+        """W Z, where WWᴴ is A, which is definite; None if the library does not tell.
+
+        Args:
+            z: `[n, k]`.
+        """
         return None
 
     def inverse_at(self, i: np.ndarray, j: np.ndarray) -> np.ndarray | None:
         """Elements of A⁻¹; None if the library does not tell.
 
         Args:
-            i, j: rows and columns; A has an entry at each (j, i).
+            i, j: rows and columns; fast if A has an entry at each (j, i).
         """
         return None
 

@@ -37,6 +37,7 @@ from lx_operators import (
 from lx_operators.internal import PackedStructures, bare, pack_structures
 
 from .._checks import check_square
+from .._gaussian import check_positive, inverse_diagonal_of, root_of, turned_root
 from .._results import choose, named, succeeded
 from .._scaling import eps, largest
 from .._slogdet import slogdet_of, tangent_of, trace_of
@@ -284,8 +285,7 @@ def checked_solve(
     """F⁻¹ b or F⁻ᴴ b, how that went, the backward error and the steps of refinement."""
     matrix = state.matrix
     pattern = matrix.pattern
-    arrays = state.digest, pattern.rows, pattern.columns, matrix.values
-    primitives = host_primitives()
+    primitives, arrays = host_primitives(), _operands(state)
     x, number, steps = primitives.solve_p.bind(
         *arrays, b[None], task=state.task, adjoint=adjoint
     )
@@ -325,12 +325,15 @@ def _ratio(x: Array, y: Array) -> Array:
     return jnp.where(x == 0, x, x / jnp.where(y == 0, jnp.ones_like(y), y))
 
 
+def _operands(state: SparseState) -> tuple[Array, ...]:
+    """What the primitives take: the digest and the matrix."""
+    pattern = state.matrix.pattern
+    return state.digest, pattern.rows, pattern.columns, state.matrix.values
+
+
 @slogdet_of.register
 def _(state: SparseState):
-    matrix = state.matrix
-    pattern = matrix.pattern
-    arrays = state.digest, pattern.rows, pattern.columns, matrix.values
-    primitives = host_primitives()
+    primitives, arrays = host_primitives(), _operands(state)
     sign, log = primitives.determinant_p.bind(*arrays, task=state.task)
     turned = state.view.turned and jnp.iscomplexobj(sign)
     return (sign.conj() if turned else sign), log
@@ -341,11 +344,8 @@ def _(state: SparseState, solver, tangent):
     """Σ (A⁻¹)[j, i] dA[i, j] over the entries."""
     if state.view != views.View():
         return None
-    matrix = state.matrix
-    pattern = matrix.pattern
-    arrays = state.digest, pattern.rows, pattern.columns, matrix.values
-    primitives = host_primitives()
-    (inverse,) = primitives.inverse_p.bind(*arrays, task=state.task)
+    primitives, arrays = host_primitives(), _operands(state)
+    (inverse,) = primitives.inverse_p.bind(*arrays, task=state.task, diagonal=False)
 
     def values(operator: AbstractLinearOperator) -> Array:
         found = bare(operator)
@@ -353,3 +353,27 @@ def _(state: SparseState, solver, tangent):
         return found.values.astype(inverse.dtype)
 
     return jnp.sum(inverse * tangent_of(values, tangent))
+
+
+@inverse_diagonal_of.register
+def _(state: SparseState):
+    primitives, arrays = host_primitives(), _operands(state)
+    (found,) = primitives.inverse_p.bind(*arrays, task=state.task, diagonal=True)
+    turned = state.view.turned and jnp.iscomplexobj(found)
+    return found.conj() if turned else found
+
+
+@root_of.register
+def _(state: SparseState, z):
+    if state.task.kind != "definite":
+        raise ValueError(
+            "a sparse operator has a square root by `SparseCholesky` only; use it, and "
+            "tag the operator `positive_semidefinite_tag`."
+        )
+    check_positive(state.task.negative)
+    primitives, arrays = host_primitives(), _operands(state)
+
+    def multiplied(z: Array) -> Array:
+        return primitives.root_p.bind(*arrays, z[None], task=state.task)[0][0]
+
+    return turned_root(multiplied, state.view.turned, z)

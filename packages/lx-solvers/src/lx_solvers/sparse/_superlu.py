@@ -135,6 +135,14 @@ class _Factors(SparseFactors):
             sign = sign * _parity(self.order)
         return sign, log
 
+    def root(self, z: np.ndarray) -> np.ndarray:
+        # P B Pᵀ = LDLᴴ, where B is A with its lines in another order
+        d = np.sqrt(self._pivots().real).astype(z.dtype)
+        w = (self.lu.L @ (d[:, None] * z))[self.lu.perm_r]
+        if self.order is not None:
+            w[self.order] = w.copy()
+        return w
+
     def inverse_at(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
         # LU = P_r B P_c, where B is A with its lines in another order
         if self.order is not None:

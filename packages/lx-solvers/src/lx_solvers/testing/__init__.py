@@ -1,7 +1,7 @@
 """The laws of linear solvers, as a test suite that any solver can inherit.
 
-Name a factory, and the classes of problems that the solver claims; pytest finds the
-rest.
+Define a factory, and list the classes of problems that the solver claims; pytest does
+the rest.
 
 ```python
 from lx_solvers.testing import SolverLaws

@@ -20,11 +20,12 @@ class SolverLaws:
 
     Class attributes, to be overridden:
 
-    - `problems`: what the solver claims to solve: names of `PROBLEMS`, or one's own.
-    - `dtypes`: what it is tested in; those of 64 bits only while x64 is enabled. Laws
-      of programs run in the last of them.
-    - `any_scale`: whether it solves with A at any scale; if not, only b is scaled.
-    - `seed`: of all random numbers.
+    - `problems`: the problems that the solver claims to solve, as names of `PROBLEMS`
+      or your own `ProblemClass`.
+    - `dtypes`: the dtypes to test; 64-bit ones only while x64 is enabled. Laws of
+      programs run in the last one.
+    - `any_scale`: whether it solves for A at any scale; if not, only b is scaled.
+    - `seed`: the seed of all random numbers.
 
     A solver that takes tolerances must be made with relative ones, as otherwise it
     depends on the scale of b.
@@ -51,9 +52,9 @@ class SolverLaws:
         raise NotImplementedError
 
     def tolerance(self, dtype: str) -> float:
-        """What relative residual success promises: by default a hundred roundings. As
-        the condition numbers are at most 10, the solution may be off by ten times
-        that."""
+        """The relative residual that success promises: by default a hundred roundings.
+        As the condition numbers are at most 10, the error of the solution may be ten
+        times that."""
         return 100 * float(jnp.finfo(dtype).eps)
 
     def check(self) -> None:
@@ -86,8 +87,8 @@ class SolverLaws:
     # What a solution is
 
     def test_solution(self, dtype):
-        """x = A†b: the solution of a nonsingular system; else, of all least-squares
-        solutions, the one of least norm. It has the operator's input structure."""
+        """x = A†b: the solution of a nonsingular system, or else the least-squares
+        solution of least norm. It has the operator's input structure."""
         subject = self._subject(dtype)
         for problem in subject.problems:
             for A in subject.members(problem, 3):
@@ -96,7 +97,7 @@ class SolverLaws:
                     subject.solves(problem, state, A, b, "A x = b")
 
     def test_zero_vector(self, dtype):
-        """b = 0 is solved by exactly 0."""
+        """For b = 0 the solution is exactly 0."""
         subject = self._subject(dtype)
         for problem in subject.problems:
             (A,) = subject.members(problem, 1)
@@ -105,14 +106,14 @@ class SolverLaws:
             subject.demand(problem, not x.any(), f"b = 0 is solved by {x}")
 
     def test_transpose(self, dtype):
-        """The transposed state solves with Aᵀ; twice is nothing."""
+        """The transposed state solves with Aᵀ; transposing twice changes nothing."""
         subject = self._subject(dtype)
         subject.view("Aᵀ", lambda A: A.T, "transpose")
         subject.view("(Aᵀ)ᵀ", lambda A: A, "transpose", "transpose")
 
     def test_conj(self, dtype):
-        """The conjugated state solves with Ā, and, transposed, with Aᴴ; twice is
-        nothing."""
+        """The conjugated state solves with Ā, and, transposed, with Aᴴ; conjugating
+        twice changes nothing."""
         subject = self._subject(dtype)
         subject.view("conj(A)", lambda A: A.conj(), "conj")
         subject.view("conj(conj(A))", lambda A: A, "conj", "conj")
@@ -120,8 +121,7 @@ class SolverLaws:
         subject.view("conj(A)ᵀ", lambda A: A.conj().T, "conj", "transpose")
 
     def test_state_is_reused(self, dtype):
-        """A state solves for one vector after the other, each as if it were the
-        first."""
+        """A state solves for any number of vectors, each as if it were the first."""
         subject = self._subject(dtype)
         for problem in subject.problems:
             (A,) = subject.members(problem, 1)
@@ -133,7 +133,7 @@ class SolverLaws:
             subject.demand(problem, same, f"{first} at first, but later {again}")
 
     def test_scale(self, dtype):
-        """A and b multiplied by powers of two: so is the solution."""
+        """If A and b are multiplied by powers of two, so is the solution."""
         subject = self._subject(dtype)
         h = subject.half_range
         scales = [(0, h), (0, -h)]
@@ -150,7 +150,7 @@ class SolverLaws:
                     subject.close(problem, x, pseudoinverse(A) @ b, what)
 
     def test_rank(self, dtype):
-        """Who claims operators of deficient rank does not assume full rank, as
+        """A solver that claims rank-deficient operators does not assume full rank, as
         derivatives would be wrong."""
         subject = self._subject(dtype)
         for problem in subject.problems:
@@ -161,11 +161,12 @@ class SolverLaws:
             assumes = solver.assume_full_rank()
             subject.demand(problem, not (claims and assumes), "`assume_full_rank`")
 
-    # That success is success
+    # Claims of success
 
     def test_claims(self, dtype):
-        """Of matrices at the edge of a class, what is called solved has a backward
-        error, computed by NumPy, of at most √eps (or the tolerance), at any scale."""
+        """For matrices at the edge of a class, at any scale: if a solve is called
+        successful, its backward error, computed by NumPy, is at most √eps (or the
+        tolerance)."""
         subject = self._subject(dtype)
         limit = max(float(jnp.finfo(dtype).eps) ** 0.5, self.tolerance(dtype))
         for problem in subject.problems:
@@ -180,7 +181,8 @@ class SolverLaws:
                     subject.demand(problem, error <= limit, f"{what}{error:.1e}")
 
     def test_singular(self, dtype):
-        """An inconsistent singular system is not called solved, unless by A†b."""
+        """An inconsistent singular system is called solved only if the solution is
+        A†b."""
         subject = self._subject(dtype)
         for problem in subject.problems:
             for name, A in subject.edges(problem, problem.singular).items():
@@ -192,7 +194,7 @@ class SolverLaws:
                     subject.close(problem, x, wanted, what)
 
     def test_nonfinite(self, dtype):
-        """A vector or an operator that is not finite ends in some failure."""
+        """A vector or an operator that is not finite leads to a failure."""
         subject = self._subject(dtype)
         for problem in subject.problems:
             (A,) = subject.members(problem, 1)
@@ -251,23 +253,24 @@ class SolverLaws:
     # What it takes
 
     def test_pytrees(self):
-        """Pytrees in, pytrees out, an empty leaf among them."""
+        """Pytrees in and out, one leaf of which is empty."""
         subject = self._subject()
         for problem in subject.problems:
             if problem.pytrees:
                 subject.in_blocks(problem, jnp.dtype(subject.dtype))
 
     def test_mixed_dtypes(self):
-        """Leaves of different precision, each in its own; as accurate as the least."""
+        """Leaves of different precisions keep them; the result is as accurate as the
+        least precise."""
         double = self._subject().dtype
         single = self._subject("complex64" if is_complex(double) else "float32")
         for problem in single.problems:
-            # what single precision rounds is of full rank
+            # a matrix rounded to single precision has full rank
             if problem.pytrees and not problem.deficient:
                 single.in_blocks(problem, jnp.dtype(double))
 
     def test_small(self):
-        """Systems with nothing, and with one unknown."""
+        """Systems with no unknown, and with one."""
         subject = self._subject()
         for problem in subject.problems:
             for m, n in small(problem):

@@ -25,17 +25,17 @@ Draw = Callable[..., np.ndarray]
 class ProblemClass(NamedTuple):
     """A family of systems A x = b, of which a solver may claim to solve each.
 
-    `matrix(draw, m, n)` is a member: any size must do, `draw(*shape)` gives normal
-    variates, and the condition number of what is not zero should be at most 10. At the
-    edge of the class and beyond, of the same structure and square or of the given
-    shape: `harsh(draw, m, n)`, badly conditioned matrices, and `singular(draw, m, n)`,
-    whose rank is deficient in any precision. They may be solved or reported, but not be
-    called solved when they are not.
+    `matrix(draw, m, n)` is a member of any size; `draw(*shape)` gives normal variates,
+    and the condition number, not counting zero singular values, should be at most 10.
+    Two further functions give matrices of the same structure, at the edge of the class
+    and beyond, square or of the given shape: `harsh(draw, m, n)`, badly conditioned
+    ones, and `singular(draw, m, n)`, rank-deficient in any precision. A solver may
+    solve them or report a failure, but must not call them solved when they are not.
 
-    Laws speak of matrices, and solvers of operators: `operator(matrix, tags)` is what a
-    matrix becomes, inside `jax.jit`. An operator that stores its structure reads it off
+    Laws use matrices, and solvers operators: `operator(matrix, tags)` makes the one
+    from the other, inside `jax.jit`. An operator that stores its structure reads it off
     the matrix, such as `lambda matrix, tags: CirculantLinearOperator(matrix[:, 0])`. It
-    may be between any pytrees, which raveled are the matrix's columns and rows.
+    may map between any pytrees, which raveled are the matrix's columns and rows.
     """
 
     name: str
@@ -174,7 +174,7 @@ def _complex_symmetric() -> ProblemClass:
 
 
 def masked(name: str, mask: Callable[[Matrix], Matrix], tags: Any) -> ProblemClass:
-    """Off the diagonal at most half of what stands there."""
+    """A matrix with at most half of its elements off the diagonal."""
 
     def matrix(draw: Draw, m: int, n: int) -> Matrix:
         A = mask(draw(n, n))

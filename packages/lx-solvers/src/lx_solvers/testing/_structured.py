@@ -1,4 +1,4 @@
-"""Problems whose operators store a structure, which is read off a dense matrix."""
+"""Problems whose operators store a structure, taken from a dense matrix."""
 
 from collections.abc import Callable
 from typing import Any
@@ -85,7 +85,7 @@ def _block_tridiagonal(A: Array, tags: Any) -> BlockTridiagonalLinearOperator:
 
 
 def _halves(n: int) -> int:
-    """Two, of what can be halved."""
+    """2 if a size can be halved, else 1."""
     return 2 if n and n % 2 == 0 else 1
 
 
@@ -97,7 +97,8 @@ def _blocks(A: Any, q: int | None = None) -> Any:
 
 
 def _apart(distance: int, block: Callable[[int], Any]) -> Callable[[Matrix], Matrix]:
-    """Only what is in blocks so far from the diagonal; `block(n)` numbers the rows."""
+    """Only the elements in blocks within this distance of the diagonal; `block(n)`
+    numbers the rows."""
 
     def mask(A: Matrix) -> Matrix:
         i = np.asarray(block(len(A)))
@@ -195,7 +196,7 @@ def _kronecker(A: Array, tags: Any) -> KroneckerLinearOperator:
 
 
 def _kronecker_sum(A: Array, tags: Any) -> KroneckerSumLinearOperator:
-    """B ⊕ C, but for what can be moved from one to the other: a multiple of I."""
+    """B ⊕ C, determined up to a multiple of I moved from one to the other."""
     blocks = _blocks(A)
     q, p = blocks.shape[0], blocks.shape[2]
     C = blocks[0, 0]
@@ -251,7 +252,7 @@ def _sum_of(B: Matrix, C: Matrix) -> Matrix:
 
 
 def _upper_sum(draw: Draw, m: int, n: int, least: float = 2) -> Matrix:
-    """Of triangular parts: its eigenvalues are known."""
+    """A Kronecker sum of triangular matrices, whose eigenvalues are known."""
     q, p, _ = _factors(n, n)
     B = np.triu(draw(q, q), 1) / 4 + np.diag(np.linspace(1, 2, q))
     values = np.append(least - 1, np.linspace(1, 2, max(p - 1, 0)))[:p]
@@ -326,7 +327,7 @@ _KRONECKER = (
 
 
 def _small(draw: Draw, n: int) -> np.ndarray:
-    """Of at most 1, summed up."""
+    """A vector whose absolute sum is at most 1."""
     x = draw(n)
     return x / max(np.sum(np.abs(x)), 1)
 
@@ -448,7 +449,7 @@ _REST = (
 
 
 def _entries(m: int, n: int) -> np.ndarray:
-    """Where there may be some: on three diagonals, and scattered, symmetrically."""
+    """Positions of entries: three diagonals, and others scattered symmetrically."""
     i, j = np.arange(m)[:, None], np.arange(n)
     return (np.abs(i - j) <= 1) | ((i + j) % 4 == 0)
 
@@ -488,7 +489,7 @@ def _symmetrised(name: str, tag: Any, conjugate: bool) -> ProblemClass:
 
 
 def _oblong(name: str, shape: tuple[int, int]) -> ProblemClass:
-    """A square sparse matrix, and small numbers below it or beside it."""
+    """A square sparse matrix with small numbers below it or to its right."""
 
     def matrix(draw: Draw, m: int, n: int) -> Matrix:
         k, A = min(m, n), draw(m, n) * _entries(m, n)

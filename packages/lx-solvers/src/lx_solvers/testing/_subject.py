@@ -37,7 +37,8 @@ class _Ready(NamedTuple):
 class Subject:
     """A solver under test, its compiled programs, and how solutions are compared.
 
-    Vectors are flat, in NumPy; the solver's are pytrees of the operator's structures.
+    Vectors here are flat NumPy arrays; the solver's are pytrees of the operator's
+    structures.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class Subject:
         self._init, self._compute = eqx.filter_jit(init), eqx.filter_jit(compute)
         self._many, self._each = eqx.filter_jit(many), eqx.filter_jit(each)
 
-    # Problems: the same ones whenever asked
+    # Problems: the same on every call
 
     def draws(self, stream: int) -> Draw:
         random = np.random.default_rng((self.seed, stream))
@@ -111,7 +112,7 @@ class Subject:
         return {name: A.astype(self.dtype) for name, A in edges.items()}
 
     def vectors(self, problem: ProblemClass, A: Matrix) -> list[np.ndarray]:
-        """One in the range of A, and, where that is asked, one that is not."""
+        """A vector in the range of A and, if asked for, one outside it."""
         draw, (m, n) = self.draws(2), A.shape
         anywhere = draw(m).astype(self.dtype)
         within = (A @ draw(n)).astype(self.dtype)
@@ -133,7 +134,7 @@ class Subject:
         return ready._replace(state=state, options=options, packed=packed)
 
     def solve(self, ready: _Ready, b: np.ndarray) -> tuple[np.ndarray, str]:
-        """The solution, and how the solve failed: nothing if it did not."""
+        """The solution, and the name of the failure; empty if there was none."""
         vector = _unravel(b, ready.packed.out_structure.thaw())
         x, result, _ = self._compute(ready.state, vector, ready.options)
         return self._ravel(ready.problem, x, ready.packed), RESULTS[result]
@@ -155,7 +156,7 @@ class Subject:
         return self._ravel(problem, xs, packed, len(vectors)), np.asarray(fine)
 
     def has_numbers(self, problem: ProblemClass, A: Matrix) -> bool:
-        """Whether an operator has elements that may be anything: not a permutation."""
+        """Whether an operator has free elements: a permutation has none."""
         arrays = jtu.tree_leaves(_shaped(problem, A))
         return any(jnp.issubdtype(array.dtype, jnp.inexact) for array in arrays)
 
@@ -166,7 +167,7 @@ class Subject:
         packed: PackedStructures,
         *batch: int,
     ) -> np.ndarray:
-        """A solution, or a batch of some: flat, and of the input structure."""
+        """A solution, or a batch of solutions, raveled after checking its structure."""
         given = jtu.tree_map(lambda v: _shape(v.shape, v.dtype), x)
         wanted = jtu.tree_map(
             lambda s: _shape((*batch, *s.shape), s.dtype), packed.in_structure.thaw()
@@ -211,7 +212,7 @@ class Subject:
         self.close(problem, x, pseudoinverse(A) @ b, f"the solution of {what}")
 
     def view(self, name: str, of: Callable[[Matrix], Matrix], *steps: str) -> None:
-        """The state that these steps lead to solves with this view of A."""
+        """The state after these steps solves with this view of A."""
         for problem in self.problems:
             (A,) = self.members(problem, 1)
             ready = self.init(problem, A)
@@ -242,7 +243,7 @@ class Subject:
 
 
 def _shaped(problem: ProblemClass, A: Matrix) -> AbstractLinearOperator:
-    """The operator, of shapes only."""
+    """The operator as shapes and dtypes only."""
     matrix = _shape(A.shape, A.dtype)
     return eqx.filter_eval_shape(problem.operator, matrix, problem.tags)
 

@@ -1,4 +1,4 @@
-"""How far off a solution is, by NumPy."""
+"""The error of a solution, computed by NumPy."""
 
 from typing import Any
 
@@ -6,8 +6,9 @@ import numpy as np
 
 
 def backward_error(matrix: Any, x: Any, b: Any) -> float:
-    """How far x is from being the exact solution of a system near A x = b, of the exact
-    least-squares solution of a problem near min ‖A x - b‖: the smaller of the two.
+    """The normwise relative backward error of x: the least relative change of A and b
+    that makes x a solution of A x = b, or a least-squares solution, whichever is
+    smaller.
 
     With r = b - A x, in 2-norms: ‖r‖ / (‖A‖‖x‖ + ‖b‖) (Rigal and Gaches 1967,
     doi:10.1145/321406.321416); and with ν = ‖r‖ / ‖x‖ the estimate
@@ -34,7 +35,7 @@ def backward_error(matrix: Any, x: Any, b: Any) -> float:
     if 0 in A.shape:
         return 0.0
     size = np.max(np.abs(A)) or np.longdouble(1)
-    A, b = A / size, b / size  # what follows is of the size of one
+    A, b = A / size, b / size  # from here on all numbers are of order one
     unit = max(np.max(np.abs(x)), np.max(np.abs(b))) or np.longdouble(1)
     x, b = x / unit, b / unit
     r = b - A @ x
@@ -57,7 +58,8 @@ def _ratio(a: Any, b: Any) -> float:
 
 
 def pseudoinverse(A: np.ndarray) -> np.ndarray:
-    """Of a matrix whose condition, apart from zeros, is at most a thousand."""
+    """A† of a matrix whose nonzero singular values differ by at most a factor of a
+    thousand."""
     wide = np.complex128 if np.iscomplexobj(A) else np.float64
     if 0 in A.shape:
         return A.T.astype(wide)

@@ -21,7 +21,7 @@ from .._scaling import norm2, power_of_two, reciprocal_scale
 from .._sizes import is_known, sqrt_of
 from .._solver import Options
 from ..krylov._options import first_guess, preconditioner
-from ..krylov._scalars import barrier, where
+from ..krylov._scalars import barrier, times, where
 from ..krylov._spaces import Space, as_matvec, spaces
 
 
@@ -86,6 +86,13 @@ def inner_options(
         M = _times_scalar(reciprocal_scale(σ), M)
     options["preconditioner"] = M @ M.H if tall else M.H @ M
     return options
+
+
+def times_both(x: Array, p: Array, q: Array) -> Array:
+    """x p q, for powers of two p and q whose product need not be in range."""
+    pq = p * q
+    normal = (pq >= jnp.finfo(pq.dtype).tiny) & jax.lax.is_finite(pq)
+    return times(where(normal, 1, q), times(where(normal, pq, p), x))
 
 
 def _probe(X: Space) -> tuple[Array, Any]:

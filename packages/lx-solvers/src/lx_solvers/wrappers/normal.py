@@ -1,6 +1,7 @@
 """The normal equations."""
 
 import dataclasses
+import functools
 import warnings
 from typing import Any, NamedTuple
 
@@ -10,11 +11,7 @@ import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, ArrayLike, Real
-from lx_operators import (
-    AbstractLinearOperator,
-    conj,
-    linearise,
-)
+from lx_operators import AbstractLinearOperator, conj, linearise
 
 from .._auto import chosen
 from .._checks import check_state, is_zero
@@ -35,7 +32,7 @@ from ..krylov._spaces import as_matvec, spaces
 from ..krylov._stability import HOPELESS, C, backward_error, leaves_much
 from ..krylov._tolerances import resolved
 from ..krylov.cg import CG
-from ._equations import equations, guess_of, inner_options, normalised
+from ._equations import equations, guess_of, inner_options, normalised, times_both
 
 _UNSTABLE: Any = int(code(RESULTS.unstable))
 
@@ -268,7 +265,7 @@ class Normal(AbstractLinearSolver[NormalState]):
             Δw = times(reciprocal_scale(zoom), Δw)
             if "residuals" in stats:
                 residuals = reciprocal_scale(zoom) * stats["residuals"]
-                stats["residuals"] = _times(residuals, 1 / state.σ, 1 / unit)
+                stats["residuals"] = times_both(residuals, 1 / state.σ, 1 / unit)
             Δx = Δw if tall else AH(Δw)
             return _Loop(
                 x=where(more, x + Δx, x),
@@ -282,13 +279,13 @@ class Normal(AbstractLinearSolver[NormalState]):
                         more=more,
                     )
                 ),
-                stats=_keep(more, stats, s.stats),
+                stats=jtu.tree_map(functools.partial(where, more), stats, s.stats),
             )
 
         x, w, finite = X.zeros(), None if tall or d is None else Y.zeros(), True
         if y0 is not None:  # of x, or of w
             finite = jax.lax.is_finite(largest(y0))
-            y0 = bounded(_times(y0, unit, 1 / state.σ))
+            y0 = bounded(times_both(y0, unit, 1 / state.σ))
             guess = None if tall else times(1 / state.σ, y0)
             x = y0 if guess is None else AH(guess)
             w = None if d is None else guess
@@ -306,19 +303,14 @@ class Normal(AbstractLinearSolver[NormalState]):
         inputs = self, state, vector, options
         end = while_loop(lambda s: s.counts.more, step, start, inputs)
         stats = eqx.combine(end.stats, no_arrays[0])
-        num_steps, result, numbers = (
-            end.counts.num_steps,
-            end.counts.result,
-            end.numbers,
-        )
-        result = where(finite, result, jnp.int32(Exit.nonfinite))
+        result = where(finite, end.counts.result, jnp.int32(Exit.nonfinite))
         if "num_steps" in stats:
-            stats["num_steps"] = num_steps
-        stats["backward_error"] = numbers.backward
+            stats["num_steps"] = end.counts.num_steps
+        stats["backward_error"] = end.numbers.backward
         if square:
-            least_squares = (result == Exit.converged) & (numbers.consistent > 1)
+            least_squares = (result == Exit.converged) & (end.numbers.consistent > 1)
             stats["rank_deficient"] = least_squares
-        x = _times(end.x, state.σ, 1 / unit)
+        x = times_both(end.x, state.σ, 1 / unit)
         value = X.solution(where(result == Exit.nonfinite, jnp.nan, x))
         return value, judged(named(result), vector, value), stats
 
@@ -371,7 +363,7 @@ class _Numbers(NamedTuple):
 class _Counts(NamedTuple):
     num_steps: Any
     result: Any
-    """Of the last solve, or how the loop ended; `running` before the first."""
+    """The status of the last solve or of the loop; `running` before the first."""
     more: Any
     """Whether to go on."""
 
@@ -387,17 +379,6 @@ class _Loop(NamedTuple):
     counts: Any
     """`_Counts`, together."""
     stats: Any
-
-
-def _keep(condition: Array, new: Any, old: Any) -> Any:
-    return jtu.tree_map(lambda n, o: where(condition, n, o), new, old)
-
-
-def _times(x: Array, p: Array, q: Array) -> Array:
-    """x p q, for powers of two p and q whose product need not be in range."""
-    pq = p * q
-    normal = (pq >= jnp.finfo(pq.dtype).tiny) & jax.lax.is_finite(pq)
-    return times(where(normal, 1, q), times(where(normal, pq, p), x))
 
 
 def NormalCG(*args: Any, **kwargs: Any) -> Normal:

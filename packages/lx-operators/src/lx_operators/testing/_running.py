@@ -1,4 +1,4 @@
-"""What the conformance suites share: tests that are methods of a class."""
+"""Shared by the conformance suites: running tests that are methods of a class."""
 
 import inspect
 from collections.abc import Iterable
@@ -9,13 +9,13 @@ _SINGLE = ("float16", "bfloat16", "float32", "complex64")
 
 
 def available_dtypes(dtypes: Iterable[str]) -> list[str]:
-    """Those of 64 bits only while x64 is enabled."""
+    """These dtypes; the 64-bit ones only while x64 is enabled."""
     x64 = jnp.result_type(float) == jnp.float64
     return [dtype for dtype in dtypes if x64 or dtype in _SINGLE]
 
 
 def run_laws(laws: object, dtypes: Iterable[str]) -> None:
-    """Run all methods `test_…`, those that take a dtype for each of these.
+    """Run all methods `test_…`; if one takes a dtype, for each of these.
 
     Raises:
         AssertionError: naming every law that fails.

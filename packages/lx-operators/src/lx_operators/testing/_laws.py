@@ -1,17 +1,4 @@
-"""The laws of linear operators, as a test suite that any operator type can inherit.
-
-Name a factory; pytest finds the rest.
-
-```python
-from lx_operators.testing import OperatorLaws
-
-class TestCirculant(OperatorLaws):
-    def make(self, dtype, key):
-        return Circulant(jax.random.normal(key, (4,), dtype))
-```
-
-Every law runs for every dtype. Without pytest, `OperatorLaws.check()` runs them all.
-"""
+"""The laws."""
 
 from typing import Any
 
@@ -22,9 +9,7 @@ import jax.tree_util as jtu
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from . import _properties as properties
-from ._conformance import available_dtypes, run_laws
-from ._functions import (
+from .._functions import (
     adjoint_product,
     conj,
     diagonal,
@@ -32,14 +17,10 @@ from ._functions import (
     materialise,
     tridiagonal,
 )
-from ._operator import AbstractLinearOperator
-from ._printing import summary
-from ._properties import known
-from ._structures import (
-    Structure,
-    cast,
+from .._operator import AbstractLinearOperator
+from .._properties import known
+from .._structures import (
     common_dtype,
-    complex_to_real_dtype,
     describe,
     is_complex,
     is_real,
@@ -47,50 +28,38 @@ from ._structures import (
     size_of,
     structure_of,
     structures_of,
-    unravel,
 )
-from ._tags import (
+from .._tags import (
     diagonal_tag,
-    hermitian_tag,
     implied,
-    lower_triangular_tag,
-    negative_semidefinite_tag,
-    nonsingular_tag,
     positive_semidefinite_tag,
-    symmetric_tag,
-    tridiagonal_tag,
-    unit_diagonal_tag,
-    upper_triangular_tag,
 )
-from ._verify import deviation
-from .composites.tangent import TangentLinearOperator
+from ..composites.tangent import TangentLinearOperator
+from ._running import available_dtypes, run_laws
+from ._subject import (
+    QUESTIONS,
+    Subject,
+    claims,
+    norm,
+    ravel_leaves,
+    times,
+    vector_of,
+    wide,
+)
 
-__all__ = ["OperatorLaws"]
-
-_QUESTIONS = {
-    symmetric_tag: properties.is_symmetric,
-    hermitian_tag: properties.is_hermitian,
-    diagonal_tag: properties.is_diagonal,
-    tridiagonal_tag: properties.is_tridiagonal,
-    unit_diagonal_tag: properties.has_unit_diagonal,
-    lower_triangular_tag: properties.is_lower_triangular,
-    upper_triangular_tag: properties.is_upper_triangular,
-    positive_semidefinite_tag: properties.is_positive_semidefinite,
-    negative_semidefinite_tag: properties.is_negative_semidefinite,
-    nonsingular_tag: properties.is_nonsingular,
-}
+_MADE: dict[tuple[type, str], "Subject"] = {}
 
 
 class OperatorLaws:
     """The laws that every linear operator obeys. Subclass it, and define `make`.
 
-    Class attributes, to be overridden where they do not suit:
+    Class attributes, which a subclass may override:
 
-    - `dtypes`: what `make` is called with; those of 64 bits only while x64 is enabled.
+    - `dtypes`: the dtypes to call `make` with; 64-bit ones only while x64 is enabled.
     - `promotes`: whether `mv` takes vectors of other dtypes than `in_structure()`.
     - `differentiable`: whether products can be differentiated with respect to the
       operator's arrays.
-    - `seed`: of all random numbers.
+    - `seed`: the seed of all random numbers.
 
     ```python
     class TestScaled(lx.testing.OperatorLaws):
@@ -114,7 +83,7 @@ class OperatorLaws:
         raise NotImplementedError
 
     def matrix(self, operator: AbstractLinearOperator) -> np.ndarray | None:
-        """What the operator's dense matrix must be, if that is known independently."""
+        """The operator's dense matrix, if it is known independently."""
         return None
 
     def check(self) -> None:
@@ -133,11 +102,11 @@ class OperatorLaws:
     def _dtypes(self) -> list[str]:
         return available_dtypes(self.dtypes)
 
-    def _subject(self, dtype: str) -> "_Subject":
+    def _subject(self, dtype: str) -> "Subject":
         """The operator under test: made once for each class and dtype."""
         if (type(self), dtype) not in _MADE:
             operator = self.make(dtype, jax.random.key(self.seed))
-            _MADE[type(self), dtype] = _Subject(operator, dtype)
+            _MADE[type(self), dtype] = Subject(operator, dtype)
         subject = _MADE[type(self), dtype]
         subject.reseed(self.seed)
         return subject
@@ -145,7 +114,8 @@ class OperatorLaws:
     # What an operator is
 
     def test_structures(self, dtype):
-        """Structures are of floating or complex arrays, and products have them."""
+        """Structures have floating or complex leaves, and products have these
+        structures."""
         subject = self._subject(dtype)
         operator, (ins, outs) = subject.operator, structures_of(subject.operator)
         for leaf in jtu.tree_leaves((ins, outs)):
@@ -206,13 +176,13 @@ class OperatorLaws:
         ins, outs = structures_of(operator)
         x, y = subject.flat(ins), subject.flat(outs)
         left = np.vdot(y, subject.times(x))
-        right = np.vdot(_times(operator.H, y), x)
-        subject.close(left, right, "⟨y, Ax⟩", scale=_norm(x) * _norm(y))
-        product = _wide(_ravel(adjoint_product(operator)(_vector(y, outs))))
-        subject.close(product, subject.dense.conj().T @ y, "Aᴴy", scale=_norm(y))
+        right = np.vdot(times(operator.H, y), x)
+        subject.close(left, right, "⟨y, Ax⟩", scale=norm(x) * norm(y))
+        product = wide(ravel_leaves(adjoint_product(operator)(vector_of(y, outs))))
+        subject.close(product, subject.dense.conj().T @ y, "Aᴴy", scale=norm(y))
 
     def test_conj(self, dtype):
-        """`conj` has the conjugate matrix; twice is nothing."""
+        """`conj` gives the conjugate matrix; applied twice, it changes nothing."""
         subject = self._subject(dtype)
         conjugate = conj(subject.operator)
         subject.same(conjugate, subject.dense.conj(), "conj")
@@ -233,12 +203,13 @@ class OperatorLaws:
         subject.knows(stored, known(subject.operator), "materialise")
 
     def test_diagonal(self, dtype):
-        """`diagonal` is that of the matrix."""
+        """`diagonal` is the diagonal of the matrix."""
         subject = self._subject(dtype)
         subject.close(diagonal(subject.operator), np.diagonal(subject.dense), "diag")
 
     def test_tridiagonal(self, dtype):
-        """`tridiagonal` is that of the matrix; of a rectangular one it is an error."""
+        """`tridiagonal` gives the diagonals of the matrix; for a rectangular operator
+        it raises."""
         subject = self._subject(dtype)
         m, n = subject.dense.shape
         if m != n:
@@ -264,13 +235,13 @@ class OperatorLaws:
         subject.honest(conj(subject.operator), subject.dense.conj(), "conj(A)")
 
     def test_implications(self, dtype):
-        """What follows from what is claimed, is claimed."""
+        """All implications of claimed tags are claimed."""
         subject = self._subject(dtype)
-        claimed = _claims(subject.operator)
+        claimed = claims(subject.operator)
         real = is_real(*structures_of(subject.operator))
         if subject.dense.shape == (1, 1):
             claimed |= {diagonal_tag}
-        missing = implied(claimed, real) & frozenset(_QUESTIONS) - claimed
+        missing = implied(claimed, real) & frozenset(QUESTIONS) - claimed
         subject.demand(not missing, f"{set(claimed)} imply {set(missing)}")
 
     def test_algebra(self, dtype):
@@ -293,9 +264,9 @@ class OperatorLaws:
         for name, (operator, matrix) in composites.items():
             subject.close(operator.as_matrix(), matrix, name)
             x = subject.flat(structures_of(operator)[0])
-            subject.close(_times(operator, x), matrix @ x, f"({name}).mv")
+            subject.close(times(operator, x), matrix @ x, f"({name}).mv")
             subject.honest(operator, matrix, name)
-        gram = _claims(h @ a)
+        gram = claims(h @ a)
         subject.demand(positive_semidefinite_tag in gram, "A.H @ A is not known as psd")
 
     # How it behaves under JAX's transformations
@@ -305,20 +276,20 @@ class OperatorLaws:
         constant."""
         subject = self._subject(dtype)
         x = subject.vector()
-        expected = _wide(_ravel(subject.operator.mv(x)))
+        expected = wide(ravel_leaves(subject.operator.mv(x)))
         inside = eqx.filter_jit(lambda operator, x: operator.mv(x))(subject.operator, x)
-        subject.close(_ravel(inside), expected, "mv of an argument")
+        subject.close(ravel_leaves(inside), expected, "mv of an argument")
         around = jax.jit(lambda x: subject.operator.mv(x))(x)
-        subject.close(_ravel(around), expected, "mv of a constant")
+        subject.close(ravel_leaves(around), expected, "mv of a constant")
 
     def test_vmap(self, dtype):
         """Products with a batch of vectors."""
         subject = self._subject(dtype)
         ins, _ = structures_of(subject.operator)
         columns = [subject.flat(ins) for _ in range(3)]
-        vectors = [_vector(x, ins) for x in columns]
+        vectors = [vector_of(x, ins) for x in columns]
         batch = jtu.tree_map(lambda *leaves: jnp.stack(leaves), *vectors)
-        times = jax.vmap(lambda x: _ravel(subject.operator.mv(x)), axis_size=3)
+        times = jax.vmap(lambda x: ravel_leaves(subject.operator.mv(x)), axis_size=3)
         out = times(batch)
         subject.close(out.T, subject.dense @ np.stack(columns, axis=1), "batch")
 
@@ -327,9 +298,9 @@ class OperatorLaws:
         subject = self._subject(dtype)
         ins, _ = structures_of(subject.operator)
         x, v = subject.flat(ins), subject.flat(ins)
-        vectors = (_vector(x, ins),), (_vector(v, ins),)
+        vectors = (vector_of(x, ins),), (vector_of(v, ins),)
         _, out = jax.jvp(lambda x: subject.operator.mv(x), *vectors)
-        subject.close(_ravel(out), subject.dense @ v, "jvp")
+        subject.close(ravel_leaves(out), subject.dense @ v, "jvp")
 
     def test_vjp(self, dtype):
         """The reverse derivative of a product is the product of the transpose."""
@@ -337,8 +308,8 @@ class OperatorLaws:
         _, outs = structures_of(subject.operator)
         y = subject.flat(outs)
         _, vjp = jax.vjp(lambda x: subject.operator.mv(x), subject.vector())
-        (out,) = vjp(_vector(y, outs))
-        subject.close(_ravel(out), subject.dense.T @ y, "vjp")
+        (out,) = vjp(vector_of(y, outs))
+        subject.close(ravel_leaves(out), subject.dense.T @ y, "vjp")
 
     def test_linear_transpose(self, dtype):
         """JAX's transpose of a product is the product of the transpose."""
@@ -346,8 +317,8 @@ class OperatorLaws:
         ins, outs = structures_of(subject.operator)
         y = subject.flat(outs)
         transpose = jax.linear_transpose(lambda x: subject.operator.mv(x), ins)
-        (out,) = transpose(_vector(y, outs))
-        subject.close(_ravel(out), subject.dense.T @ y, "linear_transpose")
+        (out,) = transpose(vector_of(y, outs))
+        subject.close(ravel_leaves(out), subject.dense.T @ y, "linear_transpose")
 
     def test_derivative(self, dtype):
         """The derivative with respect to the operator's arrays is a difference quotient
@@ -368,35 +339,35 @@ class OperatorLaws:
         step = 1e-5 if coarsest < 1e-10 else 1e-2
         slack = 3e3 * max(1.0, coarsest / (subject.epsilon or coarsest))
         ahead, behind = (
-            _wide(matrix(jtu.tree_map(lambda x, t, h=h: x + h * t, arrays, tangents)))
+            wide(matrix(jtu.tree_map(lambda x, t, h=h: x + h * t, arrays, tangents)))
             for h in (step, -step)
         )
         quotient = (ahead - behind) / (2 * step)
         subject.close(out, quotient, "derivative", slack=slack)
         tangent = TangentLinearOperator(subject.operator, tangents)
-        subject.close(tangent.as_matrix(), _wide(out), "tangent.as_matrix()")
+        subject.close(tangent.as_matrix(), wide(out), "tangent.as_matrix()")
         x = subject.flat(structures_of(tangent)[0])
-        subject.close(_times(tangent, x), _wide(out) @ x, "tangent.mv")
+        subject.close(times(tangent, x), wide(out) @ x, "tangent.mv")
         for name, of_tangent, expected in (
-            ("tangent.T", tangent.T, _wide(out).T),
-            ("linearise(tangent)", linearise(tangent), _wide(out)),
-            ("materialise(tangent)", materialise(tangent), _wide(out)),
-            ("conj(tangent)", conj(tangent), _wide(out).conj()),
+            ("tangent.T", tangent.T, wide(out).T),
+            ("linearise(tangent)", linearise(tangent), wide(out)),
+            ("materialise(tangent)", materialise(tangent), wide(out)),
+            ("conj(tangent)", conj(tangent), wide(out).conj()),
         ):
             subject.close(of_tangent.as_matrix(), expected, name)
-        subject.close(diagonal(tangent), np.diagonal(_wide(out)), "diagonal(tangent)")
+        subject.close(diagonal(tangent), np.diagonal(wide(out)), "diagonal(tangent)")
 
     # What it takes, and how it looks
 
     def test_promotion(self, dtype):
-        """A real operator takes complex vectors, any operator wider ones and integers;
-        dtypes promote by JAX's rules."""
+        """A real operator takes complex vectors, and any operator takes wider ones and
+        integers; dtypes promote by JAX's rules."""
         if not self.promotes:
             return
         with jax.numpy_dtype_promotion("standard"):
             self._promotes(self._subject(dtype))
 
-    def _promotes(self, subject: "_Subject") -> None:
+    def _promotes(self, subject: "Subject") -> None:
         ins, outs = structures_of(subject.operator)
         if not jtu.tree_leaves(ins):
             return
@@ -411,18 +382,18 @@ class OperatorLaws:
                 ins,
             )
             x = subject.flat(given)
-            out = subject.operator.mv(_vector(x, given))
+            out = subject.operator.mv(vector_of(x, given))
             name = f"mv of {jnp.dtype(extra).name}"
-            subject.close(_ravel(out), subject.dense @ x, name)
+            subject.close(ravel_leaves(out), subject.dense @ x, name)
             for leaf, known_leaf in zip(jtu.tree_leaves(out), jtu.tree_leaves(outs)):
                 wanted = promote_types(known_leaf.dtype, extra)
                 subject.equal(leaf.dtype, wanted, f"dtype of {name}")
         ones = jtu.tree_map(lambda leaf: jnp.ones(leaf.shape, int), ins)
-        out = _wide(_ravel(subject.operator.mv(ones)))
+        out = wide(ravel_leaves(subject.operator.mv(ones)))
         subject.close(out, subject.dense.sum(axis=1), "mv of integers")
 
     def test_pytree(self, dtype):
-        """An operator is a pytree: taken apart and put together, it is the same."""
+        """An operator is a pytree: flattened and unflattened, it is the same."""
         subject = self._subject(dtype)
         leaves, treedef = jtu.tree_flatten(subject.operator)
         again = jtu.tree_unflatten(treedef, leaves)
@@ -430,8 +401,8 @@ class OperatorLaws:
         subject.knows(again, known(subject.operator), "unflattened")
 
     def test_fields(self, dtype):
-        """An operator is its fields, and nothing else: no question changes its pytree.
-        So a function of it is traced once, and equal operators add leaf by leaf."""
+        """An operator is exactly its fields: no question changes its pytree. So a
+        function of it is traced once, and equal operators add leaf by leaf."""
         subject = self._subject(dtype)
         leaves, treedef = jtu.tree_flatten(subject.operator)
         operator, other = (jtu.tree_unflatten(treedef, leaves) for _ in range(2))
@@ -445,7 +416,7 @@ class OperatorLaws:
         x = subject.vector()
         product(operator, x)
         questions = (
-            *(repr, known, structures_of, _claims, conj, linearise, materialise),
+            *(repr, known, structures_of, claims, conj, linearise, materialise),
             *(diagonal, adjoint_product),
             lambda op: (op.T, op.H, op.T.T),
             lambda op: op.as_matrix(),
@@ -477,157 +448,3 @@ class OperatorLaws:
 
         eqx.filter_jit(trace)(subject.operator)
         subject.equal(seen, [text], "text of a traced operator")
-
-
-_MADE: dict[tuple[type, str], "_Subject"] = {}
-
-
-class _Subject:
-    """An operator under test, its matrix by products, and how it is compared."""
-
-    def __init__(self, operator: AbstractLinearOperator, dtype: str):
-        self.operator = operator
-        self.dtype = dtype
-        self.reseed(0)
-        ins, outs = structures_of(operator)
-        self.epsilon = max(
-            (float(jnp.finfo(x.dtype).eps) for x in jtu.tree_leaves((ins, outs))),
-            default=0.0,
-        )
-        basis = np.eye(size_of(ins))
-        columns = [self.times(e) for e in basis]
-        self.dense = np.stack(columns, axis=1) if columns else _no_columns(outs)
-
-    def reseed(self, seed: int) -> None:
-        self._random = np.random.default_rng(seed)
-
-    def flat(self, structure: Structure) -> np.ndarray:
-        """A random vector; where a leaf is real, so are its elements."""
-        parts = [np.zeros(0)]
-        for leaf in jtu.tree_leaves(structure):
-            real, imag = self._random.standard_normal((2, leaf.size))
-            parts.append(real if is_real(leaf) else real + 1j * imag)
-        narrow = np.concatenate(parts)
-        dtype = complex_to_real_dtype(common_dtype(structure))
-        return narrow.astype(_complex_if(dtype, narrow)).astype(narrow.dtype)
-
-    def vector(self) -> PyTree[Array]:
-        ins, _ = structures_of(self.operator)
-        return _vector(self.flat(ins), ins)
-
-    def like(self, array: Array) -> Array:
-        """A random array of the same shape and dtype."""
-        structure = structure_of(array)
-        return _vector(self.flat(structure), structure)
-
-    def times(self, x: np.ndarray) -> np.ndarray:
-        return _times(self.operator, x)
-
-    # Demands
-
-    def fail(self, what: str) -> None:
-        raise AssertionError(f"{summary(self.operator)} ({self.dtype}): {what}")
-
-    def demand(self, holds: Any, what: str) -> None:
-        if not holds:
-            self.fail(what)
-
-    def equal(self, got: Any, wanted: Any, what: str) -> None:
-        self.demand(got == wanted, f"{what} is {got!r}, but should be {wanted!r}")
-
-    def close(
-        self, got: Any, wanted: Any, what: str, scale: float = 0.0, slack: float = 1.0
-    ) -> None:
-        got, wanted = _wide(got), _wide(wanted)
-        self.equal(got.shape, wanted.shape, f"the shape of {what}")
-        scale = max(scale, float(np.max(np.abs(wanted), initial=0.0)), 1.0)
-        error = float(np.max(np.abs(got - wanted), initial=0.0))
-        self.demand(
-            error <= 500 * slack * self.epsilon * scale,
-            f"{what} is off by {error:.1e}:\n{got}\nbut should be\n{wanted}",
-        )
-
-    def same(
-        self, operator: AbstractLinearOperator, matrix: np.ndarray, what: str
-    ) -> None:
-        """Checks for this operator's structures and for this matrix."""
-        self.equal(
-            structures_of(operator),
-            structures_of(self.operator),
-            f"the structures of {what}",
-        )
-        self._acts_as(operator, matrix, what)
-
-    def reflected(
-        self, operator: AbstractLinearOperator, matrix: np.ndarray, what: str
-    ) -> None:
-        """Checks for this operator's structures, swapped, and for this matrix."""
-        swapped = structures_of(self.operator)[::-1]
-        self.equal(structures_of(operator), swapped, f"the structures of {what}")
-        self._acts_as(operator, matrix, what)
-
-    def _acts_as(
-        self, operator: AbstractLinearOperator, matrix: np.ndarray, what: str
-    ) -> None:
-        self.close(operator.as_matrix(), matrix, f"({what}).as_matrix()")
-        ins, outs = structures_of(operator)
-        x = self.flat(ins)
-        out = operator.mv(_vector(x, ins))
-        self.equal(structure_of(out), outs, f"the structure of ({what}).mv")
-        self.close(_ravel(out), matrix @ x, f"({what}).mv")
-
-    def knows(self, operator: AbstractLinearOperator, tags: Any, what: str) -> None:
-        missing = {repr(tag) for tag in tags & frozenset(_QUESTIONS) - known(operator)}
-        self.demand(not missing, f"{what} forgets {missing}")
-
-    def honest(
-        self, operator: AbstractLinearOperator, matrix: np.ndarray, what: str
-    ) -> None:
-        """Every claim is true of the matrix."""
-        scale = max(1.0, float(np.max(np.abs(matrix), initial=0.0)))
-        for tag in _claims(operator):
-            error, _ = deviation(tag, matrix)
-            self.demand(
-                error <= 500 * self.epsilon * scale,
-                f"{what} claims to be {tag.name}, but is\n{matrix}",
-            )
-
-
-def _claims(operator: AbstractLinearOperator) -> frozenset:
-    return frozenset(tag for tag, question in _QUESTIONS.items() if question(operator))
-
-
-def _no_columns(outs: Structure) -> np.ndarray:
-    return np.zeros((size_of(outs), 0))
-
-
-def _complex_if(real: Any, values: np.ndarray) -> Any:
-    """`real`, rounded to which random numbers are, or its complex companion."""
-    if not np.iscomplexobj(values):
-        return real
-    return promote_types(real, jnp.complex64)
-
-
-def _vector(x: np.ndarray, structure: Structure) -> PyTree[Array]:
-    """A flat NumPy vector as one of this structure, exactly."""
-    vector = unravel(jnp.asarray(x), structure)
-    return jtu.tree_map(lambda leaf, s: cast(leaf, s.dtype), vector, structure)
-
-
-def _times(operator: AbstractLinearOperator, x: np.ndarray) -> np.ndarray:
-    return _wide(_ravel(operator.mv(_vector(x, structures_of(operator)[0]))))
-
-
-def _ravel(vector: PyTree[Array]) -> Array:
-    leaves = [jnp.ravel(leaf) for leaf in jtu.tree_leaves(vector)]
-    dtype = common_dtype(leaves)
-    return jnp.concatenate([leaf.astype(dtype) for leaf in leaves] or [jnp.zeros(0)])
-
-
-def _wide(x: Any) -> np.ndarray:
-    x = np.asarray(x)
-    return x.astype(np.complex128 if np.iscomplexobj(x) else np.float64)
-
-
-def _norm(x: np.ndarray) -> float:
-    return float(np.linalg.norm(x))

@@ -1,0 +1,19 @@
+"""The code of a page, run for the picture that stands beside it."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def run(page: str) -> dict[str, Any]:
+    """What the names of a page stand for, once its blocks have run."""
+    text = (Path(__file__).parent / page).read_text()
+    space: dict[str, Any] = {"__name__": page}
+    with contextlib.redirect_stdout(io.StringIO()):
+        for code in _BLOCK.findall(text):
+            exec(compile(code, page, "exec"), space)
+    return space

@@ -1,0 +1,42 @@
+"""What a bug report needs to say."""
+
+import importlib.metadata
+import platform
+import sys
+
+import jax
+
+_PACKAGES = ("lineax", "lx-autodiff", "lx-solvers", "lx-operators")
+_REST = ("jax", "jaxlib", "equinox", "jaxtyping", "numpy", "scipy")
+_EXTRAS = ("rslab", "pyamg", "matplotlib", "tqdm")
+
+
+def show_versions() -> None:
+    """Prints the versions and settings that a bug report needs.
+
+    That is: the four packages, what they are built on, the extras that are installed,
+    Python, the devices, and the settings of JAX that change numbers.
+
+    ```python
+    lx.show_versions()
+    ```
+    """
+    lines = [("python", platform.python_version()), ("system", platform.platform())]
+    lines += [(name, _version(name)) for name in _PACKAGES + _REST]
+    lines += [(name, v) for name in _EXTRAS if (v := _version(name)) != "not installed"]
+    devices = jax.devices()
+    kinds = sorted({f"{d.platform} ({d.device_kind})" for d in devices})
+    lines.append(("devices", f"{len(devices)} x {', '.join(kinds)}"))
+    for setting in ("enable_x64", "default_matmul_precision", "numpy_dtype_promotion"):
+        lines.append((setting, str(getattr(jax.config, f"jax_{setting}"))))
+    width = max(len(name) for name, _ in lines)
+    print("\n".join(f"{name:<{width}}  {text}" for name, text in lines))
+
+
+def _version(package: str) -> str:
+    """Its version; of what is imported from a folder, the version that it says."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        module = sys.modules.get(package.replace("-", "_"))
+        return getattr(module, "__version__", "not installed")
