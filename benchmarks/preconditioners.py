@@ -320,7 +320,7 @@ def problems(path: str | None) -> None:
     kept = {}
     for name, A, recipes in _problems():
         kind: Any = lx.CG if lx.is_positive_semidefinite(A) else lx.GMRES
-        more = {} if kind is lx.CG else {"restart": 60}
+        more: Any = {} if kind is lx.CG else {"restart": 60}
         solver = kind(1e-8, 0.0, criterion="two_norm", max_steps=400, **more)
         b = jnp.asarray(np.random.default_rng(0).standard_normal(A.in_size()))
         comparison = lx.compare(A, b, recipes, solver)

@@ -4,9 +4,13 @@
     python benchmarks/sparse.py "2-D.*1e5"      those that match
     python benchmarks/sparse.py growth          how the cost grows from 1e4 to 1e6
 
-prints Markdown tables. "prepared" is a product of `linearise(operator)`, as iterative
-solvers have it in their loops; "as it stands" one of the operator itself. Participants
-take turns within a round, and the least of the rounds counts.
+prints Markdown tables. "Prepared" is a product of `linearise(operator)`, as iterative
+solvers have it; "in a loop" the same, one of twenty in one program, where nothing is
+dispatched and no memory is allocated; "as it stands" a product of the operator itself.
+Times are CPU time of all threads of this process, in ms, so that other programs on the
+machine count little, and what several threads gain does not count. Participants take
+turns within a round; the least of the rounds counts, and a ratio is the median of those
+of each round.
 """
 
 import re
@@ -23,7 +27,7 @@ import scipy.sparse.linalg as spla
 from jax.experimental import sparse as jsparse
 
 jax.config.update("jax_enable_x64", True)
-ROUNDS = 15
+ROUNDS, LOOP = 11, 20
 
 
 def laplacian(n, axes):
@@ -63,16 +67,16 @@ MATRICES = {
 }
 
 
-def least(calls):
-    """The least time of each call, in ms; all are called in turn."""
+def rounds(calls):
+    """The CPU times of each call in ms, round by round."""
     for call in calls.values():
         jax.block_until_ready(call())
-    times = dict.fromkeys(calls, np.inf)
-    for _ in range(ROUNDS):
+    times = {name: np.empty(ROUNDS) for name in calls}
+    for k in range(ROUNDS):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = time.process_time()
             jax.block_until_ready(call())
-            times[name] = min(times[name], 1e3 * (time.perf_counter() - start))
+            times[name][k] = 1e3 * (time.process_time() - start)
     return times
 
 
@@ -82,11 +86,17 @@ def times(operator, x):
 
 
 @jax.jit
+def looped(operator, x):
+    return jax.lax.fori_loop(0, LOOP, lambda _, x: times(operator, x), x)
+
+
+@jax.jit
 def at(matrix, x):
     return matrix @ x
 
 
 def row(name, matrix, columns):
+    matrix = sp.csr_array(matrix / abs(matrix).sum(axis=1).max())
     operator = lx.SparseLinearOperator.from_scipy(matrix)
     prepared = jax.jit(lx.linearise)(operator)
     turned = jax.jit(lx.linearise)(operator.T)
@@ -95,26 +105,31 @@ def row(name, matrix, columns):
     x = jnp.asarray(given)
     bcoo = jsparse.BCOO.from_scipy_sparse(sp.csr_matrix(matrix))
     bcsr = jsparse.BCSR.from_scipy_sparse(sp.csr_matrix(matrix))
-    start = time.perf_counter()
+    start = time.process_time()
     times.lower(prepared, x).compile()
-    compiling = time.perf_counter() - start
+    compiling = time.process_time() - start
     wanted = matrix @ given
     np.testing.assert_allclose(times(prepared, x), wanted, atol=1e-9)
-    found = least(
+    found = rounds(
         {
             "SciPy": lambda: matrix @ given,
             "prepared": lambda: times(prepared, x),
+            "loop": lambda: looped(prepared, x),
             "transposed": lambda: times(turned, x),
             "stands": lambda: times(operator, x),
             "BCOO": lambda: at(bcoo, x),
             "BCSR": lambda: at(bcsr, x),
         }
     )
-    cells = [f"{found[k]:.3g}" for k in ("prepared", "transposed", "stands")]
-    cells += [f"{found[k]:.3g}" for k in ("SciPy", "BCOO", "BCSR")]
-    cells += [f"{found['prepared'] / found['SciPy']:.2f}", f"{compiling:.2f} s"]
+    found["loop"] /= LOOP
+    keys = ("prepared", "loop", "transposed", "stands", "SciPy", "BCOO", "BCSR")
+    cells = [f"{min(found[key]):.3g}" for key in keys]
+    for key in ("prepared", "loop"):
+        cells.append(f"{np.median(found[key] / found['SciPy']):.2f}")
+    cells.append(f"{np.median(found['transposed'] / found['prepared']):.2f}")
     what = f"{name}, {columns} vectors" if columns > 1 else name
-    print(f"| {what} | {matrix.nnz} | {operator.pattern.form} | {' | '.join(cells)} |")
+    cells = [what, str(matrix.nnz), operator.pattern.form, *cells, f"{compiling:.2f} s"]
+    print(f"| {' | '.join(cells)} |")
     sys.stdout.flush()
 
 
@@ -127,8 +142,8 @@ def iterations():
     for steps in (10, 60):
         solver = lx.CG(rtol=0.0, atol=0.0, max_steps=steps)
         solve = jax.jit(lambda A, b, s=solver: lx.linear_solve(A, b, s).value)
-        ours = least_of(lambda s=solve: jax.block_until_ready(s(operator, right)))
-        theirs = least_of(lambda k=steps: spla.cg(matrix, b, rtol=0, maxiter=k))
+        ours = least(lambda s=solve: jax.block_until_ready(s(operator, right)))
+        theirs = least(lambda k=steps: spla.cg(matrix, b, rtol=0, maxiter=k))
         found[steps] = np.array([ours, theirs])
     ours, theirs = 1e3 * (found[60] - found[10]) / 50
     print(
@@ -136,13 +151,13 @@ def iterations():
     )
 
 
-def least_of(call, repeats=3):
+def least(call, repeats=3):
     call()
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         call()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return min(times)
 
 
@@ -158,10 +173,11 @@ def growth():
                 A, jnp.broadcast_to(x[:, None], (x.size, 16))
             ),
         }
-        found[n] = least(calls)
-        start = time.perf_counter()
-        lx.SparsityPattern.from_scipy(laplacian(n, 2))
-        found[n]["building the pattern"] = 1e3 * (time.perf_counter() - start)
+        found[n] = {name: min(each) for name, each in rounds(calls).items()}
+        matrix = laplacian(n, 2)
+        found[n]["building the pattern"] = 1e3 * least(
+            lambda matrix=matrix: lx.SparsityPattern.from_scipy(matrix), 2
+        )
     print("| | 1e4 | 1e5 | 1e6 | exponent |\n|---|--:|--:|--:|--:|")
     for name in found[100]:
         cells = [found[n][name] for n in sizes]
@@ -174,10 +190,11 @@ def growth():
 def main(pattern=""):
     if pattern == "growth":
         return growth()
-    heads = ["matrix", "entries", "form", "prepared", "transposed", "as it stands"]
-    heads += ["SciPy CSR", "BCOO", "BCSR", "prepared / SciPy", "compile"]
+    heads = ["matrix", "entries", "form", "prepared", "in a loop", "transposed"]
+    heads += ["as it stands", "SciPy CSR", "BCOO", "BCSR", "prepared / SciPy"]
+    heads += ["loop / SciPy", "transposed / prepared", "compile"]
     print(f"| {' | '.join(heads)} |")
-    print("|---|--:|---|" + 8 * "--:|")
+    print("|---|--:|---|" + 11 * "--:|")
     for name, make in MATRICES.items():
         for columns in (1, 16):
             if re.search(pattern, name):

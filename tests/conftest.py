@@ -28,8 +28,6 @@ for setting, value in {
     value = os.environ.setdefault(setting.upper(), value)
     jax.config.update(setting, value)
 
-MEMORY = float(os.environ.get("CLEAR_AT", "3e9"))  # bytes
-
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")  # gw0, gw1, …
 if WORKER and hasattr(os, "sched_setaffinity"):
     cores = sorted(os.sched_getaffinity(0))
@@ -47,21 +45,25 @@ def _standard_promotion(request):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _fresh_caches():
-    """Executables stay in memory until dropped; a whole suite of them does not fit."""
+def _bounded_caches():
+    """Executables stay in memory until dropped. They serve later files, which saves a
+    quarter of the compilations in tests/operators, but a whole suite does not fit."""
     yield
-    if _resident() > MEMORY:
+    if _resident() > 1:
         jax.clear_caches()
         gc.collect()
 
 
 def _resident():
-    """Bytes that this process holds in memory, where that is known."""
+    """The memory of this process, over what a worker may have: 3 GB, or a third of its
+    share of the machine's. Infinite where it is unknown."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        own = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
         return math.inf
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    share = os.sysconf("SC_PHYS_PAGES") / (3 * workers)
+    return own / min(share, 3e9 / os.sysconf("SC_PAGE_SIZE"))
 
 
 # Dtypes
@@ -102,7 +104,8 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             file = item.nodeid.partition("::")[0]
-            item.add_marker(pytest.mark.xdist_group(file))
+            group = file.removeprefix("tests/").removesuffix(".py")
+            item.add_marker(pytest.mark.xdist_group(group))
     config.hook.pytest_deselected(items=list(left_out))
 
 

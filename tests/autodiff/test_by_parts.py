@@ -217,8 +217,8 @@ def _is_jaxpr(value):
 
 @each
 def test_gradients_never_densify(name):
-    """Of solution and log-determinant together, no array of n² elements is made (nor
-    of n √n, but for n log n work)."""
+    """Gradients of the solution and log-determinant together make no array of n²
+    elements (nor of n √n, except for n log n work)."""
     solver, _, operator = PROBLEMS[name]
     k, n = 16, 256
     rng, dtype = np.random.default_rng(0), "float64"

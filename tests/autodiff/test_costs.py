@@ -21,8 +21,8 @@ PSD, TIGHT = lxo.positive_semidefinite_tag, {"rtol": 1e-8, "atol": 1e-8}
 
 
 class Cost(NamedTuple):
-    """Of a solver for an operator that is a function, everything counted where it
-    stands in the program: what is in a loop's body counts once."""
+    """The costs of a solver for an operator that is a function, counted in the program:
+    a loop's body counts once."""
 
     solver: lxs.AbstractLinearSolver
     problem: str

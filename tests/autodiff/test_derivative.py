@@ -481,7 +481,7 @@ LINEAR = {
 
 @pytest.mark.parametrize("name", LINEAR)
 def test_zero_gives_exactly_zero(name):
-    """Of a zero tangent, and of a zero cotangent."""
+    """For a zero tangent, and for a zero cotangent."""
     solver, m = LINEAR[name]
     a = np.random.default_rng(9).standard_normal((m, 4))
     a = a @ a.T + np.eye(4) if m == 4 else a
@@ -577,7 +577,8 @@ def test_laws_are_what_the_issue_asks_for():
 
 
 def test_no_wrong_gradient_of_a_singular_system():
-    """Of a consistent singular system, whose solution by GMRES is not of least norm."""
+    """For a consistent singular system, whose solution by GMRES need not have least
+    norm."""
     operator = lxo.MatrixLinearOperator(jnp.array([[1.0, 1.0], [0.0, 0.0]]))
 
     def first(b):

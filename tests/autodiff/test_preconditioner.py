@@ -217,7 +217,7 @@ def test_bad_arguments(scaled):
     with pytest.raises(ValueError, match="damping or a preconditioner"):
         solve(A, b, lxs.LSMR(damp=1.0, preconditioner=lxs.Jacobi()))
     with pytest.raises(ValueError, match="no such form"):
-        solve(A, b, lxs.LSQR(preconditioner=lxs.LU()))
+        solve(A[:, :3], b, lxs.LSQR(preconditioner=lxs.LU()), ())
     wide = lo.MatrixLinearOperator(A[:3])
     with pytest.raises(ValueError, match="square"):
         lxs.Jacobi().as_operator(wide)

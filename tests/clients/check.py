@@ -1,9 +1,11 @@
 """Libraries that use `lineax`, run on ours and compared with closed forms. Run by
 `tests/clients/run`."""
 
+import runpy
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import diffrax
 import jax
@@ -20,6 +22,7 @@ jax.config.update("jax_enable_x64", True)
 
 CHECKS: dict[str, Callable[[], None]] = {}
 QUICK = []
+EXAMPLES = Path(__file__).parents[2] / "examples/clients"
 
 
 def check(name: str, quick: bool = False):
@@ -199,6 +202,81 @@ def _():
 
     close(steady(jnp.array(8.0)), 2.0)
     close(jax.grad(steady)(8.0), 1 / 12)
+
+
+# sparse Jacobians in diffrax and optimistix: each example checks its derivatives
+
+
+def example(name, *sizes):
+    runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"](*sizes)
+
+
+check("diffrax, sparse reaction and diffusion", quick=True)(
+    lambda: example("reaction_diffusion", 12)
+)
+check("optimistix Newton, sparse Bratu", quick=True)(lambda: example("bratu", 15))
+
+
+# sparse solvers, which compress the operators that these libraries build
+
+GRID = 200
+
+
+def heat(u, args=None):
+    """The second difference, zero outside."""
+    v = jnp.pad(u, 1)
+    return v[:-2] - 2 * u + v[2:]
+
+
+def tridiagonal():
+    return lx.jacobian_sparsity(lambda u, args: u + heat(u), jnp.zeros(GRID))
+
+
+@check("optimistix Newton, SparseLU", quick=True)
+def _():
+    """u³ + u - Δu = s (w³ + w - Δw), whose solution at s = 1 is w."""
+    w = jnp.sin(jnp.arange(GRID))
+    pattern = tridiagonal()
+
+    def fn(u, s):
+        return u**3 + u - heat(u) - s * (w**3 + w - heat(w))
+
+    def root(s):
+        solver = optx.Newton(**TIGHT, linear_solver=lx.SparseLU(sparsity=pattern))
+        return optx.root_find(fn, solver, jnp.zeros(GRID), s).value
+
+    u, slope = jax.jvp(root, (jnp.array(1.0),), (jnp.array(1.0),))
+    close(u, w)
+    jacobian = jax.jacfwd(fn)(w, 1.0)
+    close(slope, np.linalg.solve(jacobian, w**3 + w - heat(w)))
+    close(jax.grad(lambda s: jnp.sum(root(s)))(1.0), jnp.sum(slope))
+
+
+@check("diffrax Kvaerno5, SparseLU", quick=True)
+def _():
+    """u' = c Δu from an eigenvector: u = exp(-λ c t) u₀."""
+    k = 3 * np.pi / (GRID + 1)
+    u0 = jnp.sin(k * jnp.arange(1, GRID + 1))
+    rate = 4 * np.sin(k / 2) ** 2
+    root_finder = chord(lx.SparseLU(sparsity=tridiagonal()))
+
+    def final(c):
+        return diffrax.diffeqsolve(
+            diffrax.ODETerm(lambda t, u, c: c * heat(u)),
+            diffrax.Kvaerno5(root_finder=root_finder),
+            t0=0.0,
+            t1=1.0,
+            dt0=0.1,
+            y0=u0,
+            args=c,
+            stepsize_controller=diffrax.PIDController(rtol=1e-8, atol=1e-9),
+            max_steps=100,
+        ).ys[0]
+
+    c = jnp.array(500.0)
+    close(final(c), np.exp(-rate * 500) * u0, 1e-5)
+    slope = jax.grad(lambda c: jnp.sum(final(c) * u0))(c)
+    close(slope, -rate * np.exp(-rate * 500) * np.sum(u0**2), 1e-4)
 
 
 # traceax: traces of operators

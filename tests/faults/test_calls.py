@@ -153,7 +153,7 @@ TREES = [None, "a", jnp.ones(2), jnp.ones(3), np.ma.ones(2), *OPERATORS[2:5]]
 )
 @pytest.mark.filterwarnings("ignore:.*ignores the option.*")
 def test_options(solver, name, value):
-    """Of a wrong kind they are refused; others leave the solution as it is."""
+    """Options of a wrong kind are refused; others leave the solution unchanged."""
     b = jnp.array([1.0, 2.0])
     solution = _refused(
         lx.linear_solve, OPERATORS[1], b, solver, options={name: value}, throw=False
@@ -284,7 +284,7 @@ def test_failure_inside_jit(jit):
 
 
 def test_a_batch_in_its_place():
-    """Of which an operator is made: it is no batch of operators."""
+    """An operator made of a batch is no batch of operators."""
     stacked = lx.StackedLinearOperator(BATCH)
     vector = jnp.tile(b, (3, 1))
     solution = lx.linear_solve(stacked, vector)

@@ -131,3 +131,17 @@ def _traced(name):
 
 
 _JITTED = {}
+
+
+def test_function_that_closes_over_numpy_arrays():
+    """JAX 0.7.2 gives these a type of its own."""
+    A, c = np.diag([2.0, 3.0]), np.array([1.0, 2.0])
+    structure = jax.ShapeDtypeStruct((2,), jnp.float64)
+    operator = lx.FunctionLinearOperator(
+        lambda x: A @ x + c * x, structure, lx.positive_semidefinite_tag
+    )
+    for solver in (lx.LU(), lx.CG(1e-12, 1e-12)):
+        gradient = jax.grad(
+            lambda b: lx.linear_solve(operator, b, solver).value.sum()  # noqa: B023
+        )(jnp.ones(2))
+        np.testing.assert_allclose(gradient, [1 / 3, 1 / 5], rtol=1e-9)

@@ -129,7 +129,7 @@ def _norm(x) -> Fraction:
 
 
 def _tolerance(solver) -> float:
-    """Of an iterative solver."""
+    """The tolerance of an iterative solver; 0 for others."""
     return getattr(getattr(solver, "inner_solver", solver), "rtol", 0)
 
 

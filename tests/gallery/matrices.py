@@ -31,8 +31,8 @@ class Entry(NamedTuple):
     source: str
     matrix: Callable[[], np.ndarray]
     true: frozenset[str] = frozenset()
-    """Of `definite`, `semidefinite`, `hermitian`, `upper`, `tridiagonal`; `large`: of
-    interest to elimination only."""
+    """A subset of `definite`, `semidefinite`, `hermitian`, `upper`, `tridiagonal`; and
+    `large`, for elimination only."""
     consistent: bool = False
     """b is in the range of A; else it is random."""
 

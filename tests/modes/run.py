@@ -2,7 +2,10 @@
 
 `hatch run modes` runs every mode, keeps the counts in `outcomes.json` and writes
 `docs/evidence/modes.md` from them; with names of modes, it runs only these and leaves
-the others as they were. `--quick` runs one member of each family and writes nothing.
+the others as they were. Each selection is kept as soon as it is done: `--resume` goes
+on after an interruption, and runs nothing again that was run with the same sources.
+What was compiled is kept for the next run. `--quick` runs one member of each family and
+writes nothing.
 
 A mode is a process of its own: an interpreter with its versions of JAX and Equinox,
 settings in its environment, and a selection of tests.
@@ -10,6 +13,7 @@ settings in its environment, and a selection of tests.
 
 import argparse
 import datetime
+import hashlib
 import json
 import os
 import subprocess
@@ -17,6 +21,7 @@ import sys
 import tempfile
 import tomllib
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +30,13 @@ OUTCOMES = Path(__file__).with_name("outcomes.json")
 TEXT = Path(__file__).with_name("page.md")  # what stands around the table
 PAGE = ROOT / "docs" / "evidence" / "modes.md"
 PACKAGES = ("lx-operators", "lx-solvers", "lx-autodiff", "lineax")
+
+# What XLA compiled, by versions: most of the time goes into compiling.
+CACHE = {
+    "JAX_COMPILATION_CACHE_DIR": str(Path(tempfile.gettempdir()) / "lineax-modes"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.05",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 
 # The public laws of operators, of solvers and of derivatives, for all of ours.
 OPERATORS = ("--laws", "tests/operators")
@@ -189,20 +201,54 @@ def failures(report: Path) -> list[str]:
     ]
 
 
-def run(name: str, place: Path, *, quick: bool, workers: str, limit: float) -> dict:
-    """Run a mode; a selection that ends in no report counts as one failure."""
-    mode = MODES[name]
-    out = {"date": datetime.date.today().isoformat()}
+def sources() -> str:
+    """Tells apart states of the code and of the tests."""
+    digest = hashlib.sha256()
+    for place in ("packages", "tests"):
+        for file in sorted((ROOT / place).rglob("*.py")):
+            digest.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def run(
+    name: str,
+    place: Path,
+    *,
+    quick: bool = False,
+    workers: str = "auto",
+    limit: float = 7200,
+    before: dict | None = None,
+    keep: Callable[[dict], None] = lambda outcome: None,
+) -> dict:
+    """Run a mode; a selection that ends in no report counts as one failure.
+
+    Args:
+        name: of the mode.
+        place: a folder for what the run needs.
+        quick: one member of each family.
+        workers: processes at a time.
+        limit: seconds for a selection.
+        before: an outcome whose selections are not run again.
+        keep: is called with the outcome after each selection.
+    """
+    mode, before = MODES[name], before or {}
+    if set(mode.selections) <= set(before):
+        return before
+    out = {"date": datetime.date.today().isoformat(), "sources": sources()}
     try:
         python = interpreter(mode.versions, place / "venv")
     except Missing as error:
         return out | {"not run": str(error).splitlines()[0]}
     paths = [str(ROOT / "packages" / p / "src") for p in PACKAGES]
-    environment = os.environ | mode.settings
+    environment = CACHE | os.environ | mode.settings
     environment["PYTHONPATH"] = os.pathsep.join([*paths, str(ROOT)])
     out["versions"] = _versions(python, environment)
-    out["failures"] = []
+    done = [column for column in mode.selections if column in before]
+    out |= {column: before[column] for column in done}
+    out["failures"] = before.get("failures", [])
     for column, selection in mode.selections.items():
+        if column in before:
+            continue
         report = place / f"{column}.xml"
         command = [python, "-m", "pytest", "-q", f"--junitxml={report}", *selection]
         command += ["-n", workers, "--dist", "loadgroup", "-p", "no:cacheprovider"]
@@ -218,6 +264,7 @@ def run(name: str, place: Path, *, quick: bool, workers: str, limit: float) -> d
         else:
             out[column] = {"passed": 0, "failed": 1, "skipped": 0}
             out["failures"].append(f"{column}: no report")
+        keep(out)
     return out
 
 
@@ -267,6 +314,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="hatch run modes", description=__doc__)
     parser.add_argument("modes", nargs="*", help=f"of {', '.join(MODES)}")
     parser.add_argument("--quick", action="store_true", help="one of each family")
+    parser.add_argument("--resume", action="store_true", help="keep what is done")
     parser.add_argument("-n", default="auto", help="processes at a time")
     parser.add_argument("--limit", type=float, default=7200, help="seconds a selection")
     given = parser.parse_args(arguments)
@@ -274,19 +322,37 @@ def main(arguments: list[str]) -> int:
         parser.error(f"no mode is named {', '.join(unknown)}; there are {list(MODES)}")
     names = given.modes or (QUICK_MODES if given.quick else tuple(MODES))
     outcomes = {} if given.quick else load()
-    failed = 0
+    now, failed = sources(), 0
+
+    def write() -> None:
+        if not given.quick:
+            OUTCOMES.write_text(json.dumps(outcomes, indent=1) + "\n")
+            PAGE.write_text(render(outcomes))
+
     for name in names:
+        before = outcomes.get(name, {})
+        if not given.resume or before.get("sources") != now:
+            before = {}
+
+        def keep(outcome: dict, name: str = name) -> None:
+            outcomes[name] = outcome
+            write()
+
         with tempfile.TemporaryDirectory() as place:
             outcomes[name] = run(
-                name, Path(place), quick=given.quick, workers=given.n, limit=given.limit
+                name,
+                Path(place),
+                quick=given.quick,
+                workers=given.n,
+                limit=given.limit,
+                before=before,
+                keep=keep,
             )
         failed += len(outcomes[name].get("failures", []))
         for column in COLUMNS:
             if column in outcomes[name]:
                 print(f"{name}, {column}: {_cell(outcomes[name][column])}", flush=True)
-        if not given.quick:
-            OUTCOMES.write_text(json.dumps(outcomes, indent=1) + "\n")
-            PAGE.write_text(render(outcomes))
+        write()
     return min(failed, 1)
 
 

@@ -5,7 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.modes.run import COLUMNS, MODES, PAGE, _python, counts, load, main, render
+from tests.modes.run import (
+    COLUMNS,
+    MODES,
+    PAGE,
+    _python,
+    counts,
+    load,
+    main,
+    render,
+    run,
+)
 
 REPORT = """<?xml version="1.0"?><testsuites><testsuite>
 <testcase classname="a" name="one"/>
@@ -24,7 +34,7 @@ def test_every_mode_says_what_was_run_or_that_it_was_not():
     assert set(outcomes) <= set(MODES)
     for name, outcome in outcomes.items():
         if "not run" not in outcome:
-            asked = set(MODES[name].selections)
+            asked = set(MODES[name].selections) & set(outcome)  # or interrupted
             assert asked == set(COLUMNS) & set(outcome), name
             failed = sum(outcome[column]["failed"] for column in asked)
             assert failed == len(outcome["failures"]), name
@@ -52,3 +62,9 @@ def test_unknown_modes_are_an_error(capsys):
 
 def test_finds_this_python():
     assert _python(f"{sys.version_info.major}.{sys.version_info.minor}")
+
+
+def test_what_is_done_is_kept(tmp_path):
+    name = "export"
+    done = {"solvers": {"passed": 1, "failed": 0, "skipped": 0}, "failures": []}
+    assert run(name, tmp_path, before=done) is done

@@ -79,8 +79,8 @@ def test_derivatives_of_variances():
 
 @pytest.mark.parametrize("kind", [*BACKENDS, "dense", "diagonal"])
 def test_covariance(kind):
-    """Of as many samples as make the law of large numbers an exact one: with z = I, the
-    samples are the columns of a root of A⁻¹."""
+    """The covariance exactly, without the law of large numbers: with z = I, the samples
+    are the columns of a root of A⁻¹."""
     from lx_autodiff import _sample_gaussian as module
 
     matrix, operator, solver = A, SPARSE, lx.SparseCholesky(kind)
@@ -118,9 +118,9 @@ def test_samples_move_the_covariance():
     at = SPARSE.pattern.rows, SPARSE.pattern.columns
     dA = np.zeros_like(A)
     dA[at] = dv
-    wanted = -np.linalg.solve(A, dA @ x.T).T / 2
+    wanted = -np.linalg.solve(A, dA @ np.asarray(x).T).T / 2
     sizes = np.sqrt(np.abs(np.diag(A)))
-    np.testing.assert_allclose(dx * sizes, wanted * sizes, atol=1e-12)
+    np.testing.assert_allclose(np.asarray(dx) * sizes, wanted * sizes, atol=1e-12)
     lost = jax.jit(sample)(-v)
     assert np.isnan(lost).all()
     negative = WITH_VALUES(v, SPARSE.pattern, lxo.negative_semidefinite_tag)

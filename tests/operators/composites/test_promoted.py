@@ -1,5 +1,6 @@
 """An operator between spaces of wider dtypes, on which the other packages build."""
 
+import jax
 import jax.numpy as jnp
 import lx_operators as lx
 import pytest

@@ -1,5 +1,7 @@
 """Sums, products and scalings that stay sparse, and what becomes sparse."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import lx_operators as lx
@@ -30,7 +32,12 @@ banded = lx.BandedLinearOperator(RNG.normal(size=(4, 6)), 2, 1)
 lines = lx.SparseDiagonalsLinearOperator(RNG.normal(size=(2, 6)), (-3, 2))
 zero = lx.ZeroLinearOperator(jnp.zeros(6))
 PARTS = (a, b, x, D, E, eye, permutation, tridiagonal, banded, lines)
-dense = {id(each): np.asarray(each.as_matrix()) for each in PARTS}
+
+
+@functools.cache
+def dense():
+    return {id(each): np.asarray(each.as_matrix()) for each in PARTS}
+
 
 # fmt: off
 SIGNS = {
@@ -65,7 +72,7 @@ def test_signs(name):
     operator = SIGNS[name](lambda each: each)
     assert type(operator) is lx.SparseLinearOperator or "@" in name
     assert type(unwrapped(operator)) is lx.SparseLinearOperator
-    wanted = SIGNS[name](lambda each: dense[id(each)])
+    wanted = SIGNS[name](lambda each: dense()[id(each)])
     for each in (operator, unwrapped(operator), lx.materialise(operator)):
         np.testing.assert_allclose(each.as_matrix(), wanted, atol=1e-13)
 

@@ -67,3 +67,46 @@ class TestDiagonals(TestLaidOut):
         return lx.linearise(
             lx.SparseLinearOperator(draw(key, dtype, pattern.size), pattern)
         )
+
+
+class TestPytrees(OperatorLaws):
+    """A grid of patterns is one pattern, between pytrees of vectors."""
+
+    dtypes = ("float32",)
+
+    def make(self, dtype, key):
+        pattern = lx.SparsityPattern.from_coo(ROWS, COLUMNS, SHAPE)
+        ins = {
+            "u": jax.ShapeDtypeStruct((2,), dtype),
+            "p": jax.ShapeDtypeStruct((3, 1), dtype),
+        }
+        outs = (jax.ShapeDtypeStruct((2, 2), dtype), jax.ShapeDtypeStruct((2,), dtype))
+        return lx.SparseLinearOperator(
+            draw(key, dtype, 8), pattern, input_structure=ins, output_structure=outs
+        )
+
+    def matrix(self, operator):
+        return dense(ROWS, COLUMNS, operator.values, SHAPE)
+
+
+def test_verify():
+    """Tags are checked: symmetry exactly, by the entries."""
+    rows, columns = [0, 0, 1, 1, 2], [0, 1, 0, 1, 2]
+    pattern = lx.SparsityPattern(rows, columns, (3, 3))
+    good = lx.SparseLinearOperator(
+        [2.0, 1, 1, 2, 3], pattern, lx.positive_semidefinite_tag
+    )
+    assert lx.verify(good, jax.random.key(0)).ok
+    for values, tag in (
+        ([2.0, 1, 1 + 1e-9, 2, 3], lx.symmetric_tag),
+        ([2.0, 1, 1, 2, -3], lx.positive_semidefinite_tag),
+    ):
+        operator = lx.SparseLinearOperator(values, pattern, tag)
+        assert not lx.verify(operator, jax.random.key(0)).ok
+    n = 2000
+    matrix = sp.diags_array([1.0, 4.0, 1.0], offsets=[-1, 0, 1], shape=(n, n)).tolil()
+    large = lx.SparseLinearOperator.from_scipy(matrix, lx.symmetric_tag)
+    assert lx.verify(large, jax.random.key(0)).ok
+    matrix[n - 1, n - 2] += 1e-9
+    off = lx.SparseLinearOperator.from_scipy(matrix, lx.symmetric_tag)
+    assert "symmetric" in lx.verify(off, jax.random.key(0)).broken

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from jax.test_util import check_grads
+from lx_operators.sparse._indices import index_dtype
 
 RNG = np.random.default_rng(0)
 MATRIX = sp.random(9, 7, 0.3, random_state=1, format="csr")
@@ -219,6 +220,27 @@ def test_damaged_pointers():
     damaged.indices[1] = 7
     with pytest.raises(ValueError, match="entry 1 is in row 7"):
         lx.SparsityPattern.from_scipy(damaged)
+
+
+def test_large_indices():
+    """Indices that need 64 bits are never cut to 32."""
+    jax.config.update("jax_enable_x64", False)
+    try:
+        with pytest.raises(ValueError, match="indices up to 2147483649 do not fit"):
+            lx.SparsityPattern([], [], (2**31, 1))
+    finally:
+        jax.config.update("jax_enable_x64", True)
+    assert index_dtype(2**31 - 1) == np.int32 and index_dtype(2**31) == np.int64
+
+
+def test_flag_of_scipy_is_not_trusted():
+    """A matrix that says it is sorted, but is not."""
+    matrix = sp.csr_array(np.arange(1.0, 7).reshape(2, 3))
+    assert matrix.has_canonical_format
+    matrix.indices[:3] = [2, 0, 1]
+    wanted = [[2.0, 3.0, 1.0], [4.0, 5.0, 6.0]]
+    operator = lx.SparseLinearOperator.from_scipy(matrix)
+    np.testing.assert_array_equal(operator.as_matrix(), wanted)
 
 
 def test_nothing():

@@ -1,6 +1,7 @@
 """Products: all forms beside SciPy, and what their derivatives compile to."""
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import lx_operators as lx
 import numpy as np
@@ -32,6 +33,14 @@ def four_a_row(m, n):
 
 FORMS = {
     "diagonals": (grid(6), "5 diagonals"),
+    "wide diagonals": (
+        sp.diags_array(
+            [np.ones(17), np.arange(20.0), np.ones(20)],
+            offsets=[-3, 0, 2],
+            shape=(20, 26),
+        ).tocsr(),
+        "3 diagonals",
+    ),
     "rows": (four_a_row(40, 30), "rows of up to 4"),
     "pieces": (arrow(90), "rows in pieces"),
     "long rows": (sp.random(30, 60, 0.7, random_state=0, format="csr"), "rows of up"),
@@ -45,7 +54,7 @@ def test_forms(name):
     assert form in operator.pattern.form and form in repr(operator)
     m, n = matrix.shape
     values = np.stack([operator.values, RNG.normal(size=operator.values.size)])
-    x, many = RNG.normal(size=n), RNG.normal(size=(n, 3))
+    x, many = RNG.normal(size=n), RNG.normal(size=(n, 5))
     pattern = operator.pattern
     second = sp.csr_array((values[1], matrix.indices, matrix.indptr), matrix.shape)
 
@@ -72,9 +81,28 @@ def test_forms(name):
     np.testing.assert_allclose(lx.linearise(operator).T.mv(y), matrix.T @ y, atol=1e-12)
 
 
+def test_kernel_on_cpus():
+    """Irregular rows times several columns go to JAX's kernel for compressed rows, but
+    not in programs that are exported, nor on other platforms."""
+    matrix, _ = FORMS["pieces"]
+    operator, many = lx.SparseLinearOperator.from_scipy(matrix), jnp.ones((90, 5))
+    product = jax.jit(lambda operator, x: jax.vmap(operator.mv, 1, 1)(x))
+    for each in (operator, lx.linearise(operator)):
+        lowered = product.trace(each, many).lower(lowering_platforms=("cpu",))
+        assert ("custom_call" in lowered.as_text()) == (jax.default_backend() == "cpu")
+        cuda = product.trace(each, many).lower(lowering_platforms=("cuda",))
+        assert "cpu_csr" not in cuda.as_text()
+    leaves, tree = jax.tree.flatten(operator)
+    exported = jax.export.export(
+        jax.jit(lambda leaves, x: product(jax.tree.unflatten(tree, leaves), x))
+    )(leaves, many)
+    np.testing.assert_allclose(exported.call(leaves, many), matrix @ many, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_derivatives(name):
-    """Of any order, in values and vector, one number an entry."""
+    """Derivatives of any order, in values and vector, with one number for each
+    entry."""
     matrix, _ = FORMS[name]
     operator = lx.SparseLinearOperator.from_scipy(matrix)
     pattern, x = operator.pattern, jnp.asarray(RNG.normal(size=matrix.shape[1]))
@@ -151,7 +179,8 @@ def test_programs(name):
 
 @st.composite
 def matrices(draw):
-    """Of any shape and filling: empty rows and columns, one entry, full, duplicates."""
+    """Matrices of any shape and filling: empty rows and columns, one entry, full,
+    duplicates."""
     m, n = draw(st.integers(1, 7)), draw(st.integers(1, 7))
     size = draw(st.integers(0, 2 * m * n))
     rows = draw(st.lists(st.integers(0, m - 1), min_size=size, max_size=size))

@@ -86,7 +86,8 @@ N = 20
 
 
 def _verdict(matrix, b):
-    """Of a pentadiagonal matrix: all of one shape, compiled once a dtype."""
+    """Solves a pentadiagonal system; all have one shape, compiled once for each
+    dtype."""
     x, result = _solve(stored(matrix, 2, 2).astype(b.dtype), 2, 2, b)
     return np.asarray(x), RESULTS[result]
 

@@ -46,7 +46,7 @@ def wide(A):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_least_squares_and_minimum_norm(draw, dtype, shape):
-    """Of A, Aᵀ and Ā, against NumPy's pseudoinverse; and the projections."""
+    """Solutions with A, Aᵀ and Ā against NumPy's pseudoinverse, and the projections."""
     original, solver = matrix(draw, dtype, *shape), lxs.Banded()
     start = factorised(original, *shape[2:])
     transposed, _ = solver.transpose(start, {})

@@ -132,7 +132,7 @@ def test_auto():
 
 
 def test_tags_of_the_whole_reach_its_parts(draw):
-    """Of a definite whole, A and the Schur complement are definite."""
+    """If the block matrix is definite, so are A and the Schur complement."""
     a = draw(np.float64, 4, 4)
     a = a @ a.T + np.eye(4)
     grid = [

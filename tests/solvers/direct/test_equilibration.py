@@ -4,8 +4,13 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from lx_operators import BandedLinearOperator, MatrixLinearOperator
-from lx_solvers import LU, RESULTS, Banded
+from lx_operators import (
+    BandedLinearOperator,
+    BlockTridiagonalLinearOperator,
+    MatrixLinearOperator,
+    TridiagonalLinearOperator,
+)
+from lx_solvers import LU, QR, RESULTS, Banded, BlockTridiagonal, Tridiagonal
 from lx_solvers._slogdet import slogdet_of
 
 N = 9
@@ -25,17 +30,35 @@ def _as_banded(A):
     return BandedLinearOperator(jnp.asarray(np.stack(rows)), lower, upper)
 
 
-SOLVERS = {"LU": (LU(two_sided=True), _as_dense), "Banded": (Banded(), _as_banded)}
+def _as_tridiagonal(A):
+    diagonals = (jnp.asarray(np.diagonal(A, k)) for k in (0, -1, 1))
+    return TridiagonalLinearOperator(*diagonals)
 
 
-def problem(dtype, seed, sides):
+def _as_blocks(A):
+    grid = jnp.asarray(A.reshape(3, 3, 3, 3).transpose(0, 2, 1, 3))
+    i = np.arange(3)
+    return BlockTridiagonalLinearOperator(
+        grid[i, i], grid[i[1:], i[:-1]], grid[i[:-1], i[1:]]
+    )
+
+
+SOLVERS = {
+    "LU": (LU(two_sided=True), _as_dense, DIAGONALS),
+    "Banded": (Banded(), _as_banded, DIAGONALS),
+    "Tridiagonal": (Tridiagonal(), _as_tridiagonal, (1, 1)),
+    "BlockTridiagonal": (BlockTridiagonal(), _as_blocks, (3, 3)),
+}
+
+
+def problem(dtype, seed, sides, widths=DIAGONALS):
     """A = RBC and the exact determinant of its scales; b = RBz, solved by x = C⁻¹z."""
     draw = np.random.default_rng(seed)
     i, j = np.indices((N, N))
     B = draw.choice([-1, 1], (N, N)) * draw.uniform(0.5, 1, (N, N)) + 3 * np.eye(N)
     if np.issubdtype(dtype, np.complexfloating):
         B = B + 0.5j * draw.normal(size=(N, N))
-    B = np.where((i - j <= DIAGONALS[0]) & (j - i <= DIAGONALS[1]), B, 0).astype(dtype)
+    B = np.where((i - j <= widths[0]) & (j - i <= widths[1]), B, 0).astype(dtype)
     assert np.linalg.cond(B) < 1e3
     most = 90 if np.finfo(dtype).bits == 32 else 600
     R, C = (np.round(draw.uniform(-most, most, N) / 2) for _ in range(2))
@@ -50,17 +73,18 @@ def problem(dtype, seed, sides):
 @pytest.mark.parametrize("sides", [1, 2])
 @pytest.mark.parametrize("name", SOLVERS)
 def test_solved_to_the_accuracy_of_the_core(dtype, name, sides):
-    solver, make = SOLVERS[name]
+    solver, make, widths = SOLVERS[name]
     eps = np.finfo(dtype).eps
 
     @eqx.filter_jit
     def solve(A, b):
         state = solver.init(A, {})
+        b = b.reshape(A.in_structure().shape)
         x, result, _ = solver.compute(state, b, {})
-        return x, result, slogdet_of(state)
+        return x.ravel(), result, slogdet_of(state)
 
     for seed in range(6):
-        A, b, z, C, B, exponent = problem(dtype, seed, sides)
+        A, b, z, C, B, exponent = problem(dtype, seed, sides, widths)
         x, result, (_, log) = solve(make(A), jnp.asarray(b))
         assert RESULTS[result] == RESULTS[RESULTS.successful]
         assert abs(np.asarray(x) * C - z).max() < 1e3 * eps * abs(z).max()
@@ -70,23 +94,26 @@ def test_solved_to_the_accuracy_of_the_core(dtype, name, sides):
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_adjoint(dtype, name):
-    solver, make = SOLVERS[name]
-    A, _, z, C, B, _ = problem(dtype, 0, 1)
+    solver, make, widths = SOLVERS[name]
+    A, _, z, C, B, _ = problem(dtype, 0, 1, widths)
     state = solver.init(make(A), {})
     state, _ = solver.conj(solver.transpose(state, {})[0], {})
     b = (B.conj().T @ z) * C  # Aᴴ = C Bᴴ
-    x, result, _ = solver.compute(state, jnp.asarray(b), {})
+    b = jnp.asarray(b).reshape(make(A).in_structure().shape)
+    x, result, _ = solver.compute(state, b, {})
+    x = x.ravel()
     assert RESULTS[result] == RESULTS[RESULTS.successful]
     assert abs(x - z).max() < 1e3 * np.finfo(dtype).eps * abs(z).max()
 
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_singular_core_is_singular(dtype, name):
-    solver, make = SOLVERS[name]
-    A, b, *_ = problem(dtype, 0, 1)
+    solver, make, widths = SOLVERS[name]
+    A, b, *_ = problem(dtype, 0, 1, widths)
     A[3] = 0
     A[:, 5] = 0
-    _, result, _ = solver.compute(solver.init(make(A), {}), jnp.asarray(b), {})
+    b = jnp.asarray(b).reshape(make(A).in_structure().shape)
+    _, result, _ = solver.compute(solver.init(make(A), {}), b, {})
     assert RESULTS[result] == RESULTS[RESULTS.singular]
 
 
@@ -120,3 +147,44 @@ def test_solutions_lost_in_rounding_errors():
             successes += 1
             assert abs(got - x).max() < 0.1 * abs(x).max()
     assert successes > 2
+
+
+def test_orthogonal_factors_mix_rows(dtype):
+    """QR scales rows alone. Where that is wrong it says so, and it needs no columns
+    scaled where A has no zeros."""
+
+    @eqx.filter_jit
+    def solve(A, b):
+        x, result, _ = QR().compute(QR().init(A, {}), b, {})
+        return x, result
+
+    successes = 0
+    for seed in range(30):
+        widths = (N, N) if seed % 3 == 0 else DIAGONALS
+        A, b, z, C, *_ = problem(dtype, seed, 1 + seed % 2, widths)
+        x, result = solve(_as_dense(A), jnp.asarray(b))
+        if RESULTS[result] == RESULTS[RESULTS.successful]:
+            successes += 1
+            assert abs(x - z / C).max() < 0.01 * abs(z / C).max()
+        else:
+            assert seed % 3
+    assert successes >= 10
+
+
+def test_columns_of_least_squares(dtype):
+    """Their scales change x alone, also with damping, if that is scaled with them."""
+    draw = np.random.default_rng(0)
+    most = 24 if np.finfo(dtype).bits == 32 else 150
+    B = draw.normal(size=(8, 3)).astype(dtype)
+    C = (10.0 ** np.array([-most, 0, most])).astype(np.finfo(dtype).dtype)
+    z = np.array([1, -2, 3], dtype)
+    b = B @ z
+    for A, v, expected in ((B * C, b, z / C), ((B * C).T, z * C, None)):
+        solver, operator = QR(), MatrixLinearOperator(jnp.asarray(A))
+        state = solver.init(operator, {})
+        x, result, _ = solver.compute(state, jnp.asarray(v), {})
+        assert RESULTS[result] == RESULTS[RESULTS.successful]
+        if expected is None:  # x of minimum norm with Bᵀx = z
+            expected = np.linalg.pinv(B.T) @ z
+        sizes = abs(expected).max() if x.size > 3 else abs(expected)
+        assert (abs(x - expected) / sizes).max() < 100 * np.finfo(dtype).eps

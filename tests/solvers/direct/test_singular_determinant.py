@@ -129,3 +129,39 @@ def test_rectangular_factors(shapes, solver):
     operator = lxo.KroneckerLinearOperator(*parts)
     sign, log = slogdet_of(solver.init(operator, {}))
     assert sign == 0 and log == -np.inf
+
+
+def test_composites_in_both_orders():
+    """What the automatic choice makes of a singular part, wherever it stands."""
+    draw = np.random.default_rng(0).normal
+    S, R = draw(size=(3, 3)), draw(size=(3, 3)) + 3 * np.eye(3)
+    S[:, 0] = S[:, 1:] @ draw(size=2)
+    H, K = (A + A.T for A in draw(size=(2, 3, 3)))
+    K = K - np.eye(3) * (np.linalg.eigvalsh(H)[1] + np.linalg.eigvalsh(K)[0])
+    B, C = draw(size=(3, 2)), draw(size=(2, 3))
+    schur = C @ np.linalg.inv(R) @ B
+
+    def both(A, B, *tags):
+        return [(matrix(*tags)(x), matrix(*tags)(y)) for x, y in ((A, B), (B, A))]
+
+    operators = [
+        *(lxo.KroneckerLinearOperator(*pair) for pair in both(S, R)),
+        *(lxo.BlockDiagonalLinearOperator(list(pair)) for pair in both(S, R)),
+        *(x @ y for x, y in both(S, R)),
+        *(lxo.KroneckerSumLinearOperator(*p) for p in both(H, K, lxo.symmetric_tag)),
+        lxo.BlockLinearOperator(
+            [[matrix()(R), matrix()(B)], [matrix()(C), matrix()(schur)]]
+        ),
+        lxo.BlockLinearOperator(
+            [[matrix()(schur), matrix()(C)], [matrix()(B), matrix()(R)]]
+        ),
+        lxo.BlockLinearOperator([[matrix()(S), None], [matrix()(R), matrix()(R)]]),
+        lxo.BlockLinearOperator([[matrix()(R), matrix()(R)], [None, matrix()(S)]]),
+    ]
+    solver = lxs.AutoLinearSolver(well_posed=True)
+
+    @jax.jit
+    def logs(operators):
+        return [slogdet_of(solver.init(operator, {}))[1] for operator in operators]
+
+    assert all(log == -np.inf for log in logs(operators))

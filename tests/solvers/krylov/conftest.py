@@ -70,7 +70,8 @@ RESULT_NAMES = {RESULTS[getattr(RESULTS, name)]: name for name in _NAMES}
 
 
 def each_loop(test):
-    """Of two methods that share a loop, one is tested: for what regards no steps."""
+    """Marks a test that runs for one of two methods with a common loop, as the steps do
+    not matter."""
     test.each_loop = True
     return test
 

@@ -93,8 +93,8 @@ def test_singular_consistent(spectral, draw, run):
 
 @pytest.mark.parametrize("every", [10, None])
 def test_lying_recurrence(spectral, draw, run, every):
-    """Of an ill-conditioned system the recurred residual lies; what is claimed is true
-    all the same."""
+    """For an ill-conditioned system the recurred residual is wrong, but every claim of
+    success is right."""
     a, b = spectral(np.float64, np.logspace(0, -9, N)), draw(np.float64, N)
     for rtol in (1e-3, 1e-5, 1e-7, 1e-9):
         solver = CG(rtol, 0.0, stabilise_every=every, max_steps=1000)

@@ -121,7 +121,7 @@ def test_damping_in_single_precision(spectral, draw, run, make):
 
 @first
 def test_first_guess(spectral, draw, run, make):
-    """Of a wide operator the solution is of least norm also with a first guess."""
+    """For a wide operator the solution has least norm with an initial guess too."""
     a, b = spectral(np.float64, np.linspace(1, 4, N), WIDE), draw(np.float64, N)
     x, result, _, _ = run(make(1e-10, 0.0), a, b, y0=jnp.ones(M))
     assert result == "successful"

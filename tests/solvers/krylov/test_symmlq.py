@@ -45,7 +45,7 @@ def test_ill_conditioned(draw, run):
 
 
 def test_least_norm(spectral, draw, run):
-    """Of a consistent singular system."""
+    """The solution of a consistent singular system has least norm."""
     values = np.r_[np.linspace(-2, -1, 6), np.linspace(1, 2, N - 8), 0, 0]
     a = spectral(np.float64, values)
     b = a @ draw(np.float64, N)

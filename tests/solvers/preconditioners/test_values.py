@@ -125,6 +125,82 @@ def test_incomplete_cholesky_shifts():
     assert recipe.as_operator(lost).verdict != 0
 
 
+def test_shift_is_told(rng):
+    """Where an incomplete pivot is zero, the diagonal is raised; the operator is far
+    from singular."""
+    apart = np.abs(np.subtract.outer(np.arange(N), np.arange(N)))
+    mask = np.minimum(apart, N - apart) <= 2
+    A = np.where(mask, rng.standard_normal((N, N)), 0) + 3 * np.eye(N)
+    operator = lo.SparseLinearOperator.from_dense(jnp.asarray(A))
+    order = np.asarray(lxs.SSOR().setup(operator).order.order)
+    w = A[np.ix_(order, order)]
+    mask = w != 0
+    for k in range(N):
+        for i in np.flatnonzero(mask[:, k] & (np.arange(N) > k)):
+            w[i, k] /= w[k, k]
+            for j in np.flatnonzero(mask[i] & (np.arange(N) > k)):
+                w[i, j] -= w[i, k] * w[k, j]
+    A[order[-1], order[-1]] -= w[-1, -1]
+    assert np.linalg.cond(A) < 1000
+    hard = lo.SparseLinearOperator.from_dense(jnp.asarray(A), pattern=operator.pattern)
+    solver = lxs.GMRES(1e-8, 0.0, preconditioner=lxs.IncompleteLU()).setup(hard)
+    x, result, stats = _solved(solver, hard, jnp.ones(N))
+    assert result == succeeded
+    assert 1e-3 <= stats["preconditioner_shift"] < 1
+    np.testing.assert_allclose(A @ x, np.ones(N), atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e200, 1e-200])
+def test_right_factor(rng, scale):
+    """Of a full pattern the factors are complete: A R⁻¹ has orthonormal columns, but
+    for one of zeros."""
+    A = scale * rng.standard_normal((7, 4)) * [1, 1e50, 0, 1e-50]
+    pattern = lo.SparsityPattern.from_dense(np.ones((7, 4)))
+    operator = lo.SparseLinearOperator.from_dense(jnp.asarray(A), pattern=pattern)
+    recipe = lxs.IncompleteCholesky().setup(operator)
+    R = recipe.right_factor(operator)
+    assert R.verdict == 0
+    Q = A @ np.asarray(R.as_matrix())
+    np.testing.assert_allclose(Q.T @ Q, np.diag(np.diag(Q.T @ Q).round()), atol=1e-12)
+    assert np.trace(Q.T @ Q) == pytest.approx(3)
+    np.testing.assert_allclose(R.T.as_matrix(), R.as_matrix().T, rtol=1e-12)
+
+
+def test_least_squares_with_incomplete_factors(rng):
+    """Fewer steps than with the lengths of columns."""
+    D = scipy.sparse.diags_array([-1.0, 1.0], offsets=[0, 1], shape=(12, 12))
+    eye = scipy.sparse.eye_array(12)
+    A = scipy.sparse.vstack(
+        [scipy.sparse.kron(eye, D), scipy.sparse.kron(D, eye), 0.01 * np.eye(144)]
+    )
+    operator = lo.SparseLinearOperator.from_scipy(scipy.sparse.csr_array(A))
+    b = rng.standard_normal(A.shape[0])
+    counts = {}
+    for recipe in (lxs.Jacobi(), lxs.IncompleteCholesky()):
+        solver = lxs.LSMR(1e-9, 0.0, preconditioner=recipe).setup(operator)
+        x, result, stats = _solved(solver, operator, jnp.asarray(b))
+        assert result == succeeded
+        counts[type(recipe)] = int(stats["num_steps"])
+        wanted = np.linalg.lstsq(A.toarray(), b)[0]
+        np.testing.assert_allclose(x, wanted, atol=1e-5 * abs(wanted).max())
+    assert counts[lxs.IncompleteCholesky] < 0.75 * counts[lxs.Jacobi]
+
+
+def test_right_factor_of_a_square_operator(rng):
+    """M is one: M Mᴴ ≈ (AᴴA)⁻¹."""
+    A = rng.standard_normal((6, 6))
+    operator = lo.MatrixLinearOperator(jnp.asarray(A))
+    solver = lxs.LSQR(1e-8, 0.0, preconditioner=lxs.LU())
+    x, result, stats = _solved(solver, operator, jnp.ones(6))
+    assert result == succeeded and stats["num_steps"] <= 2
+    np.testing.assert_allclose(A @ x, np.ones(6), atol=1e-6)
+    _, result, _ = _solved(solver, 0 * operator, jnp.ones(6))
+    assert result == lxs.RESULTS.preconditioner_failed
+    tall = lo.MatrixLinearOperator(jnp.ones((6, 2)))
+    with pytest.raises(ValueError, match="no such form"):
+        lxs.LSQR(preconditioner=lxs.LU()).init(tall, {})
+
+
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("scale", [1.0, 1e200, 1e-200])
 def test_gram_of_columns(rng, sparse, scale):
@@ -225,7 +301,7 @@ def test_kernel_matrix(recipe):
 
 
 def test_full_rank_is_exact(rng):
-    """Of full rank, M is the inverse, or a multiple of it."""
+    """At full rank, M is the inverse, or a multiple of it."""
     A = rng.standard_normal((8, 8))
     A = A @ A.T + np.eye(8)
     operator = lo.MatrixLinearOperator(jnp.asarray(A), PSD)
@@ -256,21 +332,82 @@ def test_deflation_of_a_singular_operator():
     assert steps(operator, lxs.Deflation(blocks=blocks), b=b) < 25
 
 
-def test_two_level_and_combinations(laplacian):
+def test_two_level(laplacian):
     grid = np.arange(32) // 4
     patches = np.eye(64)[(8 * grid[:, None] + grid).ravel()]
     plain = steps(laplacian, lxs.Chebyshev(3))
     both = steps(laplacian, lxs.TwoLevel(jnp.asarray(patches), lxs.Chebyshev(3)))
     assert both < plain
-    A = laplacian.as_matrix()
-    dense = lo.MatrixLinearOperator(A)
-    parts = [lxs.Jacobi(0.5), lxs.BlockJacobi(32)]
+
+
+def test_combinations(rng):
+    n = 8
+    A = rng.standard_normal((n, n)) + 4 * np.eye(n)
+    dense = lo.MatrixLinearOperator(jnp.asarray(A))
+    parts = [lxs.Jacobi(0.5), lxs.BlockJacobi(4)]
     one, two = (matrix_of(part, dense) for part in parts)
     got = matrix_of(lxs.Additive(*parts), dense)
     np.testing.assert_allclose(got, one + two, atol=1e-12)
-    got = np.eye(1024) - matrix_of(lxs.Multiplicative(*parts), dense) @ A
-    wanted = (np.eye(1024) - two @ A) @ (np.eye(1024) - one @ A)
+    got = np.eye(n) - matrix_of(lxs.Multiplicative(*parts), dense) @ A
+    wanted = (np.eye(n) - two @ A) @ (np.eye(n) - one @ A)
     np.testing.assert_allclose(got, wanted, atol=1e-12)
+
+
+class Lost(lxs.AbstractPreconditioner):
+    """It fails, and is finite."""
+
+    def init(self, operator, options):
+        return None
+
+    def apply(self, state, vector):
+        return vector
+
+    def transpose(self, state, options):
+        return state, options
+
+    conj = transpose
+
+    def tags(self, operator):
+        return frozenset((PSD,))
+
+    def status(self, state):
+        return lxs.RESULTS.preconditioner_failed
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        lxs.Additive(lxs.Jacobi(), Lost()),
+        lxs.Multiplicative(lxs.Jacobi(), Lost(), symmetric=True),
+        lxs.Deflation(blocks=np.arange(4) // 2, inner=Lost()),
+        lxs.TwoLevel(np.ones((4, 1)), Lost()),
+        lxs.Multigrid(
+            [lo.MatrixLinearOperator(jnp.repeat(jnp.eye(2), 2, 0))], smoother=Lost()
+        ),
+        pytest.param(lxs.AMG(smoother=Lost(), max_coarse=2), marks=needs_pyamg),
+    ],
+    ids=lambda recipe: type(recipe).__name__,
+)
+def test_failure_of_a_part_is_heard(recipe):
+    """Whatever it is a part of."""
+    A = jnp.diag(jnp.full(4, 4.0)) - jnp.eye(4, k=1) - jnp.eye(4, k=-1)
+    operator = lo.SparseLinearOperator.from_dense(A, PSD)
+    solver = lxs.CG(1e-6, 0.0, preconditioner=recipe).setup(operator)
+    _, result, _ = _solved(solver, operator, jnp.ones(4))
+    assert result == lxs.RESULTS.preconditioner_failed
+
+
+def test_failure_of_a_block_is_heard():
+    A = lo.MatrixLinearOperator(jnp.eye(2), PSD)
+    B = lo.MatrixLinearOperator(jnp.ones((1, 2)))
+    saddle = lo.BlockLinearOperator([[A, B.T], [B, None]])
+    schur = lxs.SchurComplement(Lost(), form="diagonal")
+    assert schur.as_operator(saddle).verdict != 0
+    blocks = lxs.BlockTriangular([lxs.LU(), Lost()])
+    square = lo.BlockLinearOperator(
+        [[A, B.T], [B, lo.MatrixLinearOperator(-B.mv(B.T.mv(jnp.ones(1)))[None])]]
+    )
+    assert blocks.as_operator(square).verdict != 0
 
 
 @pytest.mark.parametrize("form", ["diagonal", "lower", "upper", "full"])
@@ -324,6 +461,59 @@ def test_amg(laplacian):
 
 
 @needs_pyamg
+def test_amg_of_a_pattern(laplacian):
+    """Values may be traced when the hierarchy is made, the pattern not."""
+
+    @jax.jit
+    def solve(values):
+        operator = lo.SparseLinearOperator(values, laplacian.pattern, PSD)
+        solver = lxs.CG(1e-8, 0.0, criterion="two_norm", preconditioner=lxs.AMG())
+        solver = solver.setup(operator)
+        b = jnp.ones(operator.in_size())
+        return solver.compute(solver.init(operator, {}), b, {})
+
+    x, result, stats = solve(3 * laplacian.values)
+    assert result == succeeded and stats["num_steps"] <= 14
+    np.testing.assert_allclose(3 * (poisson(32) @ x), np.ones(1024), atol=1e-6)
+
+
+@needs_pyamg
+def test_amg_bounds_of_smoothers(laplacian):
+    """They hold, with their margin, for the values of the set-up and for others."""
+    rng, pattern = np.random.default_rng(0), laplacian.pattern
+    c = 10.0 ** rng.uniform(-2, 2, 1024)
+    i, j = np.asarray(pattern.rows), np.asarray(pattern.columns)
+    edges = np.where(i == j, 0, np.sqrt(c[i] * c[j]) * np.asarray(laplacian.values))
+    rest = np.bincount(i, -edges, 1024)[i] + 1e-3
+    jumps = jnp.asarray(np.where(i == j, rest, edges))
+    amg = lxs.AMG(max_coarse=20).setup(laplacian)
+    init = eqx.filter_jit(lambda A: amg.init(A, {}))
+    for values in (laplacian.values, jumps):
+        state = init(lo.SparseLinearOperator(values, pattern, PSD))
+        for level in state.levels:
+            A = np.asarray(lo.materialise(level.operator).as_matrix())
+            root = np.sqrt(np.diag(A))
+            most = np.linalg.eigvalsh(A / np.outer(root, root))[-1]
+            assert most <= 1.25 * level.before.state.most <= 2.6 * most
+
+
+@needs_pyamg
+def test_elasticity():
+    """With the rigid body modes fewer steps than with constants."""
+    import pyamg
+
+    matrix, modes = pyamg.gallery.linear_elasticity((20, 20))
+    operator = lo.SparseLinearOperator.from_scipy(scipy.sparse.csr_array(matrix), PSD)
+    u = np.asarray(modes).reshape(400, 2, 3)
+    apart = u - u.mean(0)
+    assert np.linalg.matrix_rank(u.reshape(800, 3)) == 3  # two shifts and a rotation
+    assert np.allclose(apart[:, :, :2], 0) and not np.allclose(apart[:, :, 2], 0)
+    without = steps(operator, lxs.AMG(block_size=2, max_coarse=20))
+    near = lxs.AMG(block_size=2, near_null_space=modes, max_coarse=20)
+    assert steps(operator, near) <= min(without - 2, 12)
+
+
+@needs_pyamg
 def test_amg_galerkin(laplacian):
     """Coarse operators are R A P, for new values as well."""
     amg = lxs.AMG(max_coarse=20).setup(laplacian)
@@ -360,12 +550,11 @@ def test_amg_bad_input(laplacian):
     with pytest.raises(ValueError, match="`method`"):
         lxs.AMG("aggregation")
 
-    def traced(values):
-        operator = lo.SparseLinearOperator(values, laplacian.pattern, PSD)
-        return lxs.AMG().as_operator(operator).mv(values[:1024])
+    def traced(operator):
+        return lxs.AMG().as_operator(operator).mv(operator.values[:1024])
 
     with pytest.raises(ValueError, match="outside of `jit`"):
-        jax.eval_shape(traced, laplacian.values)
+        jax.eval_shape(traced, laplacian)
 
 
 def test_traced_pattern_is_an_error(laplacian):

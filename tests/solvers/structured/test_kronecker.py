@@ -74,8 +74,8 @@ CASES = [
 
 @pytest.mark.parametrize("solver, make", CASES, ids=[c[1].__name__ for c in CASES])
 def test_laws(obeys_laws, draw, solver, make):
-    """Of what `tests/solvers/test_laws.py` does not have: factors of other kinds, three
-    of them, and multiples of the identity."""
+    """Cases that `tests/solvers/test_laws.py` does not have: factors of other kinds,
+    three factors, and multiples of the identity."""
     obeys_laws(solver, make(draw, np.dtype("complex128")))
 
 

@@ -239,7 +239,7 @@ def test_every_size_and_rank(rng, dtype, scale, shape, inner):
 
 @pytest.mark.parametrize("shape", [(6, 6), (9, 5)], ids=str)
 def test_rank_deficiency_is_told(rng, shape):
-    """Of a square operator, whose residual vanishes if it is nonsingular."""
+    """Also for a square operator, whose residual vanishes if it is nonsingular."""
     m, n = shape
     a = rng.normal(size=(m, 3)) @ rng.normal(size=(3, n))
     solver = Normal(CG(1e-9, 0.0))

@@ -220,18 +220,19 @@ def _solve_arrays(
         many = jax.vmap(one, in_axes=axis, out_axes=(axis, 0, 0), axis_size=size)
         value, result, stats = many(vector)
     failed = jnp.any(code(result) != 0)  # 0 is success
-    state = _parted(_updated(prepared, stats, axis))
-    return Solution(value, result, stats, state), failed
+    state = prepared.forward.state
+    if axis is None and solve_one is solve:  # statistics of one solve
+        state = _updated(prepared.forward, stats)
+    return Solution(value, result, stats, _parted(state)), failed
 
 
-def _updated(problem: Problem, stats: dict[str, Any], axis: int | None) -> Any:
+def _updated(method: Method, stats: dict[str, Any]) -> Any:
     """The state after a solve, of a solver that learns from one: it has a method
-    `updated(state, stats) -> state`. Many solves leave it as it was."""
-    forward = problem.forward
-    updated = getattr(forward.solver, "updated", None)
-    if updated is None or axis is not None:
-        return forward.state
-    return stop_gradient(updated(forward.state, stats))
+    `updated(state, stats) -> state`."""
+    updated = getattr(method.solver, "updated", None)
+    return (
+        method.state if updated is None else stop_gradient(updated(method.state, stats))
+    )
 
 
 def _prepared(problem: _Problem) -> Problem:

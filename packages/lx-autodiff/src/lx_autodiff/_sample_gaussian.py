@@ -79,7 +79,8 @@ def sample_gaussian(
 
 
 def _normal(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Of variance one; `jax.random` has complex ones in standard promotion only."""
+    """Normal variates of variance one; `jax.random` gives complex ones under standard
+    promotion only."""
     if not jnp.issubdtype(dtype, jnp.complexfloating):
         return jax.random.normal(key, shape, dtype)
     parts = jax.random.normal(key, (2, *shape), complex_to_real_dtype(dtype))

@@ -16,6 +16,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 from jaxtyping import Array, PyTree
 
@@ -80,7 +81,10 @@ def close(fn: Callable, *args: PyTree[Any]) -> Closure:
     arrays = examples([leaf for leaf in leaves if _is_array(leaf)], axes)
     closed, out = jax.make_jaxpr(of_arrays, return_shape=True)(*arrays)
     jaxpr = canonical(closed.jaxpr)
-    return Closure(list(closed.consts), jaxpr, fixed, outcome(out), axes)
+    # JAX 0.7.2 has a type of its own for NumPy's arrays here, which is no array
+    arrays = jax.Array, np.ndarray
+    consts = [c if isinstance(c, arrays) else np.asarray(c) for c in closed.consts]
+    return Closure(consts, jaxpr, fixed, outcome(out), axes)
 
 
 def outcome(out: PyTree[Any]) -> Frozen:

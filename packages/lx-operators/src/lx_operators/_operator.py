@@ -164,8 +164,9 @@ def scalar(other: Any, sign: str) -> Any:
         return other
     if isinstance(other, jax.Array | np.ndarray | np.generic) and jnp.ndim(other) == 0:
         return jnp.asarray(other)
-    is_array = hasattr(other, "shape") and not isinstance(other, AbstractLinearOperator)
-    got = f"an array of shape {other.shape}" if is_array else repr(other)
+    got = repr(other)
+    if not isinstance(other, AbstractLinearOperator) and hasattr(other, "shape"):
+        got = f"an array of shape {other.shape}"
     raise ValueError(
         f"operator `{sign}` takes a scalar, but got {got}. To compose two operators, "
         "use `@`; to apply one to a vector, call `operator.mv(vector)`."

@@ -56,11 +56,11 @@ def _by_columns_if_linear(operator: AbstractLinearOperator) -> Inexact[Array, "m
     rows = jnp.concatenate((basis, v[None]))
     columns = jax.vmap(lambda e: _flat_product(operator, e), out_axes=1)(rows)
     A, product = columns[:, :-1], columns[:, -1]
-    terms = A * cast(v, A.dtype)
+    terms = A * cast(v, A.dtype)[None]
     size = jnp.sum(jnp.abs(terms), axis=1)
     eps = jnp.finfo(size.dtype).eps
-    # products in reduced precision are no offence, nor what rounding leaves in zeros
-    allowed = 0.03 * size + eps**0.5 * jnp.max(size, initial=0)
+    # products in reduced precision are no offence, nor what rounding leaves of zeros
+    allowed = 0.03 * size + eps**0.5 * jnp.max(size) + 8 * eps * jnp.max(jnp.abs(v))
     linear = ~jnp.any(jnp.abs(product - jnp.sum(terms, axis=1)) > allowed)
     return jnp.where(linear, A, jnp.full_like(A, jnp.nan))
 

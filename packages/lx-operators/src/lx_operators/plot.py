@@ -6,7 +6,7 @@ import numpy as np
 
 from ._functions import sparse_form
 from ._operator import AbstractLinearOperator
-from .sparse.algebra import as_sparse
+from .sparse.as_sparse import as_sparse
 from .sparse.pattern import SparsityPattern
 
 __all__ = ["spy"]

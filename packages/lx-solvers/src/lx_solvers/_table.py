@@ -74,7 +74,7 @@ def _triangular(operator: AbstractLinearOperator) -> bool:
 
 
 def _narrow(operator: AbstractLinearOperator) -> bool:
-    """Few diagonals beside n: else dense kernels are faster than a scan."""
+    """Few diagonals relative to n; otherwise dense kernels are faster than a scan."""
     widths = bandwidths(operator)
     size = min(operator.in_size(), operator.out_size())
     return widths is not None and 4 * (sum(widths) + 1) <= size
@@ -128,7 +128,7 @@ def _is(kind: type) -> Callable[[AbstractLinearOperator], bool]:
 
 
 def _definite_toeplitz(operator: AbstractLinearOperator) -> bool:
-    """Of others Levinson's recursion may be unstable."""
+    """Levinson's recursion may be unstable for indefinite matrices."""
     return isinstance(bare(operator), ToeplitzLinearOperator) and _semidefinite(
         operator
     )

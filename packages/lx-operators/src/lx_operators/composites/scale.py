@@ -153,7 +153,7 @@ class NegLinearOperator(AbstractScaling):
     """
 
     operator: AbstractLinearOperator
-    scalar: ClassVar[int] = -1
+    scalar: ClassVar[int] = -1  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, operator: AbstractLinearOperator):
         check_operator(operator, "operator")

@@ -14,5 +14,6 @@ if TYPE_CHECKING:
     )
     from .detection import jacobian_sparsity as jacobian_sparsity
     from .patterned import PatternedLinearOperator as PatternedLinearOperator
+    from .questions import asymmetry as asymmetry
 
 __getattr__, __dir__, __all__ = attach(__name__)

@@ -90,11 +90,12 @@ class Sets:
         return _csr(columns, starts, (self.size, self.width))
 
     def reduced(self, targets: np.ndarray, size: int) -> "Sets":
-        """Of `size` elements, number j is the union of those whose target is j."""
+        """Sets of `size` elements: number j is the union of those whose target is j."""
         return self.combined(targets.reshape(-1), np.arange(self.size), size)
 
     def combined(self, to: np.ndarray, of: np.ndarray, size: int) -> "Sets":
-        """Of `size` elements, number j is the union of the elements `of[to == j]`."""
+        """Sets of `size` elements: number j is the union of the elements `of[to ==
+        j]`."""
         kept = to >= 0
         if self.index is not None:
             of = np.where(of < 0, -1, self.index[of])

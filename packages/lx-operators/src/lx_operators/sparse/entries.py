@@ -9,33 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Inexact, PyTree
 
-from .._bands import WIDEST
-from .._checks import check_claims, check_square
+from .._checks import check_claims
 from .._functions import (
     adjoint_product,
-    bands,
-    bandwidths,
     conj,
-    diagonal,
     materialise,
-    tridiagonal,
 )
 from .._operator import AbstractLinearOperator
-from .._printing import ATOM, layout
-from .._promotion import conform
 from .._properties import declared, is_own_transpose
 from .._structures import (
     Frozen,
-    Structure,
-    describe,
     dtype_of,
     floating,
-    freeze_structure,
-    ravel,
     shape_of,
-    short_dtype,
-    size_of,
-    unravel,
 )
 from .._tags import (
     Tags,
@@ -46,7 +32,14 @@ from .._tags import (
     tridiagonal_tag,
     upper_triangular_tag,
 )
-from .pattern import SparsityPattern, check_pointers, check_range, scipy_entries
+from ._formats import (
+    check_finite,
+    coordinates_of_bcoo,
+    coordinates_of_bcsr,
+    coordinates_of_scipy,
+)
+from ._spaces import conformed, frozen, structure
+from .pattern import SparsityPattern
 from .product import product, transposed_product, transposed_values
 
 _new = object.__new__
@@ -114,8 +107,8 @@ class SparseLinearOperator(AbstractLinearOperator):
         self.pattern, self.tags = pattern, as_tags(tags)
         m, n = pattern.shape
         self.structures = (
-            _frozen(input_structure, n, "input_structure"),
-            _frozen(output_structure, m, "output_structure"),
+            frozen(input_structure, n, "input_structure"),
+            frozen(output_structure, m, "output_structure"),
         )
         check_claims(self)
 
@@ -140,7 +133,7 @@ class SparseLinearOperator(AbstractLinearOperator):
             A `SparseLinearOperator`.
         """
         values = floating(values)
-        _check_finite(values, rows, columns)
+        check_finite(values, rows, columns)
         pattern = SparsityPattern(rows, columns, shape)
         return cls(pattern.assemble(values), pattern.without_assembly(), tags)
 
@@ -159,9 +152,10 @@ class SparseLinearOperator(AbstractLinearOperator):
             ValueError: no SciPy sparse matrix, damaged indices, or values that are not
                 finite.
         """
-        pattern, values = scipy_entries(matrix)
-        _check_finite(values, pattern.rows, pattern.columns)
-        return cls(values, pattern, tags)
+        coordinates, values = coordinates_of_scipy(matrix)
+        check_finite(values, *coordinates[:2])
+        pattern = SparsityPattern(*coordinates)
+        return cls(pattern.assemble(values), pattern.without_assembly(), tags)
 
     @classmethod
     def from_dense(
@@ -185,7 +179,7 @@ class SparseLinearOperator(AbstractLinearOperator):
                 f"`matrix` has shape {matrix.shape}, but the pattern {pattern.shape}."
             )
         values = matrix[pattern.rows, pattern.columns]
-        _check_finite(values, pattern.rows, pattern.columns)
+        check_finite(values, pattern.rows, pattern.columns)
         return cls(values, pattern, tags)
 
     @classmethod
@@ -201,22 +195,7 @@ class SparseLinearOperator(AbstractLinearOperator):
             A `SparseLinearOperator`. Under `jit`, where indices are traced, it serves
             products and iterative solvers; for direct ones build it outside.
         """
-        indices, data = getattr(matrix, "indices", None), getattr(matrix, "data", None)
-        if indices is None or data is None or jnp.ndim(indices) != 2:
-            raise ValueError(_not_plain("BCOO", matrix))
-        if jnp.ndim(data) != 1 or indices.shape[1] != 2 or len(matrix.shape) != 2:
-            raise ValueError(_not_plain("BCOO", matrix))
-        rows, columns = indices[:, 0], indices[:, 1]
-        m, n = matrix.shape
-        inside = (rows < m) & (columns < n)
-        if isinstance(inside, jax.core.Tracer):
-            data = jnp.where(inside, data, jnp.zeros_like(data))
-            rows, columns = (jnp.where(inside, x, 0) for x in (rows, columns))
-        else:
-            keep = np.flatnonzero(np.asarray(inside))
-            if keep.size < rows.size:
-                rows, columns, data = (x[keep] for x in (rows, columns, data))
-        return cls.from_coo(data, rows, columns, matrix.shape, tags)
+        return cls.from_coo(*coordinates_of_bcoo(matrix), tags)
 
     @classmethod
     def from_bcsr(cls, matrix: Any, tags: object = ()) -> "SparseLinearOperator":
@@ -231,23 +210,7 @@ class SparseLinearOperator(AbstractLinearOperator):
             A `SparseLinearOperator`. Under `jit`, where indices are traced, it serves
             products and iterative solvers; for direct ones build it outside.
         """
-        starts, columns = (getattr(matrix, x, None) for x in ("indptr", "indices"))
-        if starts is None or columns is None or jnp.ndim(starts) != 1:
-            raise ValueError(_not_plain("BCSR", matrix))
-        if jnp.ndim(matrix.data) != 1 or len(matrix.shape) != 2:
-            raise ValueError(_not_plain("BCSR", matrix))
-        (m, n), size = matrix.shape, columns.size
-        if isinstance(starts, jax.core.Tracer):
-            entries = jnp.arange(size, dtype=starts.dtype)
-            rows = jnp.searchsorted(starts, entries, side="right") - 1
-            return cls.from_coo(matrix.data, rows, columns, (m, n), tags)
-        check_pointers(starts, m, size, "row")
-        lengths = np.diff(np.asarray(starts, np.int64))
-        rows = np.repeat(np.arange(m), lengths)
-        data, columns = matrix.data[: rows.size], columns[: rows.size]
-        if not isinstance(columns, jax.core.Tracer):
-            check_range(np.asarray(columns), n, "column", (m, n))
-        return cls.from_coo(data, rows, columns, (m, n), tags)
+        return cls.from_coo(*coordinates_of_bcsr(matrix), tags)
 
     def to_scipy(self) -> Any:
         """The matrix as a `scipy.sparse.csr_array`.
@@ -381,46 +344,6 @@ def rebuilt(operator: Any, **fields: Any) -> SparseLinearOperator:
     return out
 
 
-def _frozen(structure: PyTree | None, size: int, argument: str) -> Frozen | None:
-    if structure is None:
-        return None
-    frozen = freeze_structure(structure, argument)
-    if size_of(frozen.thaw()) != size:
-        raise ValueError(
-            f"`{argument}` must have {size} scalars, as many as the pattern has "
-            f"{'columns' if argument[0] == 'i' else 'rows'}, but is "
-            f"{describe(frozen.thaw())}."
-        )
-    flat = len(frozen.leaves) == 1 and frozen.leaves[0].shape == (size,)
-    leaf_alone = frozen.treedef == jax.tree_util.tree_structure(0)
-    return None if flat and leaf_alone else frozen
-
-
-def structure(operator: Any, side: int, dtype: Any) -> Structure:
-    """The input structure, side 0, or the output structure, side 1."""
-    frozen = operator.structures[side]
-    if frozen is None:
-        return jax.ShapeDtypeStruct((operator.pattern.shape[1 - side],), dtype)
-    leaves = [jax.ShapeDtypeStruct(x.shape, dtype) for x in frozen.leaves]
-    return jax.tree_util.tree_unflatten(frozen.treedef, leaves)
-
-
-def conformed(
-    operator: Any, dtype: Any, vector: PyTree, transposed: bool = False
-) -> tuple[Array, Any]:
-    """A vector flat, and what makes a flat product one of the output structure."""
-    side = int(transposed)
-    x = conform(vector, structure(operator, side, dtype), "the vector")
-    x = x if operator.structures[side] is None else ravel(x)
-
-    def out(y: Array) -> PyTree[Array]:
-        if operator.structures[1 - side] is None:
-            return y
-        return unravel(y, structure(operator, 1 - side, dtype))
-
-    return x, out
-
-
 def _check_diagonal(pattern: SparsityPattern, fixed: Array) -> None:
     if any(isinstance(x, jax.core.Tracer) for x in (pattern.rows, fixed)):
         return
@@ -433,25 +356,6 @@ def _check_diagonal(pattern: SparsityPattern, fixed: Array) -> None:
             f"unknown {missing[0]} is fixed, but its diagonal element is no entry of "
             "the pattern; add it, with value 0, to what the pattern is made of."
         )
-
-
-def _check_finite(values: Any, rows: Any, columns: Any) -> None:
-    if isinstance(values, jax.core.Tracer):
-        return
-    finite = np.isfinite(np.asarray(values))
-    if not finite.all():
-        k = int(np.argmin(finite))
-        where = ""
-        if not any(isinstance(x, jax.core.Tracer) for x in (rows, columns)):
-            where = f", in row {int(rows[k])} and column {int(columns[k])},"
-        raise ValueError(f"entry {k}{where} is {values[k]}; values must be finite.")
-
-
-def _not_plain(kind: str, matrix: Any) -> str:
-    got = f"a value of type `{type(matrix).__name__}`"
-    if hasattr(matrix, "n_batch"):
-        got = f"{matrix!r} with {matrix.n_batch} batch and {matrix.n_dense} dense axes"
-    return f"the {kind} matrix must have no batch or dense axes, but is {got}."
 
 
 @declared.register
@@ -490,57 +394,3 @@ def _(operator: SparseLinearOperator):
         return out(transposed_product(values, y, operator.pattern))
 
     return adjoint
-
-
-def _offset(operator: SparseLinearOperator, offset: int) -> Array:
-    """The elements (i, i + offset), zero where there is no entry."""
-    pattern, (m, n) = operator.pattern, operator.pattern.shape
-    first = max(offset, 0)
-    size = max(min(n, m + offset) - first, 0)
-    here = pattern.columns - pattern.rows == offset
-    values = jnp.where(here, operator.values, jnp.zeros_like(operator.values))
-    sums = jax.ops.segment_sum(values, pattern.rows, m, indices_are_sorted=True)
-    return sums[first - offset : first - offset + size]
-
-
-@diagonal.register
-def _(operator: SparseLinearOperator):
-    return _offset(operator, 0)
-
-
-@tridiagonal.register
-def _(operator: SparseLinearOperator):
-    check_square(operator)
-    main, lower, upper = (_offset(operator, k) for k in (0, -1, 1))
-    return main, lower, upper
-
-
-@bandwidths.register
-def _(operator: SparseLinearOperator):
-    pattern = operator.pattern
-    (m, n), width = pattern.shape, pattern.lower + pattern.upper + 1
-    if m != n or not pattern.exact or width * n > WIDEST * pattern.size:
-        return None
-    return pattern.lower, pattern.upper
-
-
-@bands.register
-def _(operator: SparseLinearOperator):
-    pattern = operator.pattern
-    n, width = pattern.shape[1], pattern.lower + pattern.upper + 1
-    band = pattern.upper + pattern.rows - pattern.columns
-    zeros = jnp.zeros((width, n), operator.values.dtype)
-    return zeros.at[band, pattern.columns].add(operator.values)
-
-
-@layout.register
-def _(operator: SparseLinearOperator):
-    pattern, (m, n) = operator.pattern, operator.pattern.shape
-    words = [
-        f"{short_dtype(operator.values.dtype)}[{m}, {n}]",
-        f"{pattern.size} entries",
-        f"{100 * pattern.density:.2g} %",
-        pattern.form,
-    ]
-    words += sorted(getattr(tag, "name", repr(tag)) for tag in declared(operator))
-    return f"SparseLinearOperator({', '.join(words)})", ATOM

@@ -24,7 +24,8 @@ from .._simplify import unwrapped
 from .._structures import Frozen
 from .._tags import Tags
 from ._layout import columns_of_chunks, lay_out, read_back
-from .entries import SparseLinearOperator, conformed, rebuilt, structure
+from ._spaces import conformed, structure
+from .entries import SparseLinearOperator, rebuilt
 from .pattern import SparsityPattern
 from .product import laid_out_product
 

@@ -11,8 +11,11 @@ import numpy as np
 from jaxtyping import Array, Inexact, Int
 
 from .._structures import floating
-from ._forms import Chunks, cut, few_diagonals, uncut
+from ._facts import facts, facts_of_traced, in_order
+from ._formats import coordinates_of_scipy, nonzeros, stencil_coordinates
+from ._forms import Chunks
 from ._index_maps import Assembly, collect, reading, spread
+from ._indices import checked_indices, checked_shape, chosen, index_dtype
 
 
 class SparsityPattern(eqx.Module):
@@ -80,14 +83,14 @@ class SparsityPattern(eqx.Module):
     exact: bool = eqx.field(static=True)
 
     def __init__(self, rows: Any, columns: Any, shape: tuple[int, int]):
-        shape = _checked_shape(shape)
+        shape = checked_shape(shape)
         if any(isinstance(x, jax.core.Tracer) for x in (rows, columns)):
-            _traced(self, rows, columns, shape)
+            _set(self, **facts_of_traced(rows, columns, shape))
             return
-        rows, columns = _checked_indices(rows, columns, shape)
-        rows, columns, assembly = _sorted(rows, columns, shape)
+        rows, columns = checked_indices(rows, columns, shape)
+        rows, columns, assembly = in_order(rows, columns, shape)
         with jax.ensure_compile_time_eval():
-            _fill(self, rows, columns, shape, assembly)
+            _set(self, **facts(rows, columns, shape, assembly))
 
     @classmethod
     def from_coo(
@@ -108,7 +111,7 @@ class SparsityPattern(eqx.Module):
         Raises:
             ValueError: no SciPy sparse matrix; or its index arrays are damaged.
         """
-        return scipy_entries(matrix)[0]
+        return cls(*coordinates_of_scipy(matrix)[0])
 
     @classmethod
     def from_dense(cls, mask: Any) -> "SparsityPattern":
@@ -117,7 +120,7 @@ class SparsityPattern(eqx.Module):
         Args:
             mask: an array `[m, n]`; its values must be known.
         """
-        return cls(*_nonzeros(mask), np.shape(mask))  # pyright: ignore
+        return cls(*nonzeros(mask), np.shape(mask))  # pyright: ignore
 
     @classmethod
     def from_stencil(
@@ -145,28 +148,7 @@ class SparsityPattern(eqx.Module):
         lx.SparsityPattern.from_stencil(cross, (100, 100))  # 49600 entries
         ```
         """
-        grid = tuple(grid)
-        closed = (periodic,) * len(grid) if isinstance(periodic, bool) else periodic
-        points = np.indices(grid).reshape(len(grid), -1)
-        size, rows, columns = points.shape[1], [], []
-        for offset in offsets:
-            if np.shape(offset) != (len(grid),) or len(closed) != len(grid):
-                raise ValueError(
-                    "each of `offsets` (and `periodic`) must have a number for each of "
-                    f"the {len(grid)} axes of the grid, but got {offset!r}."
-                )
-            there = points + np.array(offset, int)[:, None]
-            inside = np.ones(size, bool)
-            for axis, (n, wraps) in enumerate(zip(grid, closed)):
-                if wraps:
-                    there[axis] %= n
-                inside &= (there[axis] >= 0) & (there[axis] < n)
-            rows.append(np.flatnonzero(inside))
-            columns.append(np.ravel_multi_index(tuple(there[:, inside]), grid))
-        empty = [np.arange(0)]
-        return cls(
-            np.concatenate(rows + empty), np.concatenate(columns + empty), (size, size)
-        )
+        return cls(*stencil_coordinates(offsets, grid, periodic))
 
     def assemble(
         self, values: Inexact[Array, " contributions"]
@@ -222,7 +204,7 @@ class SparsityPattern(eqx.Module):
             )
         (m, n), found = self.shape, []
         for name, given, bound in (("rows", rows, m), ("columns", columns, n)):
-            found.append(_chosen(name, given, bound, self.shape))
+            found.append(chosen(name, given, bound, self.shape))
         (row_of, k), (column_of, l) = found
         row = row_of[np.asarray(self.rows)]
         column = column_of[np.asarray(self.columns)]
@@ -265,8 +247,8 @@ class SparsityPattern(eqx.Module):
         return out
 
     def block_diagonal(self) -> "SparsityPattern":
-        """Of a batch of patterns, whose arrays have one more axis in front: the pattern
-        of the block diagonal matrix."""
+        """The pattern of the block diagonal matrix, for a batch of patterns, whose
+        arrays have one more axis in front."""
         (m, n), size, count = self.shape, self.size, len(self.rows)
         dtype = index_dtype(count * m + 1, count * n + 1, count * size + 1)
 
@@ -328,7 +310,8 @@ class SparsityPattern(eqx.Module):
     def form(self) -> str:
         """How products sum, in words."""
         if self.offsets is not None:
-            return f"{len(self.offsets)} diagonals"
+            count = len(self.offsets)
+            return f"{count} diagonal{'s' * (count != 1)}"
         if self.by_rows.rows is None:
             return f"rows of up to {self.by_rows.width}"
         return f"rows in pieces of {self.by_rows.width}"
@@ -370,278 +353,3 @@ def _same(x: Any, y: Any) -> bool:
     if isinstance(x, jax.core.Tracer) or isinstance(y, jax.core.Tracer):
         return False
     return np.array_equal(np.asarray(x), np.asarray(y))
-
-
-# What is checked
-
-
-def _checked_shape(shape: Any) -> tuple[int, int]:
-    sizes = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
-    integers = all(hasattr(n, "__index__") and n >= 0 for n in sizes)
-    if len(sizes) != 2 or not integers:
-        raise ValueError(
-            "`shape` must be the number of rows and of columns, two integers of at "
-            f"least 0, but got {shape!r}."
-        )
-    return int(sizes[0]), int(sizes[1])
-
-
-def _checked_indices(
-    rows: Any, columns: Any, shape: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    found = []
-    for name, indices, bound in zip(("rows", "columns"), (rows, columns), shape):
-        x = np.asarray(indices)
-        if x.size == 0 and not isinstance(indices, jax.Array | np.ndarray):
-            x = x.astype(np.int64)
-        if x.ndim != 1 or x.dtype.kind not in "iu":
-            raise ValueError(
-                f"`{name}` must be a one-dimensional array of integers, but got "
-                f"{x.dtype} of shape {x.shape}."
-            )
-        check_range(x, bound, name[:-1], shape)
-        found.append(x)
-    rows, columns = found
-    if rows.size != columns.size:
-        raise ValueError(
-            "`rows` and `columns` must be of one length, a row and a column for each "
-            f"entry, but got {rows.size} and {columns.size}."
-        )
-    return rows, columns
-
-
-def check_range(x: np.ndarray, bound: int, name: str, shape: tuple[int, int]) -> None:
-    """Indices from 0 to below `bound`."""
-    if x.size and (x.min() < 0 or x.max() >= bound):
-        k = int(np.argmax((x < 0) | (x >= bound)))
-        raise ValueError(
-            f"entry {k} is in {name} {x[k]}, but the matrix has shape {shape}: {name}s "
-            f"are counted from 0 to {bound - 1}."
-        )
-
-
-# How a pattern is filled
-
-
-def _chosen(
-    name: str, given: Any, bound: int, shape: tuple[int, int]
-) -> tuple[np.ndarray, int]:
-    """Where each row or column goes, -1 if nowhere, and how many there are."""
-    chosen = np.asarray(given)
-    if chosen.dtype == bool and chosen.shape == (bound,):
-        chosen = np.flatnonzero(chosen)
-    if chosen.size == 0:
-        chosen = chosen.astype(int)
-    if chosen.ndim != 1 or chosen.dtype.kind not in "iu":
-        raise ValueError(
-            f"`{name}` must be a one-dimensional array of integers, or a mask "
-            f"[{bound}], but got {chosen.dtype} of shape {chosen.shape}."
-        )
-    check_range(chosen, bound, name[:-1], shape)
-    if np.unique(chosen).size != chosen.size:
-        raise ValueError(f"`{name}` must be different, but some are there twice.")
-    out = np.full(bound, -1)
-    out[chosen] = np.arange(chosen.size)
-    return out, chosen.size
-
-
-def index_dtype(*numbers: int) -> np.dtype:
-    """The integer dtype for indices up to these numbers."""
-    return np.dtype(np.int32 if max(numbers) < 2**31 else np.int64)
-
-
-def _sorted(
-    rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray, tuple | None]:
-    """Entries by row, then column, each once; and the assembly, unless contributions
-    are the entries as they stand."""
-    key = rows.astype(np.int64) * max(shape[1], 1) + columns
-    if np.all(key[1:] > key[:-1]):
-        return rows, columns, None
-    order = np.argsort(key, kind="stable")
-    key = key[order]
-    first = np.concatenate([np.ones(1, bool), key[1:] != key[:-1]])
-    entries = np.cumsum(first) - 1
-    target = np.empty_like(entries)
-    target[order] = entries
-    chosen = order[first]
-    return rows[chosen], columns[chosen], (target, order, entries, bool(first.all()))
-
-
-def _fill(
-    pattern: SparsityPattern,
-    rows: np.ndarray,
-    columns: np.ndarray,
-    shape: tuple[int, int],
-    assembly: tuple | None = None,
-) -> None:
-    """Fill in a pattern of sorted entries, no two in one place."""
-    import scipy.sparse
-
-    (m, n), size = shape, rows.size
-    dtype = index_dtype(m + 1, n + 1, size + 1)
-    rows, columns = rows.astype(dtype), columns.astype(dtype)
-    row_starts = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=m))])
-    by_rows = scipy.sparse.csr_array(
-        (np.arange(size, dtype=dtype), columns, row_starts.astype(dtype)), shape=shape
-    )
-    by_columns = by_rows.tocsc()
-    transposed, column_starts = by_columns.data, by_columns.indptr
-    transposed = np.asarray(transposed, dtype)
-    untransposed = np.empty_like(transposed)
-    untransposed[transposed] = np.arange(size, dtype=dtype)
-    symmetric = m == n and np.array_equal(rows, columns[transposed])
-    symmetric = symmetric and np.array_equal(columns, rows[transposed])
-    counts = np.bincount((columns.astype(np.int64) - rows) + m, minlength=m + 1)
-    filled = np.flatnonzero(counts) - m  # diagonals, by column minus row
-    row_lengths, column_lengths = np.diff(row_starts), np.diff(column_starts)
-    summing = None
-    if assembly is not None:
-        *arrays, unique = assembly
-        kind = index_dtype(len(arrays[0]))
-        target, order, entries = (jnp.asarray(x.astype(kind)) for x in arrays)
-        summing = Assembly(target, order, entries, unique)
-    _set(
-        pattern,
-        rows=jnp.asarray(rows),
-        columns=jnp.asarray(columns),
-        row_starts=jnp.asarray(row_starts.astype(dtype)),
-        column_starts=jnp.asarray(column_starts.astype(dtype)),
-        transposed=jnp.asarray(transposed),
-        untransposed=jnp.asarray(untransposed),
-        by_rows=cut(row_lengths, dtype),
-        by_columns=cut(column_lengths, dtype),
-        assembly=summing,
-        shape=shape,
-        size=int(size),
-        longest_row=int(np.max(row_lengths, initial=0)),
-        longest_column=int(np.max(column_lengths, initial=0)),
-        lower=int(max(-np.min(filled, initial=0), 0)),
-        upper=int(max(np.max(filled, initial=0), 0)),
-        is_symmetric=bool(symmetric),
-        offsets=few_diagonals(counts, -m, shape) if size else None,
-        exact=True,
-    )
-
-
-def _traced(
-    pattern: SparsityPattern, rows: Any, columns: Any, shape: tuple[int, int]
-) -> None:
-    """Fill in a pattern of which only the number of contributions is known."""
-    rows, columns = jnp.asarray(rows), jnp.asarray(columns)
-    dtypes = (rows.dtype, columns.dtype)
-    integers = all(jnp.issubdtype(d, jnp.integer) for d in dtypes)
-    if rows.ndim != 1 or rows.shape != columns.shape or not integers:
-        raise ValueError(
-            "`rows` and `columns` must be one-dimensional arrays of integers of one "
-            f"length, but got {dtypes[0]} of shape {rows.shape} and {dtypes[1]} of "
-            f"shape {columns.shape}."
-        )
-    (m, n), size = shape, rows.size
-    dtype = index_dtype(m + 1, n + 1, size + 1)
-    rows, columns = rows.astype(dtype), columns.astype(dtype)
-    order = jnp.lexsort((columns, rows)).astype(dtype)
-    counting = jnp.arange(size, dtype=dtype)
-    rows, columns = rows[order], columns[order]
-    transposed = jnp.lexsort((rows, columns)).astype(dtype)
-    target = _inverse(order, counting)
-    row_starts, column_starts = _starts(rows, m), _starts(columns[transposed], n)
-    _set(
-        pattern,
-        rows=rows,
-        columns=columns,
-        row_starts=row_starts,
-        column_starts=column_starts,
-        transposed=transposed,
-        untransposed=_inverse(transposed, counting),
-        by_rows=uncut(rows, row_starts),
-        by_columns=uncut(columns[transposed], column_starts),
-        assembly=Assembly(target, order, counting, True),
-        shape=shape,
-        size=int(size),
-        longest_row=int(size),
-        longest_column=int(size),
-        lower=max(m - 1, 0),
-        upper=max(n - 1, 0),
-        is_symmetric=False,
-        offsets=None,
-        exact=False,
-    )
-
-
-def _starts(indices: Array, n: int) -> Array:
-    bounds = jnp.arange(n + 1, dtype=indices.dtype)
-    return jnp.searchsorted(indices, bounds).astype(indices.dtype)
-
-
-def _inverse(order: Array, counting: Array) -> Array:
-    return jnp.zeros_like(order).at[order].set(counting, unique_indices=True)
-
-
-# Where entries come from
-
-
-def scipy_entries(matrix: Any) -> tuple[SparsityPattern, np.ndarray]:
-    """The pattern of a SciPy matrix, and the values of its entries."""
-    if not hasattr(matrix, "tocsr") or not hasattr(matrix, "nnz"):
-        raise ValueError(
-            "the matrix must be a SciPy sparse matrix or array, but has type "
-            f"`{type(matrix).__name__}`; for a dense array use `from_dense`, for "
-            "coordinates `from_coo`."
-        )
-    if len(matrix.shape) != 2:
-        raise ValueError(
-            f"`matrix` must be two-dimensional, but has shape {matrix.shape}."
-        )
-    _check_compressed(matrix)
-    csr = matrix.tocsr()
-    if not csr.has_canonical_format:
-        csr = csr.copy() if csr is matrix else csr
-        csr.sum_duplicates()
-    (m, _), lengths = csr.shape, np.diff(csr.indptr)
-    rows = np.repeat(np.arange(m), lengths)
-    return SparsityPattern(rows, csr.indices, csr.shape), csr.data
-
-
-def _check_compressed(matrix: Any) -> None:
-    """The index arrays of CSR and CSC, which SciPy's own methods trust."""
-    if matrix.format not in ("csr", "csc"):
-        return
-    major, minor = matrix.shape if matrix.format == "csr" else matrix.shape[::-1]
-    names = ("row", "column") if matrix.format == "csr" else ("column", "row")
-    check_pointers(matrix.indptr, major, len(matrix.indices), names[0])
-    check_range(np.asarray(matrix.indices), minor, names[1], matrix.shape)
-
-
-def check_pointers(starts: Any, n: int, size: int, name: str) -> None:
-    """The pointers of compressed storage."""
-    starts = np.asarray(starts)
-    if starts.shape != (n + 1,):
-        raise ValueError(
-            f"the {name} pointers must be {n + 1} numbers, one more than there are "
-            f"{name}s, but have shape {starts.shape}."
-        )
-    if starts[0] != 0 or starts[-1] > size:
-        raise ValueError(
-            f"the {name} pointers must run from 0 to the number of entries, {size}, "
-            f"but run from {starts[0]} to {starts[-1]}."
-        )
-    if np.any(starts[1:] < starts[:-1]):
-        k = int(np.argmax(starts[1:] < starts[:-1]))
-        raise ValueError(
-            f"the {name} pointers must not decrease, but that of {name} {k} is "
-            f"{starts[k]} and the next {starts[k + 1]}."
-        )
-
-
-def _nonzeros(dense: Any) -> tuple[np.ndarray, ...]:
-    if isinstance(dense, jax.core.Tracer):
-        raise ValueError(
-            "the pattern of a traced matrix is not known; build the pattern outside "
-            "of `jit`, from an example or a mask, and pass it in."
-        )
-    if np.ndim(dense) != 2:
-        raise ValueError(
-            f"the array must be two-dimensional, but has shape {np.shape(dense)}."
-        )
-    return np.nonzero(np.asarray(dense))

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from .._functions import sparse_form
 from .._operator import AbstractLinearOperator
 from .._probing import probe_tridiagonal
 from .._structures import structures_of
@@ -21,6 +22,7 @@ from .._tags import (
     unit_diagonal_tag,
     upper_triangular_tag,
 )
+from ..sparse import _lazily as sparse
 from .by_lanczos import by_lanczos
 from .by_matrix import TAGS, promised
 from .report import Check
@@ -41,8 +43,12 @@ def by_products(
 ) -> Iterator[Check]:
     """Every tag, by products with random vectors that look for a contradiction."""
     ins, _ = structures_of(operator)
+    entries = sparse_form(operator)
     for tag, k in zip(promised(operator), jax.random.split(key, len(TAGS))):
-        if tag in _BY_PROBE:
+        if tag in (symmetric_tag, hermitian_tag) and entries is not None:
+            error = sparse.asymmetry(entries, tag is hermitian_tag)
+            yield Check(tag.name, error, rtol, "entries")
+        elif tag in _BY_PROBE:
             pairs = random_pairs((ins, ins), k, probes)
             error = worst(_BY_PROBE[tag](operator, *pair) for pair in pairs)
             yield Check(tag.name, error, rtol, f"{probes} random products")

@@ -110,6 +110,22 @@ def band(A: Inexact[Array, "n w"], lower: int) -> Columns:
     return Columns(n, along, skew)
 
 
+def block_band(n: int, b: int) -> Columns:
+    """n block rows of b rows, each with three blocks of size b around the diagonal."""
+
+    def along(c: Real[Array, " nb"]) -> Real[Array, "nb 3b"]:
+        c = c.reshape(n, b)
+        around = (jnp.roll(c, 1, axis=0), c, jnp.roll(c, -1, axis=0))
+        return jnp.repeat(jnp.concatenate(around, axis=1), b, axis=0)
+
+    def skew(X: Real[Array, "nb 3b"]) -> Real[Array, "3b nb"]:
+        X = X.reshape(n, b, 3, b)
+        rolled = [jnp.roll(X[:, :, k], k - 1, axis=0) for k in range(3)]
+        return jnp.concatenate(rolled, axis=1).transpose(1, 0, 2).reshape(3 * b, n * b)
+
+    return Columns(n * b, along, skew)
+
+
 def factorised(
     A: Inexact[Array, "m w"],
     columns: Columns,

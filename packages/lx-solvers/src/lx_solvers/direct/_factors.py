@@ -57,7 +57,8 @@ def scaled_or_zero(
     if not is_zero(damp):
         size = jnp.maximum(size, jnp.asarray(damp, size.dtype))
     scale = power_of_two(size)
-    A = jax.lax.mul(A, jax.lax.full_like(A, cast(reciprocal_scale(scale), A.dtype)))
+    by = cast(reciprocal_scale(scale), A.dtype)
+    A = jax.lax.mul(A, jax.lax.broadcast_in_dim(by, A.shape, ()))
     return jax.lax.select(finite, A, jax.lax.full_like(A, 0)), scale, finite
 
 
@@ -347,12 +348,13 @@ def judge_answer(
     return choose(backward_error > u**0.5, RESULTS.unstable, fine)
 
 
-def row_error(b: Inexact[Array, "..."], *terms: Array) -> Real[Array, ""]:
+def row_error(
+    b: Inexact[Array, "..."], Ax: Inexact[Array, "..."], sizes: Real[Array, "..."]
+) -> Real[Array, ""]:
     """max |b - Ax| / (|A||x| + |b|) over the rows, the same at any scale of rows and
-    columns; `terms`, or bounds of sums of them, add up to Ax. Rows in which all is
-    below the normal numbers count as solved."""
-    r = jax.lax.abs(b - sum(terms))
-    size = sum(map(jax.lax.abs, (b, *terms)))
+    columns, where `sizes` is |A||x|. Rows in which all is below the normal numbers
+    count as solved."""
+    r, size = jax.lax.abs(b - Ax), jax.lax.abs(b) + sizes
     least = jnp.finfo(r.dtype).tiny / eps(r.dtype)
     return largest(r / jnp.maximum(size, least))
 

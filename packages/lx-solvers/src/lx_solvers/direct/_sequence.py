@@ -1,4 +1,4 @@
-"""One computation after another, where two at once may wait for each other for ever.
+"""Computations in sequence, where two at once may deadlock.
 
 XLA runs what does not depend on each other at the same time, in a pool of as many
 threads as there are cores. A LAPACK call of a batch, run by one of these threads,

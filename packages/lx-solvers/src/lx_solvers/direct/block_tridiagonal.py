@@ -1,6 +1,6 @@
 """BlockTridiagonal: block elimination, one block row after another or all at once.
 
-Solves R⁻¹A x = R⁻¹b for a block tridiagonal A, whose rows R scales by powers of two. In
+Rows and columns are scaled by powers of two, as in `Tridiagonal`: A becomes R⁻¹AC⁻¹. In
 sequence, by A = (I + W) D (I + V), W below and V above the diagonal (Golub and Van
 Loan, "Matrix Computations", 4th ed., 2013, section 4.5.1):
 
@@ -12,8 +12,8 @@ couples to i - 2s and i + 2s; after log₂ n levels to none.
 
 Rows are exchanged within a block only: stable for block diagonally dominant and for
 definite A (Demmel, Higham and Schreiber 1995, doi:10.1002/nla.1680020208), not in
-general. So, as in `Tridiagonal`, the answer itself is checked: `unstable` if it is no
-solution, `singular` if ‖R⁻¹b‖ ≤ 4 eps ‖Cx‖, C the largest elements of the columns.
+general. So, as in `Tridiagonal`, the answer itself is checked: `unstable` if it does
+not solve every row, `singular` if ‖R⁻¹b‖ ≤ 4 eps ‖Cx‖.
 """
 
 import equinox as eqx
@@ -26,24 +26,26 @@ from lx_operators.internal import PackedStructures, block_tridiagonal, pack_stru
 from .._checks import check_options, check_state
 from .._control_flow import scan
 from .._results import all_finite, both
-from .._scaling import largest, power_of_two, reciprocal_scale
+from .._scaling import largest, reciprocal_scale
 from .._sizes import variates
 from .._slogdet import slogdet_of, slogdet_of_factors, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
+from ._equilibration import Scales, block_band, factorised
 from ._factors import (
     HIGHEST,
     inverse_permutation,
     judge,
     judge_answer,
     ratio_or,
+    row_error,
     working_dtype,
 )
 
 
 class _Blocks(eqx.Module):
-    """R⁻¹A; all of size n, lower[0] = upper[-1] = 0."""
+    """R⁻¹AC⁻¹; all of size n, lower[0] = upper[-1] = 0."""
 
     lower: Inexact[Array, "n b b"]
     main: Inexact[Array, "n b b"]
@@ -76,7 +78,7 @@ class _Levels(eqx.Module):
 class _State(eqx.Module):
     blocks: _Blocks
     factors: _Sequence | _Levels
-    rows: Real[Array, "n b"]
+    scales: Scales
     verdict: RESULTS
     packed: PackedStructures
     view: views.View = eqx.field(static=True, default=views.View())
@@ -118,30 +120,30 @@ class BlockTridiagonal(AbstractLinearSolver[_State]):
                 f"operator is not known to be one: {operator!r}. Make it a "
                 "`BlockTridiagonalLinearOperator`, or use another solver."
             )
-        blocks, rows, finite = _equilibrated(A)
+        blocks, scales = _equilibrated(A)
         eliminate = _levels if self.parallel else _sequence
-        verdict = judge(all_finite(finite))
-        return _State(blocks, eliminate(blocks), rows, verdict, pack_structures(A))
+        finite = all_finite(jnp.stack((blocks.lower, blocks.main, blocks.upper)))
+        factors, packed = eliminate(blocks), pack_structures(A)
+        return _State(blocks, factors, scales, judge(finite), packed)
 
     def compute(self, state, vector, options):
         check_state(state, _State, "BlockTridiagonal")
-        n, b = state.rows.shape
+        n, b, _ = state.blocks.main.shape
         stats = {}
 
         def solve_with(rhs, adjoint):
             if not rhs.size:
                 return rhs
-            rhs = rhs.reshape(n, b)
-            rows = state.rows.astype(rhs.dtype)
-            rhs = rhs if adjoint else rhs / rows
-            factors = state.factors
-            if isinstance(factors, _Levels):
-                x = _in_levels(factors, rhs, adjoint)
-            else:
-                x = _in_sequence(factors, rhs, adjoint)
-            figures = _figures(state.blocks, rhs, x, adjoint)
-            stats["backward_error"], stats["reciprocal_condition"] = figures
-            return (x / rows if adjoint else x).ravel()
+
+            def solve(rhs):
+                rhs, factors = rhs.reshape(n, b), state.factors
+                by = _in_levels if isinstance(factors, _Levels) else _in_sequence
+                x = by(factors, rhs, adjoint)
+                figures = _figures(state.blocks, rhs, x, adjoint)
+                stats["backward_error"], stats["reciprocal_condition"] = figures
+                return x.ravel()
+
+            return state.scales.scaled(rhs, adjoint, solve)[0]
 
         x, result = views.solve(state, vector, state.blocks.main.dtype, solve_with)
         if stats:
@@ -161,20 +163,17 @@ class BlockTridiagonal(AbstractLinearSolver[_State]):
         return True
 
 
-def _equilibrated(
-    A: BlockTridiagonalLinearOperator,
-) -> tuple[_Blocks, Real[Array, "n b"], Real[Array, "n b"]]:
-    """R⁻¹A, R, and the sizes of the rows, which tell whether A is finite."""
+def _equilibrated(A: BlockTridiagonalLinearOperator) -> tuple[_Blocks, Scales]:
     main = A.diagonal.astype(working_dtype(A.diagonal.dtype))
     n, b, _ = main.shape
     lower, upper = (x.astype(main.dtype) for x in (A.lower_diagonal, A.upper_diagonal))
     if n:
         lower = jnp.pad(lower, ((1, 0), (0, 0), (0, 0)))
         upper = jnp.pad(upper, ((0, 1), (0, 0), (0, 0)))
-    sizes = largest(jnp.concatenate((lower, main, upper), axis=2), axis=2)
-    rows = power_of_two(sizes)
-    scale = rows[:, :, None].astype(main.dtype)
-    return _Blocks(lower / scale, main / scale, upper / scale), rows, sizes
+    F = jnp.concatenate((lower, main, upper), axis=2).reshape(n * b, 3 * b)
+    F, scales = factorised(F, block_band(n, b), lambda F: (F, jnp.zeros((), bool)))
+    F = F.reshape(n, b, 3, b)
+    return _Blocks(F[:, :, 0], F[:, :, 1], F[:, :, 2]), scales
 
 
 # Blocks
@@ -327,26 +326,17 @@ def _in_levels(
 def _figures(
     A: _Blocks, b: Array, x: Array, adjoint: bool
 ) -> tuple[Real[Array, ""], Real[Array, ""]]:
-    """The backward error of x, per row, and how near A is to a singular matrix."""
+    """The largest backward error of a row, and how near A is to a singular matrix."""
     lower, main, upper = A.lower, A.main, A.upper
     if adjoint:
         lower, upper = jnp.roll(upper, 1, axis=0), jnp.roll(lower, -1, axis=0)
         lower, main, upper = _adjoint(lower), _adjoint(main), _adjoint(upper)
-    product = (
-        _times(lower, jnp.roll(x, 1, axis=0))
-        + _times(main, x)
-        + _times(upper, jnp.roll(x, -1, axis=0))
-    )
-    sizes = [
-        jnp.roll(largest(lower, axis=1), -1, axis=0),
-        largest(main, axis=1),
-        jnp.roll(largest(upper, axis=1), 1, axis=0),
-    ]
-    columns = jnp.max(jnp.stack(sizes), axis=0)
-    weighted = largest(x * columns.astype(x.dtype))
-    size = weighted * 3 * b.shape[1] + largest(b)
-    backward_error = ratio_or(largest(b - product), size, 0)
-    return backward_error, ratio_or(largest(b), weighted, 1)
+    around = jnp.roll(x, 1, axis=0), x, jnp.roll(x, -1, axis=0)
+    blocks = lower, main, upper
+    product = sum(map(_times, blocks, around))
+    terms = sum(_times(jnp.abs(A), jnp.abs(y)) for A, y in zip(blocks, around))
+    near = ratio_or(largest(b), largest(x), 1)
+    return row_error(b, product, terms), near
 
 
 @slogdet_of.register
@@ -358,7 +348,7 @@ def _(state: _State):
     pivots = jnp.diagonal(D.lu, axis1=1, axis2=2).ravel()
     verdict = state.verdict
     if pivots.size:  # inverse iteration, as in `_factors.reciprocal_condition`
-        z = jnp.asarray(variates(state.rows.shape, pivots.dtype))
+        z = jnp.asarray(variates(state.blocks.main.shape[:2], pivots.dtype))
         b = _in_sequence(factors, z, True)
         b = b * reciprocal_scale(largest(b)).astype(b.dtype)
         x = _in_sequence(factors, b, False)
@@ -367,7 +357,7 @@ def _(state: _State):
     return slogdet_of_factors(
         pivots,
         turned=state.view.turned,
-        scales=(state.rows.ravel(),),
+        scales=(state.scales.rows, state.scales.columns),
         odd=jnp.sum(D.odd) % 2 == 1,
         verdict=verdict,
     )
@@ -382,8 +372,11 @@ def _(state: _State, solver, tangent):
     factors = state.factors
     if isinstance(factors, _Levels):
         factors = _sequence(state.blocks)
-    rows, dtype = state.rows[:, :, None], state.blocks.main.dtype
-    eye = jnp.broadcast_to(jnp.eye(rows.shape[1], dtype=dtype), state.blocks.main.shape)
+    n, b, _ = state.blocks.main.shape
+    dtype = state.blocks.main.dtype
+    rows = state.scales.rows.astype(dtype).reshape(n, b, 1)
+    columns = state.scales.columns.astype(dtype).reshape(n, 1, b)
+    eye = jnp.broadcast_to(jnp.eye(b, dtype=dtype), state.blocks.main.shape)
     inverses = jax.vmap(_left)(factors.D, eye)
 
     def up(Z, row):
@@ -392,22 +385,22 @@ def _(state: _State, solver, tangent):
         Z = inverse - _matmul(right, W)
         return Z, (Z, right, below)
 
-    start = jnp.zeros(rows.shape[1:2] * 2, dtype)
+    start = jnp.zeros((b, b), dtype)
     _, (Z, right, below) = scan(
         up, start, (inverses, factors.V, factors.W), reverse=True
     )
 
-    def moved(name: str, rows: Array) -> Array:
+    def moved(name: str, rows: Array, columns: Array) -> Array:
         def take(operator: AbstractLinearOperator) -> Array:
             return getattr(block_tridiagonal(operator), name)
 
-        return tangent_of(take, tangent).astype(dtype) / rows.astype(dtype)
+        return tangent_of(take, tangent).astype(dtype) / rows / columns
 
     def product(Z: Array, dA: Array) -> Array:
         return jnp.einsum("nij,nji->", Z, dA, precision=HIGHEST)
 
     return (
-        product(Z, moved("diagonal", rows))
-        + product(right[:-1], moved("lower_diagonal", rows[1:]))
-        + product(below[:-1], moved("upper_diagonal", rows[:-1]))
+        product(Z, moved("diagonal", rows, columns))
+        + product(right[:-1], moved("lower_diagonal", rows[1:], columns[:-1]))
+        + product(below[:-1], moved("upper_diagonal", rows[:-1], columns[1:]))
     )

@@ -107,7 +107,7 @@ class Eigh(AbstractLinearSolver[_EighState]):
 @slogdet_of.register
 def _(state: _EighState):
     values = jnp.where(state.inverse != 0, state.eigenvalues, 0)
-    rows = jnp.full_like(values, state.scale)
+    rows = jnp.broadcast_to(state.scale, values.shape)
     return slogdet_of_factors(values, scales=(rows,), verdict=state.verdict)
 
 

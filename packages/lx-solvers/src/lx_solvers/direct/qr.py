@@ -152,7 +152,7 @@ def _scaled(A: Inexact[Array, "m n"], damp: Any) -> _Scaled:
         damp = jnp.asarray(damp, sizes.dtype)
         sizes = jnp.maximum(sizes, damp)
     columns = power_of_two(sizes)
-    F = F / columns.astype(F.dtype)
+    F = F / columns.astype(F.dtype)[None]
     if not is_zero(damp):
         F = jnp.concatenate((jnp.diag((damp / columns).astype(F.dtype)), F))
     scales = Scales(jnp.ones((m,), sizes.dtype), columns, jnp.zeros((), bool))

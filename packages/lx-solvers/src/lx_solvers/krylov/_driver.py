@@ -126,7 +126,7 @@ class Iteration:
         return loop._replace(phases=loop.phases.stopped())
 
     def outcome(self) -> Outcome:
-        """Of all passes, to the end."""
+        """The outcome of all passes."""
         running = lambda loop: loop.phases.running  # noqa: E731
         return self.finish(while_loop(running, self.step, self.start, self.inputs))
 

@@ -59,15 +59,20 @@ def orthonormal_image(U: Array, AU: Array, X: Space) -> tuple[Array, Array]:
     k = len(U)
     size = jax.vmap(norm2)(AU)
     scale = where(size > 0, 1 / where(size > 0, size, 1), 0)[:, None]
-    columns = (scale.astype(X.dtype) * AU.reshape(k, -1)).T
+    columns = _finite((scale.astype(X.dtype) * AU.reshape(k, -1)).T)
     Q, R = jnp.linalg.qr(jnp.pad(columns, ((0, max(k - X.size, 0)), (0, 0))))
     P, σ, Wh = jnp.linalg.svd(R)
-    some = (σ > 100 * X.eps) & jnp.isfinite(σ[0])
+    some = σ > 100 * X.eps
     inverse = where(some, 1 / where(some, σ, 1), 0)
     W = scale.astype(X.dtype) * (Wh.conj().T * inverse[None].astype(X.dtype))
     W, P = where(some[None], W, 0), where(some[None], P, 0)
     C = combine(P, Q.T[:, : X.size].reshape(U.shape))
-    return where(jnp.isfinite(σ[0]), combine(W, U), 0), C
+    return combine(W, U), C
+
+
+def _finite(a: Array) -> Array:
+    """a; zeros if it is not finite, for which LAPACK may iterate for ever."""
+    return where(jnp.all(jnp.isfinite(jnp.abs(a))), a, 0)
 
 
 def kept(S: Array, F: Array, G: Array, k: int) -> tuple[Array, Array]:
@@ -75,12 +80,12 @@ def kept(S: Array, F: Array, G: Array, k: int) -> tuple[Array, Array]:
     A S = F G, so with G = Q R and Sᴴ S = Kᴴ K these are, of the largest singular values
     of K R⁻¹ = P Σ Wᴴ, S R⁻¹ W and F Q W, which is orthonormal."""
     Q, R = triangular(G)
-    λ, E = jnp.linalg.eigh(gram(S))
+    λ, E = jnp.linalg.eigh(_finite(gram(S)))
     root = jnp.sqrt(jnp.maximum(λ, 0))[:, None].astype(S.dtype)
     K = root * E.conj().T
     KR = jax.lax.linalg.triangular_solve(R, K, left_side=False)
     there = jnp.any(G != 0, axis=0)
-    KR = where(there[None], KR, 0)
+    KR = _finite(where(there[None], KR, 0))
     _, σ, Wh = jnp.linalg.svd(KR)
     some = (σ > 0)[:k]
     W = where(some[None], Wh[:k].conj().T, 0)
@@ -96,8 +101,17 @@ def transposed_subspace(state: RecycledState, krylov: KrylovState) -> RecycledSt
     if is_symmetric(A):
         return RecycledState(krylov, U, C)
     if is_hermitian(A):
-        return RecycledState(krylov, U.conj(), C.conj())
+        return conjugated_subspace(state, krylov)
     return RecycledState(krylov, jnp.zeros_like(U), jnp.zeros_like(C))
+
+
+def conjugated_subspace(state: RecycledState, krylov: KrylovState) -> RecycledState:
+    """The state for Ā. Real and complex leaves side by side are arrays of real numbers
+    here, and have an empty subspace then."""
+    U, C = state.U.conj(), state.C.conj()
+    if spaces(state.krylov.operator)[0].realified:
+        U, C = jnp.zeros_like(U), jnp.zeros_like(C)
+    return RecycledState(krylov, U, C)
 
 
 def without(options: Options) -> Options:

@@ -301,7 +301,7 @@ def _at_least(least: Array, x: Array) -> Array:
 
 
 def peaks(space: Space, array: Array) -> list[Array]:
-    """Of each leaf the largest magnitude; of a zero leaf that of all."""
+    """The largest magnitude in each leaf; for a zero leaf, the largest of all."""
     each = [largest(jnp.abs(leaf)) for leaf in space.leaves(array)]
     if len(each) == 1:
         return each

@@ -4,9 +4,23 @@ to reach, so that the other finds nothing left to do."""
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ._scalars import where
-from ._spaces import Space
+from .._scaling import plain_norm2
+from ._scalars import times, where
+from ._spaces import Product, Space
 from ._tolerances import RightHandSide, expected, peaks
+
+
+def begun(
+    given: RightHandSide, b: Array, y0: Array | None, A: Product, X: Space
+) -> tuple[Array, Array]:
+    """x to start from, in units of b, and its residual: those of y0, if there is one
+    and it is of use, or else zero and b."""
+    if y0 is None:
+        return jnp.zeros_like(b), b
+    x = times(1 / given.unit, y0)
+    r = b - A(x)
+    useless = ~(plain_norm2(r) <= plain_norm2(b) / X.eps)
+    return where(useless, 0, x), where(useless, b, r)
 
 
 def first_aim(given: RightHandSide, X: Space, Y: Space) -> Array:

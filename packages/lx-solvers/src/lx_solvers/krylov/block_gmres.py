@@ -87,7 +87,7 @@ def _block(
         def step(c: _Cycle) -> _Cycle:
             W = A(precondition(c.V[c.j]))
             flat = c.V.reshape((m + 1) * k, *W.shape[1:])
-            size, H = jax.vmap(norm2)(W), 0
+            size, H = jax.vmap(norm2)(W), jnp.zeros(((m + 1) * k, k), X.dtype)
             Q = W
             for _ in range(2):
                 h = where((block <= c.j)[:, None], inner(flat, Q), 0)
@@ -146,10 +146,11 @@ class BlockGMRES(AbstractLinearSolver[driver.KrylovState]):
     Krylov space.
 
     Vital 1990 (*Étude de quelques méthodes de résolution de problèmes linéaires de
-    grande taille sur multiprocesseur*, Rennes); Robbé and Sadkane 2006,
-    doi:10.1016/j.laa.2006.01.016, for what to do with directions that depend on others:
-    they are left out, and so are columns that have converged when a cycle begins. Each
-    of k right-hand sides is solved from the sum of k Krylov spaces, so it takes fewer
+    grande taille sur multiprocesseur*, Rennes); Robbé and Sadkane 2006 (*Exact and
+    inexact breakdowns in the block GMRES method*, Linear Algebra Appl. 419, 265-285)
+    for directions that depend on others: they are left out, and so are columns that
+    have converged when a cycle begins. Each of k right-hand sides is solved from the
+    sum of k Krylov spaces, so it takes fewer
     steps than alone; and the k products of a step are one product of matrices.
 
     The right-hand sides are those of `rhs_axis` in `linear_solve`, or of a `vmap` over

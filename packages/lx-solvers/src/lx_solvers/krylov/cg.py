@@ -87,7 +87,7 @@ class _ConjugateGradients:
             later = jnp.concatenate([gains[1:], stacked([α * ρ])])
             gains = where(now.check | broken, gains, later)
         near, solved = s.near, False
-        if near is not None:
+        if near is not None and gains is not None:
             energy = real_dot(now.x, now.b - r)  # ‖x‖²_A
             aim = jnp.maximum(now.rtol**2 * energy, now.atol**2)
             solved = near & ~off & (s.recurred < jnp.inf) & ~broken

@@ -15,11 +15,18 @@ from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._bases import combine, coordinates, inner, with_row
 from ._options import effective, first_guess
-from ._recycled import RecycledState, kept, recycled_state, transposed_subspace, without
+from ._recycled import (
+    RecycledState,
+    conjugated_subspace,
+    kept,
+    recycled_state,
+    transposed_subspace,
+    without,
+)
 from ._scalars import barrier, times, where
 from ._spaces import as_matvec, signed, spaces
 from ._tolerances import Norm, check_aims, right_hand_side, takes_rtol_and_atol
-from ._unchecked import first_aim, next_aim
+from ._unchecked import begun, first_aim, next_aim
 from .cg import CG, sign_of
 
 
@@ -122,13 +129,7 @@ def _deflated(
         return going & jnp.isfinite(s.left) & (first > 0)
 
     inputs = solver, state, vector, options
-    y0 = first_guess(options, X, "DeflatedCG")
-    x, r = jnp.zeros_like(b), b
-    if y0 is not None:
-        x = times(1 / given.unit, y0)
-        r = b - A(x)
-        useless = ~(plain_norm2(r) <= plain_norm2(b) / X.eps)
-        x, r = where(useless, 0, x), where(useless, b, r)
+    x, r = begun(given, b, first_guess(options, X, "DeflatedCG"), A, X)
     x, r = project(x, r)
     none, zero = jnp.zeros((ℓ, *X.shape), X.dtype), jnp.int32(0)
     start = _Loop(x, r, plain_norm2(r), first, none, none, zero, zero)
@@ -251,7 +252,7 @@ class DeflatedCG(AbstractLinearSolver[RecycledState]):
 
     def conj(self, state, options):
         krylov, options = driver.conjugated_state(state.krylov, options)
-        return RecycledState(krylov, state.U.conj(), state.C.conj()), without(options)
+        return conjugated_subspace(state, krylov), without(options)
 
     def assume_full_rank(self):
         return True

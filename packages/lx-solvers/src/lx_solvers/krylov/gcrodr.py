@@ -18,11 +18,18 @@ from . import _driver as driver
 from ._arnoldi import check_cycle
 from ._bases import combine, coordinates, least_squares, with_row
 from ._options import effective, first_guess
-from ._recycled import RecycledState, kept, recycled_state, transposed_subspace, without
+from ._recycled import (
+    RecycledState,
+    conjugated_subspace,
+    kept,
+    recycled_state,
+    transposed_subspace,
+    without,
+)
 from ._scalars import barrier, times, where
 from ._spaces import as_matvec, spaces
 from ._tolerances import Norm, check_aims, right_hand_side, takes_rtol_and_atol
-from ._unchecked import first_aim, next_aim
+from ._unchecked import begun, first_aim, next_aim
 from .gmres import GMRES
 
 
@@ -35,7 +42,7 @@ class _Cycle(NamedTuple):
     """[k + p + 1, k + p]: A [U, Z] = [C, V] G."""
     g: Array
     """[p + 1]: what Arnoldi's part of G annihilates from the left, so that ‖r‖ is β /
-    ‖g‖ (Ayachour 2003, doi:10.1016/S0377-0427(03)00507-2)."""
+    ‖g‖ (Ayachour 2003, doi:10.1016/S0377-0427(03)00534-X)."""
     j: Array
     left: Array
 
@@ -66,7 +73,6 @@ def _recycled(
     k = len(state.U)
     p = max(1, solver.restart - k)
     rows = np.arange(k + p + 1, dtype=np.int32)
-    y0 = first_guess(options, X, "GCRODR")
 
     def project(x: Array, r: Array, U: Array, C: Array) -> tuple[Array, Array]:
         c = coordinates(C, r)
@@ -139,12 +145,7 @@ def _recycled(
 
     inputs = solver, state, vector, options
     zero = jnp.int32(0)
-    x, r = jnp.zeros_like(b), b
-    if y0 is not None:
-        x = times(1 / given.unit, y0)
-        r = b - A(x)
-        useless = ~(plain_norm2(r) <= plain_norm2(b) / X.eps)
-        x, r = where(useless, 0, x), where(useless, b, r)
+    x, r = begun(given, b, first_guess(options, X, "GCRODR"), A, X)
     x, r = project(x, r, state.U, state.C)
     start = _Loop(x, r, plain_norm2(r), first, state.U, state.C, zero, zero)
     end = while_loop(running, cycle, start, inputs)
@@ -248,11 +249,12 @@ class GCRODR(AbstractLinearSolver[RecycledState]):
         check_state(state, RecycledState, "GCRODR")
         x, U, C, steps = _recycled(self, state, vector, options)
         limit = driver.step_limit(self.max_steps, spaces(state.krylov.operator)[0])
+        left: Any = limit - steps
         alone = GMRES(
             self.rtol,
             self.atol,
             self.norm,
-            max_steps=limit - steps,
+            max_steps=left,
             restart=self.restart,
             stagnation_iters=self.stagnation_iters,
             criterion=self.criterion,
@@ -276,8 +278,7 @@ class GCRODR(AbstractLinearSolver[RecycledState]):
 
     def conj(self, state, options):
         krylov, options = driver.conjugated_state(state.krylov, options)
-        state = RecycledState(krylov, state.U.conj(), state.C.conj())
-        return state, without(options)
+        return conjugated_subspace(state, krylov), without(options)
 
     def assume_full_rank(self):
         return True

@@ -5,6 +5,7 @@ from ..preconditioners._adapted import as_preconditioner
 from ._driver import (
     KrylovState,
     conjugated_state,
+    iteration,
     prepare,
     solve,
     transposed_state,
@@ -33,6 +34,7 @@ __all__ = [
     "conjugated_state",
     "dot",
     "effective",
+    "iteration",
     "norm2",
     "prepare",
     "real_dot",

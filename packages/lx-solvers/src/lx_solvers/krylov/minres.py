@@ -168,7 +168,9 @@ class MINRES(AbstractLinearSolver[driver.KrylovState]):
 
     A singular system is solved where it is consistent, by the solution of least norm if
     there is neither first guess nor preconditioner; an inconsistent one, for which A r
-    vanishes and r does not, ends in `singular` or `max_steps_reached`: use `LSMR`.
+    vanishes and r does not, ends in `singular` or `max_steps_reached`: use `MINRESQLP`.
+    Rounding errors let ‖A r‖ / (‖A‖ ‖r‖) fall here only to about 1e-8, in double
+    precision, and rise again.
 
     A step is one product with the operator and one with the preconditioner, if any; the
     start is one more of each, and so is a check. Eight vectors are kept: b, x, r, two

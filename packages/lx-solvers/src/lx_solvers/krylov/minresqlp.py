@@ -21,8 +21,8 @@ class _Lanczos(NamedTuple):
     β: Any
     A_norm: Any
     least: Any
-    """Of the diagonal of L, apart from its last elements: near the least eigenvalue's
-    magnitude, apart from zero. ∞ at first."""
+    """The least element of the diagonal of L without its last ones: near the least
+    nonzero magnitude of an eigenvalue. ∞ at first."""
     fresh: Any
     """The residual was computed anew, and is to be multiplied by A."""
     slope: Any

@@ -118,7 +118,7 @@ class _LeastError:
         begun = _Factor(zero - 1, zero, zero, β, zero, zero)
         pairs = zip(begun, factor, strict=True)
         return Step(
-            1.0,
+            jnp.ones_like(β),
             times(along_w, s.w) + times(along_u, u),
             None,
             _State(

@@ -46,7 +46,7 @@ class Cycle(eqx.Module):
 
     levels: tuple[Level, ...]
     inverse: Array
-    """Of the last level's matrix."""
+    """The inverse of the last level's matrix."""
     last: AbstractLinearOperator | None
     """That level's operator, which W and F need."""
     kind: str = eqx.field(static=True)
@@ -85,11 +85,12 @@ class Cycle(eqx.Module):
 
     def transposed(self) -> "Cycle":
         def turned(level: Level) -> Level:
-            after = level.before if level.after is None else level.after
-            before = level.before.T
-            same = level.after is None
             A = None if level.A is None else level.A.T
-            return Level(A, level.P.T, level.R.T, after.T, None if same else before)
+            before: Any = level.before.T
+            after: Any = None
+            if level.after is not None:
+                before, after = level.after.T, before
+            return Level(A, level.P.T, level.R.T, before, after)
 
         levels = tuple(map(turned, self.levels))
         last = None if self.last is None else self.last.T
@@ -97,7 +98,7 @@ class Cycle(eqx.Module):
 
     def conjugated(self) -> "Cycle":
         def turned(level: Level) -> Level:
-            after = None if level.after is None else conj(level.after)
+            after: Any = None if level.after is None else conj(level.after)
             A = None if level.A is None else conj(level.A)
             R, P, before = map(conj, (level.R, level.P, level.before))
             return Level(A, R, P, before, after)
@@ -115,7 +116,7 @@ def level(
 ) -> Level:
     """A level with smoothers that are adjoints of each other."""
     before = prepared(smoother, A, {}, within=True)
-    after = None if is_hermitian(before) else before.H
+    after: Any = None if is_hermitian(before) else before.H
     own = isinstance(before.state, ChebyshevState)
     return Level(None if own else linearise(A), R, P, before, after)
 

@@ -327,6 +327,6 @@ FAILED = RESULTS.preconditioner_failed
 
 
 def definite_tags(operator: AbstractLinearOperator) -> frozenset[Any]:
-    """Of what is known of A, what holds of a Hermitian function of it that is positive
-    on positive numbers and odd: symmetries, and the sign."""
+    """The tags of A that also hold for an odd Hermitian function of A that is positive
+    on positive numbers: symmetries, and the sign."""
     return known(operator) & frozenset(_SYMMETRIES)

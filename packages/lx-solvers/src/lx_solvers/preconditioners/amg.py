@@ -121,7 +121,7 @@ class AMG(AbstractPreconditioner[Cycle]):
     )
     """That of each level, set up."""
     pattern: SparsityPattern | None = eqx.field(default=None, kw_only=True, repr=False)
-    """Of the operators that it serves."""
+    """The pattern of the operators that it serves."""
 
     def __check_init__(self):
         check_kind(self.cycle, "AMG")

@@ -94,7 +94,7 @@ def _is_saddle(operator: AbstractLinearOperator) -> bool:
 
 
 def _has_diagonal(operator: AbstractLinearOperator) -> bool:
-    """Whether the diagonal is to be had without a product for each unknown."""
+    """Whether the diagonal is available without a product for each unknown."""
     hidden = FunctionLinearOperator, JacobianLinearOperator
     return is_diagonal(operator) or not isinstance(unwrapped(operator), hidden)
 

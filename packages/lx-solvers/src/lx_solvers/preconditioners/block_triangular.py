@@ -29,7 +29,7 @@ _FORMS = ("diagonal", "lower", "upper", "full")
 class _State(eqx.Module):
     grid: Grid
     inverses: tuple[AbstractLinearOperator, ...]
-    """Of the blocks on the diagonal, or of what stands for them."""
+    """Inverses of the blocks on the diagonal, or of their replacements."""
     form: str = eqx.field(static=True)
 
 

@@ -17,6 +17,7 @@ from lx_operators import (
     is_positive_semidefinite,
     linearise,
 )
+from lx_operators.internal import unwrapped
 
 from .._control_flow import scan
 from ._flat import as_matvec, dtype_of, on_flat
@@ -100,7 +101,9 @@ class Chebyshev(AbstractPreconditioner[ChebyshevState]):
             if self.part is None:
                 most = _largest_eigenvalue(linear, inverse, sign, self.steps)
             else:
-                most = jnp.asarray(self.part, real) * _largest_row(operator, inverse)
+                most = jnp.asarray(self.part, real) * _largest_row(
+                    unwrapped(operator), inverse
+                )
             most = sign * most.astype(real)
             least = most / jnp.asarray(self.ratio, real)
         coefficients = _coefficients(least, most, self.degree)
@@ -201,7 +204,7 @@ def _coefficients(least: Array, most: Array, degree: int) -> Array:
 def _largest_eigenvalue(
     operator: AbstractLinearOperator, inverse: Array | None, sign: Array, steps: int
 ) -> Array:
-    """Of ±A, or of D⁻½ A D⁻½ with the sign of D taken off."""
+    """The largest eigenvalue of ±A, or of D⁻½ A D⁻½ without the sign of D."""
     A, n, dtype = as_matvec(operator), operator.in_size(), dtype_of(operator)
     if inverse is None:
         B = lambda v: sign.astype(dtype) * A(v)  # noqa: E731
@@ -212,7 +215,7 @@ def _largest_eigenvalue(
     return largest_eigenvalue(B, n, dtype, max(min(steps, n), 1))
 
 
-def _largest_row(operator: SparseLinearOperator, inverse: Array | None) -> Array:
+def _largest_row(operator: Any, inverse: Array | None) -> Array:
     """‖D⁻¹A‖∞, above all eigenvalues."""
     pattern = operator.pattern
     sums = jax.ops.segment_sum(
@@ -234,9 +237,10 @@ def _host_eigenvalue(matrix: Any) -> float:
     if n < 30:
         return float(np.abs(np.linalg.eigvalsh(matrix.toarray())).max())
     start = np.random.default_rng(0).standard_normal(n).astype(matrix.dtype)
+    tol: Any = 0.05
     try:
         found = eigsh(
-            matrix, 1, which="LM", v0=start, tol=0.05, return_eigenvectors=False
+            matrix, 1, which="LM", v0=start, tol=tol, return_eigenvectors=False
         )
     except ArpackError:
         return np.inf

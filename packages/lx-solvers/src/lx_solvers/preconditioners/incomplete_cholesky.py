@@ -108,7 +108,7 @@ class IncompleteCholesky(AbstractPreconditioner[FactorState]):
         return {"shift": state.shift}
 
     def right_factor(self, operator):
-        """Of A = AᴴA's factors, if A is not definite; else M itself."""
+        """The factor for AᴴA if A is not definite; else M itself."""
         if _definite(operator):
             return self.as_operator(operator)
         ready: Any = self.setup(operator)

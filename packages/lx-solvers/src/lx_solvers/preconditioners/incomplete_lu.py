@@ -119,6 +119,6 @@ class IncompleteLU(AbstractPreconditioner[FactorState]):
 
 
 def _sound(pivot: Array, diagonal: Array) -> Array:
-    """Not zero, but for rounding errors."""
-    least = jnp.finfo(diagonal.dtype).eps * jnp.abs(diagonal)
+    """Not zero, rounding errors taken into account."""
+    least = 1000 * jnp.finfo(diagonal.dtype).eps * jnp.abs(diagonal)
     return (jnp.abs(pivot) > least) & jnp.isfinite(pivot)

@@ -64,7 +64,7 @@ class Nystrom(AbstractPreconditioner[LowRank]):
         most = min(self.max_rank, n)
         rank = min(8, most)
         while rank < most:
-            _, eigenvalues = _approximation(operator, rank, self.shift)
+            _, eigenvalues = _compiled(operator, rank, self.shift)
             last = eigenvalues[-1]
             if isinstance(last, jax.core.Tracer):
                 raise ValueError(
@@ -129,3 +129,6 @@ def _approximation(
     )
     U, singular, _ = jnp.linalg.svd(B, full_matrices=False)
     return U, jnp.maximum(singular**2 - ν, 0)
+
+
+_compiled = eqx.filter_jit(_approximation)

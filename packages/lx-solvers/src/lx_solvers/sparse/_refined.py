@@ -96,7 +96,7 @@ class Refined:
 
 
 def _largest(x: np.ndarray) -> np.ndarray:
-    """Of each column."""
+    """The largest magnitude in each column."""
     return np.max(np.abs(x), axis=0)
 
 

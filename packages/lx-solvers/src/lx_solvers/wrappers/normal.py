@@ -363,7 +363,7 @@ class _Numbers(NamedTuple):
 class _Counts(NamedTuple):
     num_steps: Any
     result: Any
-    """Of the last solve, or how the loop ended; `running` before the first."""
+    """The status of the last solve or of the loop; `running` before the first."""
     more: Any
     """Whether to go on."""
 

@@ -278,8 +278,8 @@ class Refined(AbstractLinearSolver[_RefinedState]):
 def _exponents(
     A: Inexact[Array, "m n"], tags: frozenset[Any]
 ) -> tuple[Int[Array, " m"], Int[Array, " n"]]:
-    """Of the powers of two to divide rows and columns by, so that the largest element
-    of each is near one. They keep what tags say, but for a unit diagonal."""
+    """Exponents of the powers of two to divide rows and columns by, so that the largest
+    element of each is near one. Tags stay true, except for a unit diagonal."""
     (m, n), sizes = A.shape, jax.lax.max(jnp.abs(A.real), jnp.abs(A.imag))
     zero = sizes == 0
     exponents = jnp.where(zero, _LEAST, _exponent(sizes))
