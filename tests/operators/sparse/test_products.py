@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings, strategies as st
 from jax.test_util import check_grads
+from lx_operators.sparse import _forms
 
 RNG = np.random.default_rng(0)
 
@@ -79,6 +80,16 @@ def test_forms(name):
     y = RNG.normal(size=m)
     np.testing.assert_allclose(operator.T.mv(y), matrix.T @ y, atol=1e-12)
     np.testing.assert_allclose(lx.linearise(operator).T.mv(y), matrix.T @ y, atol=1e-12)
+
+
+def test_many_terms(monkeypatch):
+    """Long rows beyond the cache are summed in passes."""
+    monkeypatch.setattr(_forms, "_IN_CACHE", 0)
+    laid, columns = RNG.normal(size=(30, 7)), RNG.integers(0, 9, (30, 7))
+    for x in (RNG.normal(size=9), RNG.normal(size=(9, 2))):
+        found = _forms.terms_of_chunks(*map(jnp.asarray, (laid, columns, x)))
+        wanted = np.einsum("kc,kc...->c...", laid, x[columns])
+        np.testing.assert_allclose(found, wanted, atol=1e-12)
 
 
 def test_kernel_on_cpus():
