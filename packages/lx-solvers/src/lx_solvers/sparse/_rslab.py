@@ -26,6 +26,10 @@ from ._protocol import (
 # Minimum fill is what the race of the cheap orderings nearly always ends with, at half
 # the cost of the analysis; large systems still race it against nested dissection.
 _ORDERING = {"race_candidates": ["amf"]}
+# Whether the light path serves is known after its symbolic factorisation, which takes a
+# third of the first solve on a plane grid, and three quarters in a box (20³). So only
+# matrices are tried most of whose columns have no more entries than this.
+_FEW = 3
 _FILL = 4  # up to this many times the entries: factors as sparse as a circuit's
 
 
@@ -53,13 +57,16 @@ class Rslab(SparseBackend):
             return _Analysis(
                 rslab.analyze(A, path="lu", pivot_threshold=1.0, **_ORDERING)
             )
+        supernodal = {"path": "lu", **_ORDERING}
+        if np.median(np.diff(matrix.starts)) > _FEW:
+            return _Analysis(rslab.analyze(A, **supernodal))
         try:
             light: Any = rslab.analyze(A, path="klu")
         except RuntimeError as error:
             raise SingularMatrixError(str(error)) from None
         if light.factor_nnz <= _FILL * A.nnz:
             return _Analysis(light)
-        return _Analysis(rslab.analyze(A, path="lu", **_ORDERING))
+        return _Analysis(rslab.analyze(A, **supernodal))
 
     def factor(self, analysis: "_Analysis", matrix: CSC, kind: Kind) -> "_Factors":
         values, split = matrix.values, analysis.split
