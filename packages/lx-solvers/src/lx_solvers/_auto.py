@@ -191,6 +191,16 @@ def _(state: AutoState, vector):
     return annihilated(state.state, vector)
 
 
+@root_of.register
+def _(state: AutoState, z):
+    return root_of(state.state, z)
+
+
+@inverse_diagonal_of.register
+def _(state: AutoState):
+    return inverse_diagonal_of(state.state)
+
+
 def chosen(solver: AbstractLinearSolver, state: Any) -> AbstractLinearSolver:
     """The solver that does the work: of an automatic choice, the one chosen."""
     return state.solver if isinstance(state, AutoState) else solver
