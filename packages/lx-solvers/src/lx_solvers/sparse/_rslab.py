@@ -26,6 +26,10 @@ from ._protocol import (
 # Minimum fill is what the race of the cheap orderings nearly always ends with, at half
 # the cost of the analysis; large systems still race it against nested dissection.
 _ORDERING = {"race_candidates": ["amf"]}
+# Whether the light path serves is known after its symbolic factorisation, which takes a
+# third of the first solve on a plane grid, and three quarters in a box (20³). So only
+# matrices are tried most of whose columns have no more entries than this.
+_FEW = 3
 _FILL = 4  # up to this many times the entries: factors as sparse as a circuit's
 
 
@@ -39,27 +43,22 @@ class Rslab(SparseBackend):
         return True
 
     def analyse(self, matrix: CSC, kind: Kind, robust: bool) -> "_Analysis":
-        rslab = _library()
         if kind != "general":
             split = kind != "symmetric" and matrix.values.dtype.kind == "c"
             rows, columns, which = _lower(matrix, split)
             values, n = _parts(matrix.values, split)[which], (1 + split) * matrix.n
             A: Any = sp.csc_matrix((values, (rows, columns)), (n, n))
-            return _Analysis(rslab.analyze(A, path="ldlt", **_ORDERING), which, split)
+            return _Analysis(_analysed(A, "ldlt", **_ORDERING), which, split)
         A = sp.csc_matrix(
             (matrix.values, matrix.rows, matrix.starts), (matrix.n, matrix.n)
         )
         if robust:
-            return _Analysis(
-                rslab.analyze(A, path="lu", pivot_threshold=1.0, **_ORDERING)
-            )
-        try:
-            light: Any = rslab.analyze(A, path="klu")
-        except RuntimeError as error:
-            raise SingularMatrixError(str(error)) from None
-        if light.factor_nnz <= _FILL * A.nnz:
-            return _Analysis(light)
-        return _Analysis(rslab.analyze(A, path="lu", **_ORDERING))
+            return _Analysis(_analysed(A, "lu", pivot_threshold=1.0, **_ORDERING))
+        if np.median(np.diff(matrix.starts)) <= _FEW:
+            light = _analysed(A, "klu")
+            if light.factor_nnz <= _FILL * A.nnz:
+                return _Analysis(light)
+        return _Analysis(_analysed(A, "lu", **_ORDERING))
 
     def factor(self, analysis: "_Analysis", matrix: CSC, kind: Kind) -> "_Factors":
         values, split = matrix.values, analysis.split
@@ -88,6 +87,13 @@ def _library() -> Any:
     log = logging.getLogger("lx_solvers.rslab")
     rslab.set_log_sink(lambda level, message: log.debug("%s: %s", level, message))
     return rslab
+
+
+def _analysed(A: Any, path: str, **settings: Any) -> Any:
+    try:
+        return _library().analyze(A, path=path, **settings)
+    except RuntimeError as error:  # the pattern, or these values, are singular
+        raise SingularMatrixError(str(error)) from None
 
 
 def _parts(values: Any, split: bool) -> np.ndarray:
