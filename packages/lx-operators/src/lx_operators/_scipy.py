@@ -104,7 +104,8 @@ def to_scipy(operator: AbstractLinearOperator) -> Any:
 
         return product
 
-    return scipy.sparse.linalg.LinearOperator(
+    make: Any = scipy.sparse.linalg.LinearOperator
+    return make(
         shape_of(operator),
         matvec=numpys(operator, False),
         rmatvec=numpys(adjoint, False),
@@ -145,7 +146,7 @@ class _HostLinearOperator(AbstractLinearOperator):
         return _HostLinearOperator(
             _conjugated(self.rmatvec),
             _conjugated(self.matvec),
-            self.size[::-1],
+            (self.size[1], self.size[0]),
             self.kind,
         )
 
