@@ -9,7 +9,7 @@ from jaxtyping import Array, Inexact, Int
 from lx_operators import TangentLinearOperator
 from lx_operators.internal import common_dtype, ravel, unravel
 
-from . import _derivative as _derivative, _transpose as _transpose
+from . import _jvp as _jvp, _transpose as _transpose
 from ._method import Problem
 from ._primitive import solve
 

@@ -170,7 +170,8 @@ def _(state: _TridiagonalState, solver, tangent):
             lower, upper = jnp.pad(lower, (1, 0)), jnp.pad(upper, (0, 1))
         return jnp.stack((lower, main, upper))
 
-    moved = tangent_of(take, tangent).astype(dtype) / state.scales.rows.astype(dtype)
+    rows = state.scales.rows.astype(dtype)
+    moved = tangent_of(take, tangent).astype(dtype) / rows[None]
     columns = state.scales.columns.astype(dtype)
     around = jnp.roll(columns, 1), columns, jnp.roll(columns, -1)
     moved = tuple(band / c for band, c in zip(moved, around))
