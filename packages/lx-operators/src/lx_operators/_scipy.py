@@ -13,6 +13,8 @@ from ._functions import conj
 from ._operator import AbstractLinearOperator
 from ._promotion import conform
 from ._structures import common_dtype, dtype_of, ravel, shape_of, unravel
+from .leaves.matrix import MatrixLinearOperator
+from .sparse.operator import SparseLinearOperator
 
 
 def aslinearoperator(A: Any) -> AbstractLinearOperator:
@@ -41,13 +43,9 @@ def aslinearoperator(A: Any) -> AbstractLinearOperator:
     lx.aslinearoperator(halves).mv(jnp.ones(3))  # [0.5, 0.5, 0.5]
     ```
     """
-    from .leaves.matrix import MatrixLinearOperator
-
     if isinstance(A, AbstractLinearOperator):
         return A
     if hasattr(A, "todense"):
-        from .sparse.operator import SparseLinearOperator
-
         for kind in ("bcoo", "bcsr"):
             if type(A).__name__ == kind.upper():
                 return getattr(SparseLinearOperator, f"from_{kind}")(A)
@@ -106,7 +104,8 @@ def to_scipy(operator: AbstractLinearOperator) -> Any:
 
         return product
 
-    return scipy.sparse.linalg.LinearOperator(
+    make: Any = scipy.sparse.linalg.LinearOperator
+    return make(
         shape_of(operator),
         matvec=numpys(operator, False),
         rmatvec=numpys(adjoint, False),
@@ -147,7 +146,7 @@ class _HostLinearOperator(AbstractLinearOperator):
         return _HostLinearOperator(
             _conjugated(self.rmatvec),
             _conjugated(self.matvec),
-            self.size[::-1],
+            (self.size[1], self.size[0]),
             self.kind,
         )
 
