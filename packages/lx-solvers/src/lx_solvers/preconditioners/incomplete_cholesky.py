@@ -36,7 +36,8 @@ class IncompleteCholesky(AbstractPreconditioner[FactorState]):
 
     Args:
         modified: how much of what is dropped is added to the diagonal, from 0 to 1
-            (Gustafsson 1978, doi:10.1007/BF01931691).
+            (Gustafsson 1978, doi:10.1007/BF01931691). In a multicolour order it seldom
+            helps (Duff and Meurant 1989, doi:10.1007/BF01932738).
         shift: the first α to try.
 
     For `LSMR` and `LSQR` the factors are those of AᴴA, its columns scaled to length
