@@ -13,6 +13,8 @@ from ._functions import conj
 from ._operator import AbstractLinearOperator
 from ._promotion import conform
 from ._structures import common_dtype, dtype_of, ravel, shape_of, unravel
+from .leaves.matrix import MatrixLinearOperator
+from .sparse.operator import SparseLinearOperator
 
 
 def aslinearoperator(A: Any) -> AbstractLinearOperator:
@@ -41,13 +43,9 @@ def aslinearoperator(A: Any) -> AbstractLinearOperator:
     lx.aslinearoperator(halves).mv(jnp.ones(3))  # [0.5, 0.5, 0.5]
     ```
     """
-    from .leaves.matrix import MatrixLinearOperator
-
     if isinstance(A, AbstractLinearOperator):
         return A
     if hasattr(A, "todense"):
-        from .sparse.operator import SparseLinearOperator
-
         for kind in ("bcoo", "bcsr"):
             if type(A).__name__ == kind.upper():
                 return getattr(SparseLinearOperator, f"from_{kind}")(A)
