@@ -60,7 +60,7 @@ def orthonormal_image(U: Array, AU: Array, X: Space) -> tuple[Array, Array]:
     size = jax.vmap(norm2)(AU)
     scale = where(size > 0, 1 / where(size > 0, size, 1), 0)[:, None]
     columns = _finite((scale.astype(X.dtype) * AU.reshape(k, -1)).T)
-    Q, R = jnp.linalg.qr(jnp.pad(columns, ((0, max(k - X.size, 0)), (0, 0))))
+    Q, R = jnp.linalg.qr(jnp.pad(columns, ((0, k), (0, 0))))  # tall, whatever the size
     P, σ, Wh = jnp.linalg.svd(R)
     some = σ > 100 * X.eps
     inverse = where(some, 1 / where(some, σ, 1), 0)

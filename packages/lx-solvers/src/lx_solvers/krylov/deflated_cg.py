@@ -137,17 +137,14 @@ def _deflated(
     x = where(jnp.isfinite(end.left), times(given.unit, end.x), 0)
 
     S, AS = jnp.concatenate([U, end.P]), jnp.concatenate([C, end.AP])
-    Q, R = jnp.linalg.qr(jnp.pad(AS.reshape(k + ℓ, -1).T, _rows(k + ℓ - X.size)))
+    columns = AS.reshape(k + ℓ, -1).T
+    Q, R = jnp.linalg.qr(jnp.pad(columns, ((0, k + ℓ), (0, 0))))  # tall, at any size
     F = Q[: X.size].T.reshape(S.shape)
-    R = where(jnp.any(AS.reshape(k + ℓ, -1) != 0, 1)[None], R, 0)
+    R = where(jnp.any(columns != 0, 0)[None], R, 0)
     new_U, new_C = kept(S, F, R, k)
     some = jnp.isfinite(jnp.sum(jnp.abs(new_U)) + jnp.sum(jnp.abs(new_C)))
     new_U, new_C = where(some, new_U, U), where(some, new_C, C)
     return X.solution(x), new_U, krylov.sign * new_C, end.steps
-
-
-def _rows(more: int) -> tuple:
-    return (0, max(more, 0)), (0, 0)
 
 
 @takes_rtol_and_atol
