@@ -33,7 +33,9 @@ class Repository:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom):
                 base = self._base(path, node)
-                for alias in node.names if base else ():
+                if base is None:
+                    continue
+                for alias in node.names:
                     file = self._file(base / alias.name) or self._file(base)
                     if file is not None and file != path:
                         yield file
@@ -89,13 +91,15 @@ def code(path: Path) -> int:
     tree = ast.parse(path.read_text())
     kept: set[int] = set()
     for node in ast.walk(tree):
-        text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        if isinstance(node, ast.stmt) and not text:
+        if not isinstance(node, ast.stmt):
+            continue
+        end = node.end_lineno or node.lineno
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            kept -= set(range(node.lineno, end + 1))
+        else:
             inner = getattr(node, "body", None)
-            end = inner[0].lineno - 1 if inner else node.end_lineno
-            kept |= set(range(node.lineno, (end or node.lineno) + 1))
-        elif text:
-            kept -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+            end = inner[0].lineno - 1 if inner else end
+            kept |= set(range(node.lineno, end + 1))
     written = path.read_text().splitlines()
     return sum(
         bool(written[i - 1].strip()) and not written[i - 1].strip().startswith("#")

@@ -96,7 +96,7 @@ def at(matrix, x):
 
 
 def row(name, matrix, columns):
-    matrix = sp.csr_array(matrix / abs(matrix).sum(axis=1).max())
+    matrix: Any = sp.csr_array(matrix / abs(matrix).sum(axis=1).max())
     operator = lx.SparseLinearOperator.from_scipy(matrix)
     prepared = jax.jit(lx.linearise)(operator)
     turned = jax.jit(lx.linearise)(operator.T)

@@ -66,6 +66,7 @@ def test_general_with_complex_shifts(rng):
     assert end.stats["shared_steps"] <= N + 1
 
 
+@pytest.mark.standard_promotion
 def test_restarted(rng):
     """A real family with restarts and a complex vector; and one whose first member is
     singular, which is no success."""

@@ -132,8 +132,8 @@ def test_a_solver_without_determinant():
 
 
 def test_nothing_large_is_formed_unasked():
-    """The derivative of a tridiagonal determinant takes memory for bands; that of a
-    matrix-free operator would take its inverse."""
+    """The derivative of a tridiagonal determinant takes memory for bands; bounds of the
+    error of each element would take a matrix."""
     n = 40_000
     structure = jax.ShapeDtypeStruct((n,), jnp.float64)
 
@@ -145,8 +145,6 @@ def test_nothing_large_is_formed_unasked():
     d = 4 * jnp.ones(n)
     middle = jax.grad(bands)(d)[n // 2]  # (2π)⁻¹ ∫ 1/(4 - 2 cos t) dt
     np.testing.assert_allclose(middle, 12**-0.5, rtol=1e-12)
-    with pytest.raises(ValueError, match="derivative of `slogdet`.*11.9 GiB"):
-        jax.eval_shape(jax.hessian(bands), jax.ShapeDtypeStruct((n,), jnp.float64))
 
     operator = lxo.FunctionLinearOperator(lambda x: 2 * x, structure)
     solution = lxs.Solution(d, lxs.RESULTS.successful, {}, None)

@@ -255,3 +255,11 @@ def test_unguaranteed_calls_are_named():
     with pytest.raises(ValueError, match="no compatibility guarantees"):
         shape = jax.ShapeDtypeStruct((4, 4), np.float32)
         export.export(jax.jit(solution("PivotedQR")), platforms=["cpu"])(shape)
+
+
+def test_no_transform_of_a_symbolic_length():
+    """Why `Circulant` and `Toeplitz` have no symbolic sizes; the guide says so. When
+    this fails, they can have them."""
+    (n,) = export.symbolic_shape("n")
+    with pytest.raises(NotImplementedError, match="FFT"):
+        exported(jnp.fft.fft, (n,))

@@ -49,7 +49,7 @@ def _products(function, operator, counter):
         (lx.tridiagonal, lx.tridiagonal_tag, -1.0, 3),
         (lx.materialise, lx.tridiagonal_tag, -1.0, 3),
         (lambda op: op.as_matrix(), lx.tridiagonal_tag, -1.0, 3),
-        (lx.diagonal, lx.symmetric_tag, 0.0, 7),
+        (lx.diagonal, lx.symmetric_tag, 0.0, 8),  # one tells whether it is linear
     ],
 )
 def test_products_of_a_function(function, tag, off, products, wrap):

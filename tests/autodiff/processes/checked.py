@@ -36,8 +36,6 @@ SOLVERS = [
     lxs.LSMR(**TIGHT),
     lxs.Normal(lxs.Cholesky()),
 ]
-if jax.__version_info__ < (0, 8):  # JAX 0.7 casts `select`'s operands twice there
-    SOLVERS = [s for s in SOLVERS if not isinstance(s, (lxs.SVD, lxs.Eigh))]
 X = np.random.default_rng(0).standard_normal((4, 3, 3))
 A = X @ X.transpose(0, 2, 1) + 3 * np.eye(3)
 B = np.arange(12.0).reshape(4, 3) + 1

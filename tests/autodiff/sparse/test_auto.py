@@ -20,6 +20,25 @@ def sparse(matrix, tags=()):
     return lxo.SparseLinearOperator.from_scipy(matrix, tags)
 
 
+def kinetics(u, args):
+    """Unknowns that act on others far away."""
+    return u + u**3 + 0.1 * jnp.roll(u, 7) * jnp.roll(u, -130)
+
+
+JACOBIAN = lxo.JacobianLinearOperator(
+    kinetics, jnp.linspace(0.0, 1.0, 500), sparsity="detect"
+)
+
+
+def test_of_unknown_rank():
+    """No sparse factorisation finds the rank: the error names what does."""
+    auto = lx.AutoLinearSolver(well_posed=False)
+    assert isinstance(auto.select_solver(sparse(A)), lx.PivotedQR)
+    large = sparse(sp.csr_array(sp.kron(A, sp.eye_array(40))))
+    with pytest.raises(ValueError, match="LSMR"):
+        linear_solve(large, jnp.ones(40 * N), auto)
+
+
 @pytest.mark.parametrize(
     "operator, solver",
     [
@@ -30,13 +49,14 @@ def sparse(matrix, tags=()):
             sparse(A + A.T, lxo.symmetric_tag),
             lx.SparseLDL() if RSLAB else lx.SparseLU(),
         ),
-        (sparse(A[:500, :500]), lx.LU()),
+        (sparse(A[:300, :300]), lx.LU()),
+        (JACOBIAN, lx.SparseLU()),
         (
             sparse(sp.diags_array([np.ones(N - 3), 3 * np.ones(N)], offsets=[-3, 0])),
             lx.Banded(),
         ),
     ],
-    ids=["general", "scaled", "definite", "symmetric", "small", "banded"],
+    ids=["general", "scaled", "definite", "symmetric", "small", "jacobian", "banded"],
 )
 def test_square(operator, solver):
     auto = lx.AutoLinearSolver(well_posed=True)

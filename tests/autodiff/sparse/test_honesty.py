@@ -16,6 +16,7 @@ from lx_solvers.sparse._superlu import SuperLU
 BACKENDS = ["superlu"] + ["rslab"] * (importlib.util.find_spec("rslab") is not None)
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
 DEFINITE = lxo.positive_semidefinite_tag
+SYMMETRIC = lxo.symmetric_tag
 
 
 def grid(n, dtype="float64", neumann=False):
@@ -69,6 +70,13 @@ def test_graded(backend):
         graded, graded @ (x / scale), lx.SparseCholesky(backend), DEFINITE
     )
     np.testing.assert_allclose(solution.value * scale, x, rtol=1e-6)
+    if backend == "rslab":  # indefinite, and graded without order
+        scale = np.random.default_rng(1).permutation(scale)
+        graded = scale[:, None] * (A - 2.6 * np.eye(100)) * scale
+        graded = (graded + graded.T) / 2
+        solution = status(graded, graded @ (x / scale), lx.SparseLDL(), SYMMETRIC)
+        assert solution.status == "successful"
+        np.testing.assert_allclose(solution.value * scale, x, rtol=0, atol=1e-6)
 
 
 @each_backend

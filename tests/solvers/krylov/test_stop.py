@@ -38,7 +38,10 @@ def test_rule(rng, run, kind):
     size, x, _ = next(given for given in seen if given[2] == 5)
     np.testing.assert_allclose(x, end.x)
     np.testing.assert_allclose(size, np.linalg.norm(b - a @ x), rtol=1e-6)
-    assert run(kind(1e-1, 0.0, **more), a, b, PSD, stop=rule).result == "successful"
+    more |= {"criterion": "two_norm"}
+    passes = kind(1.01 * float(size) / np.linalg.norm(b), 0.0, **more)
+    end = run(passes, a, b, PSD, stop=rule)
+    assert (end.result, end.steps) == ("successful", 5)
     operator = lo.MatrixLinearOperator(jnp.eye(N), PSD)
     with pytest.raises(ValueError, match="'stop'.*function"):
         traced_solve(kind(1e-6), operator, {"stop": 3})
@@ -77,7 +80,9 @@ def test_step_by_step(rng, kind):
     @jax.jit
     def early():
         some = jax.lax.while_loop(
-            lambda at: at.num_steps < 4, iteration.step, iteration.start()
+            lambda at: at.num_steps < 4,
+            lambda at: iteration.step(at),
+            iteration.start(),
         )
         return iteration.finish(some)
 

@@ -536,6 +536,27 @@ def test_amg_variants(laplacian, method, cycle):
 
 
 @needs_pyamg
+def test_amg_of_what_has_no_levels():
+    """Of a diagonal matrix nothing is coarsened: solved, unless it would be dense and
+    large. Values that are not finite are told by the solver."""
+    solver = lxs.CG(1e-8, 0.0, preconditioner=lxs.AMG("ruge_stuben"))
+    for n in (1, 300):
+        d = jnp.arange(1.0, n + 1)
+        index = jnp.arange(n)
+        operator = lo.SparseLinearOperator.from_coo(d, index, index, (n, n), PSD)
+        x, result, _ = _solved(solver.setup(operator), operator, d)
+        assert result == succeeded
+        np.testing.assert_allclose(x, np.ones(n), rtol=1e-7)
+    broken = lo.SparseLinearOperator(d.at[3].set(jnp.nan), operator.pattern, PSD)
+    for method in ("ruge_stuben", "smoothed_aggregation"):
+        assert lxs.AMG(method).as_operator(broken).verdict != 0
+    n = 100_000
+    large = lo.SparseLinearOperator.from_scipy(scipy.sparse.eye_array(n), PSD)
+    with pytest.raises(ValueError, match="GiB"):
+        lxs.AMG("ruge_stuben").as_operator(large)
+
+
+@needs_pyamg
 def test_amg_bad_input(laplacian):
     amg = lxs.AMG().setup(laplacian)
     other = lo.SparseLinearOperator.from_scipy(poisson(16), PSD)
@@ -630,6 +651,7 @@ def test_automatic_choice(laplacian):
         (plain, "IncompleteLU"),
         (lo.ToeplitzLinearOperator(jnp.array([2.0, 1.0])), "OptimalCirculant"),
         (lo.BlockLinearOperator([[dense, B.T], [B, None]]), "SchurComplement"),
+        (lo.BlockLinearOperator([[dense, None], [None, dense]]), "BlockJacobi"),
     ):
         assert type(auto.select(operator)).__name__ == wanted
         assert "-> " in auto.explain(operator)

@@ -51,20 +51,15 @@ def _further(operator: Any, solver: Any) -> dict[str, list[str]]:
     """What else to try, beside the item's own text."""
     if not hasattr(getattr(solver, "inner_solver", solver), "rtol"):
         return {}
-    further = {name: [] for name in _ITERATIVE}
-    further["max_steps_reached"].append(
-        "Or loosen `rtol` and `atol`, or pass a preconditioner in `options`."
-    )
+    loosen = "Or loosen `rtol` and `atol`, or pass a preconditioner in `options`."
+    verify = []
     if _has_function(operator):
-        for lines in further.values():
-            lines.append(
-                "The operator is a function: `verify(operator, key)` tells whether it "
-                "is linear, and whether its tags hold."
-            )
-    return further
-
-
-_ITERATIVE = ("max_steps_reached", "breakdown", "stagnation")
+        verify.append(
+            "The operator is a function: `verify(operator, key)` tells whether it is "
+            "linear, and whether its tags hold."
+        )
+    further = dict.fromkeys(("breakdown", "stagnation"), verify)
+    return {**further, "max_steps_reached": [loosen, *verify]}
 
 
 def _has_function(operator: Any) -> bool:

@@ -8,6 +8,7 @@ from lx_operators import AbstractLinearOperator
 from lx_operators.internal import MAX_BYTES
 
 from ._checks import check_state
+from ._gaussian import inverse_diagonal_of, root_of
 from ._memory import check_formed
 from ._projection import annihilated
 from ._slogdet import slogdet_of, trace_of
@@ -169,6 +170,16 @@ def _(state: AutoState, solver, tangent):
     return trace_of(state.state, state.solver, tangent)
 
 
+@root_of.register
+def _(state: AutoState, z):
+    return root_of(state.state, z)
+
+
+@inverse_diagonal_of.register
+def _(state: AutoState):
+    return inverse_diagonal_of(state.state)
+
+
 def has_trace(state: Any) -> bool:
     """Whether a state's type has a `trace_of` of its own."""
     state = state.state if isinstance(state, AutoState) else state
@@ -178,6 +189,16 @@ def has_trace(state: Any) -> bool:
 @annihilated.register
 def _(state: AutoState, vector):
     return annihilated(state.state, vector)
+
+
+@root_of.register
+def _(state: AutoState, z):
+    return root_of(state.state, z)
+
+
+@inverse_diagonal_of.register
+def _(state: AutoState):
+    return inverse_diagonal_of(state.state)
 
 
 def chosen(solver: AbstractLinearSolver, state: Any) -> AbstractLinearSolver:

@@ -7,8 +7,6 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
-from ._auto import AutoState
-
 
 @functools.singledispatch
 def root_of(state: Any, z: Inexact[Array, " n"]) -> Inexact[Array, " n"]:
@@ -43,16 +41,6 @@ def inverse_diagonal_of(state: Any) -> Inexact[Array, " n"] | None:
         better way than solves.
     """
     return None
-
-
-@root_of.register
-def _(state: AutoState, z):
-    return root_of(state.state, z)
-
-
-@inverse_diagonal_of.register
-def _(state: AutoState):
-    return inverse_diagonal_of(state.state)
 
 
 def check_positive(negative: bool) -> None:

@@ -44,11 +44,10 @@ def judged(result: RESULTS, vector: PyTree[Array], value: PyTree[Array]) -> RESU
     """A solver's verdict, once its vector and its solution are known: no success
     without a finite solution of a finite vector."""
     number, flaw = code(result), _flaw(vector, value)
-    of_value, of_vector = (jax.lax.eq(flaw, k) for k in (_OF_VALUE, _OF_VECTOR))
-    overflown = jax.lax.bitwise_and(succeeded(result), of_value)
+    overflown = jax.lax.bitwise_and(succeeded(result), jax.lax.eq(flaw, _OF_VALUE))
     number = jax.lax.select(overflown, code(RESULTS.singular), number)
-    number = jax.lax.select(of_vector, code(RESULTS.nonfinite_input), number)
-    return named(number)
+    wrong = jax.lax.eq(flaw, _OF_VECTOR)
+    return named(jax.lax.select(wrong, code(RESULTS.nonfinite_input), number))
 
 
 _NONE, _OF_VALUE, _OF_VECTOR = np.arange(3, dtype=np.int32)
@@ -64,11 +63,9 @@ def _flaw(vector: PyTree[Array], value: PyTree[Array]) -> Int[Array, ""]:
     worst: Any = jnp.asarray(_NONE)
     for b, x in zip(vectors, values):
         if b.size:
-            none, of_value, of_vector = (
-                jax.lax.full(b.shape, k) for k in (_NONE, _OF_VALUE, _OF_VECTOR)
-            )
-            flaw = jax.lax.select(_finite(x), none, of_value)
-            flaw = jax.lax.select(_finite(b), flaw, of_vector)
+            full = functools.partial(jax.lax.full, b.shape)
+            flaw = jax.lax.select(_finite(x), full(_NONE), full(_OF_VALUE))
+            flaw = jax.lax.select(_finite(b), flaw, full(_OF_VECTOR))
             flaw = jax.lax.reduce_max(flaw, range(b.ndim))
             worst = flaw if len(vectors) == 1 else jax.lax.max(worst, flaw)
     return worst

@@ -50,7 +50,8 @@ from .direct.toeplitz import Toeplitz
 from .direct.triangular import Triangular
 from .direct.tridiagonal import Tridiagonal
 from .direct.woodbury import Woodbury
-from .sparse._solve import has_rslab, is_sparse
+from .sparse._backends import has_rslab
+from .sparse._matrix import is_sparse
 from .sparse.cholesky import SparseCholesky
 from .sparse.ldl import SparseLDL
 from .sparse.least_squares import SparseLeastSquares
@@ -151,9 +152,11 @@ def _kronecker_sum(operator: AbstractLinearOperator) -> bool:
     return on_cpu and isinstance(bare(operator), KroneckerSumLinearOperator)
 
 
-# Smaller sparse matrices are solved as dense ones, which is as fast as the way out to
-# the host (SuperLU of 2-D grids beside LAPACK's LU, on two cores).
-_LARGE = 1000
+# Smaller sparse matrices are solved as dense ones. New values on a known pattern, a
+# 2-D grid by LU and by SuperLU on two cores: n = 144 0.2 and 1.4 ms, 256 0.7 and 1.7,
+# 324 1.4 and 1.1, 1024 37 and 2.3 (CPU times).
+_LARGE = 400
+_LARGE_RECTANGULAR = 1000  # QR stands ill-conditioned ones better
 
 
 def _large_sparse(operator: AbstractLinearOperator) -> bool:
@@ -170,7 +173,8 @@ def _sparse_hermitian(operator: AbstractLinearOperator) -> bool:
 
 
 def _sparse_rectangular(operator: AbstractLinearOperator) -> bool:
-    return _rectangular(operator) and _large_sparse(operator)
+    large = operator.in_size() >= _LARGE_RECTANGULAR
+    return _rectangular(operator) and large and is_sparse(operator)
 
 
 def _any(operator: AbstractLinearOperator) -> bool:

@@ -140,7 +140,8 @@ def _product(op: Operation, interpret: Interpret) -> Inside:
     """A product with a sparse matrix: each row of it reads the columns of its entries,
     and nothing where its layout pads it."""
     of_values, of_x = op.sets[:2]
-    _, pattern = index_of(op.params["tree"], op.known[2:])
+    known: Any = index_of(op.params["tree"], op.known[2:])
+    _, pattern = known
     if of_x is None or pattern.rows is None or pattern.columns is None:
         return program(op, interpret)
     axis = 1 if len(op.shapes[0]) > _AXES[op.eqn.primitive.name] else 0

@@ -12,6 +12,7 @@ fail, R and C are found together, by least squares:
 doi:10.1093/imamat/10.1.118), and used if what is left differs little in size.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,7 +20,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Inexact, Int, Real
-from lx_operators.internal import cast, shifted_rows
+from lx_operators.internal import cast
 
 from .._control_flow import while_loop
 from .._scaling import exponent, largest, two_to
@@ -105,7 +106,9 @@ def band(A: Inexact[Array, "n w"], lower: int) -> Columns:
         return jnp.stack([c[t : t + n] for t in range(w)], axis=1)
 
     def skew(X: Real[Array, "n w"]) -> Real[Array, "w n"]:
-        return shifted_rows(X.T)[:, lower : lower + n]
+        X = jnp.pad(X, ((w, w), (0, 0)))
+        first = w + lower
+        return jnp.stack([X[first - t : first - t + n, t] for t in range(w)])
 
     return Columns(n, along, skew)
 
@@ -176,21 +179,80 @@ def equilibrated(
         passes: of least squares; without any, rows are scaled by their largest element.
             None if the zeros of rows that are scaled alone are filled at once (by QR).
     """
-    sizes = _sizes(A)
-    E = jnp.where(sizes > 0, exponent(sizes), jnp.full_like(sizes, _ZERO))
+    E = _exponents(A)
     gamma, together = jnp.zeros((columns.number,), E.dtype), True
     if passes is not None:
         gamma, together = _column_exponents(E, columns, passes)
-    rho = _clipped(jnp.max(E - columns.along(gamma), axis=1, initial=_ZERO))
-    left = columns.skew(E - rho[:, None] - _ZERO)  # zeros are shifted in
-    gamma = _clipped(jnp.max(left, axis=0, initial=0) + _ZERO)
+    rho, gamma = _largest_one(E, columns, gamma)
     uneven = jnp.min(gamma, initial=0) < -_ALIKE
     fills = (together | uneven) & jnp.any(E == _ZERO)
-    shift = rho[:, None] + columns.along(gamma)
+    return _divided(A, rho[:, None], columns.along(gamma)), Scales(
+        two_to(rho), two_to(gamma), fills
+    )
+
+
+def evenly(
+    A: Inexact[Array, "m w"], columns: Columns
+) -> tuple[Inexact[Array, "m w"], Scales]:
+    """As `equilibrated`, and with both sides scaled together if rows alone leave
+    columns so small that pivots may be chosen wrongly."""
+    E = _exponents(A)
+    _, gamma = _largest_one(E, columns, jnp.zeros((columns.number,), E.dtype))
+    uneven = jnp.min(gamma, initial=0) < -_ALIKE
+    passes = jnp.where(uneven, PASSES, 0).astype(jnp.int32)
+    return equilibrated(A, columns, passes)
+
+
+def evenly_tridiagonal(
+    A: Inexact[Array, "3 n"],
+) -> tuple[Inexact[Array, "3 n"], Scales]:
+    """The same of a tridiagonal matrix by its bands, of which those outside the main
+    one begin, or end, with a zero: some ten times faster for long ones."""
+    E = _exponents(A)
+    rho = _clipped(functools.reduce(jnp.maximum, E))
+    below, main, above = E - rho[None]
+    left = jnp.maximum(jnp.roll(below, -1), jnp.roll(above, 1))
+    gamma = _clipped(jnp.maximum(left, main))
+
+    def step(carry):
+        passes, _, _ = carry
+        columns = band(E.T, 1)
+        gamma, _ = _column_exponents(E.T, columns, passes)
+        return passes - PASSES, *_largest_one(E.T, columns, gamma)
+
+    uneven = jnp.min(gamma, initial=0) < -_ALIKE
+    start = jnp.where(uneven, PASSES, 0).astype(jnp.int32), rho, gamma
+    out = while_loop(lambda carry: carry[0] > 0, step, start, inputs=A)
+    _, rho, gamma = out
+    around = jnp.stack((jnp.roll(gamma, 1), gamma, jnp.roll(gamma, -1)))
+    fills = jnp.ones((), bool)
+    return _divided(A, rho[None], around), Scales(two_to(rho), two_to(gamma), fills)
+
+
+def _exponents(A: Inexact[Array, "m w"]) -> Real[Array, "m w"]:
+    sizes = _sizes(A)
+    return jnp.where(sizes > 0, exponent(sizes), jnp.full_like(sizes, _ZERO))
+
+
+def _largest_one(
+    E: Real[Array, "m w"], columns: Columns, gamma: Real[Array, " n"]
+) -> tuple[Real[Array, " m"], Real[Array, " n"]]:
+    """ρ such that the largest element of each row is of order one, where columns are
+    divided by 2^γ, and then γ such that those of the columns are."""
+    rho = _clipped(jnp.max(E - columns.along(gamma), axis=1, initial=_ZERO))
+    left = columns.skew(E - rho[:, None] - _ZERO)  # zeros are shifted in
+    return rho, _clipped(jnp.max(left, axis=0, initial=0) + _ZERO)
+
+
+def _divided(
+    A: Inexact[Array, "..."], rho: Real[Array, "..."], gamma: Real[Array, "..."]
+) -> Inexact[Array, "..."]:
+    """A / 2^(ρ + γ)."""
+    shift = rho + gamma
     half = jnp.floor(shift / 2)  # 2 to the whole may be out of range
     for part in (half, shift - half):
         A = jax.lax.mul(A, cast(two_to(-part), A.dtype))
-    return A, Scales(two_to(rho), two_to(gamma), fills)
+    return A
 
 
 def _column_exponents(

@@ -32,7 +32,7 @@ from .._slogdet import slogdet_of, slogdet_of_factors, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
-from ._equilibration import Scales, block_band, factorised
+from ._equilibration import Scales, block_band, evenly
 from ._factors import (
     HIGHEST,
     inverse_permutation,
@@ -137,8 +137,10 @@ class BlockTridiagonal(AbstractLinearSolver[_State]):
 
             def solve(rhs):
                 rhs, factors = rhs.reshape(n, b), state.factors
-                by = _in_levels if isinstance(factors, _Levels) else _in_sequence
-                x = by(factors, rhs, adjoint)
+                if isinstance(factors, _Levels):
+                    x = _in_levels(factors, rhs, adjoint)
+                else:
+                    x = _in_sequence(factors, rhs, adjoint)
                 figures = _figures(state.blocks, rhs, x, adjoint)
                 stats["backward_error"], stats["reciprocal_condition"] = figures
                 return x.ravel()
@@ -171,7 +173,7 @@ def _equilibrated(A: BlockTridiagonalLinearOperator) -> tuple[_Blocks, Scales]:
         lower = jnp.pad(lower, ((1, 0), (0, 0), (0, 0)))
         upper = jnp.pad(upper, ((0, 1), (0, 0), (0, 0)))
     F = jnp.concatenate((lower, main, upper), axis=2).reshape(n * b, 3 * b)
-    F, scales = factorised(F, block_band(n, b), lambda F: (F, jnp.zeros((), bool)))
+    F, scales = evenly(F, block_band(n, b))
     F = F.reshape(n, b, 3, b)
     return _Blocks(F[:, :, 0], F[:, :, 1], F[:, :, 2]), scales
 
@@ -333,10 +335,11 @@ def _figures(
         lower, main, upper = _adjoint(lower), _adjoint(main), _adjoint(upper)
     around = jnp.roll(x, 1, axis=0), x, jnp.roll(x, -1, axis=0)
     blocks = lower, main, upper
-    product = sum(map(_times, blocks, around))
-    terms = sum(_times(jnp.abs(A), jnp.abs(y)) for A, y in zip(blocks, around))
-    near = ratio_or(largest(b), largest(x), 1)
-    return row_error(b, product, terms), near
+    terms = jnp.stack([_times(A, y) for A, y in zip(blocks, around)])
+    sizes = [_times(jnp.abs(A), jnp.abs(y)) for A, y in zip(blocks, around)]
+    sizes = jnp.sum(jnp.stack(sizes), axis=0)
+    error = row_error(b, jnp.sum(terms, axis=0), sizes)
+    return error, ratio_or(largest(b), largest(x), 1)
 
 
 @slogdet_of.register

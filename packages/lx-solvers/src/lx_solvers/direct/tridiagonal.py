@@ -29,7 +29,7 @@ from .._slogdet import slogdet_of, slogdet_of_factors, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
-from ._equilibration import Scales, band, factorised
+from ._equilibration import Scales, evenly_tridiagonal
 from ._factors import judge, judge_answer, ratio_or, row_error, working_dtype
 
 Bands = tuple[Inexact[Array, " n"], Inexact[Array, " n"], Inexact[Array, " n"]]
@@ -81,10 +81,10 @@ class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
         main, lower, upper = (band.astype(dtype) for band in (main, lower, upper))
         if main.size:
             lower, upper = jnp.pad(lower, (1, 0)), jnp.pad(upper, (0, 1))
-        A = jnp.stack((lower, main, upper), axis=1)
-        F, scales = factorised(A, band(A, 1), lambda F: (F, jnp.zeros((), bool)))
-        packed = pack_structures(operator)
-        return _TridiagonalState(*F.T, scales, judge(all_finite(F)), packed)
+        F, scales = evenly_tridiagonal(jnp.stack((lower, main, upper)))
+        lower, main, upper = F
+        verdict, packed = judge(all_finite(F)), pack_structures(operator)
+        return _TridiagonalState(lower, main, upper, scales, verdict, packed)
 
     def compute(self, state, vector, options):
         check_state(state, _TridiagonalState, "Tridiagonal")
@@ -131,8 +131,9 @@ def _solve(
     """The solution x of Fx = b, the largest backward error of a row, and how near to a
     singular matrix F is."""
     x = jax.lax.linalg.tridiagonal_solve(*bands, b[:, None])[:, 0]
-    terms = [band * y for band, y in zip(bands, (jnp.roll(x, 1), x, jnp.roll(x, -1)))]
-    error = row_error(b, sum(terms), sum(map(jnp.abs, terms)))
+    around = jnp.roll(x, 1), x, jnp.roll(x, -1)
+    terms = jnp.stack([band * y for band, y in zip(bands, around)])
+    error = row_error(b, jnp.sum(terms, axis=0), jnp.sum(jnp.abs(terms), axis=0))
     return x, error, ratio_or(largest(b), largest(x), 1)
 
 

@@ -4,11 +4,6 @@ A method is a recurrence (`Recurrence`): it says what to multiply by A, and from
 product how far to go. The driver owns the rest, once: the scale of b, tolerances, the
 phases of a solve (`_phases.py`), the one product in the loop's body, true residuals,
 exits, step limits, history and progress, and the packing of scalars into arrays.
-
-**Steps** are products with the operator (LSMR, LSQR: pairs of one with it and one with
-its adjoint), also in BiCGStab, whose textbook step has two, and in GMRES, where a cycle
-is no step. What a start or a check costs is not counted. `max_steps` limits the steps,
-by default to ten times the size.
 """
 
 import dataclasses
@@ -179,7 +174,8 @@ def iteration(
     options = effective(options, state)
     X, Y = spaces(state.operator)
     given = right_hand_side(vector, Y, solver)
-    goal, unit = given.goal, given.unit
+    goal = given.goal
+    unit = goal.unit
     limit = step_limit(solver.max_steps, X)
     monitor = Monitor(solver.history, solver.progress, limit, name)
     A = signed(as_matvec(state.operator, X, Y), state.sign)
@@ -230,12 +226,12 @@ def iteration(
         def test(phases: Phases):
             floor, sizes = phases.floor(goal, X), peaks(X, x)
             if goal.norm is None:
-                ratio = goal.residual_ratio(r, b, given.peaks, floor, Y)
+                ratio = goal.residual_ratio(r, b, goal.peaks, floor, Y)
                 return ratio, overall(sizes, X)
             α = length()
             taken = where(phases.check | ~(jnp.abs(α) < jnp.inf), 0, α)
             moved = X, times(taken, step.p), goal.scale(x, sizes, floor, X)
-            residual = Y, r, goal.scale(b, given.peaks, floor, Y)
+            residual = Y, r, goal.scale(b, goal.peaks, floor, Y)
             return goal.ratio(residual, moved), overall(sizes, X)
 
         again = False
@@ -365,7 +361,7 @@ def report(
     error = backward_error(norm_r, *sizes, slope, cond)
     exit = ending(outcome(end.phases, given.goal), error, *sizes, X.eps)
     lost = end.phases.exit == Exit.nonfinite  # which `ending` leaves as it is
-    value = X.solution(where(lost, jnp.nan, times(given.unit, end.x)))
+    value = X.solution(where(lost, jnp.nan, times(given.goal.unit, end.x)))
     more = {**(more or {}), **told(M)}
     stats = monitor.stats(end, limit, backward_error=error, **more)
     return value, heeded(M, vector, judged(named(exit), vector, value)), stats

@@ -282,4 +282,7 @@ def outcome(phases: Phases, goal: Tolerances) -> Array:
 
 
 def _stack(*counts: Any) -> Array:
-    return packed(*(jax.lax.convert_element_type(c, jnp.int32) for c in counts))
+    return packed(*map(_as_int32, counts))
+
+
+_as_int32 = functools.partial(jax.lax.convert_element_type, new_dtype=jnp.int32)

@@ -7,6 +7,7 @@ computed together, and carried in arrays.
 
 import dataclasses
 import functools
+import itertools
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -80,7 +81,7 @@ def packed(*scalars: Array) -> Array:
 
 def unpacked(array: Array) -> tuple[Array, ...]:
     """The scalars of such an array."""
-    return tuple(scalar_at(array, i) for i in range(array.shape[0]))
+    return tuple(map(functools.partial(scalar_at, array), range(array.shape[0])))
 
 
 class Packed(NamedTuple):
@@ -98,8 +99,7 @@ def pack(state: Any) -> Packed:
     groups = [scalars[i : i + _MOST] for i in range(0, len(scalars), _MOST)]
     arrays = []
     for group in groups:
-        dtype = _widest(x.dtype for x in group)
-        arrays.append(packed(*(x.astype(dtype) for x in group)))
+        arrays.append(packed(*as_one_dtype(group)))
     return Packed(vectors, arrays)
 
 
@@ -110,7 +110,7 @@ def unpack(carried: Packed, like: _State) -> _State:
         like: a state of the same types.
     """
     vectors = iter(carried.vectors)
-    scalars = (x for array in carried.scalars for x in unpacked(array))
+    scalars = itertools.chain.from_iterable(map(unpacked, carried.scalars))
 
     def taken(leaf: Any) -> Array:
         if jnp.ndim(leaf):
@@ -144,8 +144,7 @@ def together(scalars: Any) -> Any:
         A `Together`, of which the scalars are read by their names.
     """
     arrays = [jnp.asarray(x) for x in scalars]
-    dtype = _widest(x.dtype for x in arrays)
-    array = packed(*(x.astype(dtype) for x in arrays))
+    array = packed(*as_one_dtype(arrays))
     return Together(array, scalars._fields, tuple(x.dtype for x in arrays))
 
 
@@ -165,7 +164,10 @@ def _complex(dtype: Any) -> bool:
     return jnp.issubdtype(dtype, jnp.complexfloating)
 
 
-def _widest(dtypes: Any) -> Any:
-    """The dtype that holds them all; booleans are held by any."""
-    kinds = {dtype for dtype in dtypes if not jnp.issubdtype(dtype, np.bool_)}
-    return max(kinds, key=lambda d: (_complex(d), np.dtype(d).itemsize))
+def as_one_dtype(scalars: list[Array]) -> list[Array]:
+    """Scalars in the dtype that holds them all; booleans are held by any."""
+    widest = np.dtype(bool)
+    for x in scalars:
+        if (_complex(x.dtype), x.dtype.itemsize) > (_complex(widest), widest.itemsize):
+            widest = x.dtype
+    return [x.astype(widest) for x in scalars]

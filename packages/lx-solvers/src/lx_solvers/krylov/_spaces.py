@@ -151,7 +151,8 @@ def spaces(operator: AbstractLinearOperator) -> tuple[Space, Space]:
     flat = len(inner.leaves) != 1 or [leaf.shape for leaf in inner.leaves] != [
         leaf.shape for leaf in outer.leaves
     ]
-    return tuple(_space(each, dtype, realified, flat) for each in (inner, outer))
+    X, Y = (_space(each, dtype, realified, flat) for each in (inner, outer))
+    return X, Y
 
 
 def as_matvec(

@@ -351,7 +351,7 @@ def right_hand_side(vector: PyTree[Array], space: Space, solver: Aims) -> RightH
     peak = overall(each, space)
     unit = power_of_two(peak)
     rtol, atol = resolved(solver.rtol, solver.atol, space.real_dtype)
-    known = [concrete(tol) for tol in (rtol, atol)]
+    known = [*map(concrete, (rtol, atol))]
     rtol, atol = (jnp.asarray(tol).astype(space.real_dtype) for tol in (rtol, atol))
     fixed = (rtol == 0) & (atol == 0) if None in known else known == [0, 0]
     shrink = reciprocal_scale(unit)  # exactly 1 / unit, without a quotient

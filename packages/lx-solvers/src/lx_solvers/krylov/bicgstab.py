@@ -198,6 +198,7 @@ class BiCGStab(AbstractLinearSolver[driver.KrylovState]):
         return self.iteration(state, vector, options).outcome()
 
     def iteration(self, state, vector, options):
+        """As `compute`, pass by pass."""
         method, norm_A = _Stabilised(), lambda s: s.scalars.A_norm
         if self.ell > 1:
             M = effective(options, state).get("preconditioner")

@@ -75,7 +75,7 @@ def _block(
 
     B, unit, first = column(vectors)
     k, n = len(unit), B[0].size
-    m = max(1, min(solver.restart, -(-n // k)))
+    m = max(1, min(solver.restart, n))
     block = np.arange((m + 1) * k, dtype=np.int32) // k
 
     def cycle(s: _Loop) -> _Loop:

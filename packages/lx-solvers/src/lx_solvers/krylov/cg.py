@@ -237,6 +237,7 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
         return self.iteration(state, vector, options).outcome()
 
     def iteration(self, state, vector, options):
+        """As `compute`, pass by pass."""
         by_error = self.criterion == ENERGY_NORM
         delay = 10 if by_error and self.error_delay is None else self.error_delay
         return driver.iteration(

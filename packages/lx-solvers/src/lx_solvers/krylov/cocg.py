@@ -136,6 +136,7 @@ class COCG(AbstractLinearSolver[driver.KrylovState]):
         return self.iteration(state, vector, options).outcome()
 
     def iteration(self, state, vector, options):
+        """As `compute`, pass by pass."""
         method = _ConjugateOrthogonal()
         return driver.iteration(method, self, "COCG", state, vector, options)
 

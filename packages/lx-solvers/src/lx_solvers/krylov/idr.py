@@ -195,6 +195,7 @@ class IDR(AbstractLinearSolver[driver.KrylovState]):
         return self.iteration(state, vector, options).outcome()
 
     def iteration(self, state, vector, options):
+        """As `compute`, pass by pass."""
         method = _DimensionReduction(self.s)
         return driver.iteration(method, self, "IDR", state, vector, options)
 

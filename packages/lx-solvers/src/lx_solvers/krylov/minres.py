@@ -242,6 +242,7 @@ class MINRES(AbstractLinearSolver[driver.KrylovState]):
         return self.iteration(state, vector, options).outcome()
 
     def iteration(self, state, vector, options):
+        """As `compute`, pass by pass."""
         check_state(state, driver.KrylovState, "MINRES")
         M = effective(options, state).get("preconditioner")
         return driver.iteration(

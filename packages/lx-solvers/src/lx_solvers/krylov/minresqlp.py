@@ -300,6 +300,7 @@ class MINRESQLP(AbstractLinearSolver[driver.KrylovState]):
         return self.iteration(state, vector, options).outcome()
 
     def iteration(self, state, vector, options):
+        """As `compute`, pass by pass."""
         return driver.iteration(
             _MinimalLength(),
             self,

@@ -233,6 +233,7 @@ class SYMMLQ(AbstractLinearSolver[driver.KrylovState]):
         return self.iteration(state, vector, options).outcome()
 
     def iteration(self, state, vector, options):
+        """As `compute`, pass by pass."""
         check_state(state, driver.KrylovState, "SYMMLQ")
         M = effective(options, state).get("preconditioner")
         return driver.iteration(

@@ -16,6 +16,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 from lx_operators import AbstractLinearOperator, conj, is_hermitian, linearise
+from lx_operators.internal import check_matrix
 
 from ._flat import as_matvec, matmul
 from ._preconditioner import AbstractPreconditioner, Prepared, prepared
@@ -123,8 +124,20 @@ def level(
 
 def inverse_of(A: AbstractLinearOperator) -> Array:
     """The pseudoinverse of the last level's matrix: it may be singular, as that of
-    Neumann problems is."""
+    Neumann problems is.
+
+    Raises:
+        ValueError: it would be large, as where a matrix cannot be coarsened.
+    """
+    check_matrix(A, *_NO_MATRIX)
     return jnp.linalg.pinv(A.as_matrix(), hermitian=is_hermitian(A))
+
+
+_NO_MATRIX = (
+    "The cycle of `AMG` or `Multigrid`, which inverts the matrix of its last level,",
+    "Give it more levels; an operator that cannot be coarsened wants another "
+    "preconditioner, such as `Jacobi()`.",
+)
 
 
 def check_kind(kind: str, name: str) -> None:

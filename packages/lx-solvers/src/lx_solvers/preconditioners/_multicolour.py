@@ -7,6 +7,7 @@ doi:10.1137/1.9780898718003). Everything here keeps M⁻¹ = L D U with unit tri
 and U, whose transpose is of the same form.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -115,17 +116,18 @@ class Order(eqx.Module):
 
     def entries(self, values: Array) -> Array:
         """The entries in the new order, of the values of A."""
-        padded = jnp.concatenate([values, jnp.zeros(1, values.dtype)])
-        return padded[self.source]
+        return _padded(values)[self.source]
 
 
 class Factors(eqx.Module):
-    """M⁻¹ = L D U, and the inverse of each colour's part of D."""
+    """M⁻¹ = L D U, and the inverse of D."""
 
     L: Array
     """Values of all entries, of which those below the diagonal are L's."""
     U: Array
     inverse: Array
+    laid: tuple[list[Array], list[Array]] | None = None
+    """L and U as substitution reads them, by colours."""
     turned: bool = eqx.field(static=True, default=False)
     """Whether L and U are the transposes of what they were."""
 
@@ -339,7 +341,28 @@ def factorised(
 def divided(order: Order, w: Array) -> Factors:
     """The factors, of what `eliminated` returns."""
     d = w[order.diagonal]
-    return Factors(w, w / d[order.row], 1 / d)
+    return laid_out(order, Factors(w, w / d[order.row], 1 / d))
+
+
+def laid_out(order: Order, factors: Factors) -> Factors:
+    """The same, once and for all substitutions."""
+    laid = tuple(
+        [_padded(values)[rows.entries] for rows in triangle]
+        for triangle, values in zip(
+            _triangles(order, factors), (factors.L, factors.U), strict=True
+        )
+    )
+    return dataclasses.replace(factors, laid=laid)
+
+
+def _padded(values: Array) -> Array:
+    return jnp.concatenate([values, jnp.zeros(1, values.dtype)])
+
+
+def _triangles(order: Order, factors: Factors) -> Any:
+    if factors.turned:
+        return order.lower_transposed, order.upper_transposed
+    return order.lower, order.upper
 
 
 def solve(order: Order, factors: Factors, r: Array) -> Array:
@@ -351,34 +374,36 @@ def solve(order: Order, factors: Factors, r: Array) -> Array:
 
 def forward(order: Order, factors: Factors, x: Array) -> Array:
     """L⁻¹ x, in the new order."""
-    rows = order.lower_transposed if factors.turned else order.lower
-    starts = order.starts
-    for i, part in enumerate(_parts(rows, factors.L)):
-        if part.columns.size:
-            x = x.at[starts[i] : starts[i + 1]].add(-part.times(x))
-    return x
+    return _substituted(order, _parts(order, factors, 0), x)
 
 
 def backward(order: Order, factors: Factors, x: Array) -> Array:
     """U⁻¹ x, in the new order."""
-    rows = order.upper_transposed if factors.turned else order.upper
-    starts = order.starts
-    for i, part in reversed(list(enumerate(_parts(rows, factors.U)))):
+    return _substituted(order, list(reversed(_parts(order, factors, 1))), x)
+
+
+def _substituted(order: Order, parts: list[tuple[int, Part]], x: Array) -> Array:
+    for i, part in parts:
+        rows = slice(order.starts[i], order.starts[i + 1])
         if part.columns.size:
-            x = x.at[starts[i] : starts[i + 1]].add(-part.times(x))
+            x = x.at[rows].add(-part.times(x))
     return x
 
 
-def _parts(rows: tuple[Rows, ...], values: Array) -> list[Part]:
-    padded = jnp.concatenate([values, jnp.zeros(1, values.dtype)])
-    return [Part(r.columns, padded[r.entries], r.rows, r.count) for r in rows]
+def _parts(order: Order, factors: Factors, which: int) -> list[tuple[int, Part]]:
+    assert factors.laid is not None
+    pairs = zip(_triangles(order, factors)[which], factors.laid[which], strict=True)
+    parts = [Part(r.columns, values, r.rows, r.count) for r, values in pairs]
+    return list(enumerate(parts))
 
 
-def transposed(factors: Factors) -> Factors:
+def transposed(order: Order, factors: Factors) -> Factors:
     """(L D U)ᵀ = Uᵀ D Lᵀ."""
-    return Factors(factors.U, factors.L, factors.inverse, not factors.turned)
+    U, L = factors.L, factors.U
+    turned = Factors(L, U, factors.inverse, turned=not factors.turned)
+    return laid_out(order, turned)
 
 
-def conjugated(factors: Factors) -> Factors:
-    L, U, inverse = (x.conj() for x in (factors.L, factors.U, factors.inverse))
-    return Factors(L, U, inverse, factors.turned)
+def conjugated(order: Order, factors: Factors) -> Factors:
+    """L̄ D̄ Ū."""
+    return jax.tree.map(jnp.conj, factors)

@@ -140,7 +140,9 @@ class AMG(AbstractPreconditioner[Cycle]):
                 "make it there, `preconditioner = AMG(...).setup(operator)`, and pass "
                 "that. It then serves traced values of the same pattern."
             )
-        pattern, known = A.pattern.without_assembly(), is_concrete(A)
+        pattern = A.pattern.without_assembly()
+        # what is not finite is for the solver to tell
+        known = is_concrete(A) and bool(np.isfinite(np.asarray(A.values)).all())
         smoothers = []
         with jax.ensure_compile_time_eval():
             values = A.values if known else _graph_laplacian(pattern, A.values.dtype)

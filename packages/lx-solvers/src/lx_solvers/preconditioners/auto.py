@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax.tree_util as jtu
 from lx_operators import (
     AbstractLinearOperator,
     FunctionLinearOperator,
@@ -16,12 +17,13 @@ from lx_operators import (
     is_positive_semidefinite,
     positive_semidefinite_tag,
 )
-from lx_operators.internal import block_grid, unwrapped
+from lx_operators.internal import block_grid, same_shapes, unwrapped
 
 from . import _by_operator
 from ._preconditioner import AbstractPreconditioner
 from ._sparse import is_concrete
 from .amg import AMG
+from .block_jacobi import BlockJacobi
 from .block_triangular import SchurComplement
 from .circulant import OptimalCirculant
 from .incomplete_cholesky import IncompleteCholesky
@@ -30,6 +32,9 @@ from .jacobi import Jacobi
 
 LARGE = 2000
 """From so many unknowns on algebraic multigrid is worth its set-up."""
+
+SMALL = 500
+"""Blocks of so many unknowns are inverted."""
 
 
 class _Identity(AbstractPreconditioner[None]):
@@ -93,6 +98,21 @@ def _is_saddle(operator: AbstractLinearOperator) -> bool:
     return definite and (D is None or is_negative_semidefinite(D))
 
 
+def _has_small_blocks(operator: AbstractLinearOperator) -> bool:
+    """Whether there is a block for each leaf, small enough to be inverted."""
+    grid = block_grid(operator)
+    if grid is None or len(grid.blocks) != len(grid.blocks[0]):
+        return False
+    mine = [row[i] for i, row in enumerate(grid.blocks)]
+    return len(mine) > 1 and all(
+        block is not None
+        and len(jtu.tree_leaves(block.in_structure())) == 1
+        and same_shapes(block.in_structure(), block.out_structure())
+        and block.in_size() <= SMALL
+        for block in mine
+    )
+
+
 def _has_diagonal(operator: AbstractLinearOperator) -> bool:
     """Whether the diagonal is available without a product for each unknown."""
     hidden = FunctionLinearOperator, JacobianLinearOperator
@@ -108,6 +128,11 @@ TABLE = (
         "a saddle point of two by two blocks",
         _is_saddle,
         lambda A: SchurComplement(_first(block_grid(A).blocks[0][0]), form="diagonal"),
+    ),
+    Row(
+        f"blocks, those on the diagonal square and of up to {SMALL} unknowns",
+        _has_small_blocks,
+        lambda A: BlockJacobi(),
     ),
     Row(
         "Toeplitz",
@@ -137,6 +162,7 @@ class AutoPreconditioner(AbstractPreconditioner[AbstractLinearOperator]):
     | operator | preconditioner, the first that fits |
     |---|---|
     | saddle point, two by two blocks | `SchurComplement(form="diagonal")` |
+    | blocks, those on the diagonal square and small | `BlockJacobi` |
     | Toeplitz | `OptimalCirculant` |
     | sparse, definite, large, concrete; pyamg is installed | `AMG` |
     | sparse and definite | `IncompleteCholesky` |

@@ -146,9 +146,9 @@ def _trial(name: str, solver: Any, operator: Any, vector: Any) -> Trial:
     try:
         host, solver = _timed(solver.setup, operator)
         init(solver, operator)
-        before, state = _timed(init, solver, operator)
+        before, state = _timed(init, solver, operator, runs=3)
         compute(solver, state, vector)
-        each, (_, result, stats) = _timed(compute, solver, state, vector)
+        each, (_, result, stats) = _timed(compute, solver, state, vector, runs=3)
     except ValueError as error:
         return Trial(name, str(error), 0, 0.0, 0.0, 0.0, np.zeros(0))
     steps = int(stats["num_steps"])
@@ -157,7 +157,11 @@ def _trial(name: str, solver: Any, operator: Any, vector: Any) -> Trial:
     return Trial(name, status, steps, host, before, each, residuals)
 
 
-def _timed(fn: Any, *args: Any) -> tuple[float, Any]:
-    start = time.perf_counter()
-    out = jax.block_until_ready(fn(*args))
-    return time.perf_counter() - start, out
+def _timed(fn: Any, *args: Any, runs: int = 1) -> tuple[float, Any]:
+    """The least time of several runs, and what is returned."""
+    times, out = [], None
+    for _ in range(runs):
+        start = time.perf_counter()
+        out = jax.block_until_ready(fn(*args))
+        times.append(time.perf_counter() - start)
+    return min(times), out

@@ -94,6 +94,7 @@ class IncompleteCholesky(AbstractPreconditioner[FactorState]):
         factors = multicolour.divided(order, sign * w)
         # L as it is, whatever the sign
         factors = dataclasses.replace(factors, L=w)
+        factors = multicolour.laid_out(order, factors)
         return FactorState(order, factors, α, fine)
 
     apply = applied

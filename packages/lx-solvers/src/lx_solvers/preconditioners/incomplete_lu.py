@@ -37,7 +37,7 @@ def transposed(
     self: Any, state: FactorState, options: Options
 ) -> tuple[FactorState, Options]:
     """The state and the options for Mᵀ."""
-    factors = multicolour.transposed(state.factors)
+    factors = multicolour.transposed(state.order, state.factors)
     return dataclasses.replace(state, factors=factors), options
 
 
@@ -45,7 +45,7 @@ def conjugated(
     self: Any, state: FactorState, options: Options
 ) -> tuple[FactorState, Options]:
     """The state and the options for the conjugate of M."""
-    factors = multicolour.conjugated(state.factors)
+    factors = multicolour.conjugated(state.order, state.factors)
     return dataclasses.replace(state, factors=factors), options
 
 

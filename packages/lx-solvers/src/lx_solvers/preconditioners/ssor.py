@@ -93,7 +93,8 @@ def relaxation(order: Any, operator: Any, ω: ArrayLike, name: str, both: bool) 
     ω = ω.astype(d.dtype)
     L, U = ω * w / d[order.column], ω * w / d[order.row]
     U = U if both else jnp.zeros_like(U)
-    return State(order, multicolour.Factors(L, U, scale / d))
+    factors = multicolour.Factors(L, U, scale / d)
+    return State(order, multicolour.laid_out(order, factors))
 
 
 def substitution(state: State, vector: Any) -> Any:
@@ -101,4 +102,4 @@ def substitution(state: State, vector: Any) -> Any:
 
 
 def turned(state: State, fn: Any) -> State:
-    return State(state.order, fn(state.factors))
+    return State(state.order, fn(state.order, state.factors))

@@ -6,6 +6,7 @@ import numpy as np
 
 from ._systems import System
 
+_ROUNDS = 8
 _FLAT = -10  # binary exponents of elements, from which on scales hardly matter
 
 
@@ -34,14 +35,28 @@ def scaled(system: System, row_starts: np.ndarray) -> tuple[Scales | str, np.nda
             return "not_definite" if (diagonal < 0).any() else "singular", values
         r = c = _reciprocal_power(diagonal, root=True)
     else:
-        largest = np.maximum.reduceat(sizes, row_starts[:-1])
-        r = c = _reciprocal_power(largest, root=True)
+        r = c = _symmetrically_equilibrated(sizes, rows, columns, row_starts)
     F = values * r[rows] * c[columns]
     F = -F if task.negative else F
     sizes = np.abs(F)
     row_norm = float(np.max(np.add.reduceat(sizes, row_starts[:-1])))
     column_norm = float(np.max(np.bincount(columns, sizes, task.n)))
     return Scales(r, c, row_norm, column_norm), F
+
+
+def _symmetrically_equilibrated(
+    sizes: np.ndarray, rows: np.ndarray, columns: np.ndarray, row_starts: np.ndarray
+) -> np.ndarray:
+    """Reciprocal scales of rows and columns alike (Ruiz 2001): each round halves the
+    exponents by which the largest elements of the rows differ from one."""
+    r = np.ones(row_starts.size - 1, sizes.dtype)
+    for _ in range(_ROUNDS):
+        scaled = sizes * r[rows] * r[columns]
+        step = _reciprocal_power(np.maximum.reduceat(scaled, row_starts[:-1]), True)
+        if (step == 1).all():
+            break
+        r = r * step
+    return r
 
 
 def _equilibrated(

@@ -13,26 +13,17 @@ componentwise (Oettli and Prager 1964, doi:10.1007/BF01386090),
 and A is not singular to working precision.
 """
 
-import importlib.util
 import math
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Inexact, Int, Real, UInt32
 from lx_operators import (
     AbstractLinearOperator,
     ColouredPattern,
-    DivLinearOperator,
-    MulLinearOperator,
-    NegLinearOperator,
     SparseLinearOperator,
-    SparsityPattern,
-    compress,
     conj,
-    materialise,
 )
 from lx_operators.internal import PackedStructures, bare, pack_structures
 
@@ -43,7 +34,8 @@ from .._scaling import eps, largest
 from .._slogdet import slogdet_of, tangent_of, trace_of
 from .._solution import RESULTS
 from ..direct import _views as views
-from ..direct._factors import working_dtype
+from ._backends import chosen_backend
+from ._matrix import sparse_matrix
 from ._protocol import Kind, SparseBackend, Task
 
 
@@ -74,152 +66,6 @@ class SparseState(eqx.Module):
     packed: PackedStructures
     task: Task = eqx.field(static=True)
     view: views.View = eqx.field(static=True, default=views.View())
-
-
-def is_sparse(operator: AbstractLinearOperator) -> bool:
-    """Whether the operator is a sparse matrix of a pattern that is known, or says which
-    pattern it has."""
-    node: Any = bare(operator)
-    while isinstance(node, _SCALED):
-        node = bare(node.operator)
-    pattern: Any = getattr(node, "pattern", None)
-    if isinstance(pattern, SparsityPattern):
-        return pattern.exact
-    return getattr(node, "sparsity", None) is not None
-
-
-_SCALED = NegLinearOperator, MulLinearOperator, DivLinearOperator
-
-
-def _as_sparse(
-    operator: AbstractLinearOperator, sparsity: Any
-) -> SparseLinearOperator | None:
-    node: Any = bare(operator)
-    if isinstance(node, _SCALED):
-        inner = _as_sparse(node.operator, sparsity)
-        if inner is None:
-            return None
-        values = inner.values
-        if isinstance(node, NegLinearOperator):
-            values = -values
-        else:
-            scalar = getattr(node.scalar, "value", node.scalar)  # with a known sign
-            scalar = jnp.asarray(scalar).astype(values.dtype)
-            multiplied = isinstance(node, MulLinearOperator)
-            values = values * scalar if multiplied else values / scalar
-        return SparseLinearOperator(values, inner.pattern)
-    if isinstance(getattr(node, "pattern", None), SparsityPattern):
-        node = materialise(node)  # from where its values lie for products
-    if isinstance(node, SparseLinearOperator):
-        return node
-    if sparsity is None and getattr(node, "sparsity", None) is None:
-        return None
-    return compress(node, sparsity)
-
-
-def sparse_matrix(
-    operator: AbstractLinearOperator, sparsity: Any, solver: str
-) -> SparseLinearOperator:
-    """The operator as a flat sparse matrix without tags and without tangent.
-
-    Args:
-        operator: A.
-        sparsity: where it may be nonzero, if it is known by its products only.
-        solver: for the text of errors.
-
-    Raises:
-        ValueError: it is not sparse, or its pattern was not known when it was built.
-    """
-    found = _as_sparse(operator, sparsity)
-    if found is None:
-        raise ValueError(
-            f"`{solver}` solves with sparse matrices only, but the operator is "
-            f"{operator!r}. Build a `SparseLinearOperator`, for example by "
-            "`SparseLinearOperator.from_scipy(matrix)`; or say by "
-            f"`{solver}(sparsity=pattern)` where an operator that is known by its "
-            "products may be nonzero."
-        )
-    if not found.pattern.exact:
-        raise ValueError(
-            f"`{solver}` needs a pattern that is known beforehand, but this one was "
-            "built from traced indices; build the `SparsityPattern` outside of `jit`, "
-            "and only the values inside."
-        )
-    values = jax.lax.stop_gradient(found.values)
-    values = values.astype(working_dtype(values.dtype))
-    return SparseLinearOperator(values, found.pattern.without_assembly())
-
-
-def chosen_backend(
-    backend: str | SparseBackend | None, kind: Kind, dtype: Any, solver: str
-) -> SparseBackend:
-    """The backend to use.
-
-    Args:
-        backend: an instance, or `"superlu"` or `"rslab"`; by default rslab where it is
-            installed and does it, else SuperLU.
-        kind: what is known of the matrix.
-        dtype: of the matrix.
-        solver: for the text of errors.
-
-    Raises:
-        ValueError: no such backend, it is not installed, or does not do it.
-    """
-    dtype = np.dtype(dtype)
-    if backend is None:
-        others = [_rslab()] if has_rslab() else []
-        for each in (*others, _superlu()):
-            if each.supports(kind, dtype):
-                return each
-        wanted: Any = _superlu()
-    elif backend == "superlu":
-        wanted = _superlu()
-    elif backend == "rslab":
-        if not has_rslab():
-            raise ValueError(
-                "the backend rslab is not installed; install it by `pip install "
-                '"lx-solvers[sparse]"`, or use `backend="superlu"`.'
-            )
-        wanted = _rslab()
-    elif isinstance(backend, SparseBackend):
-        wanted = backend
-    else:
-        raise ValueError(
-            '`backend` must be "superlu", "rslab", a `SparseBackend` or None, but got '
-            f"{backend!r}."
-        )
-    if not wanted.supports(kind, dtype):
-        raise ValueError(
-            f"`{solver}` has no factorisation for {_KINDS[kind]} matrices of dtype "
-            f"{dtype} by {wanted!r}. Use `SparseLU`"
-            + ("." if has_rslab() else ', or install the extra "lx-solvers[sparse]".')
-        )
-    return wanted
-
-
-_KINDS = {
-    "general": "general",
-    "definite": "Hermitian definite",
-    "hermitian": "Hermitian indefinite",
-    "symmetric": "symmetric indefinite",
-}
-
-
-def has_rslab() -> bool:
-    """Whether the extra is installed."""
-    return importlib.util.find_spec("rslab") is not None
-
-
-def _superlu() -> SparseBackend:
-    from ._superlu import SuperLU
-
-    return SuperLU()
-
-
-def _rslab() -> SparseBackend:
-    from ._rslab import Rslab
-
-    return Rslab()
 
 
 def factorised(

@@ -29,13 +29,13 @@ from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from ..direct import _views as views
 from ..direct._factors import check_damp
+from ._backends import chosen_backend
+from ._matrix import sparse_matrix
 from ._protocol import SparseBackend, Task
 from ._solve import (
     TOLERANCE,
-    chosen_backend,
     coloured,
     host_primitives,
-    sparse_matrix,
 )
 
 _ALPHA = 2.0**-10
