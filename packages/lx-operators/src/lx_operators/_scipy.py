@@ -104,7 +104,8 @@ def to_scipy(operator: AbstractLinearOperator) -> Any:
 
         return product
 
-    return scipy.sparse.linalg.LinearOperator(
+    make: Any = scipy.sparse.linalg.LinearOperator  # whose type says less than it takes
+    return make(
         shape_of(operator),
         matvec=numpys(operator, False),
         rmatvec=numpys(adjoint, False),
