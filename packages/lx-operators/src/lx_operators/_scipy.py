@@ -146,7 +146,7 @@ class _HostLinearOperator(AbstractLinearOperator):
         return _HostLinearOperator(
             _conjugated(self.rmatvec),
             _conjugated(self.matvec),
-            self.size[::-1],
+            (self.size[1], self.size[0]),
             self.kind,
         )
 
