@@ -83,7 +83,9 @@ def close(fn: Callable, *args: PyTree[Any]) -> Closure:
     jaxpr = canonical(closed.jaxpr)
     # JAX 0.7.2 has a type of its own for NumPy's arrays here, which is no array
     arrays = jax.Array, np.ndarray
-    consts = [c if isinstance(c, arrays) else np.asarray(c) for c in closed.consts]
+    consts: list[Any] = [
+        c if isinstance(c, arrays) else np.asarray(c) for c in closed.consts
+    ]
     return Closure(consts, jaxpr, fixed, outcome(out), axes)
 
 

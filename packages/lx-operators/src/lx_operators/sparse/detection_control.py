@@ -145,7 +145,8 @@ def _product(op: Operation, interpret: Interpret) -> Inside:
     if of_x is None or pattern.rows is None or pattern.columns is None:
         return program(op, interpret)
     axis = 1 if len(op.shapes[0]) > _AXES[op.eqn.primitive.name] else 0
-    rows, columns = pattern.rows.numpy(), pattern.columns.numpy()
+    entries: Any = pattern.rows, pattern.columns
+    rows, columns = (each.numpy() for each in entries)
     to = np.take(positions(op.shape), rows, axis).reshape(-1)
     of = np.take(positions(op.shapes[1]), columns, axis).reshape(-1)
     found = of_x.combined(to, of, op.size)

@@ -155,7 +155,8 @@ class SparseLinearOperator(AbstractLinearOperator):
         coordinates, values = coordinates_of_scipy(matrix)
         check_finite(values, *coordinates[:2])
         pattern = SparsityPattern(*coordinates)
-        return cls(pattern.assemble(floating(values)), pattern.without_assembly(), tags)
+        numbers: Any = floating(values)
+        return cls(pattern.assemble(numbers), pattern.without_assembly(), tags)
 
     @classmethod
     def from_dense(
