@@ -11,6 +11,7 @@ import json
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,8 @@ PSD = lx.positive_semidefinite_tag
 def difference(k):
     """-u'' on k points, zero outside, and half of u."""
     ones = np.ones(k)
-    return sp.diags_array([-ones[1:], 2.5 * ones, -ones[1:]], offsets=[-1, 0, 1])
+    offsets: Any = [-1, 0, 1]
+    return sp.diags_array([-ones[1:], 2.5 * ones, -ones[1:]], offsets=offsets)
 
 
 def grid(k):

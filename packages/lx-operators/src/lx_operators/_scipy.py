@@ -104,7 +104,7 @@ def to_scipy(operator: AbstractLinearOperator) -> Any:
 
         return product
 
-    make: Any = scipy.sparse.linalg.LinearOperator
+    make: Any = scipy.sparse.linalg.LinearOperator  # whose type says less than it takes
     return make(
         shape_of(operator),
         matvec=numpys(operator, False),
