@@ -95,8 +95,8 @@ def at(matrix, x):
     return matrix @ x
 
 
-def row(name, matrix, columns):
-    matrix: Any = sp.csr_array(matrix / abs(matrix).sum(axis=1).max())
+def row(name, given_matrix, columns):
+    matrix: Any = sp.csr_array(given_matrix / abs(given_matrix).sum(axis=1).max())
     operator = lx.SparseLinearOperator.from_scipy(matrix)
     prepared = jax.jit(lx.linearise)(operator)
     turned = jax.jit(lx.linearise)(operator.T)

@@ -229,7 +229,11 @@ def iteration(
                 ratio = goal.residual_ratio(r, b, goal.peaks, floor, Y)
                 return ratio, overall(sizes, X)
             α = length()
-            taken = where(phases.check | ~(jnp.abs(α) < jnp.inf), 0, α)
+            # what is recurred is less than what rounding leaves: there is nothing to
+            # be gained from further steps, however much the last one moved
+            _, size_A = taken_apart(loop.carried)
+            left = plain_norm2(r) <= X.eps * size_A * overall(sizes, X)
+            taken = where(phases.check | left | ~(jnp.abs(α) < jnp.inf), 0, α)
             moved = X, times(taken, step.p), goal.scale(x, sizes, floor, X)
             residual = Y, r, goal.scale(b, goal.peaks, floor, Y)
             return goal.ratio(residual, moved), overall(sizes, X)
