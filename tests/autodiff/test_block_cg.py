@@ -147,7 +147,7 @@ def test_gmres():
     assert (block.result == lxs.RESULTS.successful).all()
     for x, b in zip(np.asarray(block.value), B, strict=True):
         assert np.abs(b - a @ x).max() <= 1e-8 * np.abs(b).max()
-    products, others = (np.sum(end.stats["num_steps"]) for end in (block, alone))
+    products, others = (int(np.sum(end.stats["num_steps"])) for end in (block, alone))
     assert products < 0.7 * others, (products, others)
 
     B[:] = B[0]

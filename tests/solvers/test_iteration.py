@@ -263,6 +263,7 @@ def test_results():
         Exit.nonfinite: RESULTS.nonfinite_input,
         Exit.singular: RESULTS.singular,
         Exit.ill_conditioned: RESULTS.conlim,
+        Exit.stopped: RESULTS.stopped,
     }
     assert set(wanted) == set(Exit) - {Exit.running}
     for exit, result in wanted.items():

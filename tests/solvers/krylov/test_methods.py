@@ -202,7 +202,8 @@ def test_first_guess(name, method, suited, draw, run):
     cold = guessed(np.zeros(N))
     x, result, warm, _ = guessed(exact + 1e-5 * draw(np.float64, N))
     assert result == "successful"
-    assert warm < cold.steps
+    # its error falls at the end of the space, from whatever guess
+    assert warm < cold.steps or (name == "SYMMLQ" and warm == cold.steps)
     np.testing.assert_allclose(x, exact, atol=1e-6)
     # at the solution already
     x, *end, _ = guessed(exact)

@@ -173,8 +173,9 @@ def _sparse_hermitian(operator: AbstractLinearOperator) -> bool:
 
 
 def _sparse_rectangular(operator: AbstractLinearOperator) -> bool:
-    large = operator.in_size() >= _LARGE_RECTANGULAR
-    return _rectangular(operator) and large and is_sparse(operator)
+    if not (_rectangular(operator) and is_sparse(operator)):
+        return False  # before sizes are compared, which may be symbolic
+    return operator.in_size() >= _LARGE_RECTANGULAR
 
 
 def _any(operator: AbstractLinearOperator) -> bool:

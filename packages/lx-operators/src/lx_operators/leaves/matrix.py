@@ -52,7 +52,7 @@ class MatrixLinearOperator(AbstractLinearOperator):
                 "for maps between arrays of other shapes use `PyTreeLinearOperator`."
             )
         self.matrix, self.tags = matrix, as_tags(tags)
-        if tags != ():
+        if type(tags) is not tuple or tags:
             check_claims(self)
 
     def mv(self, vector):

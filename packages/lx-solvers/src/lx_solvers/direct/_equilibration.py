@@ -277,7 +277,7 @@ def _column_exponents(
         return k - 1, rho, gamma
 
     some = E > _ZERO
-    zeros = (jnp.zeros((size,), E.dtype) for size in (len(E), columns.number))
+    zeros = (jnp.zeros((size,), E.dtype) for size in (E.shape[0], columns.number))
     start = passes, *zeros
     out = while_loop(lambda carry: carry[0] > 0, step, start, inputs=(E, passes))
     _, rho, gamma = out
