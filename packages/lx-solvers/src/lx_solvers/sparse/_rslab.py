@@ -52,8 +52,8 @@ class Rslab(SparseBackend):
         A = sp.csc_matrix(
             (matrix.values, matrix.rows, matrix.starts), (matrix.n, matrix.n)
         )
-        if robust:
-            return _Analysis(_analysed(A, "lu", pivot_threshold=1.0, **_ORDERING))
+        if robust:  # supernodal LU exchanges rows within a supernode only
+            return _Analysis(_analysed(A, "klu", pivot_threshold=1.0))
         if np.median(np.diff(matrix.starts)) <= _FEW:
             light = _analysed(A, "klu")
             if light.factor_nnz <= _FILL * A.nnz:
