@@ -57,6 +57,11 @@ def split(tree: Any) -> tuple[list[Any], Static]:
             leaves[place] = None
         elif isinstance(leaf, NUMBERS):
             numbers.append(repr(leaf))
+        elif hasattr(leaf, "__array__") and hasattr(leaf, "dtype"):
+            # what JAX has for constants in a trace is an array of neither kind
+            arrays.append(leaf)
+            places.append(place)
+            leaves[place] = None
     return arrays, Static(treedef, tuple(leaves), tuple(places), tuple(numbers))
 
 
