@@ -91,7 +91,8 @@ class TestRealAndComplex(OperatorLaws):
             [jax.random.normal(k1, (2, 2)), jnp.zeros((2, 1))],
             [jnp.zeros((1, 2)), jax.random.normal(k2, (1, 1), dtype)],
         ]
-        out = [jax.ShapeDtypeStruct((2,), "float64"), jax.ShapeDtypeStruct((1,), dtype)]
+        real = jnp.finfo(dtype).dtype
+        out = [jax.ShapeDtypeStruct((2,), real), jax.ShapeDtypeStruct((1,), dtype)]
         return lx.PyTreeLinearOperator(blocks, out)
 
 
