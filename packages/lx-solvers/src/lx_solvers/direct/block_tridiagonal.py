@@ -19,13 +19,13 @@ not solve every row, `singular` if ‖R⁻¹b‖ ≤ 4 eps ‖Cx‖.
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Inexact, Int, Real
+from jaxtyping import Array, Bool, Inexact, Int, Real
 from lx_operators import AbstractLinearOperator, BlockTridiagonalLinearOperator
 from lx_operators.internal import PackedStructures, block_tridiagonal, pack_structures
 
 from .._checks import check_options, check_state
 from .._control_flow import scan
-from .._results import all_finite, both
+from .._results import both
 from .._scaling import largest, reciprocal_scale
 from .._sizes import variates
 from .._slogdet import slogdet_of, slogdet_of_factors, tangent_of, trace_of
@@ -120,9 +120,8 @@ class BlockTridiagonal(AbstractLinearSolver[_State]):
                 f"operator is not known to be one: {operator!r}. Make it a "
                 "`BlockTridiagonalLinearOperator`, or use another solver."
             )
-        blocks, scales = _equilibrated(A)
+        blocks, scales, finite = _equilibrated(A)
         eliminate = _levels if self.parallel else _sequence
-        finite = all_finite(jnp.stack((blocks.lower, blocks.main, blocks.upper)))
         factors, packed = eliminate(blocks), pack_structures(A)
         return _State(blocks, factors, scales, judge(finite), packed)
 
@@ -165,7 +164,9 @@ class BlockTridiagonal(AbstractLinearSolver[_State]):
         return True
 
 
-def _equilibrated(A: BlockTridiagonalLinearOperator) -> tuple[_Blocks, Scales]:
+def _equilibrated(
+    A: BlockTridiagonalLinearOperator,
+) -> tuple[_Blocks, Scales, Bool[Array, ""]]:
     main = A.diagonal.astype(working_dtype(A.diagonal.dtype))
     n, b, _ = main.shape
     lower, upper = (x.astype(main.dtype) for x in (A.lower_diagonal, A.upper_diagonal))
@@ -173,9 +174,9 @@ def _equilibrated(A: BlockTridiagonalLinearOperator) -> tuple[_Blocks, Scales]:
         lower = jnp.pad(lower, ((1, 0), (0, 0), (0, 0)))
         upper = jnp.pad(upper, ((0, 1), (0, 0), (0, 0)))
     F = jnp.concatenate((lower, main, upper), axis=2).reshape(n * b, 3 * b)
-    F, scales = evenly(F, block_band(n, b))
+    F, scales, finite = evenly(F, block_band(n, b))
     F = F.reshape(n, b, 3, b)
-    return _Blocks(F[:, :, 0], F[:, :, 1], F[:, :, 2]), scales
+    return _Blocks(F[:, :, 0], F[:, :, 1], F[:, :, 2]), scales, finite
 
 
 # Blocks

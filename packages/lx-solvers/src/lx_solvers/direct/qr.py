@@ -10,8 +10,10 @@ so it is rank-deficient to working precision if R is, with columns of length one
 To scale its columns changes a problem of least squares only by x = C⁻¹y, and one with
 damping if `damp`·I is scaled with them; QR is the same but for the range. Rows are
 scaled too where A is square: of others the norm of the residual would change. As
-reflections mix the rows, an answer may be lost in rounding errors where A has zeros
-(see `Scales.solve`): that is `singular`, too.
+reflections mix the rows, an equation whose own terms are small may be lost in rounding
+errors. So the answer of a square system is checked: `unstable` if some row has
+|b - Ax| > √eps (|A||x| + |b|), for which no scales matter (Oettli and Prager 1964,
+doi:10.1007/BF01386090).
 
 Damping makes the problem that of [damp·I; F], which solves min ‖Fx - b‖² + damp²‖x‖²
 without a square (Golub and Van Loan, section 6.1.4), and of minimum norm [damp·I, Fᴴ]
@@ -22,6 +24,7 @@ below a large `damp` keeps its relative accuracy.
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Inexact, Real
 from lx_operators.internal import PackedStructures, pack_structures
@@ -29,25 +32,28 @@ from lx_operators.internal import PackedStructures, pack_structures
 from .._checks import check_options, check_state, is_zero
 from .._projection import annihilated
 from .._results import all_finite, both
-from .._scaling import largest, power_of_two
+from .._scaling import eps, largest, power_of_two
 from .._slogdet import check_determinant, slogdet_of, slogdet_of_factors
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
-from ._equilibration import Scales, dense, equilibrated
+from ._equilibration import Scales, dense, evenly
 from ._factors import (
+    HIGHEST,
     check_damp,
     dense_matrix,
     householder,
     judge,
     lower_triangle,
     reciprocal_condition,
+    row_error,
     solve_triangular,
 )
 from ._reflectors import times_q
 
 
 class _QRState(eqx.Module):
+    F: Inexact[Array, "k k"] | None  # if A is square, without damping
     h: Inexact[Array, "p k"]  # R on and above the diagonal, the reflectors below
     taus: Inexact[Array, " k"]
     scales: Scales  # QR = R⁻¹FC⁻¹, with `damp`·C⁻¹ above
@@ -62,8 +68,10 @@ class QR(AbstractLinearSolver[_QRState]):
 
     The least-squares solution of a tall system, the solution of minimum norm of a wide
     one. Reports `singular` when a column is, to working precision, a combination of
-    those before it (of a wide operator: a row). `stats["reciprocal_condition"]` is an
-    estimate for R, with columns of length one.
+    those before it (of a wide operator: a row), and `unstable` when the solution of a
+    square system leaves an equation unsolved. `stats["reciprocal_condition"]` is an
+    estimate for R, with columns of length one, and `stats["backward_error"]` (of a
+    square operator, without `damp`) the largest |b - Ax|/(|A||x| + |b|) of a row.
 
     Args:
         damp: minimise ‖Ax - b‖² + damp²‖x‖² instead (ridge regression, Tikhonov
@@ -88,17 +96,19 @@ class QR(AbstractLinearSolver[_QRState]):
         A = dense_matrix(operator)
         F, scales, finite, wide = _scaled(A, self.damp)
         h, taus = householder(F)
+        kept = F if A.shape == F.shape and A.shape[0] == A.shape[1] else None
         R = h[: h.shape[1]]
         # of R; contiguous, from LAPACK
         columns = largest(lower_triangle(R.T), axis=1)
         rcond, singular = reciprocal_condition(R, columns)
         verdict = judge(finite, singular=singular)
         packed = pack_structures(operator)
-        return _QRState(h, taus, scales, rcond, verdict, packed, views.View(wide))
+        return _QRState(kept, h, taus, scales, rcond, verdict, packed, views.View(wide))
 
     def compute(self, state, vector, options):
         check_state(state, _QRState, "QR")
-        h, taus, rcond, lost = state.h, state.taus, state.reciprocal_condition, []
+        F, h, taus, stats = state.F, state.h, state.taus, {}
+        stats["reciprocal_condition"] = state.reciprocal_condition
         (p, k), m = h.shape, state.scales.rows.size
 
         def solve_with(b, adjoint):
@@ -110,14 +120,19 @@ class QR(AbstractLinearSolver[_QRState]):
                 y = solve_triangular(h[:k], b, lower=False, adjoint=True)
                 return times_q(h, taus, jnp.pad(y, (0, p - k)), adjoint=False)[p - m :]
 
-            x, in_errors = state.scales.solve(b, adjoint, solve, rcond)
-            lost.append(in_errors)
-            return x
+            def checked(b):
+                y = solve(b)
+                if F is not None:
+                    stats["backward_error"] = _backward_error(F, y, b, adjoint)
+                return y
+
+            return state.scales.scaled(b, adjoint, checked)[0]
 
         x, result = views.solve(state, vector, h.dtype, solve_with)
-        if p == k:
-            result = both(result, judge(singular=lost[0]))
-        return x, result, {"reciprocal_condition": rcond}
+        if F is not None:
+            far = stats["backward_error"] > eps(h.dtype) ** 0.5
+            result = both(result, judge(unstable=far))
+        return x, result, stats
 
     def transpose(self, state, options):
         check_state(state, _QRState, "QR")
@@ -129,6 +144,22 @@ class QR(AbstractLinearSolver[_QRState]):
 
     def assume_full_rank(self):
         return True
+
+
+def _backward_error(
+    F: Inexact[Array, "n n"],
+    y: Inexact[Array, " n"],
+    b: Inexact[Array, " n"],
+    adjoint: bool,
+) -> Real[Array, ""]:
+    """Of the solution of Fy = b, or Fᴴy = b: see `row_error`."""
+
+    def times(F: Array, y: Array) -> Array:
+        along = (((0 if adjoint else 1,), (0,)), ((), ()))
+        return jax.lax.dot_general(F, y, along, precision=HIGHEST)
+
+    F = F.conj() if adjoint else F
+    return row_error(b, times(F, y), times(jnp.abs(F), jnp.abs(y)))
 
 
 class _Scaled(NamedTuple):
@@ -144,8 +175,7 @@ def _scaled(A: Inexact[Array, "m n"], damp: Any) -> _Scaled:
     F = A.T.conj() if wide else A
     m, k = F.shape
     if m == k and is_zero(damp):
-        finite = jnp.isfinite(largest(F))
-        return _Scaled(*equilibrated(F, dense(F)), finite, wide)
+        return _Scaled(*evenly(F, dense(F)), wide)
     sizes = largest(F, axis=0)
     finite = all_finite(sizes)
     if not is_zero(damp):
