@@ -191,7 +191,7 @@ def equilibrated(
 class Evened(NamedTuple):
     F: Any
     scales: Scales
-    finite: Bool[Array, ""]
+    finite: Bool[Array, ""]  # whether A is
 
 
 def evenly(A: Inexact[Array, "m w"], columns: Columns) -> Evened:
@@ -239,9 +239,9 @@ def _evened(
     anew, for both sides together, if one of these is small. And whether A is finite."""
 
     def step(carry):
-        passes, _, _ = carry
         # behind a barrier, as XLA would compute the exponents before the loop
-        E, columns = exponents(jax.lax.optimization_barrier((A, passes))[0])
+        inputs, passes = jax.lax.optimization_barrier((A, carry[0]))
+        E, columns = exponents(inputs)
         gamma, _ = _column_exponents(E, columns, passes)
         return passes - PASSES, *map(two_to, _largest_one(E, columns, gamma))
 

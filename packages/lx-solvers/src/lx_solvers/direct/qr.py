@@ -11,9 +11,10 @@ To scale its columns changes a problem of least squares only by x = C⁻¹y, and
 damping if `damp`·I is scaled with them; QR is the same but for the range. Rows are
 scaled too where A is square: of others the norm of the residual would change. As
 reflections mix the rows, an equation whose own terms are small may be lost in rounding
-errors. So the answer of a square system is checked: `unstable` if some row has
-|b - Ax| > √eps (|A||x| + |b|), for which no scales matter (Oettli and Prager 1964,
-doi:10.1007/BF01386090).
+errors. So in a square system every row of the answer is checked, by
+|b - Ax| ≤ √eps (|A||x| + |b|), for which no scales matter (Oettli and Prager 1964,
+doi:10.1007/BF01386090). If it fails, the answer is refined, which mends most (Higham
+1991, doi:10.1007/BF01952790); if that does not help, it is `unstable`.
 
 Damping makes the problem that of [damp·I; F], which solves min ‖Fx - b‖² + damp²‖x‖²
 without a square (Golub and Van Loan, section 6.1.4), and of minimum norm [damp·I, Fᴴ]
@@ -21,6 +22,7 @@ for the adjoint. In this order reflections do not mix the rows of the identity, 
 below a large `damp` keeps its relative accuracy.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -30,6 +32,7 @@ from jaxtyping import Array, Bool, Inexact, Real
 from lx_operators.internal import PackedStructures, pack_structures
 
 from .._checks import check_options, check_state, is_zero
+from .._control_flow import while_loop
 from .._projection import annihilated
 from .._results import all_finite, both
 from .._scaling import eps, largest, power_of_two
@@ -51,9 +54,16 @@ from ._factors import (
 )
 from ._reflectors import times_q
 
+_SOLVES = 6  # at most, for one vector
+
+
+class _Square(NamedTuple):
+    F: Inexact[Array, "n n"]
+    underflowed: Bool[Array, ""]
+
 
 class _QRState(eqx.Module):
-    F: Inexact[Array, "k k"] | None  # if A is square, without damping
+    square: _Square | None  # if A is, without damping
     h: Inexact[Array, "p k"]  # R on and above the diagonal, the reflectors below
     taus: Inexact[Array, " k"]
     scales: Scales  # QR = R⁻¹FC⁻¹, with `damp`·C⁻¹ above
@@ -96,19 +106,23 @@ class QR(AbstractLinearSolver[_QRState]):
         A = dense_matrix(operator)
         F, scales, finite, wide = _scaled(A, self.damp)
         h, taus = householder(F)
-        kept = F if A.shape == F.shape and A.shape[0] == A.shape[1] else None
+        square = None
+        if A.shape == F.shape and A.shape[0] == A.shape[1]:
+            square = _Square(F, jnp.any((F == 0) & (A != 0)))
         R = h[: h.shape[1]]
         # of R; contiguous, from LAPACK
         columns = largest(lower_triangle(R.T), axis=1)
         rcond, singular = reciprocal_condition(R, columns)
         verdict = judge(finite, singular=singular)
         packed = pack_structures(operator)
-        return _QRState(kept, h, taus, scales, rcond, verdict, packed, views.View(wide))
+        return _QRState(
+            square, h, taus, scales, rcond, verdict, packed, views.View(wide)
+        )
 
     def compute(self, state, vector, options):
         check_state(state, _QRState, "QR")
-        F, h, taus, stats = state.F, state.h, state.taus, {}
-        stats["reciprocal_condition"] = state.reciprocal_condition
+        square, h, taus = state.square, state.h, state.taus
+        stats = {"reciprocal_condition": state.reciprocal_condition}
         (p, k), m = h.shape, state.scales.rows.size
 
         def solve_with(b, adjoint):
@@ -120,16 +134,17 @@ class QR(AbstractLinearSolver[_QRState]):
                 y = solve_triangular(h[:k], b, lower=False, adjoint=True)
                 return times_q(h, taus, jnp.pad(y, (0, p - k)), adjoint=False)[p - m :]
 
-            def checked(b):
-                y = solve(b)
-                if F is not None:
-                    stats["backward_error"] = _backward_error(F, y, b, adjoint)
+            def refined(b):
+                y, error = _refined(solve, square, b, adjoint)
+                stats["backward_error"] = error
                 return y
 
-            return state.scales.scaled(b, adjoint, checked)[0]
+            return state.scales.scaled(
+                b, adjoint, solve if square is None else refined
+            )[0]
 
         x, result = views.solve(state, vector, h.dtype, solve_with)
-        if F is not None:
+        if square is not None:
             far = stats["backward_error"] > eps(h.dtype) ** 0.5
             result = both(result, judge(unstable=far))
         return x, result, stats
@@ -146,20 +161,38 @@ class QR(AbstractLinearSolver[_QRState]):
         return True
 
 
-def _backward_error(
-    F: Inexact[Array, "n n"],
-    y: Inexact[Array, " n"],
+def _refined(
+    solve: Callable[[Inexact[Array, " n"]], Inexact[Array, " n"]],
+    square: _Square,
     b: Inexact[Array, " n"],
     adjoint: bool,
-) -> Real[Array, ""]:
-    """Of the solution of Fy = b, or Fᴴy = b: see `row_error`."""
+) -> tuple[Inexact[Array, " n"], Real[Array, ""]]:
+    """The solution of Fy = b, or Fᴴy = b, and its backward error: see `row_error`."""
+    along = (((0 if adjoint else 1,), (0,)), ((), ()))
+    F = square.F.conj() if adjoint else square.F
+    tiny = jnp.finfo(b.dtype).tiny
 
-    def times(F: Array, y: Array) -> Array:
-        along = (((0 if adjoint else 1,), (0,)), ((), ()))
+    def times(F, y):
         return jax.lax.dot_general(F, y, along, precision=HIGHEST)
 
-    F = F.conj() if adjoint else F
-    return row_error(b, times(F, y), times(jnp.abs(F), jnp.abs(y)))
+    def running(carry):
+        k, _, _, error = carry
+        return (k < _SOLVES) & (error > eps(b.dtype) ** 0.75)
+
+    def step(carry):
+        k, y, r, _ = carry
+        y += solve(r)
+        Fy, sizes = times(F, y), times(jnp.abs(F), jnp.abs(y))
+        r = b - Fy
+        error = row_error(b, Fy, sizes)
+        # of elements below the normal numbers nothing is known
+        least = jnp.where(square.underflowed, tiny * largest(y), 0)
+        return k + 1, y, r, jnp.maximum(error, largest(least / (sizes + tiny)))
+
+    real = jnp.finfo(b.dtype).dtype
+    start = jnp.zeros((), jnp.int32), jnp.zeros_like(b), b, jnp.full((), jnp.inf, real)
+    _, y, _, error = while_loop(running, step, start, inputs=(square, b))
+    return y, error
 
 
 class _Scaled(NamedTuple):

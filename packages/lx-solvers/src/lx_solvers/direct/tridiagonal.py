@@ -81,8 +81,8 @@ class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
         main, lower, upper = (band.astype(dtype) for band in (main, lower, upper))
         if main.size:
             lower, upper = jnp.pad(lower, (1, 0)), jnp.pad(upper, (0, 1))
-        out = evenly_tridiagonal((lower, main, upper))
-        (lower, main, upper), scales, finite = out
+        F, scales, finite = evenly_tridiagonal((lower, main, upper))
+        lower, main, upper = F
         verdict, packed = judge(finite), pack_structures(operator)
         return _TridiagonalState(lower, main, upper, scales, verdict, packed)
 
