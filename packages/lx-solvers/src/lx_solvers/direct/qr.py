@@ -145,8 +145,8 @@ class QR(AbstractLinearSolver[_QRState]):
 
         x, result = views.solve(state, vector, h.dtype, solve_with)
         if square is not None:
-            far = stats["backward_error"] > eps(h.dtype) ** 0.5
-            result = both(result, judge(unstable=far))
+            solved = stats["backward_error"] <= eps(h.dtype) ** 0.5
+            result = both(result, judge(unstable=~solved))
         return x, result, stats
 
     def transpose(self, state, options):
