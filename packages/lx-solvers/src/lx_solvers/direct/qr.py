@@ -134,14 +134,16 @@ class QR(AbstractLinearSolver[_QRState]):
                 y = solve_triangular(h[:k], b, lower=False, adjoint=True)
                 return times_q(h, taus, jnp.pad(y, (0, p - k)), adjoint=False)[p - m :]
 
+            if square is None:
+                return state.scales.scaled(b, adjoint, solve)[0]
+            checked = square
+
             def refined(b):
-                y, error = _refined(solve, square, b, adjoint)
+                y, error = _refined(solve, checked, b, adjoint)
                 stats["backward_error"] = error
                 return y
 
-            return state.scales.scaled(
-                b, adjoint, solve if square is None else refined
-            )[0]
+            return state.scales.scaled(b, adjoint, refined)[0]
 
         x, result = views.solve(state, vector, h.dtype, solve_with)
         if square is not None:
