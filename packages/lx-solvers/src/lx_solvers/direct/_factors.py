@@ -352,7 +352,8 @@ def judge_answer(
     """
     u = eps(dtype)
     # both are NaN or infinite where a pivot was zero: that is singular
-    fine = choose(rcond > 4 * u, RESULTS.successful, RESULTS.singular)
+    fine = choose(backward_error <= u**0.5, RESULTS.successful, RESULTS.unstable)
+    fine = choose(rcond > 4 * u, fine, RESULTS.singular)
     return choose(backward_error > u**0.5, RESULTS.unstable, fine)
 
 
