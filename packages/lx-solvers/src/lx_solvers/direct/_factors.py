@@ -358,14 +358,25 @@ def judge_answer(
 
 
 def row_error(
-    b: Inexact[Array, "..."], Ax: Inexact[Array, "..."], sizes: Real[Array, "..."]
+    b: Inexact[Array, "..."],
+    Ax: Inexact[Array, "..."],
+    sizes: Real[Array, "..."],
+    x: Inexact[Array, "..."],
 ) -> Real[Array, ""]:
     """max |b - Ax| / (|A||x| + |b|) over the rows, the same at any scale of rows and
     columns, where `sizes` is |A||x|. Rows in which all is below the normal numbers
-    count as solved."""
+    count as solved.
+
+    Where bᵢ = 0, all of x that row i has to do with may be zero but for the rounding
+    errors of the rest. Such a row is held against ‖x‖ (Arioli, Demmel and Duff, SIAM J.
+    Matrix Anal. Appl. 10, 1989, 165–190; here the elements of A are of order one), so
+    that it is within √eps if its residual is below 64 eps ‖x‖.
+    """
     r, size = jax.lax.abs(b - Ax), jax.lax.abs(b) + sizes
-    least = jnp.finfo(r.dtype).tiny / eps(r.dtype)
-    return largest(r / jnp.maximum(size, least))
+    tiny, u = jnp.finfo(r.dtype).tiny, eps(r.dtype)
+    noise = (64 * u**0.5 * largest(x)).astype(r.dtype)
+    least = jnp.where(b == 0, jnp.maximum(noise, tiny / u), tiny / u)
+    return largest(r / jnp.maximum(size, least.astype(r.dtype)))
 
 
 def ratio_or(x: Real[Array, ""], y: Real[Array, ""], default: float) -> Real[Array, ""]:

@@ -340,7 +340,7 @@ def _figures(
     terms = jnp.stack([_times(A, y) for A, y in zip(blocks, around)])
     sizes = [_times(jnp.abs(A), jnp.abs(y)) for A, y in zip(blocks, around)]
     sizes = jnp.sum(jnp.stack(sizes), axis=0)
-    error = row_error(b, jnp.sum(terms, axis=0), sizes)
+    error = row_error(b, jnp.sum(terms, axis=0), sizes, x)
     return error, ratio_or(largest(b), largest(x), 1)
 
 

@@ -133,7 +133,7 @@ def _solve(
     x = jax.lax.linalg.tridiagonal_solve(*bands, b[:, None])[:, 0]
     around = jnp.roll(x, 1), x, jnp.roll(x, -1)
     l, m, u = (jax.lax.mul(band, y) for band, y in zip(bands, around))
-    error = row_error(b, l + m + u, jnp.abs(l) + jnp.abs(m) + jnp.abs(u))
+    error = row_error(b, l + m + u, jnp.abs(l) + jnp.abs(m) + jnp.abs(u), x)
     return x, error, ratio_or(largest(b), largest(x), 1)
 
 
