@@ -93,8 +93,12 @@ if TYPE_CHECKING:
     )
     from .sparse.detection import jacobian_sparsity as jacobian_sparsity
     from .sparse.operator import (
+        ShardedSparseLinearOperator as ShardedSparseLinearOperator,
         SparseDiagonalsLinearOperator as SparseDiagonalsLinearOperator,
         SparseLinearOperator as SparseLinearOperator,
+    )
+    from .sparse.sharded_pattern import (
+        ShardedSparsityPattern as ShardedSparsityPattern,
     )
     from .sparse.pattern import SparsityPattern as SparsityPattern
     from .verification.verify import verify as verify
