@@ -97,10 +97,10 @@ if TYPE_CHECKING:
         SparseDiagonalsLinearOperator as SparseDiagonalsLinearOperator,
         SparseLinearOperator as SparseLinearOperator,
     )
+    from .sparse.pattern import SparsityPattern as SparsityPattern
     from .sparse.sharded_pattern import (
         ShardedSparsityPattern as ShardedSparsityPattern,
     )
-    from .sparse.pattern import SparsityPattern as SparsityPattern
     from .verification.verify import verify as verify
 
 __getattr__, __dir__, __all__ = attach(__name__)

@@ -58,7 +58,9 @@ class Chunks(eqx.Module):
 def cut(lengths: np.ndarray, dtype: np.dtype) -> Chunks:
     """The chunks of rows of these lengths."""
     width = best_width(lengths)
-    return Chunks(None, None, None, -width) if width < 0 else pieces(lengths, width, dtype)
+    return (
+        Chunks(None, None, None, -width) if width < 0 else pieces(lengths, width, dtype)
+    )
 
 
 def best_width(lengths: np.ndarray) -> int:

@@ -1,7 +1,7 @@
 """What devices exchange before a product: the elements of x that others need."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -109,3 +109,40 @@ def halo(
         all_pairs.append(tuple(pairs))
         start += longest
     return Halo(tuple(sends), tuple(all_pairs), block, start, axis), places
+
+
+class Numbered(NamedTuple):
+    """The unknowns of each device: those of its block, then those it receives.
+
+    Args:
+        received: for each device the sorted elements of others that it receives.
+        slots: where among what it receives they are.
+        block: the size of a block.
+    """
+
+    received: Sequence[np.ndarray]
+    slots: Sequence[np.ndarray]
+    block: int
+
+    def __call__(self, device: int, elements: np.ndarray) -> np.ndarray:
+        """The numbers of elements; -1 of those that are not there."""
+        received, q = self.received[device], self.block
+        own = elements // max(q, 1) == device
+        at = np.searchsorted(received, elements)
+        at = np.minimum(at, max(received.size - 1, 0))
+        out = np.where(own, elements - q * device, -1)
+        if received.size:
+            there = ~own & (received[at] == elements)
+            out[there] = q + self.slots[device][at[there]]
+        return out
+
+
+def padded(parts: Sequence[np.ndarray], fill: int, length: int = 0) -> np.ndarray:
+    """Integer arrays of unequal length as one `[p, k]`."""
+    length = max(length, *(part.size for part in parts))
+    largest = max(int(np.max(part, initial=0)) for part in parts)
+    dtype = np.int32 if max(largest, fill) < 2**31 else np.int64
+    out = np.full((len(parts), length), fill, dtype)
+    for row, part in zip(out, parts):
+        row[: part.size] = part
+    return out

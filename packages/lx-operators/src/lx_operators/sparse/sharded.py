@@ -91,20 +91,26 @@ class ShardedSparseLinearOperator(AbstractLinearOperator):
         *,
         order: Any = "given",
         column_order: Any = None,
+        overlap: int = 0,
         tags: object = None,
     ) -> "ShardedSparseLinearOperator":
         """A sparse operator, divided among devices.
 
         Args:
             operator: a `SparseLinearOperator`.
-            mesh, axis, order, column_order: as of `ShardedSparsityPattern`.
+            mesh, axis, order, column_order, overlap: as of `ShardedSparsityPattern`.
             tags: by default those of the operator.
 
         Returns:
             A `ShardedSparseLinearOperator`.
         """
         pattern = ShardedSparsityPattern(
-            operator.pattern, mesh, axis, order=order, column_order=column_order
+            operator.pattern,
+            mesh,
+            axis,
+            order=order,
+            column_order=column_order,
+            overlap=overlap,
         )
         tags = operator.tags if tags is None else tags
         return cls(pattern.assemble(operator.values), pattern, tags)
@@ -183,7 +189,7 @@ def _local_product(
     pattern: ShardedSparsityPattern, values: Array, x: Array, transposed: bool
 ) -> Array:
     """One device's rows of A x, or of Aᵀ x."""
-    values, (m, n) = own_values(pattern, values[0]).astype(x.dtype), pattern.shape
+    values, (m, n) = pattern.own_values(values[0]).astype(x.dtype), pattern.shape
     if transposed:
         y = transposed_product(values, x, pattern.local)
         q = pattern.blocks[1]
@@ -195,11 +201,6 @@ def _local_product(
     if m != n or p * pattern.blocks[0] == m:
         return y
     return jnp.where(pattern.own_rows(), y, x)
-
-
-def own_values(pattern: ShardedSparsityPattern, values: Array) -> Array:
-    """One device's values, zero where they are padded."""
-    return jnp.where(pattern.entries >= 0, values, jnp.zeros_like(values))
 
 
 @declared.register
@@ -229,7 +230,7 @@ def _(operator: ShardedSparseLinearOperator):
 def _diagonal(operator: ShardedSparseLinearOperator) -> Array:
     def local(pattern: Any, values: Array) -> Array:
         rows, (q, _) = pattern.local.rows, pattern.blocks
-        values = own_values(pattern, values[0])
+        values = pattern.own_values(values[0])
         on = rows == pattern.local.columns
         values = jnp.where(on, values, jnp.zeros_like(values))
         d = jax.ops.segment_sum(values, rows, q, indices_are_sorted=True)

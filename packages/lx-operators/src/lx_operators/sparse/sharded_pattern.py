@@ -15,9 +15,9 @@ from jaxtyping import Array, ArrayLike, Inexact, Int
 
 from .._structures import floating
 from ._bisection import bisected
-from ._facts import in_order
 from ._forms import Chunks, best_width, pieces
-from ._halo import Halo, halo
+from ._halo import Halo, Numbered, halo, padded
+from ._overlap import Overlap, overlapping
 from .pattern import SparsityPattern
 
 
@@ -43,6 +43,7 @@ class ShardedSparsityPattern(eqx.Module):
             one. The columns of a square matrix have the order of its rows.
         column_order: a permutation of the columns of a matrix that is not square, if
             `order` is one too.
+        overlap: 1: also make the lists that `AdditiveSchwarz(overlap=1)` needs.
 
     Attributes:
         mesh, axis: as given.
@@ -53,7 +54,8 @@ class ShardedSparsityPattern(eqx.Module):
         received: how many elements of x a device receives in a product.
 
     Raises:
-        ValueError: no mesh axis of this name, or an order that is none.
+        ValueError: no mesh axis of this name, an order that is none, or an overlap of a
+            matrix that is not square.
 
     ```python
     mesh = jax.make_mesh((jax.device_count(),), ("rows",))
@@ -74,6 +76,7 @@ class ShardedSparsityPattern(eqx.Module):
     """Which row of the pattern each row is; -1 of padding."""
     columns: Int[Array, "p q"] | None
     """Likewise the columns; None if they are as the rows."""
+    overlap: Overlap | None
     mesh: Mesh = eqx.field(static=True)
     axis: str = eqx.field(static=True)
     shape: tuple[int, int] = eqx.field(static=True)
@@ -88,6 +91,7 @@ class ShardedSparsityPattern(eqx.Module):
         *,
         order: Any = "given",
         column_order: Any = None,
+        overlap: int = 0,
     ):
         if not isinstance(pattern, SparsityPattern):
             pattern = SparsityPattern.from_scipy(pattern)
@@ -111,8 +115,10 @@ class ShardedSparsityPattern(eqx.Module):
         ends = np.searchsorted(i, q * np.arange(p + 1))
         parts = [slice(*x) for x in zip(ends[:-1], ends[1:])]
         rows = [i[part] - q * d for d, part in enumerate(parts)]
-        found = _owned_and_received([j[part] for part in parts], self)
-        self.halo, columns = found
+        received = _received([j[part] for part in parts], self.blocks[1])
+        self.halo, slots = halo(received, self.blocks[1], self.axis, self._put)
+        numbered = Numbered(received, slots, self.blocks[1])
+        columns = [numbered(d, j[part]) for d, part in enumerate(parts)]
         # by row, then by column, as columns are numbered now
         inner = [np.lexsort((y, x)) for x, y in zip(rows, columns)]
         rows = [x[k] for x, k in zip(rows, inner)]
@@ -120,7 +126,21 @@ class ShardedSparsityPattern(eqx.Module):
         shape = (q, self.blocks[1] + self.halo.size)
         self.local = _stacked(rows, columns, shape, self._put)
         entries = [by_row[part][k] for part, k in zip(parts, inner)]
-        self.entries = self._put(_padded(entries, -1))
+        self.entries = self._put(padded(entries, -1))
+        self.overlap = None
+        if overlap not in (0, 1) or (overlap and m != n):
+            raise ValueError(
+                "`overlap` must be 0, or 1 of a square matrix, but got "
+                f"{overlap!r} of one of shape {self.shape}."
+            )
+        if overlap:
+            places = [
+                np.argsort(k) + self.entries.shape[1] * d for d, k in enumerate(inner)
+            ]
+            coordinates = i, j, np.concatenate(places)
+            self.overlap = overlapping(
+                coordinates, numbered, self.halo, self.entries.shape[1], self._put
+            )
         self.rows = self._put(_in_blocks(orders[0], p, q))
         self.columns = None
         if m != n:
@@ -202,6 +222,10 @@ class ShardedSparsityPattern(eqx.Module):
     def own(self) -> Any:
         """One device's part, inside `shard_map`."""
         return jtu.tree_map(lambda x: x[0], self)
+
+    def own_values(self, values: Inexact[Array, " k"]) -> Inexact[Array, " k"]:
+        """One device's values, zero where they are padded."""
+        return jnp.where(self.entries >= 0, values, jnp.zeros_like(values))
 
     def own_rows(self) -> Array:
         """Which rows of a device's block are no padding, inside `shard_map`."""
@@ -320,35 +344,10 @@ def _in_blocks(order: np.ndarray, p: int, q: int) -> np.ndarray:
     return out.reshape(p, q)
 
 
-def _padded(parts: Sequence[np.ndarray], fill: int, length: int = 0) -> np.ndarray:
-    """Arrays of unequal length as one `[p, k]`."""
-    length = max(length, *(part.size for part in parts))
-    largest = max(int(np.max(part, initial=0)) for part in parts)
-    dtype = np.int32 if max(largest, fill) < 2**31 else np.int64
-    out = np.full((len(parts), length), fill, dtype)
-    for row, part in zip(out, parts):
-        row[: part.size] = part
-    return out
-
-
-def _owned_and_received(
-    columns: Sequence[np.ndarray], pattern: ShardedSparsityPattern
-) -> tuple[Halo, list[np.ndarray]]:
-    """The exchange, and the columns of each device's entries numbered anew: first what
-    it owns, then what it receives."""
-    q, needed = pattern.blocks[1], []
-    for d, each in enumerate(columns):
-        foreign = each[each // max(q, 1) != d]
-        needed.append(np.unique(foreign))
-    exchange, places = halo(needed, q, pattern.axis, pattern._put)
-    out = []
-    for d, each in enumerate(columns):
-        own = each // max(q, 1) == d
-        numbers = each - q * d
-        at = np.searchsorted(needed[d], each[~own])
-        numbers[~own] = q + places[d][at]
-        out.append(numbers)
-    return exchange, out
+def _received(columns: Sequence[np.ndarray], q: int) -> list[np.ndarray]:
+    """For each device, which elements of others its entries read, sorted."""
+    owned = [each // max(q, 1) == d for d, each in enumerate(columns)]
+    return [np.unique(each[~own]) for each, own in zip(columns, owned)]
 
 
 def _stacked(
@@ -369,18 +368,18 @@ def _stacked(
     row_lengths = [np.bincount(i, minlength=m) for i in rows]
     column_lengths = [np.bincount(j, minlength=n) for j in columns]
     starts = [
-        _padded([np.concatenate([[0], np.cumsum(x)]) for x in lengths], 0)
+        padded([np.concatenate([[0], np.cumsum(x)]) for x in lengths], 0)
         for lengths in (row_lengths, column_lengths)
     ]
     with jax.ensure_compile_time_eval():
         out = SparsityPattern([], [], shape)
     fields = dict(
-        rows=put(_padded(rows, max(m - 1, 0), size)),
-        columns=put(_padded(columns, max(n - 1, 0), size)),
+        rows=put(padded(rows, max(m - 1, 0), size)),
+        columns=put(padded(columns, max(n - 1, 0), size)),
         row_starts=put(starts[0]),
         column_starts=put(starts[1]),
-        transposed=put(_padded(transposed, 0)),
-        untransposed=put(_padded(untransposed, 0)),
+        transposed=put(padded(transposed, 0)),
+        untransposed=put(padded(untransposed, 0)),
         by_rows=_chunks(row_lengths, size, put),
         by_columns=_chunks(column_lengths, size, put),
         size=size,
@@ -414,8 +413,8 @@ def _chunks(lengths: Sequence[np.ndarray], size: int, put: Any) -> Chunks:
         rows.append(np.pad(x.rows, (0, count - x.rows.size), constant_values=last))
         firsts.append(np.asarray(x.firsts))
     return Chunks(
-        put(_padded(starts, 0)),
-        put(_padded(rows, 0)),
-        put(_padded(firsts, 0)),
+        put(padded(starts, 0)),
+        put(padded(rows, 0)),
+        put(padded(firsts, 0)),
         width,
     )
