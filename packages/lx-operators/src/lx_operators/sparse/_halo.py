@@ -11,15 +11,15 @@ from jaxtyping import Array, Inexact, Int
 
 from ._index_maps import taken
 
-_MOST_MESSAGES = 8  # beyond, one `all_to_all`
+_PADDING = 1.5  # what one `all_to_all` may send, relative to single messages
 
 
 class Halo(eqx.Module):
     """The elements that each of the p devices of a mesh axis sends and receives.
 
     What device i receives from device i + d is one message for each distance d
-    (`ppermute`), padded to the longest of that distance. Where there are many
-    distances, all messages are one `all_to_all`.
+    (`ppermute`), padded to the longest of that distance. Where messages are many
+    and about equally long, they are one `all_to_all`.
 
     Args:
         needed: for each device, the sorted indices of the elements it needs from
@@ -84,9 +84,10 @@ def halo(
     distances = [(owner - i) % p for i, owner in enumerate(owners)]
     used = np.unique(np.concatenate([np.zeros(0, int), *distances]))
     places = [np.zeros(each.size, np.int64) for each in needed]
-    if used.size > _MOST_MESSAGES:
-        counts = [np.bincount(owner, minlength=p) for owner in owners]
-        longest = int(np.max(counts))
+    counts = [np.bincount(owner, minlength=p) for owner in owners]
+    longest = int(np.max(counts))
+    apart = sum(max(int(np.sum(x == d)) for x in distances) for d in used)
+    if used.size > 3 and p * longest <= _PADDING * apart:
         send = np.zeros((p, p, longest), dtype)  # by sender, receiver
         for i, (each, owner) in enumerate(zip(needed, owners)):
             for j in np.flatnonzero(counts[i]):
