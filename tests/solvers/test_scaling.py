@@ -38,11 +38,14 @@ def test_largest(dtype, size):
 
 
 def test_largest_along_an_axis():
-    x = np.random.default_rng(0).normal(size=(300, 5))
-    x[7, 2] = np.nan
-    for axis in (0, 1):
-        wanted = np.abs(x).max(axis)  # NumPy's maximum keeps NaNs
-        np.testing.assert_array_equal(largest(jnp.asarray(x), axis), wanted)
+    for shape in ((300, 5), (33, 67), (7, 129)):  # folded an even and an odd number
+        x = np.random.default_rng(0).normal(size=shape)
+        x[6, 2] = np.nan
+        for axis in (0, 1):
+            wanted = np.abs(x).max(axis)  # NumPy's maximum keeps NaNs
+            np.testing.assert_array_equal(largest(jnp.asarray(x), axis), wanted)
+        x[6, 2] = 0
+        assert largest(jnp.asarray(x)) == np.abs(x).max()
     assert largest(jnp.zeros((0, 3)), 0).shape == (3,)
     assert largest(jnp.zeros(0)) == 0
 
@@ -100,3 +103,12 @@ def test_scalars():
             1 / (3 + 4j) * 1e30, rel=1e-6
         )
     assert complex(dot(jnp.array([1j, 2.0]), jnp.array([1.0, 1j]))) == 1j
+
+
+def test_largest_of_a_matrix_keeps_no_copy():
+    """A batch whose temporaries are above 32 MiB is given fresh memory on every call."""
+    A = jax.ShapeDtypeStruct((100, 50, 50), jnp.float64)
+    for axis in (0, 1):
+        program = jax.jit(jax.vmap(lambda A, axis=axis: largest(A, axis))).lower(A)
+        used = program.compile().memory_analysis()
+        assert used.temp_size_in_bytes < 100 * 50 * 50 * 8 / 4

@@ -19,6 +19,10 @@ from ._sizes import is_known
 # processors with AVX-512).
 _MANY = 512
 
+# XLA for CPUs splits the reduction of a longer axis in two, and writes down all that is
+# to be reduced before the first (TreeReductionRewriter).
+_WINDOW = 32
+
 
 def largest(x: Inexact[Array, "..."], axis: int | None = None) -> Real[Array, "..."]:
     """max |xᵢ|; 0 for an empty array, NaN if any element is NaN.
@@ -38,8 +42,27 @@ def largest(x: Inexact[Array, "..."], axis: int | None = None) -> Real[Array, ".
     if is_known(x.size) and x.size < _MANY:
         return jax.lax.reduce_max(sizes, axes)
     # The bits of floats ≥ 0, read as integers, have the same order, with NaN last.
-    most = jax.lax.reduce_max(_bits(sizes), axes)
+    most = _bits(sizes)
+    for axis in sorted(axes, reverse=True):
+        most = jax.lax.reduce_max(_folded(most, axis), (axis,))
     return jax.lax.bitcast_convert_type(most, sizes.dtype)
+
+
+def _folded(x: Int[Array, "..."], axis: int) -> Int[Array, "..."]:
+    """An array of the same maxima along an axis, which is so short that XLA reduces it
+    in the kernel that made x: the maxima of two halves, which may overlap, of their
+    halves, and so on.
+
+    A vector is left as it is: it may be spread over devices, as a matrix that is
+    factorised is not.
+    """
+    while x.ndim > 1 and is_known(n := x.shape[axis]) and n > _WINDOW:
+        half = -(-n // 2)
+        x = jax.lax.max(
+            jax.lax.slice_in_dim(x, 0, half, axis=axis),
+            jax.lax.slice_in_dim(x, n - half, n, axis=axis),
+        )
+    return x
 
 
 def binade(x: Real[Array, "..."]) -> Int[Array, "..."]:
