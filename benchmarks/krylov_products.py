@@ -100,6 +100,8 @@ def single():
     }
     methods = [
         ("CG", lx.CG(**aims), psd, spla.cg, {}, (0,)),
+        ("CG(stabilise_every=None)", lx.CG(**aims, stabilise_every=None), psd, spla.cg,
+         {}, (0,)),
         ("MINRES", lx.MINRES(**aims), hermitian, None, {}, (0, 1)),
         ("SYMMLQ", lx.SYMMLQ(**aims), hermitian, None, {}, (0, 1)),
         ("BiCGStab", lx.BiCGStab(**aims), (), spla.bicgstab, {}, (0, 2, 3)),

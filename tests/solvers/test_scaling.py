@@ -106,9 +106,9 @@ def test_scalars():
 
 
 def test_largest_of_a_matrix_keeps_no_copy():
-    """A batch whose temporaries are above 32 MiB is given fresh memory on every call."""
+    """A batch with temporaries above 32 MiB is given fresh memory on every call."""
     A = jax.ShapeDtypeStruct((100, 50, 50), jnp.float64)
-    for axis in (0, 1):
+    for axis in (0, 1, None):
         program = jax.jit(jax.vmap(lambda A, axis=axis: largest(A, axis))).lower(A)
         used = program.compile().memory_analysis()
         assert used.temp_size_in_bytes < 100 * 50 * 50 * 8 / 4

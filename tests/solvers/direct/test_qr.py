@@ -62,6 +62,19 @@ def test_column_scales_do_no_harm(draw, run, dtype):
     )
 
 
+def test_every_row_is_solved(run, dtype):
+    """A cyclic shift with one element of 2⁻²⁰: x₁ is so large that reflections lose the
+    others in rounding errors (Gregory and Karney's Forsythe matrix)."""
+    A = np.eye(12, k=1, dtype=dtype)
+    A[-1, 0] = 2.0**-20
+    b = np.linspace(1, 2, 12).astype(dtype)
+    x, result, stats = run(QR(), A, b)
+    assert result == "successful"
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(x, np.append(b[-1] * 2.0**20, b[:-1]), rtol=100 * eps)
+    assert stats["backward_error"] < eps**0.75
+
+
 def test_near_the_largest_float(draw, run, dtype):
     """A + λI, for λ of 3/4 of the largest number."""
     largest = np.finfo(dtype).max

@@ -94,6 +94,18 @@ def test_no_false_least_squares_solution(spectral, draw, run):
             assert np.abs(b - a @ x).max() <= rtol * np.abs(b).max()
 
 
+def test_a_small_eigenvalue_is_not_zero(spectral, draw, run):
+    """One of 3e-11 relative to the others: a residual along its vector is not taken for
+    what has no solution, though ‖A r‖ is less than any tolerance."""
+    a, b = spectral(float, np.r_[np.linspace(1, 2, N - 1), 3e-11]), draw(float, N)
+    for rtol in (1e-3, 1e-8):
+        x, result, _, stats = run(MINRESQLP(rtol, 0.0), a, b, lo.hermitian_tag)
+        assert not stats["least_squares"]
+        if result == "successful":
+            size = np.linalg.norm(a, 2) * np.linalg.norm(x) + np.linalg.norm(b)
+            assert np.linalg.norm(b - a @ x) <= 1e-14 * size
+
+
 def test_neumann(rng, run):
     """The Laplacian with Neumann boundaries, and a source that does not balance: half
     the products of LSMR, which has one and one with the adjoint a step."""

@@ -44,19 +44,17 @@ def largest(x: Inexact[Array, "..."], axis: int | None = None) -> Real[Array, ".
     # The bits of floats ≥ 0, read as integers, have the same order, with NaN last.
     most = _bits(sizes)
     for axis in sorted(axes, reverse=True):
-        most = jax.lax.reduce_max(_folded(most, axis), (axis,))
+        # a vector may be spread over devices, as a matrix to be factorised is not
+        most = most if x.ndim == 1 else _folded(most, axis)
+        most = jax.lax.reduce_max(most, (axis,))
     return jax.lax.bitcast_convert_type(most, sizes.dtype)
 
 
 def _folded(x: Int[Array, "..."], axis: int) -> Int[Array, "..."]:
     """An array of the same maxima along an axis, which is so short that XLA reduces it
     in the kernel that made x: the maxima of two halves, which may overlap, of their
-    halves, and so on.
-
-    A vector is left as it is: it may be spread over devices, as a matrix that is
-    factorised is not.
-    """
-    while x.ndim > 1 and is_known(n := x.shape[axis]) and n > _WINDOW:
+    halves, and so on."""
+    while is_known(n := x.shape[axis]) and n > _WINDOW:
         half = -(-n // 2)
         x = jax.lax.max(
             jax.lax.slice_in_dim(x, 0, half, axis=axis),

@@ -52,7 +52,8 @@ class RESULTS(Enumeration):
     unstable = (
         "Rounding errors grew so much that the solution would be worthless, although "
         "the operator need not be singular. Use `QR`, whose factorisation is stable, "
-        "or `Refined(LU())`."
+        "or `Refined(LU())`. If `QR` says so, elements differ too much in size: try "
+        "`LU(two_sided=True)`."
     )
     preconditioner_failed = (
         "The preconditioner could not be computed: it divides by zero, or its "

@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Inexact, Int, Real
 from lx_operators.internal import cast
 
 from .._control_flow import while_loop
-from .._scaling import exponent, largest, two_to
+from .._scaling import exponent, largest, power_of_two, reciprocal_scale, two_to
 from ._factors import singular_below
 
 _ALIKE = 13  # log₂ of the largest and smallest elements that scales can be meant for
@@ -81,8 +81,8 @@ class Scales(eqx.Module):
         before, after = self.rows, self.columns
         if adjoint:
             before, after = after, before
-        y = solve(jax.lax.div(b, cast(before, b.dtype)))
-        return jax.lax.div(y, cast(after, y.dtype)), y
+        y = solve(jax.lax.mul(b, cast(reciprocal_scale(before), b.dtype)))
+        return jax.lax.mul(y, cast(reciprocal_scale(after), y.dtype)), y
 
 
 class Columns(NamedTuple):
@@ -168,7 +168,7 @@ def factorised(
 
 
 def equilibrated(
-    A: Inexact[Array, "m w"], columns: Columns, passes: Int[Array, ""] | None = None
+    A: Inexact[Array, "m w"], columns: Columns, passes: Int[Array, ""]
 ) -> tuple[Inexact[Array, "m w"], Scales]:
     """A with rows and columns divided by powers of two, so that the largest element of
     each is of order one.
@@ -177,56 +177,81 @@ def equilibrated(
         A: a matrix, by rows.
         columns: where its columns are.
         passes: of least squares; without any, rows are scaled by their largest element.
-            None if the zeros of rows that are scaled alone are filled at once (by QR).
     """
     E = _exponents(A)
-    gamma, together = jnp.zeros((columns.number,), E.dtype), True
-    if passes is not None:
-        gamma, together = _column_exponents(E, columns, passes)
+    gamma, together = _column_exponents(E, columns, passes)
     rho, gamma = _largest_one(E, columns, gamma)
     uneven = jnp.min(gamma, initial=0) < -_ALIKE
     fills = (together | uneven) & jnp.any(E == _ZERO)
-    return _divided(A, rho[:, None], columns.along(gamma)), Scales(
-        two_to(rho), two_to(gamma), fills
-    )
+    rows, across = two_to(rho), two_to(gamma)
+    F = _divided(A, rows[:, None], columns.along(across))
+    return F, Scales(rows, across, fills)
 
 
-def evenly(
-    A: Inexact[Array, "m w"], columns: Columns
-) -> tuple[Inexact[Array, "m w"], Scales]:
+class Evened(NamedTuple):
+    F: Any
+    scales: Scales
+    finite: Bool[Array, ""]  # whether A is
+
+
+def evenly(A: Inexact[Array, "m w"], columns: Columns) -> Evened:
     """As `equilibrated`, and with both sides scaled together if rows alone leave
     columns so small that pivots may be chosen wrongly."""
-    E = _exponents(A)
-    _, gamma = _largest_one(E, columns, jnp.zeros((columns.number,), E.dtype))
-    uneven = jnp.min(gamma, initial=0) < -_ALIKE
-    passes = jnp.where(uneven, PASSES, 0).astype(jnp.int32)
-    return equilibrated(A, columns, passes)
+    sizes = _sizes(A)
+    rows = power_of_two(largest(sizes, axis=1))
+    left = largest(columns.skew(sizes / rows[:, None]), axis=0)
+
+    def exponents(A):
+        return _exponents(A), columns
+
+    scales, finite = _evened(A, rows, left, exponents)
+    across = columns.along(scales.columns)
+    return Evened(_divided(A, scales.rows[:, None], across), scales, finite)
 
 
-def evenly_tridiagonal(
-    A: Inexact[Array, "3 n"],
-) -> tuple[Inexact[Array, "3 n"], Scales]:
+def evenly_tridiagonal(bands: tuple[Inexact[Array, " n"], ...]) -> Evened:
     """The same of a tridiagonal matrix by its bands, of which those outside the main
     one begin, or end, with a zero: some ten times faster for long ones."""
-    E = _exponents(A)
-    rho = _clipped(functools.reduce(jnp.maximum, E))
-    below, main, above = E - rho[None]
+    sizes = [_sizes(band) for band in bands]
+    rows = power_of_two(functools.reduce(jnp.maximum, sizes))
+    by = reciprocal_scale(rows)
+    below, main, above = (size * by for size in sizes)
     left = jnp.maximum(jnp.roll(below, -1), jnp.roll(above, 1))
-    gamma = _clipped(jnp.maximum(left, main))
+
+    def exponents(bands):
+        A = jnp.stack(bands, axis=1)
+        return _exponents(A), band(A, 1)
+
+    scales, finite = _evened(bands, rows, jnp.maximum(left, main), exponents)
+    c = scales.columns
+    around = jnp.roll(c, 1), c, jnp.roll(c, -1)
+    F = tuple(_divided(band, scales.rows, c) for band, c in zip(bands, around))
+    return Evened(F, scales, finite)
+
+
+def _evened(
+    A: Any,
+    rows: Real[Array, " m"],
+    left: Real[Array, " n"],
+    exponents: Callable[[Any], tuple[Real[Array, "m w"], Columns]],
+) -> tuple[Scales, Bool[Array, ""]]:
+    """The scales of rows, and those of columns whose largest elements are left: found
+    anew, for both sides together, if one of these is small. And whether A is finite."""
 
     def step(carry):
-        passes, _, _ = carry
-        columns = band(E.T, 1)
-        gamma, _ = _column_exponents(E.T, columns, passes)
-        return passes - PASSES, *_largest_one(E.T, columns, gamma)
+        # behind a barrier, as XLA would compute the exponents before the loop
+        inputs, passes = jax.lax.optimization_barrier((A, carry[0]))
+        E, columns = exponents(inputs)
+        gamma, _ = _column_exponents(E, columns, passes)
+        return passes - PASSES, *map(two_to, _largest_one(E, columns, gamma))
 
-    uneven = jnp.min(gamma, initial=0) < -_ALIKE
-    start = jnp.where(uneven, PASSES, 0).astype(jnp.int32), rho, gamma
-    out = while_loop(lambda carry: carry[0] > 0, step, start, inputs=A)
-    _, rho, gamma = out
-    around = jnp.stack((jnp.roll(gamma, 1), gamma, jnp.roll(gamma, -1)))
-    fills = jnp.ones((), bool)
-    return _divided(A, rho[None], around), Scales(two_to(rho), two_to(gamma), fills)
+    # one maximum for two questions: it is NaN if any element of A is not finite
+    by = reciprocal_scale(left)
+    most = largest(jnp.where(jax.lax.is_finite(left), by, jnp.full_like(by, jnp.nan)))
+    start = jnp.where(most > 1 / _UNEVEN, PASSES, 0).astype(jnp.int32)
+    carry = start, rows, power_of_two(left)
+    _, rows, across = while_loop(lambda carry: carry[0] > 0, step, carry, inputs=A)
+    return Scales(rows, across, jnp.ones((), bool)), ~jnp.isnan(most)
 
 
 def _exponents(A: Inexact[Array, "m w"]) -> Real[Array, "m w"]:
@@ -245,13 +270,13 @@ def _largest_one(
 
 
 def _divided(
-    A: Inexact[Array, "..."], rho: Real[Array, "..."], gamma: Real[Array, "..."]
+    A: Inexact[Array, "..."], r: Real[Array, "..."], c: Real[Array, "..."]
 ) -> Inexact[Array, "..."]:
-    """A / 2^(ρ + γ)."""
-    shift = rho + gamma
-    half = jnp.floor(shift / 2)  # 2 to the whole may be out of range
-    for part in (half, shift - half):
-        A = jax.lax.mul(A, cast(two_to(-part), A.dtype))
+    """A / (r c), of order one. The product may be out of range, and A / r too, but not
+    A divided by the smaller first."""
+    r, c = reciprocal_scale(r), reciprocal_scale(c)
+    for by in (jnp.maximum(r, c), jnp.minimum(r, c)):
+        A = jax.lax.mul(A, cast(by, A.dtype))
     return A
 
 
@@ -262,28 +287,30 @@ def _column_exponents(
     where scaled elements would still differ much in size."""
 
     def left(rho, gamma):
-        return jnp.where(some, E - rho[:, None] - columns.along(gamma), 0)
+        return some * (E - rho[:, None] - columns.along(gamma))
 
-    def mean(X, axis):  # of the nonzero elements, from their sum and their number
-        both = jax.lax.complex(X, some.astype(X.dtype))
-        both = jnp.sum(columns.skew(both) if axis == 0 else both, axis=axis)
-        return both.real / jnp.maximum(both.imag, 1)
+    def along_rows(X):
+        return jnp.sum(X, axis=1)
+
+    def along_columns(X):
+        return jnp.sum(columns.skew(X), axis=0)
 
     def step(carry):
         k, rho, gamma = carry
-        omega = jnp.where(k == passes, 1.0, _OMEGA)
-        rho += omega * mean(left(rho, gamma), 1)
-        gamma += omega * mean(left(rho, gamma), 0)
+        omega = jnp.where(k == passes, 1.0, _OMEGA).astype(E.dtype)
+        rho += omega * along_rows(left(rho, gamma)) / in_row
+        gamma += omega * along_columns(left(rho, gamma)) / in_column
         return k - 1, rho, gamma
 
-    some = E > _ZERO
-    zeros = (jnp.zeros((size,), E.dtype) for size in (E.shape[0], columns.number))
-    start = passes, *zeros
+    some = (E > _ZERO).astype(E.dtype)
+    in_row = jnp.maximum(along_rows(some), 1)
+    in_column = jnp.maximum(along_columns(some), 1)
+    start = passes, jnp.zeros_like(in_row), jnp.zeros_like(in_column)
     out = while_loop(lambda carry: carry[0] > 0, step, start, inputs=(E, passes))
     _, rho, gamma = out
-    most = jnp.max(jnp.abs(left(rho, gamma)), initial=0)
-    far = jnp.maximum(largest(rho), largest(gamma)) > _range(E.dtype)
-    used = (passes > 0) & (most < _ALIKE) & ~far
+    far = jnp.maximum(jnp.abs(rho)[:, None], jnp.abs(columns.along(gamma)))
+    far = jnp.maximum(far / _range(E.dtype), jnp.abs(left(rho, gamma)) / _ALIKE)
+    used = (passes > 0) & (largest(far) < 1)
     gamma = jnp.round(gamma)
     return jnp.where(used, gamma, jnp.zeros_like(gamma)), used
 

@@ -149,6 +149,14 @@ def lower_triangle(matrix: Inexact[Array, "m n"]) -> Inexact[Array, "m n"]:
     return jax.lax.select(jax.lax.ge(i, j), matrix, jax.lax.full_like(matrix, 0))
 
 
+def nan_unless(condition: Bool[Array, ""], F: Inexact[Array, "..."]) -> Array:
+    """Factors F, or NaNs. Where the condition was read off F, this costs nothing, and
+    tells XLA that all who read F as it was are done: JAX puts NaNs where LAPACK
+    failed, and this is so written into the factors' own memory rather than a copy."""
+    condition = jax.lax.broadcast_in_dim(condition, F.shape, ())
+    return jax.lax.select(condition, F, jax.lax.full_like(F, np.nan))
+
+
 def main_diagonal(matrix: Inexact[Array, "n n"]) -> Inexact[Array, " n"]:
     """The diagonal, as a slice of the elements: no gather."""
     n = matrix.shape[0]
@@ -344,7 +352,8 @@ def judge_answer(
     """
     u = eps(dtype)
     # both are NaN or infinite where a pivot was zero: that is singular
-    fine = choose(rcond > 4 * u, RESULTS.successful, RESULTS.singular)
+    fine = choose(backward_error <= u**0.5, RESULTS.successful, RESULTS.unstable)
+    fine = choose(rcond > 4 * u, fine, RESULTS.singular)
     return choose(backward_error > u**0.5, RESULTS.unstable, fine)
 
 

@@ -277,7 +277,8 @@ def _solved(b: PyTree[Array], Mx: PyTree[Array], size: Array) -> Array:
     """Whether Mx is b, beside ‖M‖‖x‖."""
     u = max((eps(leaf.dtype) for leaf in jtu.tree_leaves(b)), default=0.0)
     rest = _size(_plus(b, _negated(Mx)))
-    return rest <= u**0.5 * (size + _size(b) + _size(Mx))
+    size = size + _size(b) + _size(Mx)
+    return (rest <= u**0.5 * size) & jnp.isfinite(size)
 
 
 def _size(x: PyTree[Array]) -> Array:

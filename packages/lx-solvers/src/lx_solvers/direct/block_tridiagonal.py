@@ -25,7 +25,7 @@ from lx_operators.internal import PackedStructures, block_tridiagonal, pack_stru
 
 from .._checks import check_options, check_state
 from .._control_flow import scan
-from .._results import all_finite, both
+from .._results import both
 from .._scaling import largest, reciprocal_scale
 from .._sizes import variates
 from .._slogdet import slogdet_of, slogdet_of_factors, tangent_of, trace_of
@@ -120,11 +120,10 @@ class BlockTridiagonal(AbstractLinearSolver[_State]):
                 f"operator is not known to be one: {operator!r}. Make it a "
                 "`BlockTridiagonalLinearOperator`, or use another solver."
             )
-        blocks, scales = _equilibrated(A)
+        blocks, scales, verdict = _equilibrated(A)
         eliminate = _levels if self.parallel else _sequence
-        finite = all_finite(jnp.stack((blocks.lower, blocks.main, blocks.upper)))
         factors, packed = eliminate(blocks), pack_structures(A)
-        return _State(blocks, factors, scales, judge(finite), packed)
+        return _State(blocks, factors, scales, verdict, packed)
 
     def compute(self, state, vector, options):
         check_state(state, _State, "BlockTridiagonal")
@@ -165,7 +164,9 @@ class BlockTridiagonal(AbstractLinearSolver[_State]):
         return True
 
 
-def _equilibrated(A: BlockTridiagonalLinearOperator) -> tuple[_Blocks, Scales]:
+def _equilibrated(
+    A: BlockTridiagonalLinearOperator,
+) -> tuple[_Blocks, Scales, RESULTS]:
     main = A.diagonal.astype(working_dtype(A.diagonal.dtype))
     n, b, _ = main.shape
     lower, upper = (x.astype(main.dtype) for x in (A.lower_diagonal, A.upper_diagonal))
@@ -173,9 +174,10 @@ def _equilibrated(A: BlockTridiagonalLinearOperator) -> tuple[_Blocks, Scales]:
         lower = jnp.pad(lower, ((1, 0), (0, 0), (0, 0)))
         upper = jnp.pad(upper, ((0, 1), (0, 0), (0, 0)))
     F = jnp.concatenate((lower, main, upper), axis=2).reshape(n * b, 3 * b)
-    F, scales = evenly(F, block_band(n, b))
+    F, scales, finite = evenly(F, block_band(n, b))
+    verdict = judge(finite)
     F = F.reshape(n, b, 3, b)
-    return _Blocks(F[:, :, 0], F[:, :, 1], F[:, :, 2]), scales
+    return _Blocks(F[:, :, 0], F[:, :, 1], F[:, :, 2]), scales, verdict
 
 
 # Blocks

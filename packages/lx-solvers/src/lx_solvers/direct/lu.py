@@ -37,6 +37,7 @@ from ._factors import (
     inverse_permutation,
     judge,
     lower_triangle,
+    nan_unless,
     permuted,
     reciprocal_condition,
     solve_triangular,
@@ -145,9 +146,11 @@ def _factorise(A: Inexact[Array, "n n"]) -> tiny.Factors:
     lu, pivots, permutation = jax.lax.linalg.lu(A)
     # of U; contiguous, from LAPACK
     columns = largest(lower_triangle(lu.T), axis=1)
+    growth = largest(columns)
+    lu = nan_unless(jax.lax.is_finite(growth), lu)
     rcond, singular = reciprocal_condition(lu, columns)
     factors = lu, pivots, permutation, rows
-    return tiny.Factors(*factors, finite, singular, rcond, largest(columns))
+    return tiny.Factors(*factors, finite, singular, rcond, growth)
 
 
 def _substitute(

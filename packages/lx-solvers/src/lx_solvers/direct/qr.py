@@ -10,8 +10,11 @@ so it is rank-deficient to working precision if R is, with columns of length one
 To scale its columns changes a problem of least squares only by x = C⁻¹y, and one with
 damping if `damp`·I is scaled with them; QR is the same but for the range. Rows are
 scaled too where A is square: of others the norm of the residual would change. As
-reflections mix the rows, an answer may be lost in rounding errors where A has zeros
-(see `Scales.solve`): that is `singular`, too.
+reflections mix the rows, an equation whose own terms are small may be lost in rounding
+errors. So in a square system every row of the answer is checked, by
+|b - Ax| ≤ √eps (|A||x| + |b|), for which no scales matter (Oettli and Prager 1964,
+doi:10.1007/BF01386090). If it fails, the answer is refined, which mends most (Higham
+1991, doi:10.1007/BF01952790); if that does not help, it is `unstable`.
 
 Damping makes the problem that of [damp·I; F], which solves min ‖Fx - b‖² + damp²‖x‖²
 without a square (Golub and Van Loan, section 6.1.4), and of minimum norm [damp·I, Fᴴ]
@@ -19,35 +22,48 @@ for the adjoint. In this order reflections do not mix the rows of the identity, 
 below a large `damp` keeps its relative accuracy.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Inexact, Real
 from lx_operators.internal import PackedStructures, pack_structures
 
 from .._checks import check_options, check_state, is_zero
+from .._control_flow import while_loop
 from .._projection import annihilated
 from .._results import all_finite, both
-from .._scaling import largest, power_of_two
+from .._scaling import eps, largest, power_of_two
 from .._slogdet import check_determinant, slogdet_of, slogdet_of_factors
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
-from ._equilibration import Scales, dense, equilibrated
+from ._equilibration import Scales, dense, evenly
 from ._factors import (
+    HIGHEST,
     check_damp,
     dense_matrix,
     householder,
     judge,
     lower_triangle,
     reciprocal_condition,
+    row_error,
     solve_triangular,
 )
 from ._reflectors import times_q
 
+_SOLVES = 6  # at most, for one vector
+
+
+class _Square(NamedTuple):
+    F: Inexact[Array, "n n"]
+    underflowed: Bool[Array, ""]
+
 
 class _QRState(eqx.Module):
+    square: _Square | None  # if A is, without damping
     h: Inexact[Array, "p k"]  # R on and above the diagonal, the reflectors below
     taus: Inexact[Array, " k"]
     scales: Scales  # QR = R⁻¹FC⁻¹, with `damp`·C⁻¹ above
@@ -62,8 +78,10 @@ class QR(AbstractLinearSolver[_QRState]):
 
     The least-squares solution of a tall system, the solution of minimum norm of a wide
     one. Reports `singular` when a column is, to working precision, a combination of
-    those before it (of a wide operator: a row). `stats["reciprocal_condition"]` is an
-    estimate for R, with columns of length one.
+    those before it (of a wide operator: a row), and `unstable` when the solution of a
+    square system leaves an equation unsolved. `stats["reciprocal_condition"]` is an
+    estimate for R, with columns of length one, and `stats["backward_error"]` (of a
+    square operator, without `damp`) the largest |b - Ax|/(|A||x| + |b|) of a row.
 
     Args:
         damp: minimise ‖Ax - b‖² + damp²‖x‖² instead (ridge regression, Tikhonov
@@ -88,17 +106,23 @@ class QR(AbstractLinearSolver[_QRState]):
         A = dense_matrix(operator)
         F, scales, finite, wide = _scaled(A, self.damp)
         h, taus = householder(F)
+        square = None
+        if A.shape == F.shape and A.shape[0] == A.shape[1]:
+            square = _Square(F, jnp.any((F == 0) & (A != 0)))
         R = h[: h.shape[1]]
         # of R; contiguous, from LAPACK
         columns = largest(lower_triangle(R.T), axis=1)
         rcond, singular = reciprocal_condition(R, columns)
         verdict = judge(finite, singular=singular)
         packed = pack_structures(operator)
-        return _QRState(h, taus, scales, rcond, verdict, packed, views.View(wide))
+        return _QRState(
+            square, h, taus, scales, rcond, verdict, packed, views.View(wide)
+        )
 
     def compute(self, state, vector, options):
         check_state(state, _QRState, "QR")
-        h, taus, rcond, lost = state.h, state.taus, state.reciprocal_condition, []
+        square, h, taus = state.square, state.h, state.taus
+        stats = {"reciprocal_condition": state.reciprocal_condition}
         (p, k), m = h.shape, state.scales.rows.size
 
         def solve_with(b, adjoint):
@@ -110,14 +134,22 @@ class QR(AbstractLinearSolver[_QRState]):
                 y = solve_triangular(h[:k], b, lower=False, adjoint=True)
                 return times_q(h, taus, jnp.pad(y, (0, p - k)), adjoint=False)[p - m :]
 
-            x, in_errors = state.scales.solve(b, adjoint, solve, rcond)
-            lost.append(in_errors)
-            return x
+            if square is None:
+                return state.scales.scaled(b, adjoint, solve)[0]
+            checked = square
+
+            def refined(b):
+                y, error = _refined(solve, checked, b, adjoint)
+                stats["backward_error"] = error
+                return y
+
+            return state.scales.scaled(b, adjoint, refined)[0]
 
         x, result = views.solve(state, vector, h.dtype, solve_with)
-        if p == k:
-            result = both(result, judge(singular=lost[0]))
-        return x, result, {"reciprocal_condition": rcond}
+        if square is not None:
+            solved = stats["backward_error"] <= eps(h.dtype) ** 0.5
+            result = both(result, judge(unstable=~solved))
+        return x, result, stats
 
     def transpose(self, state, options):
         check_state(state, _QRState, "QR")
@@ -129,6 +161,40 @@ class QR(AbstractLinearSolver[_QRState]):
 
     def assume_full_rank(self):
         return True
+
+
+def _refined(
+    solve: Callable[[Inexact[Array, " n"]], Inexact[Array, " n"]],
+    square: _Square,
+    b: Inexact[Array, " n"],
+    adjoint: bool,
+) -> tuple[Inexact[Array, " n"], Real[Array, ""]]:
+    """The solution of Fy = b, or Fᴴy = b, and its backward error: see `row_error`."""
+    along = (((0 if adjoint else 1,), (0,)), ((), ()))
+    F = square.F.conj() if adjoint else square.F
+    tiny = jnp.finfo(b.dtype).tiny
+
+    def times(F, y):
+        return jax.lax.dot_general(F, y, along, precision=HIGHEST)
+
+    def running(carry):
+        k, _, _, error = carry
+        return (k < _SOLVES) & (error > eps(b.dtype) ** 0.75)
+
+    def step(carry):
+        k, y, r, _ = carry
+        y += solve(r)
+        Fy, sizes = times(F, y), times(jnp.abs(F), jnp.abs(y))
+        r = b - Fy
+        error = row_error(b, Fy, sizes)
+        # of elements below the normal numbers nothing is known
+        least = jnp.where(square.underflowed, tiny * largest(y), 0)
+        return k + 1, y, r, jnp.maximum(error, largest(least / (sizes + tiny)))
+
+    real = jnp.finfo(b.dtype).dtype
+    start = jnp.zeros((), jnp.int32), jnp.zeros_like(b), b, jnp.full((), jnp.inf, real)
+    _, y, _, error = while_loop(running, step, start, inputs=(square, b))
+    return y, error
 
 
 class _Scaled(NamedTuple):
@@ -144,8 +210,7 @@ def _scaled(A: Inexact[Array, "m n"], damp: Any) -> _Scaled:
     F = A.T.conj() if wide else A
     m, k = F.shape
     if m == k and is_zero(damp):
-        finite = jnp.isfinite(largest(F))
-        return _Scaled(*equilibrated(F, dense(F)), finite, wide)
+        return _Scaled(*evenly(F, dense(F)), wide)
     sizes = largest(F, axis=0)
     finite = all_finite(sizes)
     if not is_zero(damp):

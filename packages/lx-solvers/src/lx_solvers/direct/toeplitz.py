@@ -176,7 +176,7 @@ def _is_flawed(t: Array, x: Array, b: Array) -> Array:
     """‖b - Tx‖ > √eps (‖T‖‖x‖ + ‖b‖), with ‖T‖ bounded by its largest row."""
     size = largest(t) * jnp.sum(jnp.abs(x)) + largest(b)
     residual = largest(b - _product(t, x))
-    return ~(residual <= eps(x.dtype) ** 0.5 * size)
+    return ~((residual <= eps(x.dtype) ** 0.5 * size) & jnp.isfinite(size))
 
 
 def _convolved(a: Array, b: Array) -> Array:

@@ -22,7 +22,7 @@ from lx_operators.internal import PackedStructures, pack_structures
 
 from .._checks import check_options, check_square, check_state
 from .._control_flow import scan
-from .._results import all_finite, both
+from .._results import both
 from .._scaling import largest, reciprocal_scale
 from .._sizes import variates
 from .._slogdet import slogdet_of, slogdet_of_factors, tangent_of, trace_of
@@ -81,9 +81,9 @@ class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
         main, lower, upper = (band.astype(dtype) for band in (main, lower, upper))
         if main.size:
             lower, upper = jnp.pad(lower, (1, 0)), jnp.pad(upper, (0, 1))
-        F, scales = evenly_tridiagonal(jnp.stack((lower, main, upper)))
+        F, scales, finite = evenly_tridiagonal((lower, main, upper))
         lower, main, upper = F
-        verdict, packed = judge(all_finite(F)), pack_structures(operator)
+        verdict, packed = judge(finite), pack_structures(operator)
         return _TridiagonalState(lower, main, upper, scales, verdict, packed)
 
     def compute(self, state, vector, options):
@@ -132,8 +132,8 @@ def _solve(
     singular matrix F is."""
     x = jax.lax.linalg.tridiagonal_solve(*bands, b[:, None])[:, 0]
     around = jnp.roll(x, 1), x, jnp.roll(x, -1)
-    terms = jnp.stack([band * y for band, y in zip(bands, around)])
-    error = row_error(b, jnp.sum(terms, axis=0), jnp.sum(jnp.abs(terms), axis=0))
+    l, m, u = (jax.lax.mul(band, y) for band, y in zip(bands, around))
+    error = row_error(b, l + m + u, jnp.abs(l) + jnp.abs(m) + jnp.abs(u))
     return x, error, ratio_or(largest(b), largest(x), 1)
 
 

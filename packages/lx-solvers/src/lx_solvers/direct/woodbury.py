@@ -145,7 +145,8 @@ class Woodbury(AbstractLinearSolver[_WoodburyState]):
             x = approximate(b)
             x = x + approximate(residual(x)[0])
             r, size = residual(x)
-            flaws.append(~(largest(r) <= eps(b.dtype) ** 0.5 * size))
+            solved = largest(r) <= eps(b.dtype) ** 0.5 * size
+            flaws.append(~(solved & jnp.isfinite(size)))
             return x
 
         x, result = views.solve(state, vector, state.Z.dtype, solve_with)

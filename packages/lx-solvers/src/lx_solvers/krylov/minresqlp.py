@@ -9,7 +9,7 @@ from lx_operators import is_hermitian, linearise
 from lx_operators.internal import max_norm
 
 from .._checks import check_options, check_square
-from .._scaling import dot, hypot, largest, real_dot, reciprocal_scale
+from .._scaling import dot, hypot, largest, plain_norm2, real_dot, reciprocal_scale
 from .._solver import AbstractLinearSolver
 from . import _driver as driver
 from ._recurrence import Step
@@ -87,7 +87,7 @@ class _MinimalLength:
     sees_checks = True
 
     def start(self, X, b):
-        self.rounding, self.cautious = 8 * X.eps, X.eps**0.5
+        self.rounding = 8 * X.eps
         none, zero, o = X.zeros(), X.zero(), jnp.zeros((), X.dtype)
         yes, inf = jnp.ones((), bool), zero + jnp.inf
         self.left = _Left(zero - 1, zero, zero)
@@ -155,12 +155,14 @@ class _MinimalLength:
         # ‖A r‖ before the last step, or in a start as it is
         ψ_r = where(fresh, β, hypot(jnp.abs(done.ψ), rest))
         slope = ψ_r / where(A_norm > 0, A_norm, 1)
-        reducible = slope * jnp.maximum(A_norm / least, 1)
-        # a loose tolerance may pass before the least eigenvalues are seen
-        tol = jnp.minimum(now.rtol, self.cautious)
-        tol = where(fresh, tol, tol / 2)
-        flat = (slope <= tol * now.ν) & (reducible <= tol * now.norm_b)
-        flat = flat | (slope <= 8 * self.rounding * now.ν)
+        # what can be reduced is at most ‖A r‖ over the least singular value apart from
+        # zero; of which ‖b‖ / ‖x‖ is an upper bound. A smaller one than was seen so far
+        # shows only once ‖A r‖ is small as well: hence down to its rounding errors
+        Ax = A_norm * plain_norm2(now.x)
+        cond = jnp.maximum(A_norm / least, Ax / where(now.norm_b > 0, now.norm_b, 1))
+        floor = 8 * self.rounding * (now.ν + Ax)
+        few = slope * jnp.maximum(cond, 1) <= now.rtol * now.norm_b
+        flat = (slope <= floor) & (few | (slope <= 8 * self.rounding * now.ν))
 
         def anew(first: Any, next: Any) -> Any:
             pairs = zip(first, next, strict=True)
@@ -229,10 +231,11 @@ class MINRESQLP(AbstractLinearSolver[driver.KrylovState]):
     ⟨q, r⟩.
 
     Success is one of two. Either the residual is within its tolerance; or b is not in
-    the range of A, and what is left of the residual in the range is, which is at most
-    ‖A r‖ divided by the least singular value apart from zero, as estimated, and ‖A r‖ ≤
-    rtol ‖A‖ ‖r‖; or ‖A r‖ is zero to rounding. Here rtol counts as the square root of
-    the rounding unit if it is larger. Of the second, `stats["least_squares"]` is true.
+    the range of A, ‖A r‖ is no more than rounding errors of r make it, and what is left
+    of the residual in the range, which is at most ‖A r‖ divided by the least singular
+    value apart from zero, as estimated, is within rtol ‖b‖; or ‖A r‖ is zero to
+    rounding. Of the second, `stats["least_squares"]` is true. A singular value of less
+    than some hundred rounding units, relative to ‖A‖, may count as zero.
     Before success is claimed, r = b - A x, and A r, are computed anew.
 
     A step is one product with the operator; the start is one step, and so is one after

@@ -251,7 +251,8 @@ class Refined(AbstractLinearSolver[_RefinedState]):
         """Whether the residual r of x, before its last correction, is below √eps beside
         b and the given size of Ax. Corrections alone do not tell: factors in which an
         element grew to 2⁵⁹ make any correction tiny."""
-        return largest(r) <= eps(r.dtype) ** 0.5 / 2 * (size + largest(b))
+        size = size + largest(b)
+        return (largest(r) <= eps(r.dtype) ** 0.5 / 2 * size) & jnp.isfinite(size)
 
     def _solves(self, state: _RefinedState, options: dict):
         """x = F†b and x = (Fᴴ)†b by the inner solver, in the working precision."""
