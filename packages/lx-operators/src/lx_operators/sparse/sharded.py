@@ -45,7 +45,8 @@ class ShardedSparseLinearOperator(AbstractLinearOperator):
     lie on other processes' devices cannot be constants of a program.
 
     ```python
-    mesh = jax.make_mesh((jax.device_count(),), ("rows",))
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((jax.device_count(),), ("rows",), axis_types=auto)
     pattern = lx.SparsityPattern.from_stencil([(0,), (-1,), (1,)], (8,))
     values = jnp.concatenate([2 * jnp.ones(8), -jnp.ones(14)])
     matrix = lx.SparseLinearOperator(pattern.assemble(values), pattern)

@@ -10,13 +10,13 @@ import jax.core
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, ArrayLike, Inexact, Int
 
 from .._structures import floating
-from ._bisection import bisected
 from ._forms import Chunks, best_width, pieces
 from ._halo import Halo, Numbered, halo, padded
+from ._orders import in_blocks, ordered
 from ._overlap import Overlap, overlapping
 from .pattern import SparsityPattern
 
@@ -36,7 +36,7 @@ class ShardedSparsityPattern(eqx.Module):
 
     Args:
         pattern: a `SparsityPattern`, or a SciPy sparse matrix.
-        mesh: a `jax.sharding.Mesh`.
+        mesh: a `jax.sharding.Mesh`, its axis of type `AxisType.Auto`.
         axis: the name of the mesh axis; by default the mesh's only one.
         order: "given": rows as they are; "bisection": recursive bisection of the graph,
             so that blocks touch few others; or a permutation, the old row of each new
@@ -54,11 +54,12 @@ class ShardedSparsityPattern(eqx.Module):
         received: how many elements of x a device receives in a product.
 
     Raises:
-        ValueError: no mesh axis of this name, an order that is none, or an overlap of a
-            matrix that is not square.
+        ValueError: no mesh axis of this name, or one of another type than `Auto`, an
+            order that is none, or an overlap of a matrix that is not square.
 
     ```python
-    mesh = jax.make_mesh((jax.device_count(),), ("rows",))
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((jax.device_count(),), ("rows",), axis_types=auto)
     cross = [(0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)]
     pattern = lx.SparsityPattern.from_stencil(cross, (8, 8))
     sharded = lx.ShardedSparsityPattern(pattern, mesh, order="bisection")
@@ -106,7 +107,7 @@ class ShardedSparsityPattern(eqx.Module):
         self.blocks = q, _ = -(-m // p), -(-n // p)
         self.size = pattern.size
         i, j = np.asarray(pattern.rows), np.asarray(pattern.columns)
-        orders = _orders(order, column_order, (i, j), self.shape, p, self.blocks)
+        orders = ordered(order, column_order, (i, j), self.shape, p, self.blocks)
         # where rows and columns go
         places = [np.argsort(each) for each in orders]
         i, j = places[0][i], places[1][j]
@@ -141,10 +142,10 @@ class ShardedSparsityPattern(eqx.Module):
             self.overlap = overlapping(
                 coordinates, numbered, self.halo, self.entries.shape[1], self._put
             )
-        self.rows = self._put(_in_blocks(orders[0], p, q))
+        self.rows = self._put(in_blocks(orders[0], p, q))
         self.columns = None
         if m != n:
-            self.columns = self._put(_in_blocks(orders[1], p, self.blocks[1]))
+            self.columns = self._put(in_blocks(orders[1], p, self.blocks[1]))
 
     @property
     def received(self) -> int:
@@ -272,76 +273,29 @@ def _write(x: Array, index: Array, size: int, sharding: NamedSharding) -> Array:
     return jax.lax.with_sharding_constraint(out, sharding)
 
 
+_AUTO = "`jax.make_mesh((8,), ('rows',), axis_types=(jax.sharding.AxisType.Auto,))`"
+
+
 def _checked_axis(mesh: Any, axis: str | None) -> str:
     if not isinstance(mesh, Mesh):
         raise ValueError(
-            "`mesh` must be a `jax.sharding.Mesh`, such as `jax.make_mesh((8,), "
-            f"('rows',))`, but got a value of type `{type(mesh).__name__}`."
+            f"`mesh` must be a `jax.sharding.Mesh`, such as {_AUTO}, but got a value "
+            f"of type `{type(mesh).__name__}`."
         )
     if axis is None and len(mesh.axis_names) == 1:
-        return mesh.axis_names[0]
-    if axis not in mesh.axis_names:
+        axis = mesh.axis_names[0]
+    if axis is None or axis not in mesh.axis_names:
         raise ValueError(
             f"`axis` must be an axis of the mesh, one of {mesh.axis_names}, but got "
             f"{axis!r}."
         )
-    return axis
-
-
-def _orders(
-    order: Any,
-    column_order: Any,
-    coordinates: tuple[np.ndarray, np.ndarray],
-    shape: tuple[int, int],
-    p: int,
-    blocks: tuple[int, int],
-) -> list[np.ndarray]:
-    (m, n), square = shape, shape[0] == shape[1]
-    if isinstance(order, str) and order == "bisection":
-        import scipy.sparse
-
-        i, j = coordinates
-        j = j if square else j + m
-        size = m if square else m + n
-        ones = np.ones(i.size, np.int8)
-        graph = scipy.sparse.csr_array((ones, (i, j)), shape=(size, size))
-        graph = scipy.sparse.csr_array(graph + graph.T)
-        if square:
-            return bisected(graph, p, (m,), blocks[:1]) * 2
-        return bisected(graph, p, (m, n), blocks)
-    if isinstance(order, str):
-        if order != "given":
-            raise ValueError(
-                '`order` must be "given", "bisection" or a permutation of the rows, '
-                f"but got {order!r}."
-            )
-        order = np.arange(m)
-    rows = _permutation("order", order, m)
-    if square:
-        if column_order is not None:
-            raise ValueError(
-                "the columns of a square matrix have the order of its rows; leave "
-                "`column_order` out."
-            )
-        return [rows, rows]
-    columns = np.arange(n) if column_order is None else column_order
-    return [rows, _permutation("column_order", columns, n)]
-
-
-def _permutation(name: str, order: Any, size: int) -> np.ndarray:
-    order = np.asarray(order)
-    if order.shape != (size,) or not np.array_equal(np.sort(order), np.arange(size)):
+    kind = dict(zip(mesh.axis_names, mesh.axis_types))[axis]
+    if kind != AxisType.Auto:
         raise ValueError(
-            f"`{name}` must be a permutation of 0 to {size - 1}, but got {order.dtype} "
-            f"of shape {order.shape}."
+            f"the axis {axis!r} of `mesh` must be of type `AxisType.Auto`, but is of "
+            f"type `{kind}`; make the mesh by {_AUTO}."
         )
-    return order
-
-
-def _in_blocks(order: np.ndarray, p: int, q: int) -> np.ndarray:
-    out = np.full(p * q, -1, np.int32 if order.size < 2**31 else np.int64)
-    out[: order.size] = order
-    return out.reshape(p, q)
+    return axis
 
 
 def _received(columns: Sequence[np.ndarray], q: int) -> list[np.ndarray]:
@@ -403,7 +357,7 @@ def _chunks(lengths: Sequence[np.ndarray], size: int, put: Any) -> Chunks:
     if width < 0:
         return Chunks(None, None, None, -width)
     each = [pieces(x, width, np.dtype(np.int64)) for x in lengths]
-    count = size if width == 1 else max(len(x.rows) for x in each)
+    count = size if width == 1 else max(np.asarray(x.rows).size for x in each)
     starts, rows, firsts = [], [], []
     for x, length in zip(each, lengths):
         assert x.starts is not None and x.rows is not None and x.firsts is not None

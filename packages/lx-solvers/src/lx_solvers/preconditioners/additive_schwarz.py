@@ -1,5 +1,6 @@
 """Domain decomposition on many devices."""
 
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -71,7 +72,8 @@ class AdditiveSchwarz(AbstractPreconditioner[_State]):
     `preconditioner_failed`.
 
     ```python
-    mesh = jax.make_mesh((jax.device_count(),), ("rows",))
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh = jax.make_mesh((jax.device_count(),), ("rows",), axis_types=auto)
     pattern = lx.SparsityPattern.from_stencil([(0,), (-1,), (1,)], (64,))
     values = jnp.concatenate([2 * jnp.ones(64), -jnp.ones(126)])
     matrix = lx.SparseLinearOperator(pattern.assemble(values), pattern)
@@ -109,22 +111,32 @@ class AdditiveSchwarz(AbstractPreconditioner[_State]):
         size = A.pattern.blocks[0] + self.overlap * A.pattern.halo.size
         backend = chosen_backend(self.backend, kind, dtype, name)
         task = Task(size, kind, negative, backend)
-        out = _factorised(A, -1.0 if negative else 1.0, task, self)
-        *local, E = out
+        sign = -1.0 if negative else 1.0
+        rows, columns, values, digests, statuses, E = _factorised(A, sign, task, self)
         inverse = None
         if self.coarse:
             hermitian = is_hermitian(operator)
             inverse = jnp.linalg.pinv(E, hermitian=hermitian)
-        return _State(A.pattern, *local, inverse, task, A.transposed, False)
+        return _State(
+            pattern=A.pattern,
+            rows=rows,
+            columns=columns,
+            values=values,
+            digests=digests,
+            statuses=statuses,
+            inverse=inverse,
+            task=task,
+            transposed=A.transposed,
+        )
 
     def apply(self, state, vector):
         return _applied(state, vector, self)
 
     def transpose(self, state, options):
-        return _turned(state, transposed=not state.transposed), options
+        return replace(state, transposed=not state.transposed), options
 
     def conj(self, state, options):
-        return _turned(state, conjugated=not state.conjugated), options
+        return replace(state, conjugated=not state.conjugated), options
 
     def tags(self, operator):
         return frozenset() if self.restricted else definite_tags(operator)
@@ -142,11 +154,6 @@ def _sharded(operator: AbstractLinearOperator) -> ShardedSparseLinearOperator:
         "`AdditiveSchwarz` is for a `ShardedSparseLinearOperator`, but got "
         f"{operator!r}."
     )
-
-
-def _turned(state: _State, **flags: bool) -> _State:
-    fields = {name: getattr(state, name) for name in state.__dataclass_fields__}
-    return _State(**(fields | flags))
 
 
 @eqx.filter_jit
@@ -222,14 +229,11 @@ def _applied(state: _State, r: Array, recipe: AdditiveSchwarz) -> Array:
 
     def local(pattern: Any, r: Array, *arrays: Array) -> Array:
         arrays = tuple(x[0] for x in arrays)
-        q, overlap = pattern.blocks[0], pattern.overlap
-        sends = recipe.overlap and not (recipe.restricted and state.transposed)
-        takes = recipe.overlap and not (recipe.restricted and not state.transposed)
-        b = r
-        if recipe.overlap:
-            shared = overlap.shared
+        q, b = pattern.blocks[0], r
+        shared = pattern.overlap.shared if recipe.overlap else None
+        if shared is not None:
             more = jnp.zeros_like(r, shape=shared.shape)
-            if sends:
+            if not (recipe.restricted and state.transposed):
                 more = jnp.where(shared, pattern.halo.exchange(r), more)
             b = jnp.concatenate([r, more])
         # A⁻ᵀ b is the conjugate of A⁻ᴴ b̄
@@ -240,7 +244,7 @@ def _applied(state: _State, r: Array, recipe: AdditiveSchwarz) -> Array:
         )
         z = (z[0].conj() if state.transposed else z[0]).astype(r.dtype)
         out = z[:q]
-        if takes:
+        if shared is not None and (state.transposed or not recipe.restricted):
             out += pattern.halo.accumulate(jnp.where(shared, z[q:], 0))
         return out
 
