@@ -54,8 +54,10 @@ class AdditiveSchwarz(AbstractPreconditioner[_State]):
 
     R₀, the coarse level, sums over `coarse` pieces of each block (Nicolaides 1987,
     doi:10.1137/0724027). Its matrix is small, and inverted on every device: `p coarse`
-    numbers are gathered to apply it. It keeps the number of steps from growing with the
-    number of devices.
+    numbers are gathered to apply it. Measure whether it pays: to 1e-8, on 8, 16 and 32
+    devices, `CG` took 46, 53 and 62 steps for the Laplacian of 32² points without
+    overlap, and 45, 47 and 46 with `coarse=4`; but 40, 47 and 50 steps for that of 20³
+    points, and 44, 48 and 51 with `coarse=4`.
 
     The factors are made and applied on the host by the libraries of the sparse direct
     solvers, on each device's own process; they are kept in `sparse_cache`.
