@@ -54,7 +54,8 @@ def kronecker(make):
 
 
 def banded(A):
-    return lx.BandedLinearOperator(A[1:4], lower=1, upper=1)
+    diagonals = jnp.stack([A[0], jnp.diagonal(A), A[-1]])
+    return lx.BandedLinearOperator(diagonals, lower=1, upper=1)
 
 
 def sparse(make):
@@ -86,6 +87,7 @@ GENERAL = {
     "Diagonal": (lx.Diagonal(), lambda A: lx.DiagonalLinearOperator(jnp.diagonal(A))),
     "Tridiagonal": (lx.Tridiagonal(), tridiagonal),
     "AutoLinearSolver": (lx.AutoLinearSolver(well_posed=None), dense()),
+    "Banded": (lx.Banded(), banded),
     "BlockTridiagonal": (lx.BlockTridiagonal(), blocks),
     "BlockElimination": (lx.BlockElimination(lx.LU()), square_blocks),
     "Woodbury": (lx.Woodbury(lx.LU()), low_rank),
@@ -112,7 +114,6 @@ ITERATIVE = {
     "Normal": (lx.Normal(lx.CG(**TOLERANCES)), dense()),
 }
 OTHERS = {
-    "Banded": (lx.Banded(), banded),
     "Circulant": (lx.Circulant(), lambda A: lx.CirculantLinearOperator(A[0])),
     "Toeplitz": (lx.Toeplitz(), lambda A: lx.ToeplitzLinearOperator(A[0], A[0])),
     "Permutation": (lx.Permutation(), permutation),

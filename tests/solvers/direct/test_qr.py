@@ -186,3 +186,23 @@ def test_slogdet_of_rectangular_is_an_error():
     state = QR().init(MatrixLinearOperator(jnp.ones((3, 2))), {})
     with pytest.raises(ValueError, match="square"):
         slogdet_of(state)
+
+
+def test_part_of_the_system_is_zero(run, dtype):
+    """What is solved by zeros, but for the rounding errors of the other part, is
+    solved: well and ill conditioned."""
+    eps = np.finfo(dtype).eps
+    for seed, condition in enumerate((1e0, 1e1, eps**-0.5 / 10)):
+        draw = np.random.default_rng(seed)
+        u, v = (np.linalg.qr(draw.normal(size=(5, 5)))[0] for _ in range(2))
+        A = np.zeros((9, 9), dtype)
+        A[:5, :5] = (u * np.geomspace(1, 1 / condition, 5)) @ v.T
+        A[5:] = draw.normal(size=(4, 9))
+        A[5:, 5:] += 3 * np.eye(4)
+        order = draw.permutation(9)
+        b = np.append(np.zeros(5), draw.normal(size=4)).astype(dtype)[order]
+        A = A[order][:, draw.permutation(9)]
+        x, result, _ = run(QR(), A, b)
+        assert result == "successful"
+        sizes = np.abs(A) @ np.abs(x) + np.abs(b)
+        assert (np.abs(A @ x - b) <= 1e2 * eps * max(sizes)).all()

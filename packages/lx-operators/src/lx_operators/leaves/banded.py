@@ -1,5 +1,6 @@
 """An operator of a few diagonals."""
 
+import sys
 from typing import Any
 
 import equinox as eqx
@@ -74,8 +75,10 @@ class BandedLinearOperator(AbstractLinearOperator):
     ):
         _check_widths(bands, lower, upper)
         rows = jnp.shape(bands)[1] if rows is None else rows
-        _check_number("rows", rows)
-        self.lower, self.upper, self.rows = int(lower), int(upper), int(rows)
+        if not _is_symbolic(rows):
+            _check_number("rows", rows)
+            rows = int(rows)
+        self.lower, self.upper, self.rows = int(lower), int(upper), rows
         # a NaN outside the matrix must not reach a derivative either
         self.bands = _inside(floating(bands), self.upper, self.rows)
         self.tags = as_tags(tags)
@@ -131,8 +134,8 @@ def _inside(
     bands: Inexact[Array, "w n"], upper: int, rows: int
 ) -> Inexact[Array, "w n"]:
     """The same, with zeros where there is no row."""
-    w, n = bands.shape
-    row = np.arange(n)[None, :] + np.arange(w)[:, None] - upper
+    column, diagonal = (jax.lax.broadcasted_iota(int, bands.shape, k) for k in (1, 0))
+    row = column + diagonal - upper
     return jnp.where((row >= 0) & (row < rows), bands, jnp.zeros_like(bands))
 
 
@@ -143,6 +146,13 @@ def _diagonal(operator: BandedLinearOperator, offset: int) -> Array:
     if not 0 <= row < len(operator.bands):
         return jnp.zeros(end - first, operator.bands.dtype)
     return operator.bands[row, first:end]
+
+
+def _is_symbolic(size: object) -> bool:
+    """Whether this is a size of a program that is exported for all sizes. Where nobody
+    has imported `jax.export`, there is none."""
+    export = sys.modules.get("jax.export")
+    return export is not None and export.is_symbolic_dim(size)
 
 
 def _check_number(name: str, number: object) -> None:

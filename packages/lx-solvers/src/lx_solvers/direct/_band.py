@@ -14,7 +14,7 @@ from lx_operators.internal import shifted_rows
 
 from .._control_flow import scan
 from .._scaling import largest, norm2
-from .._sizes import variates
+from .._sizes import is_known, variates
 from ._factors import HIGHEST
 
 
@@ -45,10 +45,10 @@ def forward(U: Inexact[Array, "n w"], b: Inexact[Array, " n"]) -> Inexact[Array,
 def figures(U: Inexact[Array, "n w"]) -> tuple[Real[Array, ""], Real[Array, ""]]:
     """The reciprocal condition number of U, by one step of inverse iteration as in
     `_factors.reciprocal_condition`, and its largest element."""
-    n = len(U)
+    n = U.shape[0]
     columns = jnp.max(shifted_rows(jnp.abs(U).T), axis=0, initial=0)[:n]
     growth = largest(columns)
-    if n == 0:
+    if is_known(n) and n == 0:
         return jnp.ones_like(growth), growth
     lengths = columns.astype(U.dtype)
     y = forward(U, jnp.asarray(variates((n,), U.dtype)) * lengths)

@@ -186,7 +186,11 @@ def _refined(
         y += solve(r)
         Fy, sizes = times(F, y), times(jnp.abs(F), jnp.abs(y))
         r = b - Fy
-        error = row_error(b, Fy, sizes)
+        # Where b is zero, so may be all of y that the row has to do with, but for
+        # rounding errors of others (Arioli, Demmel and Duff, SIAM J. Matrix Anal.
+        # Appl. 10, 1989, 165–190).
+        noise = jnp.where(b == 0, eps(b.dtype) * largest(y), 0)
+        error = row_error(b, Fy, jnp.maximum(sizes, noise))
         # of elements below the normal numbers nothing is known
         least = jnp.where(square.underflowed, tiny * largest(y), 0)
         return k + 1, y, r, jnp.maximum(error, largest(least / (sizes + tiny)))
