@@ -93,10 +93,14 @@ if TYPE_CHECKING:
     )
     from .sparse.detection import jacobian_sparsity as jacobian_sparsity
     from .sparse.operator import (
+        ShardedSparseLinearOperator as ShardedSparseLinearOperator,
         SparseDiagonalsLinearOperator as SparseDiagonalsLinearOperator,
         SparseLinearOperator as SparseLinearOperator,
     )
     from .sparse.pattern import SparsityPattern as SparsityPattern
+    from .sparse.sharded_pattern import (
+        ShardedSparsityPattern as ShardedSparsityPattern,
+    )
     from .verification.verify import verify as verify
 
 __getattr__, __dir__, __all__ = attach(__name__)

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from .preconditioners._preconditioner import (
         AbstractPreconditioner as AbstractPreconditioner,
     )
+    from .preconditioners.additive_schwarz import AdditiveSchwarz as AdditiveSchwarz
     from .preconditioners.amg import AMG as AMG
     from .preconditioners.auto import AutoPreconditioner as AutoPreconditioner
     from .preconditioners.block_jacobi import BlockJacobi as BlockJacobi

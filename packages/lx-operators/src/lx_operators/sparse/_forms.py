@@ -57,6 +57,14 @@ class Chunks(eqx.Module):
 
 def cut(lengths: np.ndarray, dtype: np.dtype) -> Chunks:
     """The chunks of rows of these lengths."""
+    width = best_width(lengths)
+    return (
+        Chunks(None, None, None, -width) if width < 0 else pieces(lengths, width, dtype)
+    )
+
+
+def best_width(lengths: np.ndarray) -> int:
+    """The entries of a chunk; negative where each row is to be one."""
     counts = np.bincount(lengths, minlength=1)
     sizes, longest = np.arange(counts.size), max(counts.size - 1, 1)
     if longest <= _WIDEST:
@@ -69,7 +77,12 @@ def cut(lengths: np.ndarray, dtype: np.dtype) -> Chunks:
         if cost < least:
             width, least = w, cost
     if width == longest and least == lengths.size * longest:
-        return Chunks(None, None, None, width)
+        return -width
+    return width
+
+
+def pieces(lengths: np.ndarray, width: int, dtype: np.dtype) -> Chunks:
+    """The chunks of this width."""
     each = -(-lengths // width)
     rows = np.repeat(np.arange(lengths.size), each)
     ends, firsts = np.cumsum(lengths), np.concatenate([[0], np.cumsum(each)])

@@ -7,3 +7,4 @@ from . import (
 )
 from .diagonals import SparseDiagonalsLinearOperator as SparseDiagonalsLinearOperator
 from .entries import SparseLinearOperator as SparseLinearOperator
+from .sharded import ShardedSparseLinearOperator as ShardedSparseLinearOperator

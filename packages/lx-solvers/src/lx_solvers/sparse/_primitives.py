@@ -142,17 +142,17 @@ def _count(values: Any) -> tuple[int, ...]:
     return values.shape[:-1]
 
 
-factor_p = _host_primitive(
-    "sparse_factor",
-    host.factorise,
-    lambda rows, columns, values, *, task: [
+def _factor_shapes(rows: Any, columns: Any, values: Any, *, task: Any) -> Any:
+    return [
         (_count(values) + (4,), jnp.uint32),
         (_count(values), jnp.int32),
         (_count(values), complex_to_real_dtype(values.dtype)),
         (_count(values) + (3,), jnp.int32),
         (_count(values) + (2,), jnp.int32),
-    ],
-)
+    ]
+
+
+factor_p = _host_primitive("sparse_factor", host.factorise, _factor_shapes)
 batching.primitive_batchers[factor_p] = _batched_as_list(factor_p, slice(0, 2), 2)
 
 determinant_p = _host_primitive(
@@ -176,15 +176,25 @@ inverse_p = _host_primitive(
 )
 batching.primitive_batchers[inverse_p] = _batched_as_list(inverse_p, slice(1, 3), 3)
 
-solve_p = _host_primitive(
-    "sparse_solve",
-    host.solve,
-    lambda digest, rows, columns, values, b, *, task, adjoint: [
+
+def _solve_shapes(
+    digest: Any,
+    rows: Any,
+    columns: Any,
+    values: Any,
+    b: Any,
+    *,
+    task: Any,
+    adjoint: Any,
+) -> Any:
+    return [
         (b.shape, b.dtype),
         (b.shape[:-1], jnp.int32),
         (b.shape[:-1], jnp.int32),
-    ],
-)
+    ]
+
+
+solve_p = _host_primitive("sparse_solve", host.solve, _solve_shapes)
 
 root_p = _host_primitive(
     "sparse_root",
@@ -210,28 +220,63 @@ def _batched_vectors(primitive: Primitive) -> Any:
     return batch
 
 
+def _without_padding(call: Callable[..., Any], rows: int) -> Callable[..., Any]:
+    """The same, of a matrix whose entries of row -1 are none.
+
+    Args:
+        call: of the host.
+        rows: which of its arguments `rows` is; `columns` and `values` follow.
+    """
+
+    def cleared(*arrays: np.ndarray, **params: Any) -> Any:
+        there = arrays[rows] >= 0
+        if there.ndim > 1:  # a batch of patterns, padded differently
+            cut = [tuple(x[i] for x in arrays) for i in range(len(there))]
+            each = [cleared(*one, **params) for one in cut]
+            return tuple(np.stack(parts) for parts in zip(*each))
+        matrix = [np.ascontiguousarray(x[..., there]) for x in arrays[rows : rows + 3]]
+        return call(*arrays[:rows], *matrix, *arrays[rows + 3 :], **params)
+
+    return cleared
+
+
+local_factor_p = _host_primitive(
+    "sparse_local_factor", _without_padding(host.factorise, 0), _factor_shapes
+)
+batching.primitive_batchers[local_factor_p] = _batched_as_list(
+    local_factor_p, slice(0, 2), 2
+)
+local_solve_p = _host_primitive(
+    "sparse_local_solve", _without_padding(host.solve, 1), _solve_shapes
+)
+
 batching.primitive_batchers[solve_p] = _batched_vectors(solve_p)
+batching.primitive_batchers[local_solve_p] = _batched_vectors(local_solve_p)
 batching.primitive_batchers[root_p] = _batched_vectors(root_p)
 
 
-def _solve_jvp(primals: Any, tangents: Any, **params: Any) -> Any:
-    """Linear in b; factors carry no derivative."""
-    out = solve_p.bind(*primals, **params)
-    *matrix, _ = primals
-    counts = [ad.Zero(jax.typeof(x).to_tangent_aval()) for x in out[1:]]
-    if type(tangents[-1]) is ad.Zero:
-        return out, [ad.Zero(jax.typeof(out[0]).to_tangent_aval()), *counts]
-    return out, [solve_p.bind(*matrix, tangents[-1], **params)[0], *counts]
+def _linear_in_b(primitive: Primitive) -> None:
+    """Factors carry no derivative."""
+
+    def jvp(primals: Any, tangents: Any, **params: Any) -> Any:
+        out = primitive.bind(*primals, **params)
+        *matrix, _ = primals
+        counts = [ad.Zero(jax.typeof(x).to_tangent_aval()) for x in out[1:]]
+        if type(tangents[-1]) is ad.Zero:
+            return out, [ad.Zero(jax.typeof(out[0]).to_tangent_aval()), *counts]
+        return out, [primitive.bind(*matrix, tangents[-1], **params)[0], *counts]
+
+    def transpose(cotangents: Any, *operands: Any, task: Any, adjoint: bool) -> Any:
+        *matrix, _ = operands
+        ct = cotangents[0]
+        if type(ct) is not ad.Zero:  # A⁻ᵀ c is the conjugate of A⁻ᴴ c̄
+            back = primitive.bind(*matrix, ct.conj(), task=task, adjoint=not adjoint)
+            ct = back[0].conj()
+        return [*(None for _ in matrix), ct]
+
+    ad.primitive_jvps[primitive] = jvp
+    ad.primitive_transposes[primitive] = transpose
 
 
-def _solve_transpose(cotangents: Any, *operands: Any, task: Any, adjoint: bool) -> Any:
-    *matrix, _ = operands
-    ct = cotangents[0]
-    if type(ct) is not ad.Zero:  # A⁻ᵀ c is the conjugate of A⁻ᴴ c̄
-        back = solve_p.bind(*matrix, ct.conj(), task=task, adjoint=not adjoint)
-        ct = back[0].conj()
-    return [*(None for _ in matrix), ct]
-
-
-ad.primitive_jvps[solve_p] = _solve_jvp
-ad.primitive_transposes[solve_p] = _solve_transpose
+_linear_in_b(solve_p)
+_linear_in_b(local_solve_p)
