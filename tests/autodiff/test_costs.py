@@ -347,3 +347,18 @@ def test_matrix_free_gradient_is_linear_in_memory():
     step = 1e-4
     difference = (loss(weights + step) - loss(weights - step)) / (2 * step)
     np.testing.assert_allclose(jnp.sum(gradient), difference, rtol=1e-5)
+
+
+def test_factors_lie_in_the_memory_of_the_gradient():
+    """LU's checks keep no copy beside its factors, which are in the memory that the
+    gradient by the matrices will take."""
+
+    def loss(A, b):
+        operator = lxo.MatrixLinearOperator(A)
+        solution = lxa.linear_solve(operator, b, lxs.LU(), throw=False)
+        return jnp.sum(solution.value**2)
+
+    A, b = (jax.ShapeDtypeStruct((100, *s), jnp.float64) for s in ((50, 50), (50,)))
+    program = jax.jit(jax.vmap(jax.grad(loss, (0, 1)))).lower(A, b).compile()
+    matrices = 8 * 100 * 50 * 50
+    assert program.memory_analysis().temp_size_in_bytes < matrices / 4

@@ -32,15 +32,21 @@ def map_parts(fn: Callable[[Any], Any], operator: _T) -> _T:
 
 def with_parts(operator: _T, *parts: Any) -> _T:
     """The same composite with other parts."""
+    each, fields = iter(parts), {}
+    for name in _names(type(operator)):
+        old = getattr(operator, name)
+        new = tuple(next(each) for _ in old) if isinstance(old, tuple) else next(each)
+        fields[name] = new
+    return with_fields(operator, **fields)
+
+
+def with_fields(operator: _T, /, **fields: Any) -> _T:
+    """The same operator with other fields, which are known to fit."""
     kind: Any = type(operator)
     clone = object.__new__(kind)
     for field in dataclasses.fields(kind):
-        object.__setattr__(clone, field.name, getattr(operator, field.name))
-    each = iter(parts)
-    for name in _names(kind):
-        old = getattr(operator, name)
-        new = tuple(next(each) for _ in old) if isinstance(old, tuple) else next(each)
-        object.__setattr__(clone, name, new)
+        new = fields.get(field.name, getattr(operator, field.name))
+        object.__setattr__(clone, field.name, new)
     return clone
 
 

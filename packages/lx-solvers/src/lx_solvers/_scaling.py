@@ -10,7 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Inexact, Int, Real
+from jaxtyping import Array, Bool, Inexact, Int, Real
 from lx_operators.internal import complex_to_real_dtype
 
 from ._sizes import is_known
@@ -61,6 +61,12 @@ def _folded(x: Int[Array, "..."], axis: int) -> Int[Array, "..."]:
             jax.lax.slice_in_dim(x, n - half, n, axis=axis),
         )
     return x
+
+
+def negligible(residual: Array, size: Array, u: float) -> Bool[Array, ""]:
+    """Whether a residual is at most √u beside a size, of which nothing is known where
+    it overflowed."""
+    return (residual <= u**0.5 * size) & jnp.isfinite(size)
 
 
 def binade(x: Real[Array, "..."]) -> Int[Array, "..."]:

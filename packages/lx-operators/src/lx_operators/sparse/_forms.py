@@ -57,14 +57,12 @@ class Chunks(eqx.Module):
 
 def cut(lengths: np.ndarray, dtype: np.dtype) -> Chunks:
     """The chunks of rows of these lengths."""
-    width = best_width(lengths)
-    return (
-        Chunks(None, None, None, -width) if width < 0 else pieces(lengths, width, dtype)
-    )
+    width, whole = best_width(lengths)
+    return Chunks(None, None, None, width) if whole else pieces(lengths, width, dtype)
 
 
-def best_width(lengths: np.ndarray) -> int:
-    """The entries of a chunk; negative where each row is to be one."""
+def best_width(lengths: np.ndarray) -> tuple[int, bool]:
+    """The entries of a chunk, and whether each row is to be one."""
     counts = np.bincount(lengths, minlength=1)
     sizes, longest = np.arange(counts.size), max(counts.size - 1, 1)
     if longest <= _WIDEST:
@@ -76,9 +74,7 @@ def best_width(lengths: np.ndarray) -> int:
         cost = chunks * (w + _SUM)
         if cost < least:
             width, least = w, cost
-    if width == longest and least == lengths.size * longest:
-        return -width
-    return width
+    return width, width == longest and least == lengths.size * longest
 
 
 def pieces(lengths: np.ndarray, width: int, dtype: np.dtype) -> Chunks:

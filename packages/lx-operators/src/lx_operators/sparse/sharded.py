@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Inexact
 
 from .._checks import check_claims, check_square
+from .._composite import with_fields
 from .._functions import conj, diagonal, materialise
 from .._operator import AbstractLinearOperator
 from .._printing import ATOM, layout
@@ -150,7 +151,7 @@ class ShardedSparseLinearOperator(AbstractLinearOperator):
         if is_own_transpose(self):
             return self
         tags, transposed = transpose_tags(self.tags), not self.transposed
-        return _rebuilt(self, tags=tags, transposed=transposed)
+        return with_fields(self, tags=tags, transposed=transposed)
 
     def in_structure(self):
         return self._structure(1 - self.transposed)
@@ -165,16 +166,6 @@ class ShardedSparseLinearOperator(AbstractLinearOperator):
 
     shape = property(shape_of)
     dtype = property(dtype_of)
-
-
-def _rebuilt(
-    operator: ShardedSparseLinearOperator, **fields: Any
-) -> ShardedSparseLinearOperator:
-    out = object.__new__(ShardedSparseLinearOperator)
-    for name in ("values", "pattern", "tags", "transposed"):
-        value = fields[name] if name in fields else getattr(operator, name)
-        object.__setattr__(out, name, value)
-    return out
 
 
 @jax.jit
@@ -217,7 +208,7 @@ def _(operator: ShardedSparseLinearOperator):
 def _(operator: ShardedSparseLinearOperator):
     if not jnp.iscomplexobj(operator.values):
         return operator
-    return _rebuilt(operator, values=operator.values.conj())
+    return with_fields(operator, values=operator.values.conj())
 
 
 @diagonal.register

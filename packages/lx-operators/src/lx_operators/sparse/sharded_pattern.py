@@ -104,6 +104,11 @@ class ShardedSparsityPattern(eqx.Module):
         self.mesh, self.axis = mesh, _checked_axis(mesh, axis)
         p = mesh.shape[self.axis]
         self.shape = m, n = pattern.shape
+        if overlap not in (0, 1) or (overlap and m != n):
+            raise ValueError(
+                "`overlap` must be 0, or 1 of a square matrix, but got "
+                f"{overlap!r} of one of shape {self.shape}."
+            )
         self.blocks = q, _ = -(-m // p), -(-n // p)
         self.size = pattern.size
         i, j = np.asarray(pattern.rows), np.asarray(pattern.columns)
@@ -129,11 +134,6 @@ class ShardedSparsityPattern(eqx.Module):
         entries = [by_row[part][k] for part, k in zip(parts, inner)]
         self.entries = self._put(padded(entries, -1))
         self.overlap = None
-        if overlap not in (0, 1) or (overlap and m != n):
-            raise ValueError(
-                "`overlap` must be 0, or 1 of a square matrix, but got "
-                f"{overlap!r} of one of shape {self.shape}."
-            )
         if overlap:
             places = [
                 np.argsort(k) + self.entries.shape[1] * d for d, k in enumerate(inner)
@@ -255,12 +255,8 @@ class ShardedSparsityPattern(eqx.Module):
         )
 
 
-def _read(x: Array, index: Array, sharding: NamedSharding) -> Array:
-    return _reading(x, index, sharding)
-
-
 @partial(jax.jit, static_argnames="sharding")
-def _reading(x: Array, index: Array, sharding: NamedSharding) -> Array:
+def _read(x: Array, index: Array, sharding: NamedSharding) -> Array:
     zero = jnp.zeros_like(x, shape=())
     read = jnp.where(index >= 0, x.at[index].get(mode="clip"), zero)
     return jax.lax.with_sharding_constraint(read, sharding)
@@ -353,9 +349,9 @@ def _stacked(
 def _chunks(lengths: Sequence[np.ndarray], size: int, put: Any) -> Chunks:
     """The chunks of each device's rows, of one width, padded by empty ones; entries
     that are chunks are padded as entries are."""
-    width = best_width(np.concatenate(lengths))
-    if width < 0:
-        return Chunks(None, None, None, -width)
+    width, whole = best_width(np.concatenate(lengths))
+    if whole:
+        return Chunks(None, None, None, width)
     each = [pieces(x, width, np.dtype(np.int64)) for x in lengths]
     count = size if width == 1 else max(np.asarray(x.rows).size for x in each)
     starts, rows, firsts = [], [], []

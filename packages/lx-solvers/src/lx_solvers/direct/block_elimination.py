@@ -48,7 +48,7 @@ from lx_operators.internal import (
 
 from .._checks import check_options, check_state
 from .._results import both
-from .._scaling import eps, largest
+from .._scaling import eps, largest, negligible
 from .._sizes import variates
 from .._slogdet import part, slogdet_of, trace_of, trace_of_part
 from .._solution import RESULTS
@@ -277,8 +277,7 @@ def _solved(b: PyTree[Array], Mx: PyTree[Array], size: Array) -> Array:
     """Whether Mx is b, beside ‖M‖‖x‖."""
     u = max((eps(leaf.dtype) for leaf in jtu.tree_leaves(b)), default=0.0)
     rest = _size(_plus(b, _negated(Mx)))
-    size = size + _size(b) + _size(Mx)
-    return (rest <= u**0.5 * size) & jnp.isfinite(size)
+    return negligible(rest, size + _size(b) + _size(Mx), u)
 
 
 def _size(x: PyTree[Array]) -> Array:

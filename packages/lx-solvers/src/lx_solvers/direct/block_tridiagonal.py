@@ -19,7 +19,7 @@ not solve every row, `singular` if ‖R⁻¹b‖ ≤ 4 eps ‖Cx‖.
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Inexact, Int, Real
+from jaxtyping import Array, Bool, Inexact, Int, Real
 from lx_operators import AbstractLinearOperator, BlockTridiagonalLinearOperator
 from lx_operators.internal import PackedStructures, block_tridiagonal, pack_structures
 
@@ -120,10 +120,10 @@ class BlockTridiagonal(AbstractLinearSolver[_State]):
                 f"operator is not known to be one: {operator!r}. Make it a "
                 "`BlockTridiagonalLinearOperator`, or use another solver."
             )
-        blocks, scales, verdict = _equilibrated(A)
+        blocks, scales, finite = _equilibrated(A)
         eliminate = _levels if self.parallel else _sequence
         factors, packed = eliminate(blocks), pack_structures(A)
-        return _State(blocks, factors, scales, verdict, packed)
+        return _State(blocks, factors, scales, judge(finite), packed)
 
     def compute(self, state, vector, options):
         check_state(state, _State, "BlockTridiagonal")
@@ -166,7 +166,7 @@ class BlockTridiagonal(AbstractLinearSolver[_State]):
 
 def _equilibrated(
     A: BlockTridiagonalLinearOperator,
-) -> tuple[_Blocks, Scales, RESULTS]:
+) -> tuple[_Blocks, Scales, Bool[Array, ""]]:
     main = A.diagonal.astype(working_dtype(A.diagonal.dtype))
     n, b, _ = main.shape
     lower, upper = (x.astype(main.dtype) for x in (A.lower_diagonal, A.upper_diagonal))
@@ -175,9 +175,8 @@ def _equilibrated(
         upper = jnp.pad(upper, ((0, 1), (0, 0), (0, 0)))
     F = jnp.concatenate((lower, main, upper), axis=2).reshape(n * b, 3 * b)
     F, scales, finite = evenly(F, block_band(n, b))
-    verdict = judge(finite)
     F = F.reshape(n, b, 3, b)
-    return _Blocks(F[:, :, 0], F[:, :, 1], F[:, :, 2]), scales, verdict
+    return _Blocks(F[:, :, 0], F[:, :, 1], F[:, :, 2]), scales, finite
 
 
 # Blocks

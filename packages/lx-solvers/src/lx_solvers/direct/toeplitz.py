@@ -29,7 +29,7 @@ from lx_operators.internal import PackedStructures, bare, common_dtype, pack_str
 
 from .._checks import check_options, check_square, check_state
 from .._control_flow import scan
-from .._scaling import eps, largest, power_of_two
+from .._scaling import eps, largest, negligible, power_of_two
 from .._slogdet import judged_slogdet, slogdet_of, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
@@ -175,8 +175,7 @@ def _grown(sign: Array, log: Array, f: Array) -> tuple[Array, Array]:
 def _is_flawed(t: Array, x: Array, b: Array) -> Array:
     """‖b - Tx‖ > √eps (‖T‖‖x‖ + ‖b‖), with ‖T‖ bounded by its largest row."""
     size = largest(t) * jnp.sum(jnp.abs(x)) + largest(b)
-    residual = largest(b - _product(t, x))
-    return ~((residual <= eps(x.dtype) ** 0.5 * size) & jnp.isfinite(size))
+    return ~negligible(largest(b - _product(t, x)), size, eps(x.dtype))
 
 
 def _convolved(a: Array, b: Array) -> Array:

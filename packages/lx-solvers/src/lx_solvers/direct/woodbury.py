@@ -33,7 +33,7 @@ from lx_operators.internal import (
 
 from .._checks import check_options, check_square, check_state
 from .._results import both, first_failure
-from .._scaling import eps, largest
+from .._scaling import eps, largest, negligible
 from .._slogdet import (
     judged_slogdet,
     part,
@@ -145,8 +145,7 @@ class Woodbury(AbstractLinearSolver[_WoodburyState]):
             x = approximate(b)
             x = x + approximate(residual(x)[0])
             r, size = residual(x)
-            solved = largest(r) <= eps(b.dtype) ** 0.5 * size
-            flaws.append(~(solved & jnp.isfinite(size)))
+            flaws.append(~negligible(largest(r), size, eps(b.dtype)))
             return x
 
         x, result = views.solve(state, vector, state.Z.dtype, solve_with)

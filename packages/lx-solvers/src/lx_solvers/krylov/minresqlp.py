@@ -155,9 +155,9 @@ class _MinimalLength:
         # ‖A r‖ before the last step, or in a start as it is
         ψ_r = where(fresh, β, hypot(jnp.abs(done.ψ), rest))
         slope = ψ_r / where(A_norm > 0, A_norm, 1)
-        # what can be reduced is at most ‖A r‖ over the least singular value apart from
-        # zero; of which ‖b‖ / ‖x‖ is an upper bound. A smaller one than was seen so far
-        # shows only once ‖A r‖ is small as well: hence down to its rounding errors
+        # r can be reduced by at most ‖A r‖ over the least singular value apart from
+        # zero, and that is at most ‖b‖ / ‖x‖. One that is smaller than those seen so
+        # far shows only once ‖A r‖ is small: so it must be down to rounding errors
         Ax = A_norm * plain_norm2(now.x)
         cond = jnp.maximum(A_norm / least, Ax / where(now.norm_b > 0, now.norm_b, 1))
         floor = 8 * self.rounding * (now.ν + Ax)
@@ -231,12 +231,12 @@ class MINRESQLP(AbstractLinearSolver[driver.KrylovState]):
     ⟨q, r⟩.
 
     Success is one of two. Either the residual is within its tolerance; or b is not in
-    the range of A, ‖A r‖ is no more than rounding errors of r make it, and what is left
-    of the residual in the range, which is at most ‖A r‖ divided by the least singular
-    value apart from zero, as estimated, is within rtol ‖b‖; or ‖A r‖ is zero to
-    rounding. Of the second, `stats["least_squares"]` is true. A singular value of less
-    than some hundred rounding units, relative to ‖A‖, may count as zero.
-    Before success is claimed, r = b - A x, and A r, are computed anew.
+    the range of A. Then ‖A r‖ must be no larger than rounding errors of r make it, and
+    the part of r in the range of A within rtol ‖b‖: it is at most ‖A r‖ divided by the
+    least singular value apart from zero, which is estimated. Or ‖A r‖ must be zero to
+    rounding. Either way `stats["least_squares"]` says that b is not in the range. A
+    singular value of less than some hundred rounding units, relative to ‖A‖, may count
+    as zero. Before success is claimed, r = b - A x, and A r, are computed anew.
 
     A step is one product with the operator; the start is one step, and so is one after
     a check, which is one more product and no step. Ten vectors are kept: b, x, r, two

@@ -197,7 +197,7 @@ def _system(
 
 
 def _pieces(pattern: Any, count: int) -> Array:
-    """Of which piece each of a device's rows is; `count` of padding."""
+    """The piece that each of a device's rows belongs to; `count` for padding."""
     q = pattern.blocks[0]
     piece = jnp.arange(q, dtype=jnp.int32) * count // max(q, 1)
     return jnp.where(pattern.own_rows(), piece, count)

@@ -44,7 +44,7 @@ from lx_operators.internal import (
 
 from .._checks import check_state
 from .._control_flow import while_loop
-from .._scaling import binade, eps, largest, power_of_two
+from .._scaling import binade, eps, largest, negligible, power_of_two
 from .._slogdet import slogdet_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
@@ -251,8 +251,7 @@ class Refined(AbstractLinearSolver[_RefinedState]):
         """Whether the residual r of x, before its last correction, is below √eps beside
         b and the given size of Ax. Corrections alone do not tell: factors in which an
         element grew to 2⁵⁹ make any correction tiny."""
-        size = size + largest(b)
-        return (largest(r) <= eps(r.dtype) ** 0.5 / 2 * size) & jnp.isfinite(size)
+        return negligible(largest(r), (size + largest(b)) / 2, eps(r.dtype))
 
     def _solves(self, state: _RefinedState, options: dict):
         """x = F†b and x = (Fᴴ)†b by the inner solver, in the working precision."""
