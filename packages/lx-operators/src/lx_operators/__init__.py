@@ -93,6 +93,7 @@ if TYPE_CHECKING:
     from .sparse.detection import jacobian_sparsity as jacobian_sparsity
     from .sparse.jacobian import JacobianLinearOperator as JacobianLinearOperator
     from .sparse.operator import (
+        BlockSparseLinearOperator as BlockSparseLinearOperator,
         ShardedSparseLinearOperator as ShardedSparseLinearOperator,
         SparseDiagonalsLinearOperator as SparseDiagonalsLinearOperator,
         SparseLinearOperator as SparseLinearOperator,
