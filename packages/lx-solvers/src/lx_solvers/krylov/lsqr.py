@@ -81,11 +81,11 @@ class LSQR(AbstractLinearSolver[driver.KrylovState]):
         progress: show a progress bar.
 
     Options: `stop`, a function of the residual's 2-norm, the solution and the number of
-    steps that ends the solve; `preconditioner`, an operator M, such that A M is better conditioned (the
-    reciprocal norms of A's columns, say); the solution is then the one of least ‖M⁻¹
-    x‖. `y0`, an initial guess, which is ignored if it leaves a residual above ‖b‖ /
-    eps, or if the operator has more columns than rows: the part of it that A
-    annihilates would stay in the solution. Other operators of deficient rank get the
+    steps that ends the solve; `preconditioner`, an operator M, such that A M is better
+    conditioned (the reciprocal norms of A's columns, say); the solution is then the one
+    of least ‖M⁻¹ x‖. `y0`, an initial guess, which is ignored if it leaves a residual
+    above ‖b‖ / eps, or if the operator has more columns than rows: the part of it that
+    A annihilates would stay in the solution. Other operators of deficient rank get the
     least-squares solution nearest to `y0`; to remove that part would cost as much as a
     solve without `y0`, which gives the solution of least norm. With damping `y0` is
     used for any shape, unless it leaves more of [b; 0] than zero does.
