@@ -54,6 +54,8 @@ class KrylovState(eqx.Module):
     """1 or -1: the method sees this times the operator."""
     preconditioner: AbstractLinearOperator | None = None
     """What the solver's own preconditioner became."""
+    left: AbstractLinearOperator | None = None
+    """What multiplies residuals: LSMR's and LSQR's preconditioner, transposed."""
 
 
 class Solver(Aims, Protocol):
@@ -384,5 +386,5 @@ def conjugated_state(
 ) -> tuple[KrylovState, Options]:
     """State and options for Ā."""
     M = state.preconditioner
-    M = None if M is None else conj(M)
-    return KrylovState(conj(state.operator), state.sign, M), conjugated(options)
+    M, L = (None if F is None else conj(F) for F in (M, state.left))
+    return KrylovState(conj(state.operator), state.sign, M, L), conjugated(options)
