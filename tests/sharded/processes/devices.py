@@ -220,6 +220,40 @@ def test_solvers():
     ok("solvers")
 
 
+def in_loops(text):
+    """The all-reduces in the body of each loop of a compiled program, those in branches
+    aside: the arrays of each."""
+    parts = re.split(r"\n(?=%|ENTRY)", text)
+    bodies = re.findall(r" while\(.*body=%([\w.\-]+)", text)
+    return [
+        re.findall(r"= (.+?) all-reduce(?:-start)?\(", part)
+        for body in bodies
+        for part in parts
+        if part.startswith(f"%{body} ")
+    ]
+
+
+def test_reductions_of_a_step():
+    """One with `single_reduction`, of five numbers; the solution is the same."""
+    A, b = poisson(5, 100.0), RNG.normal(size=125)
+    S = sharded(A, order="bisection", tags=PSD)
+    B, truth = S.pattern.distribute(b), spla.spsolve(A.tocsc(), b)
+    for M, usual in [(None, 2), (lx.Jacobi(), 4), (lx.AdditiveSchwarz(), 4)]:
+        for single, count in [(False, usual), (True, 1)]:
+            solver = lx.CG(1e-10, 0.0, preconditioner=M, single_reduction=single)
+
+            def solve(S, B, solver=solver):
+                return lx.linear_solve(S, B, solver, throw=False).value
+
+            compiled = jax.jit(solve).lower(S, B).compile()
+            (found,) = in_loops(compiled.as_text() or "")
+            assert len(found) == count, (M, single, found)
+            if single:
+                assert found[0].count("f64[]") == 5, found
+            near(S.pattern.collect(compiled(S, B)), truth, 1e-8)
+    ok("reductions of a step")
+
+
 def test_same_as_one_device():
     """Gradients of one and of eight devices, at 1e-12."""
     A, b = poisson(5, 100.0), RNG.normal(size=125)
