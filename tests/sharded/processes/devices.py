@@ -234,7 +234,7 @@ def in_loops(text):
 
 
 def test_reductions_of_a_step():
-    """One with `single_reduction`, of five numbers; the solution is the same."""
+    """One with `single_reduction`, of six numbers; the solution is the same."""
     A, b = poisson(5, 100.0), RNG.normal(size=125)
     S = sharded(A, order="bisection", tags=PSD)
     B, truth = S.pattern.distribute(b), spla.spsolve(A.tocsc(), b)
@@ -249,7 +249,7 @@ def test_reductions_of_a_step():
             (found,) = in_loops(compiled.as_text() or "")
             assert len(found) == count, (M, single, found)
             if single:
-                assert found[0].count("f64[]") == 5, found
+                assert found[0].count("f64[]") == 6, found
             near(S.pattern.collect(compiled(S, B)), truth, 1e-8)
     ok("reductions of a step")
 

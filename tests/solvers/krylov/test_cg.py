@@ -265,7 +265,7 @@ def test_single_reduction(spectral, draw, run, dtype):
         solver = CG(0.0, 0.0, single_reduction=True, max_steps=steps)
         x = run(solver, a, b, PSD).x
         np.testing.assert_allclose(x, textbook(a, b, steps - 1), rtol=1e-7, atol=1e-10)
-        np.testing.assert_array_equal(run(solver, -a, b, NSD).x, -x)
+        np.testing.assert_allclose(run(solver, -a, b, NSD).x, -x, rtol=1e-12)
     near = jnp.asarray(np.linalg.inv(a + 0.01 * np.eye(N)))
     near = lo.MatrixLinearOperator(near, PSD)
     out = run(CG(1e-8, 0.0, single_reduction=True), a, b, PSD, preconditioner=near)
@@ -277,13 +277,16 @@ def test_single_reduction(spectral, draw, run, dtype):
 def test_single_reduction_is_honest(spectral, draw, run):
     """For ill-conditioned, singular and indefinite systems."""
     once = CG(1e-8, 0.0, single_reduction=True, max_steps=2000)
-    for condition in (1e4, 1e8, 1e12):
+    for condition in (1e4, 1e6, 1e12):
         a = spectral(np.float64, np.logspace(0, -np.log10(condition), N))
-        x, result, _, _ = run(once, a, b := draw(np.float64, N), PSD)
+        b = draw(np.float64, N)
+        x, result, steps, _ = run(once, a, b, PSD)
         if result == "successful":
             passed = np.abs(a @ x - b).max() <= 1e-8 * np.abs(b).max()
             assert passed or stable(a, x, b)
-        assert result == "successful" or condition == 1e12
+        if condition < 1e12:
+            assert result == "successful"
+            assert steps <= 1.2 * run(CG(1e-8, 0.0), a, b, PSD).steps
     a = spectral(np.float64, np.r_[np.linspace(1, 3, N - 3), 0, 0, 0])
     b = a @ draw(np.float64, N)
     x, result, _, _ = run(once, a, b, PSD)

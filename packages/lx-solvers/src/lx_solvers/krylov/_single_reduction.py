@@ -1,7 +1,14 @@
 """Conjugate gradients whose inner products are all computed at once.
 
-Chronopoulos and Gear 1989, doi:10.1016/0377-0427(89)90045-9, algorithm 2.2, with the
-next product made before the inner products, so that the residual's norm is one of them.
+Chronopoulos and Gear 1989, doi:10.1016/0377-0427(89)90045-9, algorithm 2.2, with two
+changes. The next product is made before the inner products, so that the residual's norm
+is one of them. And of ⟨p, A p⟩ with p = z + β p_old,
+
+    ⟨z, A z⟩ + 2 β ⟨z, A p_old⟩ + β² ⟨p_old, A p_old⟩,
+
+the middle term is computed, not taken from ⟨p, A p_old⟩ = 0, which rounding makes
+untrue: that is one more inner product, and took 138 steps in place of 465 for a
+Laplacian with jumps of 1e6, for which `CG` takes 137.
 """
 
 from typing import Any, NamedTuple
@@ -47,13 +54,12 @@ class SingleReduction:
         r, v = now.anew(w), now.vector
         shrink = reciprocal_scale(where(now.norm_A > 0, now.norm_A, 1))
         small = times(shrink, q)  # its squares do not overflow, but in the first pass
-        pairs = [(r, r), (r, z), (z, q), (small, small), (v, v)]
-        rr, ρ, zAz, qq, vv = unpacked(packed(*(real_dot(*each) for each in pairs)))
+        pairs = [(r, r), (r, z), (z, q), (small, small), (v, v), (z, s.s)]
+        rr, ρ, zAz, qq, vv, zAp = unpacked(packed(*(real_dot(*each) for each in pairs)))
         ν = jnp.sqrt(rr)
 
         β = where(fresh, 0, ρ / s.ρ)
-        # z is p - β p_old, and p conjugate to p_old
-        pAp = zAz - where(fresh, 0, β * ρ / s.α)
+        pAp = zAz + 2 * β * zAp + where(fresh, 0, β * ρ / s.α)
         length = scale * ν + β * s.length
         # where the difference is lost in rounding, the next step is that of z alone
         lost = ~fresh & ~(pAp > 8 * eps * zAz)
