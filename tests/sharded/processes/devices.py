@@ -399,11 +399,11 @@ def test_least_squares_with_jacobi():
 def test_linearise_and_bounds():
     """A sharded operator linearises to itself; histories and error bounds are those of
     the unsharded system."""
-    A, b = poisson(4, 10.0), RNG.normal(size=64)
+    A, b = poisson(6, 100.0), RNG.normal(size=216)
     S = sharded(A, order="bisection", tags=PSD)
     assert lx.linearise(S) is S
     B, truth = S.pattern.distribute(b), spla.spsolve(A.tocsc(), b)
-    solver = lx.CG(1e-6, 0.0, history=True)
+    solver = lx.CG(1e-6, 0.0, preconditioner=lx.Jacobi(), history=True)
     solution = jax.jit(lambda S, B: lx.linear_solve(S, B, solver, throw=False))(S, B)
     matrix = lx.SparseLinearOperator.from_scipy(A, PSD)
     alone = lx.linear_solve(matrix, jnp.asarray(b), solver)
