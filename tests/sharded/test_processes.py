@@ -60,6 +60,11 @@ def test_same_iterates(folder):
     assert one["Schwarz steps"] > 10
 
 
+def test_progress(folder):
+    """Shown once, on process 0."""
+    assert [file.name for file in folder.glob("bar4of*")] == ["bar4of0"]
+
+
 def test_resumed(folder):
     """What four processes saved is continued by one."""
     finish(*started("resume", folder, 8, 1))
