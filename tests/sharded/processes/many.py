@@ -12,10 +12,10 @@ import types
 from pathlib import Path
 from typing import Any
 
-PART, FOLDER, ADDRESS = sys.argv[1], Path(sys.argv[2]), sys.argv[6]
-DEVICES, COUNT, PROCESS = map(int, sys.argv[3:6])
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES // COUNT}"
+os.environ["XLA_FLAGS"] = (
+    f"--xla_force_host_platform_device_count={int(sys.argv[3]) // int(sys.argv[4])}"
+)
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,8 @@ import scipy.sparse.linalg as spla
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from problems import poisson
 
+PART, FOLDER, ADDRESS = sys.argv[1], Path(sys.argv[2]), sys.argv[6]
+DEVICES, COUNT, PROCESS = map(int, sys.argv[3:6])
 jax.config.update("jax_enable_x64", True)
 if COUNT > 1:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
