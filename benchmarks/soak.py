@@ -150,6 +150,8 @@ def callback_raises() -> str:
 
 
 def interrupted() -> str:
+    # a shell that starts this in the background has it ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
     end = time.monotonic() + 30
     try:
@@ -300,7 +302,7 @@ def report(
         f"that of the second. More than {GROWTH} would fail.",
         f"- **{again} compilations** after the first quarter.",
         "",
-        "| minutes | resident MB | arrays | cached factors MB | compilations | solves |",
+        "| minutes | resident MB | arrays | cached MB | compilations | solves |",
         "|--:|--:|--:|--:|--:|--:|",
     ]
     step = max(1, (len(samples) - 1) // 8)
@@ -316,8 +318,8 @@ def report(
             lines.append(f"| {name} | {count} | {what} |")
     lines += [
         "",
-        "After each fault the next solve is checked. Batches of dense systems are solved "
-        "by one thread at a time, because two batched LAPACK calls at once can hang in "
+        "After each fault the next solve is checked. Batches are solved by one thread at "
+        "a time, because two batched LAPACK calls at once can hang in "
         "XLA: see [Batching](../guides/batching.md). A forked child must not use JAX: "
         'start processes by `multiprocessing.get_context("spawn")`.',
         "",

@@ -54,7 +54,8 @@ class ShardedSparsityPattern(eqx.Module):
         received: how many elements of x a device receives in a product.
 
     Raises:
-        ValueError: no mesh axis of this name, or one of type `Manual`, an order that is none, or an overlap of a matrix that is not square.
+        ValueError: no mesh axis of this name, or one of type `Manual`, an order that is
+            none, or an overlap of a matrix that is not square.
 
     ```python
     auto = (jax.sharding.AxisType.Auto,)
