@@ -17,7 +17,6 @@ import time
 from typing import Any
 
 SOLVED = 1e-8
-STEPS = 50
 
 
 def laplacian(k: int) -> tuple[Any, Any]:
@@ -48,19 +47,30 @@ def seconds(run: Any, *arguments: Any) -> float:
 
 
 def worker(k: int, devices: int, processes: int, process: int, address: str) -> None:
+    """One line for each mesh: of one process, of 1, 2, 4 … devices."""
     os.environ["JAX_PLATFORMS"] = "cpu"
     count = devices // processes
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={count}"
     import jax
-    import lineax as lx
-    import numpy as np
 
     jax.config.update("jax_enable_x64", True)
     if processes > 1:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(address, processes, process)
+    sizes = [devices] if processes > 1 else [1, 2, 4, 8]
+    for p in sizes:
+        out = on_mesh(k, p, processes == 1)
+        if process == 0:
+            print(json.dumps({"processes": processes, "devices": p, **out}), flush=True)
+
+
+def on_mesh(k: int, p: int, all_preconditioners: bool) -> dict[str, Any]:
+    import jax
+    import lineax as lx
+    import numpy as np
+
     auto = (jax.sharding.AxisType.Auto,)
-    mesh = jax.make_mesh((devices,), ("rows",), axis_types=auto)
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:p]), ("rows",), axis_types=auto)
     pattern, values = laplacian(k)
     sharded = lx.ShardedSparsityPattern(pattern, mesh, order="bisection", overlap=1)
     A = lx.ShardedSparseLinearOperator(
@@ -68,35 +78,38 @@ def worker(k: int, devices: int, processes: int, process: int, address: str) -> 
     )
     b = sharded.distribute(np.random.default_rng(0).normal(size=k**3))
     out: dict[str, Any] = {"bytes": A.bytes_received}
-
-    def solved(**options: Any) -> Any:
-        def solve(A: Any, b: Any) -> Any:
-            return lx.linear_solve(A, b, lx.CG(**options), throw=False)
-
-        return jax.jit(solve)
-
     out["product"] = seconds(jax.jit(lambda A, b: A.mv(b)), A, b)
-    for name, M, single in [
-        ("plain", None, False),
-        ("at once", None, True),
-        ("Jacobi", lx.Jacobi(), False),
-        ("Schwarz, 0", lx.AdditiveSchwarz(), False),
-        ("Schwarz, 1", lx.AdditiveSchwarz(1), False),
-        ("two levels", lx.AdditiveSchwarz(1, coarse=8), False),
-    ]:
-        options = dict(preconditioner=M, single_reduction=single)
-        run = solved(rtol=SOLVED, atol=0.0, criterion="two_norm", **options)
-        solution = run(A, b)
+    cases = [("plain", None, False), ("at once", None, True)]
+    if all_preconditioners:
+        cases += [
+            ("Jacobi", lx.Jacobi(), False),
+            ("Schwarz, 0", lx.AdditiveSchwarz(), False),
+            ("Schwarz, 1", lx.AdditiveSchwarz(1), False),
+            ("two levels", lx.AdditiveSchwarz(1, coarse=8), False),
+        ]
+    for name, M, single in cases:
+
+        def solve(A: Any, b: Any, rtol: Any, M: Any = M, single: bool = single) -> Any:
+            solver = lx.CG(
+                rtol,
+                0.0,
+                criterion="two_norm",
+                preconditioner=M,
+                single_reduction=single,
+            )
+            return lx.linear_solve(A, b, solver, throw=False)
+
+        run = jax.jit(solve)
+        solution = run(A, b, SOLVED)
         assert bool(solution.successful), name
-        out[name] = int(solution.stats["num_steps"])
-        if M is None:
-            run = solved(rtol=0.0, atol=0.0, max_steps=STEPS, **options)
-            out[f"{name} step"] = seconds(lambda *a, f=run: f(*a).value, A, b) / STEPS
-    if process == 0:
-        print(json.dumps(out), flush=True)
+        out[name] = steps = int(solution.stats["num_steps"])
+        out[f"{name} step"] = (
+            seconds(lambda *a, f=run: f(*a).value, A, b, SOLVED) / steps
+        )
+    return out
 
 
-def measured(k: int, devices: int, processes: int) -> dict[str, Any]:
+def measured(k: int, devices: int, processes: int) -> list[dict[str, Any]]:
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"
@@ -108,25 +121,22 @@ def measured(k: int, devices: int, processes: int) -> dict[str, Any]:
     ]
     said = [process.communicate()[0] for process in running]
     assert not any(process.returncode for process in running), said
-    return json.loads(said[0].strip().splitlines()[-1])
+    return [json.loads(line) for line in said[0].splitlines() if line.startswith("{")]
 
 
 def table(k: int) -> None:
-    columns = ("Jacobi", "Schwarz, 0", "Schwarz, 1", "two levels")
+    names = ("plain", "at once", "Jacobi", "Schwarz, 0", "Schwarz, 1", "two levels")
     print(f"{k**3} unknowns, on {os.cpu_count()} cores\n")
-    print(
-        "| processes × devices | bytes | CG | at once |", " | ".join(columns), end=" "
-    )
+    print("| processes × devices | bytes |", " | ".join(names), end=" ")
     print("| product ms | step ms | step at once ms |")
-    print("|---|" + "--:|" * (6 + len(columns)))
-    for processes, devices in [(1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (4, 1)]:
-        out = measured(k, devices * processes, processes)
-        cells = [out["bytes"], out["plain"], out["at once"], *(out[c] for c in columns)]
-        times = (out["product"], out["plain step"], out["at once step"])
-        cells += [f"{1e3 * t:.2f}" for t in times]
-        print(
-            f"| {processes} × {devices} |", " | ".join(map(str, cells)), "|", flush=True
-        )
+    print("|---|" + "--:|" * (4 + len(names)))
+    for devices, processes in [(8, 1), (2, 2), (4, 4)]:
+        for out in measured(k, devices, processes):
+            cells = [out["bytes"], *(out.get(name, "") for name in names)]
+            times = (out["product"], out["plain step"], out["at once step"])
+            cells += [f"{1e3 * t:.2f}" for t in times]
+            name = f"{processes} × {out['devices'] // processes}"
+            print(f"| {name} |", " | ".join(map(str, cells)), "|", flush=True)
 
 
 def memory(k: int) -> None:

@@ -318,8 +318,8 @@ def report(
             lines.append(f"| {name} | {count} | {what} |")
     lines += [
         "",
-        "After each fault the next solve is checked. Batches are solved by one thread at "
-        "a time, because two batched LAPACK calls at once can hang in "
+        "After each fault the next solve is checked. Batches are solved by one thread "
+        "at a time, because two batched LAPACK calls at once can hang in "
         "XLA: see [Batching](../guides/batching.md). A forked child must not use JAX: "
         'start processes by `multiprocessing.get_context("spawn")`.',
         "",
