@@ -222,7 +222,7 @@ def iteration(
         else:
             true = b - q if now.renewed is None else now.renewed
             r = where(check, true, step.r)
-        ν = barrier(plain_norm2(r))
+        ν = barrier(plain_norm2(r)) if step.ν is None else step.ν
 
         def test(phases: Phases):
             floor, sizes = phases.floor(goal, X), peaks(X, x)
@@ -277,7 +277,9 @@ def iteration(
         if not method.sees_checks:
             state = _kept(check, claimed, initial, old, state)
         if bound is None:
-            if M is None and step.stretch is not None:
+            if step.ν is not None:
+                stretch = step.stretch
+            elif M is None and step.stretch is not None:
                 stretch = where(check | step.broken, 0, step.stretch)
             else:
                 stretch = norm2(q) / norm2(now.vector)
