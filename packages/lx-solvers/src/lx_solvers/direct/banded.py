@@ -8,8 +8,9 @@ window of l + 1 rows and l + u + 1 columns: 2 n l (l + u) operations. L stays a 
 of swaps and eliminations, as in LAPACK's `gbtrf`.
 
 Non-standard: it says when the factors are worthless, by the criteria of `LU` (see
-there), which cost two more substitutions. F triangular is not eliminated, and like
-`Triangular` reports exact zeros only.
+there), which cost two more substitutions, and checks and refines every row of the
+answer: see `_refinement`. F triangular is not eliminated, and like `Triangular` reports
+exact zeros only.
 
 Others: FD⁻¹ = QR, where D scales the columns by powers of two and F is the tall one of
 A and Aᴴ; x = D⁻¹R⁻¹Qᴴb solves Fx = b in the sense of least squares, and QR⁻ᴴD⁻¹b is the
@@ -94,9 +95,10 @@ class Banded(AbstractLinearSolver[_BandedState | _BandedQRState]):
 
     Reports `singular` when the operator is singular to working precision (rows or
     columns of very different scale do no harm), and `unstable` when elements grew so
-    much that the solution would be worthless; `stats` have `reciprocal_condition` and
-    (of a square operator) `growth`, as of `LU`. A triangular operator is singular only
-    if it has a zero on the diagonal.
+    much that the solution would be worthless, or when it leaves an equation of a square
+    system unsolved; `stats` have `reciprocal_condition` and, of a square operator,
+    `growth`, as of `LU`, and `backward_error`, as of `QR`. A triangular operator is
+    singular only if it has a zero on the diagonal, and has no `backward_error`.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 4.3.
 
@@ -274,7 +276,7 @@ def _times(
             return jnp.sum(columns.skew(F * y[:, None]), axis=0)
         return jnp.sum(F * columns.along(y), axis=1)
 
-    return jnp.stack([product(y) for y in Y.T], axis=1)
+    return jnp.stack([product(Y[:, k]) for k in range(Y.shape[1])], axis=1)
 
 
 # Tall and wide operators

@@ -71,8 +71,10 @@ class LU(AbstractLinearSolver[_LUState]):
     Args:
         two_sided: where the operator looks singular, scale rows and columns together
             and try again: for sparse operators whose columns differ by many orders of
-            magnitude, which are reported as `singular` otherwise. Compiling takes about
-            three times as long.
+            magnitude, which are reported as `singular` otherwise. Every row of the
+            answer is then checked, and it is refined and `unstable` as in `QR`, with
+            the same `stats["backward_error"]`. The scaled matrix is kept besides the
+            factors, and compiling takes about three times as long.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 3.4; Curtis and
     Reid 1972, doi:10.1093/imamat/10.1.118.

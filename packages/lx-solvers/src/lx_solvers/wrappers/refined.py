@@ -68,8 +68,8 @@ class Refined(AbstractLinearSolver[_RefinedState]):
     """Iterative refinement, around any solver that keeps factors.
 
     Takes what the inner solver takes. It keeps the matrix besides the factors. Success
-    means that the corrections, and with them the residual, shrank to nothing: it
-    rescues what `LU` calls unstable. It ends in `unstable` where corrections do not
+    means that the corrections, and with them the residual, in every row of a square
+    system, shrank to nothing: it rescues what `LU` calls unstable. It ends in `unstable` where corrections do not
     shrink, and in `max_steps_reached` where more of them would.
 
     Args:
