@@ -69,8 +69,9 @@ class Refined(AbstractLinearSolver[_RefinedState]):
 
     Takes what the inner solver takes. It keeps the matrix besides the factors. Success
     means that the corrections, and with them the residual, in every row of a square
-    system, shrank to nothing: it rescues what `LU` calls unstable. It ends in `unstable` where corrections do not
-    shrink, and in `max_steps_reached` where more of them would.
+    system, shrank to nothing: it rescues what `LU` calls unstable. It ends in
+    `unstable` where corrections do not shrink, and in `max_steps_reached` where more of
+    them would.
 
     Args:
         inner: the solver to refine; a direct one, of a matrix of full rank.
