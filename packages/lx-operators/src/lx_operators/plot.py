@@ -135,7 +135,7 @@ def plot_spectrum(
             "infinity. Look for it with `jax.config.update('jax_debug_nans', True)`."
         )
     ax = _axes(ax, "plot_spectrum")
-    ax.scatter(values.real, values.imag, **{"s": 12, **keywords})
+    ax.scatter(np.real(values), np.imag(values), **{"s": 12, **keywords})
     ax.set(xlabel="real part", ylabel="imaginary part", title=title)
     return ax
 

@@ -16,7 +16,7 @@ from lx_operators import (
 )
 
 from ._adapted import as_preconditioner
-from ._cycle import Cycle, check_kind, inverse_of, level
+from ._cycle import Cycle, check_kind, inverse_of, level, table_of
 from ._flat import on_flat
 from ._galerkin import ProductPlan, plan_product
 from ._preconditioner import AbstractPreconditioner, definite_tags
@@ -186,8 +186,8 @@ class AMG(AbstractPreconditioner[Cycle]):
         return state.inverse, [level.before for level in state.levels]
 
     def hierarchy(self) -> str:
-        """The levels as a table: unknowns, entries, and entries of all levels relative
-        to those of the first.
+        """The levels as a table: unknowns, entries, and entries per row; below, the
+        unknowns and the entries of all levels relative to those of the first.
 
         Raises:
             ValueError: it has not been set up.
@@ -198,13 +198,7 @@ class AMG(AbstractPreconditioner[Cycle]):
                 "returns one that has."
             )
         patterns = [self.pattern, *(t.RAP.pattern for t in self.transfers)]
-        lines = [f"{'level':>5} {'unknowns':>10} {'entries':>11} {'a row':>6}"]
-        for i, pattern in enumerate(patterns):
-            n, size = pattern.shape[0], pattern.size
-            lines.append(f"{i:>5} {n:>10} {size:>11} {size / max(n, 1):>6.1f}")
-        total = sum(pattern.size for pattern in patterns)
-        lines.append(f"operator complexity {total / max(self.pattern.size, 1):.2f}")
-        return "\n".join(lines)
+        return table_of([(pattern.shape[0], pattern.size) for pattern in patterns])
 
 
 def _transfers(amg: AMG, A: SparseLinearOperator) -> tuple[_Transfer, ...]:

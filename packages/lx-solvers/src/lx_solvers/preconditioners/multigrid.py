@@ -6,13 +6,14 @@ from typing import Any
 import equinox as eqx
 from lx_operators import (
     AbstractLinearOperator,
+    SparseLinearOperator,
     TaggedLinearOperator,
     linearise,
 )
-from lx_operators.internal import describe, same_shapes
+from lx_operators.internal import describe, same_shapes, unwrapped
 
 from ._adapted import as_preconditioner
-from ._cycle import Cycle, check_kind, inverse_of, level
+from ._cycle import Cycle, check_kind, inverse_of, level, table_of
 from ._flat import on_flat
 from ._preconditioner import AbstractPreconditioner, definite_tags
 from .chebyshev import Chebyshev
@@ -53,6 +54,7 @@ class Multigrid(AbstractPreconditioner[Cycle]):
 
     P = lx.FunctionLinearOperator(interpolate, jnp.zeros(7))
     multigrid = lx.Multigrid([P], [laplacian(7)], [P.T / 2])
+    print(multigrid.hierarchy(laplacian(n)))
     solver = lx.CG(preconditioner=multigrid)
     solution = lx.linear_solve(laplacian(n), jnp.ones(n), solver)
     ```
@@ -137,6 +139,23 @@ class Multigrid(AbstractPreconditioner[Cycle]):
 
     def is_constant(self):
         return self.smoother.is_constant()
+
+    def hierarchy(self, operator: AbstractLinearOperator) -> str:
+        """The levels as a table: unknowns, and the entries of sparse operators; below,
+        the unknowns of all levels relative to those of the first.
+
+        Args:
+            operator: A, on the finest level.
+
+        Raises:
+            ValueError: levels that do not fit together.
+        """
+        found = []
+        for A, _, _ in self._levels(operator):
+            plain = unwrapped(A)
+            sparse = isinstance(plain, SparseLinearOperator)
+            found.append((A.in_size(), plain.pattern.size if sparse else None))
+        return table_of(found)
 
 
 def _check_meet(got: Any, wanted: Any, what: str) -> None:
