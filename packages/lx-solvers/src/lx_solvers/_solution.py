@@ -16,8 +16,8 @@ class RESULTS(Enumeration):
     """How a solve ended.
 
     `result == RESULTS.successful` is a boolean array; `RESULTS[result]` says what
-    happened and what to try, and `result.name` is a string. A result is no condition:
-    `if result:` raises.
+    happened and what to try, and `result.name` is a string. A result is not a
+    condition: `if result:` raises an error.
     """
 
     successful = ""
