@@ -47,7 +47,7 @@ def reject(operator: Any, solver: Any) -> NoReturn:
             "`operator` must be a linear operator, but got a value of type "
             f"`{type(operator).__name__}`. {_operator_hint(operator)}"
         )
-    hint = ""
+    hint = " Pass one such as `LU()` or `CG(rtol=1e-5, atol=0.0)`, or leave it out."
     if isinstance(solver, type) and issubclass(solver, AbstractLinearSolver):
         hint = f" Make an instance: `{solver.__name__}(...)`."
     raise ValueError(f"`solver` must be a linear solver, but got {solver!r}.{hint}")

@@ -65,7 +65,7 @@ class FunctionLinearOperator(AbstractLinearOperator):
         tags: object = (),
         closure_convert: bool = True,
     ):
-        check_callable(fn)
+        check_callable(fn, "x")
         self.input_structure = freeze_structure(input_structure, "input_structure")
         structure = self.in_structure()
         if closure_convert:

@@ -94,7 +94,7 @@ class JacobianLinearOperator(AbstractLinearOperator):
         sparsity: Any = None,
         check_sparsity: bool = False,
     ):
-        check_callable(fn)
+        check_callable(fn, "x", "args")
         if jac not in (None, "fwd", "bwd"):
             raise ValueError(f"`jac` must be None, 'fwd' or 'bwd', but got {jac!r}.")
         self.x = vary(jtu.tree_map(floating, x), manual_axes())
