@@ -153,7 +153,14 @@ def _lazily(module: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     "module",
-    ["lx_autodiff", "lx_solvers", "lx_operators", "lx_operators.internal"],
+    [
+        "lx_autodiff",
+        "lx_operators",
+        "lx_operators.internal",
+        "lx_solvers",
+        "lx_solvers.internal",
+        "lx_solvers.krylov.internal",
+    ],
 )
 def test_names_come_when_asked_for(module):
     """From the files that a type checker is told of."""
@@ -179,10 +186,26 @@ print(*(name for name in sys.modules if name.startswith("lx_")))
     assert {"lx_solvers.krylov.cg", "lx_operators.leaves.matrix"} <= {*after.split()}
     others = {
         "lx_solvers.direct.lu",
-        "lx_solvers._table",
+        "lx_solvers.krylov.gmres",
         "lx_operators.composites.block",
     }
     assert not others & {*after.split()}
+
+
+def test_the_choice_imports_what_it_takes(run):
+    """To choose for a plain matrix, nothing of the other solvers is imported."""
+    program = """
+import sys
+import jax.numpy as jnp
+import lineax as lx
+lx.AutoLinearSolver(True).select_solver(lx.MatrixLinearOperator(jnp.eye(2)))
+print(*(name for name in sys.modules if name.startswith("lx_")))
+"""
+    imported = {*run(sys.executable, "-c", program).split()}
+    of_solvers = {x for x in imported if x.startswith("lx_solvers.direct.")}
+    public = {x for x in of_solvers if not x.split(".")[-1].startswith("_")}
+    assert public == {"lx_solvers.direct.lu"}
+    assert "lx_operators.sparse.pattern" not in imported
 
 
 def test_first_named_inside_a_trace(run):
