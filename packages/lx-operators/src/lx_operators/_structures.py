@@ -199,7 +199,7 @@ def floating(x: Any) -> Array:
         try:
             x = np.asarray(x)
         except ValueError as error:
-            raise ValueError(f"the list is no array of numbers: {error}") from None
+            raise ValueError(f"the list is not an array of numbers: {error}") from None
     if not _is_array(x):
         raise ValueError(_no_array(x))
     dtype = inexact(jnp.result_type(x))

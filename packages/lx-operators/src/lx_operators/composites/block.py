@@ -215,8 +215,8 @@ def _check_grid(grid: Grid) -> None:
         for i in range(name):
             if all(place[k] != i for place in places):
                 raise ValueError(
-                    f"{axis} {i} of `blocks` is None throughout, so that nothing tells "
-                    "its structure; put an operator that is zero into it."
+                    f"{axis} {i} of `blocks` has only None, so its structure is not "
+                    "known; put a `ZeroLinearOperator` into it."
                 )
 
 
