@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from pages import run
 
-page = run("guides/preconditioning.md")
+page = run("guides/preconditioning.md", "plot_spectrum")
 plt.close("all")
 spectra = page["axes"].collections
 
