@@ -85,6 +85,67 @@ def test_no_cycle(package):
         pytest.fail("these files import each other: " + " -> ".join(error.args[1]))
 
 
+def test_no_cycle_of_folders(package):
+    """Folders of a package are floors too. The files beside them are a package's own
+    ground and roof; `testing` may use all."""
+    sources = _sources(package)
+    graph = {}
+    for module, targets in _within(sources).items():
+        for target in targets:
+            one, other = (sources[m].parent for m in (module, target))
+            top = sources[_module(package)].parent
+            if one != other and top not in (one, other):
+                graph.setdefault(str(one), set()).add(str(other))
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail("these folders import each other: " + " -> ".join(error.args[1]))
+
+
+# Files that import others by their names, which no other test here sees: the list of a
+# package's public names, and a registry.
+BY_NAME = {
+    "lineax",
+    "lx_operators._lazy_imports",
+    "lx_solvers.preconditioners._adapted",
+}
+
+# Files that import inside a function what is heavy or an extra: SciPy, rslab.
+IN_FUNCTIONS = {"lx_solvers.sparse._backends", "lx_solvers.sparse._solve"}
+
+
+def test_no_hidden_import(package):
+    """No import is put inside a function or spelt as a string to hide a cycle."""
+    for module, path in _sources(package).items():
+        nodes = [*ast.walk(ast.parse(path.read_text()))]
+        by_name = {"import_module", "__import__"} & {
+            getattr(node.func, "attr", getattr(node.func, "id", None))
+            for node in nodes
+            if isinstance(node, ast.Call)
+        }
+        assert not by_name or module in BY_NAME, f"{module} imports by name"
+        inside = {
+            ast.unparse(line)
+            for node in nodes
+            if isinstance(node, ast.FunctionDef)
+            for line in ast.walk(node)
+            if isinstance(line, ast.ImportFrom) and line.level
+        }
+        assert not inside or module in IN_FUNCTIONS, f"{module}: {inside}"
+
+
+def test_registry_of_preconditioners():
+    """What is named in it exists, and nothing else is looked up."""
+    adapted = import_module("lx_solvers.preconditioners._adapted")
+    solvers = import_module("lx_solvers")
+    for name, (file, cls) in adapted.NAMED.items():
+        found = getattr(import_module(file, adapted.__package__), cls)
+        assert found is getattr(solvers, cls)
+        assert type(adapted.as_preconditioner(name)) is found
+    with pytest.raises(ValueError, match="must be a preconditioner"):
+        adapted.as_preconditioner("compare")
+
+
 def test_declared_is_imported(package, projects):
     """No dependency undeclared, none declared in vain; SciPy comes with JAX."""
 

@@ -101,6 +101,7 @@ def resume():
         return parts[at[0].start or 0]
 
     x = jax.make_array_from_callback(B.shape, B.sharding, read)
+
     def left(x):
         return np.linalg.norm(everywhere(B - S.mv(x)))
 

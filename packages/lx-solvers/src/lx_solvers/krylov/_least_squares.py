@@ -27,7 +27,7 @@ from .._sizes import is_known
 from .._solver import Options
 from ..preconditioners._preconditioner import AbstractPreconditioner
 from ._damping import augmented, better_than_none, undamped
-from ._driver import KrylovState, Outcome, report, step_limit
+from ._driver import KrylovState, Outcome, report
 from ._guess import held, start_from, useless
 from ._history import Monitor
 from ._options import (
@@ -37,7 +37,7 @@ from ._options import (
     right_factor,
     transposed,
 )
-from ._phases import Exit, Phases, advance, begin
+from ._phases import Exit, Phases, advance, begin, step_limit
 from ._scalars import barrier, packed, stacked, times, unpacked, where
 from ._spaces import as_matvec, as_matvecs, spaces
 from ._tolerances import expected, peaks, right_hand_side
