@@ -27,14 +27,15 @@ class Multigrid(AbstractPreconditioner[Cycle]):
     matrix is formed and inverted, so it should be small.
 
     Args:
-        prolongations: from each coarser level to the finer one above it, finest first.
-        operators: A on the coarser levels, as many. If None, they are the products
-            R A P of the levels above, which are not multiplied out.
-        restrictions: from each level to the coarser one below it; by default the
-            adjoints of the prolongations.
-        smoother: a preconditioner of one level; a few steps of it lessen what the
-            coarser levels cannot represent. By default `Chebyshev(3, ratio=8.0)`.
-        cycle: "V", "W" or "F". With "F", M is not symmetric, as `CG` needs it.
+        prolongations: operators from each coarser level to the finer one above it,
+            finest first.
+        operators: A on each coarser level. If None, they are the products R A P of the
+            levels above, which are not multiplied out.
+        restrictions: operators from each level to the coarser one below it; by default
+            the adjoints of the prolongations.
+        smoother: the smoother of each level, a preconditioner that reduces the errors
+            that coarser levels cannot represent. By default `Chebyshev(3, ratio=8.0)`.
+        cycle: "V", "W" or "F". With "F", M is not symmetric, so `CG` cannot use it.
 
     Raises:
         ValueError: levels that do not fit together.
