@@ -163,11 +163,11 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
         criterion: "elementwise": each element of the residual is within its tolerance
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps;
-            "energy_norm": the error instead of the residual, ‖x - A⁻¹ b‖_A ≤ max(rtol
-            ‖x‖_A, atol), as estimated over `error_delay` steps (10 by default) and
-            extrapolated to the steps to come. The residual is recomputed first, and
-            must agree with the recurred one. The estimate is not a bound: it is too low
-            if convergence stalls for longer than that.
+            "energy_norm": by the error, not the residual, ‖x - A⁻¹ b‖_A ≤ max(rtol
+            ‖x‖_A, atol), as estimated over `error_delay` steps (10 by default), with
+            what is to come extrapolated from these. The residual is computed anew
+            before, and must be the recurred one. An estimate is no bound: it is too low
+            where convergence stands still for longer than that.
         history: record the 2-norm of the residual before and after each step in
             `stats["residuals"]`: `True`, or the number of entries to record.
         progress: show a progress bar.

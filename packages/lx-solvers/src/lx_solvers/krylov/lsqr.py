@@ -54,10 +54,10 @@ class LSQR(AbstractLinearSolver[driver.KrylovState]):
     the operator; and before success is claimed, b - A x and Aᴴ (b - A x) are
     recomputed, in the same way as at the start.
 
-    A solve is successful if one of these holds. The residual is within its tolerance;
-    or its part in the range of A is, which is at most ‖Aᴴ r‖ divided by the estimated
-    smallest singular value, and ‖Aᴴ r‖ ≤ rtol ‖A‖ ‖r‖; or ‖Aᴴ r‖ is zero to rounding.
-    With damping, A and r are those of [A; λ] x = [b; 0], and r is judged by its 2-norm.
+    Success is one of two. Either the residual is within its tolerance; or what is left
+    of it in the range of A is, which is at most ‖Aᴴ r‖ divided by the smallest singular
+    value, as estimated, and ‖Aᴴ r‖ ≤ rtol ‖A‖ ‖r‖; or ‖Aᴴ r‖ is zero to rounding. With
+    damping, A and r are those of [A; λ] x = [b; 0], and r is judged by its 2-norm.
 
     A step is one product with the operator and one with its adjoint (and one each with
     the preconditioner and its adjoint); the start is one more of each, and so is a
