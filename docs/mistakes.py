@@ -81,6 +81,14 @@ lx.FunctionLinearOperator(lambda x: 2 * x, structure)""",
         "lx.CG(rtol=1e-5, atol=0.0)",
     ),
     Mistake(
+        "`maxiter=` and `x0=`, as in SciPy",
+        "lx.CG(rtol=1e-5, maxiter=100)",
+        "pass `max_steps`",
+        """\
+solver = lx.CG(rtol=1e-5, max_steps=100)
+lx.linear_solve(definite, b, solver, options={"y0": jnp.ones(2)})""",
+    ),
+    Mistake(
         "No tolerances",
         "lx.GMRES(rtol=0.0, atol=0.0)",
         "`max_steps`",
