@@ -17,6 +17,7 @@ import math
 import os
 import platform
 import re
+import runpy
 import statistics
 import subprocess
 import sys
@@ -317,6 +318,7 @@ def main() -> None:
         for title, command in SCRIPTS.items():
             parts += [f"## {title}", printed(*command)]
         PAGE.write_text("\n\n".join(parts) + "\n")
+        runpy.run_path(str(PAGE.parents[1] / "standalone.py"))["write"]("speed")
     print(page(rounds, None))
 
 

@@ -84,21 +84,22 @@ class _BandedQRState(eqx.Module):
 
 
 class Banded(AbstractLinearSolver[_BandedState | _BandedQRState]):
-    """Elimination or QR on a band, for operators of full rank known to have few
-    diagonals: `BandedLinearOperator`, and sums, products and scalings of such, of
-    tridiagonal and of diagonal ones.
+    """Elimination or QR on a band, for operators of full rank that are known to have
+    few diagonals: `BandedLinearOperator`, and sums, products and multiples of banded,
+    tridiagonal and diagonal operators.
 
     With l diagonals below and u above the main one, it takes O(n·min(l, u)·(l + u))
     operations for the factors and O(n·(l + u)) for each vector, in n sequential steps.
-    A tall operator is solved by QR in the sense of least squares, a wide one with
-    minimum norm, with O(n·(l + u)²) operations for the factors.
+    For a tall operator it gives the least-squares solution, for a wide one the
+    minimum-norm solution, both by QR, with O(n·(l + u)²) operations for the factors.
 
     Reports `singular` when the operator is singular to working precision (rows or
     columns of very different scale do no harm), and `unstable` when elements grew so
     much that the solution would be worthless, or when it leaves an equation of a square
-    system unsolved; `stats` have `reciprocal_condition` and, of a square operator,
-    `growth`, as of `LU`, and `backward_error`, as of `QR`. A triangular operator is
-    singular only if it has a zero on the diagonal, and has no `backward_error`.
+    system unsolved. `stats` has `reciprocal_condition` and, for a square operator,
+    `growth`, as for `LU`, and `backward_error`, as for `QR`. A triangular operator is
+    reported as singular only if it has a zero on the diagonal, and has no
+    `backward_error`.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 4.3.
 

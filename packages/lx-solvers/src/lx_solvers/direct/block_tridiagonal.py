@@ -83,16 +83,16 @@ class BlockTridiagonal(AbstractLinearSolver[_State]):
     """Block elimination, for a `BlockTridiagonalLinearOperator` that is definite or
     block diagonally dominant.
 
-    With n blocks of size b it takes O(n·b³) operations in n sequential steps; in
-    parallel O(n·b³·log n) in log₂ n steps, for many processors, and keeps 2·n·b²·log n
-    elements.
+    With n blocks of size b it takes O(n·b³) operations in n sequential steps. With
+    `parallel=True`, for many processors, it takes O(n·b³·log n) operations in log₂ n
+    steps, and keeps 2·n·b²·log n elements.
 
-    For other operators it may report `unstable`; `Banded`, which exchanges rows across
-    blocks, solves them as well. `stats` have `backward_error` and
-    `reciprocal_condition`, as those of `Tridiagonal`.
+    For other operators it may report `unstable`; for these use `Banded`, which
+    exchanges rows across blocks. `stats` has `backward_error` and
+    `reciprocal_condition`, as for `Tridiagonal`.
 
     Args:
-        parallel: by cyclic reduction of all block rows at once.
+        parallel: use cyclic reduction of all block rows at once.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 4.5; Hockney and
     Jesshope, "Parallel Computers 2", 1988, section 5.4.

@@ -65,16 +65,17 @@ class LU(AbstractLinearSolver[_LUState]):
     Reports `singular` when the operator is singular to working precision (rows or
     columns of very different scale do no harm), and `unstable` when elements grew so
     much that the solution would be worthless. `stats["reciprocal_condition"]` is an
-    estimate for the factor U, with rows and columns scaled, and `stats["growth"]` its
-    largest element, where those of the scaled operator are of order one.
+    estimate for the factor U, with rows and columns scaled, and `stats["growth"]` is
+    its largest element, for an operator scaled so that its largest elements are of
+    order one.
 
     Args:
-        two_sided: where the operator looks singular, scale rows and columns together
-            and try again: for sparse operators whose columns differ by many orders of
-            magnitude, which are reported as `singular` otherwise. Every row of the
-            answer is then checked, and it is refined and `unstable` as in `QR`, with
-            the same `stats["backward_error"]`. The scaled matrix is kept besides the
-            factors, and compiling takes about three times as long.
+        two_sided: if the operator looks singular, scale rows and columns together and
+            try again. This helps sparse operators whose columns differ by many orders
+            of magnitude, which are otherwise reported as `singular`. Every row of the
+            answer is then checked; the answer is refined and may be `unstable` as in
+            `QR`, with the same `stats["backward_error"]`. The scaled matrix is kept
+            beside the factors, and compiling takes about three times as long.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 3.4; Curtis and
     Reid 1972, doi:10.1093/imamat/10.1.118.

@@ -63,17 +63,18 @@ class _QRState(eqx.Module):
 class QR(AbstractLinearSolver[_QRState]):
     """Householder QR, for operators of any shape and full rank.
 
-    The least-squares solution of a tall system, the solution of minimum norm of a wide
-    one. Reports `singular` when a column is, to working precision, a combination of
-    those before it (of a wide operator: a row), and `unstable` when the solution of a
-    square system leaves an equation unsolved. `stats["reciprocal_condition"]` is an
-    estimate for R, with columns of length one, and `stats["backward_error"]` (of a
-    square operator, without `damp`) the largest |b - Ax|/(|A||x| + |b|) of a row.
+    Gives the least-squares solution of a tall system, and the minimum-norm solution of
+    a wide one. Reports `singular` when, to working precision, a column (for a wide
+    operator, a row) is a combination of those before it, and `unstable` when the
+    solution of a square system leaves an equation unsolved.
+    `stats["reciprocal_condition"]` is an estimate for R, with columns of length one.
+    For a square operator without `damp`, `stats["backward_error"]` is the largest |b -
+    Ax|/(|A||x| + |b|) of a row.
 
     Args:
         damp: minimise ‖Ax - b‖² + damp²‖x‖² instead (ridge regression, Tikhonov
-            regularisation; λ = damp²), by the factors of [damp·I; A], in which nothing
-            is squared.
+            regularisation; λ = damp²), from the factors of [damp·I; A], so that the
+            condition number is not squared.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 5.2.
 

@@ -54,9 +54,9 @@ class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
 
     Reports `singular` when a pivot is zero, or when the solution shows that the
     operator is singular to working precision. `stats["backward_error"]` is the largest
-    |b - Ax|/(|A||x| + |b|) of a row, and `stats["reciprocal_condition"]` a bound of it
-    from this solution, with rows and columns scaled: the operator is at least so near
-    to a singular one.
+    |b - Ax|/(|A||x| + |b|) of a row. `stats["reciprocal_condition"]` is an upper bound
+    of 1/κ from this solution, with rows and columns scaled: the operator is at least
+    this close to a singular one.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 4.3.
 

@@ -107,6 +107,11 @@ def as_preconditioner(given: Any) -> AbstractPreconditioner | None:
         hint = " An operator belongs in `options={'preconditioner': operator}`."
     elif isinstance(given, type):
         hint = f" Make an instance: `{given.__name__}(...)`."
+    elif hasattr(given, "shape"):
+        hint = (
+            " Wrap an array as an operator, in the options of the solve: "
+            "`options={'preconditioner': MatrixLinearOperator(array)}`."
+        )
     raise ValueError(
         "`preconditioner` must be a preconditioner such as `Jacobi()`, 'auto' or a "
         f"solver, but got {given!r}.{hint}"

@@ -24,9 +24,10 @@ from ._preconditioner import AbstractPreconditioner, definite_tags
 class Jacobi(AbstractPreconditioner[AbstractLinearOperator]):
     """Division by the diagonal: M = D⁻¹.
 
-    Among all diagonal matrices it is within a factor n of the best for definite
-    operators, and within the number of entries of a row (van der Sluis 1969,
-    doi:10.1007/BF02165096). It removes bad scaling, and no more.
+    For definite operators, the resulting condition number is within a factor n of the
+    best that a diagonal matrix can give, and within the largest number of entries of a
+    row (van der Sluis 1969, doi:10.1007/BF02165096). It removes bad scaling, and
+    nothing else.
 
     The diagonal is taken by `lx.diagonal`, in the cheapest way that the operator's type
     and tags allow: a function has to be materialised for it.
@@ -35,12 +36,12 @@ class Jacobi(AbstractPreconditioner[AbstractLinearOperator]):
     zeros counts as one.
 
     Args:
-        weight: M is multiplied by it, if it is to be a convergent smoother: less than
-            2 divided by the largest eigenvalue of D⁻¹ A.
-        absolute: divide by the diagonal's absolute values, so that M is positive
-            definite for any operator, as `MINRES` asks.
+        weight: a factor of M. For a convergent smoother it must be less than 2 divided
+            by the largest eigenvalue of D⁻¹ A.
+        absolute: divide by the absolute values of the diagonal, so that M is positive
+            definite for any operator, as `MINRES` requires.
 
-    A zero on the diagonal ends the solve in `preconditioner_failed`.
+    If there is a zero on the diagonal, the solve ends in `preconditioner_failed`.
 
     ```python
     operator = lx.MatrixLinearOperator(

@@ -75,7 +75,8 @@ class Refined(AbstractLinearSolver[_RefinedState]):
 
     Args:
         inner: the solver to refine; a direct one, of a matrix of full rank.
-        steps: the most corrections to make. It ends earlier when they no longer shrink.
+        steps: the largest number of corrections. The refinement ends earlier if they no
+            longer shrink.
         precision: the dtype to factorise in, such as `jnp.float32` for a float64
             operator; by default the operator's own. The solution is delivered in the
             operator's dtype.
