@@ -83,9 +83,11 @@ QUICKLY = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=fals
 FOR_USE = (
     "tests/gallery/",
     "tests/faults/",
-    "tests/solvers/krylov/test_kernels.py",
-    "tests/solvers/krylov/test_symmlq.py",  # counts steps at a condition of 1e8
     "tests/autodiff/test_costs.py",
+    "tests/solvers/krylov/test_kernels.py",
+    # where roundings decide: a determinant that is zero or not, steps of two methods
+    "tests/solvers/direct/test_singular_determinant.py",
+    "tests/solvers/krylov/test_symmlq.py",
 )
 
 
