@@ -10,6 +10,7 @@ installed is left out; what fails is named.
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -32,9 +33,12 @@ def of_peers(arguments: list[str], kind: str, pattern: str) -> Figures:
     out: Figures = {}
     pythons = [y for x, y in zip(arguments, arguments[1:]) if x == "--peer"]
     flags = [x for x in arguments if x == "--large"] + ["--cpu"]
+    alone = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     for python in pythons:
         command = [python, str(Path(__file__)), kind, pattern, *flags]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(
+            command, env=alone, stdout=subprocess.PIPE, text=True, check=True
+        )
         for name, found in json.loads(done.stdout.splitlines()[-1]).items():
             out.setdefault(name, {}).update(found)
     return out

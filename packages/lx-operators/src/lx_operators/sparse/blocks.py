@@ -30,6 +30,7 @@ from .._properties import declared, is_own_adjoint, is_own_transpose
 from .._simplify import unwrapped
 from .._structures import dtype_of, floating, shape_of, short_dtype
 from .._tags import Tags, as_tags, transpose_tags
+from ..leaves.matrix import MatrixLinearOperator
 from ._formats import check_finite
 from ._index_maps import permuted
 from ._layout import columns_of_chunks, lay_out, read_back
@@ -224,7 +225,9 @@ def _expanded(pattern: SparsityPattern, r: int, c: int) -> _Expanded:
 
 def _expand(pattern: SparsityPattern, r: int, c: int) -> _Expanded:
     (m, n), shape = pattern.shape, (pattern.size, r, c)
-    rows, columns = (np.asarray(x).astype(np.int64) for x in _indices(pattern))
+    rows, columns = (
+        np.asarray(x).astype(np.int64) for x in (pattern.rows, pattern.columns)
+    )
     i = np.broadcast_to((r * rows)[:, None, None] + np.arange(r)[:, None], shape)
     j = np.broadcast_to((c * columns)[:, None, None] + np.arange(c), shape)
     order = np.lexsort((j.ravel(), i.ravel()))
@@ -235,28 +238,33 @@ def _expand(pattern: SparsityPattern, r: int, c: int) -> _Expanded:
         return _Expanded(whole.without_assembly(), *arrays)
 
 
-def _indices(pattern: SparsityPattern) -> tuple[Any, Any]:
-    if isinstance(pattern.rows, jax.core.Tracer):
-        raise ValueError(
-            f"{pattern!r} is traced: build the matrix number by number outside of "
-            "`jit`, or multiply by blocks, which needs no known indices."
-        )
-    return pattern.rows, pattern.columns
-
-
-@materialise.register
-def _(operator: BlockSparseLinearOperator):
+def by_numbers(operator: Any) -> SparseLinearOperator:
+    """The same matrix, of either operator, number by number."""
+    if isinstance(operator, LaidOutBlocksLinearOperator):
+        operator = _blocks_of(operator)
     _, r, c = operator.blocks.shape
     found = _expanded(operator.pattern, r, c)
     values = permuted(operator.blocks.reshape(-1), found.order, found.inverse)
     return SparseLinearOperator(values, found.pattern, operator.tags)
 
 
-@unwrapped.register
-def _(operator: BlockSparseLinearOperator):
-    if isinstance(operator.pattern.rows, jax.core.Tracer):
-        return operator
-    return materialise(operator)
+def is_traced(operator: Any) -> bool:
+    """Whether the indices are not known, so that no pattern can be made of them."""
+    return isinstance(operator.pattern.rows, jax.core.Tracer)
+
+
+@materialise.register(BlockSparseLinearOperator)
+@materialise.register(LaidOutBlocksLinearOperator)
+def _(operator: Any):
+    if is_traced(operator):
+        return MatrixLinearOperator(operator.as_matrix(), operator.tags)
+    return by_numbers(operator)
+
+
+@unwrapped.register(BlockSparseLinearOperator)
+@unwrapped.register(LaidOutBlocksLinearOperator)
+def _(operator: Any):
+    return operator if is_traced(operator) else by_numbers(operator)
 
 
 @linearise.register
@@ -286,23 +294,9 @@ def _(operator: LaidOutBlocksLinearOperator):
     return operator.mv if is_own_adjoint(operator) else operator.H.mv
 
 
-@materialise.register
-def _(operator: LaidOutBlocksLinearOperator):
-    return materialise(_blocks_of(operator))
-
-
-@unwrapped.register
-def _(operator: LaidOutBlocksLinearOperator):
-    return unwrapped(_blocks_of(operator))
-
-
-@declared.register
-def _(operator: BlockSparseLinearOperator):
-    return frozenset(operator.tags)
-
-
-@declared.register
-def _(operator: LaidOutBlocksLinearOperator):
+@declared.register(BlockSparseLinearOperator)
+@declared.register(LaidOutBlocksLinearOperator)
+def _(operator: Any):
     return frozenset(operator.tags)
 
 
