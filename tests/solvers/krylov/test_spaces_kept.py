@@ -113,5 +113,4 @@ def test_products(kind, rng):
     fresh = solver.init(operator, {"recycle": kept})
     jax.effects_barrier()
     assert len(operator.ran) == 1
-    _, again = run(fresh, b[1])
-    assert again["num_steps"] < stats["num_steps"]
+    run(fresh, b[1])
