@@ -316,7 +316,10 @@ def least_squares(
     if preconditioned:
         norm_A, slope = unpacked(end.plain)
         slope = None if scaled else over(slope, norm_A)
-    size = plain_norm2(end.r)
+    size, Ax = plain_norm2(end.r), scaled_norm2(norm_A, end.x)
+    cond = jnp.maximum(shared.cond, 1)
+    if strict is not False:  # as in the test
+        cond = jnp.maximum(cond, where(strict, over(Ax, norm_b), 0))
     value, result, stats = report(
         end,
         limit,
@@ -328,7 +331,7 @@ def least_squares(
         norm_b,
         size,
         slope,
-        jnp.maximum(shared.cond, 1),
+        cond,
         dict(
             istop=where(given.zero & (exit == Exit.converged), 0, istop).astype(
                 jnp.int32
@@ -341,7 +344,7 @@ def least_squares(
         ),
         M=options.get("preconditioner"),
     )
-    error = backward_error(size, scaled_norm2(norm_A, end.x), norm_b)
+    error = backward_error(size, Ax, norm_b)
     solved = (end.left <= 1) | (error <= C * X.eps) | given.zero
     stats["least_squares"] = (result == RESULTS.successful) & ~solved
     return value, result, stats

@@ -51,7 +51,7 @@ def backward_error(
     error = over(r, Ax + b)
     if slope is None:
         return error
-    return jnp.minimum(error, over(slope, jnp.maximum(jnp.minimum(Ax / cond, b), r)))
+    return jnp.minimum(error, over(slope, jnp.maximum(Ax / cond, r)))
 
 
 def ending(exit: Array, error: Array, Ax: Array, b: Array, eps: float) -> Array:

@@ -31,6 +31,7 @@ from ..krylov._spaces import as_matvec, spaces
 from ..krylov._stability import HOPELESS, C, backward_error, leaves_much
 from ..krylov._tolerances import resolved
 from ..krylov.cg import CG
+from ..preconditioners._preconditioner import AbstractPreconditioner
 from ._equations import equations, guess_of, inner_options, normalised, times_both
 
 _UNSTABLE: Any = int(code(RESULTS.unstable))
@@ -131,15 +132,28 @@ class Normal(AbstractLinearSolver[NormalState]):
     def __check_init__(self):
         check_damp(self.damp)
 
+    def setup(self, operator):
+        inner = self.inner_solver
+        recipe: Any = getattr(inner, "preconditioner", None)
+        if type(inner).setup is AbstractLinearSolver.setup and (
+            recipe is None or type(recipe).setup is AbstractPreconditioner.setup
+        ):
+            return self  # nothing to do, for which no product is to be made
+        A, _, d, _, tall = self._scaled(operator)
+        ready = inner.setup(equations(A, d, tall))
+        return self if ready is inner else dataclasses.replace(self, inner_solver=ready)
+
     def init(self, operator, options):
-        operator = linearise(operator)
-        tall = operator.out_size() >= operator.in_size()
-        A, σ, d, A_norm = normalised(
-            operator, None if is_zero(self.damp) else self.damp
-        )
+        A, σ, d, A_norm, tall = self._scaled(operator)
         options = inner_options(A, σ, tall, options)
         inner = self.inner_solver.init(equations(A, d, tall), options)
         return NormalState(A, σ, d, A_norm, inner, tall)
+
+    def _scaled(self, operator: AbstractLinearOperator) -> tuple:
+        operator = linearise(operator)
+        tall = operator.out_size() >= operator.in_size()
+        damp = None if is_zero(self.damp) else self.damp
+        return *normalised(operator, damp), tall
 
     def compute(self, state, vector, options):
         check_state(state, NormalState, "Normal")
