@@ -81,7 +81,7 @@ at n = 4 and QR at n = 50, that is all that these rows show. In a program that d
 than solve, all are handed over together."""
 
 GOALS = (
-    Goal("^import", PEER, 0.6),
+    Goal("^first ", PEER, 0.8),
     Goal(f"^compile {_DIRECT} (value|gradient)", PEER, 0.75, _DIRECT_COMPILE),
     Goal(f"^compile {_DIRECT} (value|gradient)", JAX, 1.3, _DIRECT_COMPILE),
     Goal(f"^compile {_LOOPS} value", PEER, 0.75, _LOOP_COMPILE),
@@ -98,6 +98,7 @@ GOALS = (
     Goal("^many (LU|Cholesky)", JAX, 1.1, _SMALL),
     Goal("^many QR", JAX, 2.0, _SMALL),
     Goal("^deficient", PEER, 0.33, _RANK),
+    Goal("^batch .* n=(10|20|50|100)$", PEER, 1.0),
     Goal("^batch LU .* n=(2|3)$", JAX, 0.25, _TINY),
     Goal("^batch LU .* n=4$", JAX, 0.5, _TINY),
     Goal("^batch LU .* n=(6|8)$", JAX, 0.8, _TINY),

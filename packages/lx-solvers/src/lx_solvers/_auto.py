@@ -1,7 +1,7 @@
 """The automatic choice of a solver."""
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 from lx_operators import AbstractLinearOperator
@@ -13,9 +13,7 @@ from ._memory import check_formed
 from ._projection import annihilated
 from ._slogdet import slogdet_of, trace_of
 from ._solver import AbstractLinearSolver, Options
-
-if TYPE_CHECKING:
-    from ._table import Row
+from ._table import Row, rows
 
 
 class AutoState(eqx.Module):
@@ -84,7 +82,7 @@ class AutoLinearSolver(AbstractLinearSolver[AutoState]):
                 f"limit, but got {size!r}."
             )
 
-    def _row(self, operator: AbstractLinearOperator) -> "Row":
+    def _row(self, operator: AbstractLinearOperator) -> Row:
         m, n = operator.out_size(), operator.in_size()
         if self.well_posed is True and m != n:
             raise ValueError(
@@ -96,7 +94,7 @@ class AutoLinearSolver(AbstractLinearSolver[AutoState]):
             )
         return next(row for row in self._rows() if row.holds(operator))
 
-    def _rows(self) -> "tuple[Row, ...]":
+    def _rows(self) -> tuple[Row, ...]:
         return table(self.max_bytes)[self.well_posed]
 
     def select_solver(self, operator: AbstractLinearOperator) -> AbstractLinearSolver:
@@ -153,10 +151,8 @@ class AutoLinearSolver(AbstractLinearSolver[AutoState]):
 
 
 @functools.cache
-def table(max_bytes: int | None = MAX_BYTES) -> "dict[bool | None, tuple[Row, ...]]":
+def table(max_bytes: int | None = MAX_BYTES) -> dict[bool | None, tuple[Row, ...]]:
     """For each `well_posed`, the rows from condition to solver, in their order."""
-    from ._table import rows
-
     return rows(functools.partial(AutoLinearSolver, max_bytes=max_bytes))
 
 

@@ -283,7 +283,11 @@ def _values(
     values = (
         seen.reshape(-1)
         .at[by.positions]
-        .get(mode="promise_in_bounds", unique_indices=by.mirrored is None)
+        .get(
+            mode="promise_in_bounds",
+            unique_indices=by.mirrored is None,
+            wrap_negative_indices=False,
+        )
     )
     if by.mirrored is not None and not is_real(structure, out):
         if not is_own_transpose(operator):  # it is its own adjoint

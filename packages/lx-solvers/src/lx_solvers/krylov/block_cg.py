@@ -17,6 +17,7 @@ from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._bases import combine, inner, orthonormal, rows_times
 from ._options import effective
+from ._phases import step_limit
 from ._scalars import where
 from ._spaces import as_matvec, signed, spaces
 from ._together import solve_together
@@ -53,7 +54,7 @@ def _block(
     precondition = (
         (lambda R: R) if M is None else jax.vmap(signed(as_matvec(M, X), sign_of(M)))
     )
-    limit = driver.step_limit(solver.max_steps, X)
+    limit = step_limit(solver.max_steps, X)
 
     @jax.vmap
     def column(vector: PyTree[Array]) -> tuple[Array, ...]:

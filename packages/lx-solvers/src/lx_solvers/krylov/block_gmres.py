@@ -18,6 +18,7 @@ from . import _driver as driver
 from ._arnoldi import check_cycle
 from ._bases import combine, inner, least_squares, orthonormal, rows_times
 from ._options import effective
+from ._phases import step_limit
 from ._scalars import where
 from ._spaces import as_matvec, spaces
 from ._together import solve_together
@@ -62,7 +63,7 @@ def _block(
     A = jax.vmap(as_matvec(state.operator))
     M = effective(options, state).get("preconditioner")
     precondition = (lambda R: R) if M is None else jax.vmap(as_matvec(M, X))
-    limit = driver.step_limit(solver.max_steps, X)
+    limit = step_limit(solver.max_steps, X)
 
     @jax.vmap
     def column(vector: PyTree[Array]) -> tuple[Array, ...]:

@@ -15,6 +15,7 @@ from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._bases import combine, coordinates, inner, with_row
 from ._options import effective, first_guess
+from ._phases import step_limit
 from ._recycled import (
     RecycledState,
     conjugated_subspace,
@@ -68,7 +69,7 @@ def _deflated(
     given = right_hand_side(vector, Y, solver)
     first = first_aim(given, X, Y)
     b = given.b if krylov.sign == 1 else -given.b
-    limit = driver.step_limit(solver.max_steps, X)
+    limit = step_limit(solver.max_steps, X)
     k = len(state.U)
     ℓ = solver.directions
     U, C = state.U, krylov.sign * state.C
@@ -231,7 +232,7 @@ class DeflatedCG(AbstractLinearSolver[RecycledState]):
         check_state(state, RecycledState, "DeflatedCG")
         options = without(options)
         x, U, C, steps = _deflated(self, state, vector, options)
-        limit = driver.step_limit(self.max_steps, spaces(state.krylov.operator)[0])
+        limit = step_limit(self.max_steps, spaces(state.krylov.operator)[0])
         alone, options = self._alone(limit - steps), {**options, "y0": x}
         x, result, stats = alone.compute(state.krylov, vector, options)
         count = stats["num_steps"] + steps

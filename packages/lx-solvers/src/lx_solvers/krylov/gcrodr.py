@@ -18,6 +18,7 @@ from . import _driver as driver
 from ._arnoldi import check_cycle
 from ._bases import combine, coordinates, least_squares, with_row
 from ._options import effective, first_guess
+from ._phases import step_limit
 from ._recycled import (
     RecycledState,
     conjugated_subspace,
@@ -69,7 +70,7 @@ def _recycled(
     precondition = (lambda r: r) if M is None else as_matvec(M, X)
     given = right_hand_side(vector, Y, solver)
     b, first = given.b, first_aim(given, X, Y)
-    limit = driver.step_limit(solver.max_steps, X)
+    limit = step_limit(solver.max_steps, X)
     k = len(state.U)
     p = max(1, solver.restart - k)
     rows = np.arange(k + p + 1, dtype=np.int32)
@@ -248,7 +249,7 @@ class GCRODR(AbstractLinearSolver[RecycledState]):
     def compute(self, state, vector, options):
         check_state(state, RecycledState, "GCRODR")
         x, U, C, steps = _recycled(self, state, vector, options)
-        limit = driver.step_limit(self.max_steps, spaces(state.krylov.operator)[0])
+        limit = step_limit(self.max_steps, spaces(state.krylov.operator)[0])
         left: Any = limit - steps
         alone = GMRES(
             self.rtol,

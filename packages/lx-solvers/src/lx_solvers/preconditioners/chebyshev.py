@@ -155,7 +155,8 @@ class Chebyshev(AbstractPreconditioner[ChebyshevState]):
         else:
             rows = np.asarray(abs(matrix).sum(axis=1)).ravel()
         part = min(1.0, 1.1 * _host_eigenvalue(matrix) / float(rows.max()))
-        return dataclasses.replace(self, part=part)
+        # an array: a number would be compiled into the solve
+        return dataclasses.replace(self, part=np.asarray(part))
 
 
 def relaxed(state: ChebyshevState, b: Array, x: Array | None = None) -> Any:

@@ -23,10 +23,9 @@ from .._sizes import sqrt_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from ..direct._factors import check_damp
-from ..krylov._driver import step_limit
 from ..krylov._guess import bounded, held, useless
 from ..krylov._options import conjugated, transposed
-from ..krylov._phases import Exit, first_of
+from ..krylov._phases import Exit, first_of, step_limit
 from ..krylov._scalars import over, times, together, where
 from ..krylov._spaces import as_matvec, spaces
 from ..krylov._stability import HOPELESS, C, backward_error, leaves_much

@@ -27,11 +27,11 @@ from .._structures import (
 )
 from .._tags import Tags, as_tags, transpose_tags
 from .._varying import examples, manual_axes, vary, varying_axes
-from ..sparse import _lazily as sparse
-from .function import FunctionLinearOperator, output_structure
+from ..leaves.function import FunctionLinearOperator, output_structure
+from . import _lazily as sparse
 
 if TYPE_CHECKING:
-    from ..sparse.compression import ColouredPattern
+    from .compression import ColouredPattern
 
 
 class JacobianLinearOperator(AbstractLinearOperator):
