@@ -1,10 +1,12 @@
 """Sharded sparse solves on devices and processes of this machine: the tables of the
 guide *Many devices, many hosts*.
 
-    python benchmarks/sharded.py [--k 40] [--memory 100]
+    python benchmarks/sharded.py [--k 40] [--memory 100] [--parts]
 
 The problem is -Δu on k³ points, seven entries a row, in blocks by recursive bisection.
-`--memory k` measures the bytes per unknown of each solver on one device instead.
+`--memory k` measures the bytes per unknown of each solver on one device instead, and
+`--parts` what a model of a step needs: the time per unknown, and that of a message
+between two processes.
 """
 
 import argparse
@@ -33,13 +35,13 @@ def laplacian(k: int) -> tuple[Any, Any]:
     return pattern, np.where(diagonal, 6.0, -1.0)
 
 
-def seconds(run: Any, *arguments: Any) -> float:
-    """The shortest of three runs."""
+def seconds(run: Any, *arguments: Any, runs: int = 3) -> float:
+    """The shortest of some runs."""
     import jax
 
     jax.block_until_ready(run(*arguments))
     best = float("inf")
-    for _ in range(3):
+    for _ in range(runs):
         start = time.perf_counter()
         jax.block_until_ready(run(*arguments))
         best = min(best, time.perf_counter() - start)
@@ -110,6 +112,7 @@ def on_mesh(k: int, p: int, all_preconditioners: bool) -> dict[str, Any]:
 
 
 def measured(k: int, devices: int, processes: int) -> list[dict[str, Any]]:
+    """What the workers say; `k=0` measures the parts of a step."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         address = f"localhost:{probe.getsockname()[1]}"
@@ -137,6 +140,55 @@ def table(k: int) -> None:
             cells += [f"{1e3 * t:.2f}" for t in times]
             name = f"{processes} × {out['devices'] // processes}"
             print(f"| {name} |", " | ".join(map(str, cells)), "|", flush=True)
+
+
+def parts(process: int, address: str) -> None:
+    """The shortest of many short runs, which other load disturbs least."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    import jax
+    import jax.numpy as jnp
+    import lineax as lx
+    import numpy as np
+
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(address, 2, process)
+    auto, spec = (jax.sharding.AxisType.Auto,), jax.sharding.PartitionSpec("rows")
+    mesh = jax.make_mesh((2,), ("rows",), axis_types=auto)
+    sharding = jax.sharding.NamedSharding(mesh, spec)
+
+    def spread(n: int) -> Any:
+        return jax.make_array_from_callback(
+            (2 * n,), sharding, lambda at: np.zeros(2 * n)[at]
+        )
+
+    def mapped(fn: Any) -> Any:
+        return jax.jit(jax.shard_map(fn, mesh=mesh, in_specs=spec, out_specs=spec))
+
+    both = [(0, 1), (1, 0)]
+    swap = mapped(lambda x: jax.lax.ppermute(x, "rows", both))
+    total = mapped(lambda x: x + jax.lax.psum(jnp.sum(x), "rows"))
+    out = {"sum": seconds(total, spread(1), runs=400)}
+    for n in (1, 1000, 100_000):
+        out[f"message of {8 * n} bytes"] = seconds(swap, spread(n), runs=200)
+    k = 24
+    pattern, values = laplacian(k)
+    alone = jax.sharding.Mesh(np.array(jax.local_devices()), ("rows",), axis_types=auto)
+    A = lx.ShardedSparseLinearOperator.from_operator(
+        lx.SparseLinearOperator(values, pattern, lx.positive_semidefinite_tag), alone
+    )
+    b = A.pattern.distribute(np.ones(k**3))
+    found = {"product": seconds(jax.jit(lambda A, b: A.mv(b)), A, b, runs=400)}
+    for single in (False, True):
+        solver = lx.CG(0.0, 0.0, max_steps=10, single_reduction=single)
+        run = jax.jit(
+            lambda A, b, s=solver: lx.linear_solve(A, b, s, throw=False).value
+        )
+        name = "step, single_reduction" if single else "step"
+        found[name] = seconds(run, A, b, runs=100) / 10
+    out |= {f"{name}, ns per unknown": 1e9 * t / k**3 for name, t in found.items()}
+    if process == 0:
+        print(json.dumps(out), flush=True)
 
 
 def memory(k: int) -> None:
@@ -198,12 +250,18 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--k", type=int, default=40)
     parser.add_argument("--memory", type=int, default=0)
+    parser.add_argument("--parts", action="store_true")
     parser.add_argument("--worker", nargs=5, default=None)
     options = parser.parse_args()
     if options.worker:
         *numbers, address = options.worker
         k, devices, processes, process = map(int, numbers)
+        if k == 0:
+            parts(process, address)
+            return
         worker(k, devices, processes, process, address)
+    elif options.parts:
+        print(json.dumps(measured(0, 2, 2)[0], indent=1))
     elif options.memory:
         memory(options.memory)
     else:
