@@ -8,12 +8,14 @@ DEVICES are those of all COUNT processes. Results are written to the folder, for
 
 import os
 import sys
+import types
 from pathlib import Path
+from typing import Any
 
-PART, FOLDER, ADDRESS = sys.argv[1], Path(sys.argv[2]), sys.argv[6]
-DEVICES, COUNT, PROCESS = map(int, sys.argv[3:6])
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES // COUNT}"
+os.environ["XLA_FLAGS"] = (
+    f"--xla_force_host_platform_device_count={int(sys.argv[3]) // int(sys.argv[4])}"
+)
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +25,8 @@ import scipy.sparse.linalg as spla
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from problems import poisson
 
+PART, FOLDER, ADDRESS = sys.argv[1], Path(sys.argv[2]), sys.argv[6]
+DEVICES, COUNT, PROCESS = map(int, sys.argv[3:6])
 jax.config.update("jax_enable_x64", True)
 if COUNT > 1:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -46,13 +50,39 @@ def everywhere(tree):
     return jax.tree.map(np.asarray, replicate(tree))
 
 
+class Bar:
+    """In place of tqdm's: says on which process it is shown."""
+
+    n = 0
+
+    def __init__(self, **options):
+        (FOLDER / f"bar{COUNT}of{PROCESS}").touch()
+
+    def update(self, steps):
+        self.n += steps
+
+    def set_postfix_str(self, text, refresh):
+        assert text.startswith("residual ")
+
+    def close(self):
+        assert self.n == 20, self.n
+
+
+def progress():
+    """Shown on process 0."""
+    tqdm: Any = types.ModuleType("tqdm.auto")
+    tqdm.tqdm = Bar
+    sys.modules["tqdm"] = sys.modules["tqdm.auto"] = tqdm
+    solver = lx.CG(0.0, 0.0, max_steps=20, preconditioner=lx.Jacobi(), progress=True)
+    run = jax.jit(lambda *a: lx.linear_solve(*a, solver, throw=False).value)
+    jax.block_until_ready(run(S, B))
+    jax.effects_barrier()
+
+
 def solve():
     """Iterates after some steps, histories, solutions, gradients, error bounds."""
     solvers = {
         "CG": lx.CG(0.0, 0.0, max_steps=20, preconditioner=lx.Jacobi(), history=True),
-        "GMRES": lx.GMRES(
-            0.0, 0.0, max_steps=20, preconditioner=lx.Jacobi(), history=True
-        ),
         "Schwarz": lx.CG(
             1e-10, 1e-10, preconditioner=lx.AdditiveSchwarz(1, coarse=2), history=True
         ),
@@ -82,6 +112,7 @@ def solve():
     x = np.asarray(S.pattern.collect(jnp.asarray(out["Schwarz x"])))
     np.testing.assert_allclose(x, spla.spsolve(A.tocsc(), RHS), rtol=1e-7)
     save()
+    progress()
 
 
 def save():

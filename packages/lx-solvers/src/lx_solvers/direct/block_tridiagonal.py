@@ -43,14 +43,8 @@ from ._block_lu import (
     solve_right,
 )
 from ._equilibration import Scales, block_band, evenly
-from ._factors import (
-    HIGHEST,
-    judge,
-    judge_answer,
-    ratio_or,
-    row_error,
-    working_dtype,
-)
+from ._factors import HIGHEST, judge, working_dtype
+from ._refinement import counts, judge_answer, ratio_or, row_error
 
 
 class _Blocks(eqx.Module):
@@ -138,14 +132,15 @@ class BlockTridiagonal(AbstractLinearSolver[_State]):
             def solve(rhs):
                 rhs, factors = rhs.reshape(n, b), state.factors
                 if isinstance(factors, _Levels):
-                    x = _in_levels(factors, rhs, adjoint)
+                    y = _in_levels(factors, rhs, adjoint)
                 else:
-                    x = _in_sequence(factors, rhs, adjoint)
-                figures = _figures(state.blocks, rhs, x, adjoint)
-                stats["backward_error"], stats["reciprocal_condition"] = figures
-                return x.ravel()
+                    y = _in_sequence(factors, rhs, adjoint)
+                figures = _figures(state.blocks, state.scales, rhs, y, adjoint)
+                return y.ravel(), figures
 
-            return state.scales.scaled(rhs, adjoint, solve)[0]
+            x, (error, near) = state.scales.checked(rhs, adjoint, solve)
+            stats.update(backward_error=error, reciprocal_condition=near)
+            return x
 
         x, result = views.solve(state, vector, state.blocks.main.dtype, solve_with)
         if stats:
@@ -278,20 +273,25 @@ def _in_levels(
 
 
 def _figures(
-    A: _Blocks, b: Array, x: Array, adjoint: bool
+    A: _Blocks, scales: Scales, b: Array, y: Array, adjoint: bool
 ) -> tuple[Real[Array, ""], Real[Array, ""]]:
     """The largest backward error of a row, and how near A is to a singular matrix."""
     lower, main, upper = A.lower, A.main, A.upper
     if adjoint:
         lower, upper = jnp.roll(upper, 1, axis=0), jnp.roll(lower, -1, axis=0)
         lower, main, upper = adjoint_of(lower), adjoint_of(main), adjoint_of(upper)
-    around = jnp.roll(x, 1, axis=0), x, jnp.roll(x, -1, axis=0)
-    blocks = lower, main, upper
-    terms = jnp.stack([each_times(A, y) for A, y in zip(blocks, around)])
-    sizes = [each_times(jnp.abs(A), jnp.abs(y)) for A, y in zip(blocks, around)]
-    sizes = jnp.sum(jnp.stack(sizes), axis=0)
-    error = row_error(b, jnp.sum(terms, axis=0), sizes, x)
-    return error, ratio_or(largest(b), largest(x), 1)
+    A = _Blocks(lower, main, upper)
+    of_x = counts(scales.unscaled(y.ravel(), adjoint)).reshape(y.shape)
+    sized = jnp.stack((jnp.abs(y), of_x), axis=-1)
+    sizes, counted = jnp.moveaxis(_product(jax.tree.map(jnp.abs, A), sized), -1, 0)
+    r = b - _product(A, y[..., None])[..., 0]
+    error = row_error(r, b, sizes, counted, y)
+    return error, ratio_or(largest(b), largest(y), 1)
+
+
+def _product(A: _Blocks, y: Inexact[Array, "n b k"]) -> Inexact[Array, "n b k"]:
+    before, after = jnp.roll(y, 1, axis=0), jnp.roll(y, -1, axis=0)
+    return matmul(A.lower, before) + matmul(A.main, y) + matmul(A.upper, after)
 
 
 @slogdet_of.register
@@ -307,7 +307,8 @@ def _(state: _State):
         b = _in_sequence(factors, z, True)
         b = b * reciprocal_scale(largest(b)).astype(b.dtype)
         x = _in_sequence(factors, b, False)
-        seen = judge_answer(*_figures(state.blocks, b, x, False), dtype=pivots.dtype)
+        figures = _figures(state.blocks, state.scales, b, x, False)
+        seen = judge_answer(*figures, dtype=pivots.dtype)
         verdict = both(verdict, seen)
     return slogdet_of_factors(
         pivots,

@@ -54,6 +54,8 @@ class KrylovState(eqx.Module):
     """1 or -1: the method sees this times the operator."""
     preconditioner: AbstractLinearOperator | None = None
     """What the solver's own preconditioner became."""
+    left: AbstractLinearOperator | None = None
+    """What multiplies residuals: LSMR's and LSQR's preconditioner, transposed."""
 
 
 class Solver(Aims, Protocol):
@@ -220,7 +222,7 @@ def iteration(
         else:
             true = b - q if now.renewed is None else now.renewed
             r = where(check, true, step.r)
-        ν = barrier(plain_norm2(r))
+        ν = barrier(plain_norm2(r)) if step.ν is None else step.ν
 
         def test(phases: Phases):
             floor, sizes = phases.floor(goal, X), peaks(X, x)
@@ -275,7 +277,9 @@ def iteration(
         if not method.sees_checks:
             state = _kept(check, claimed, initial, old, state)
         if bound is None:
-            if M is None and step.stretch is not None:
+            if step.ν is not None:
+                stretch = step.stretch
+            elif M is None and step.stretch is not None:
                 stretch = where(check | step.broken, 0, step.stretch)
             else:
                 stretch = norm2(q) / norm2(now.vector)
@@ -384,5 +388,5 @@ def conjugated_state(
 ) -> tuple[KrylovState, Options]:
     """State and options for Ā."""
     M = state.preconditioner
-    M = None if M is None else conj(M)
-    return KrylovState(conj(state.operator), state.sign, M), conjugated(options)
+    M, L = (None if F is None else conj(F) for F in (M, state.left))
+    return KrylovState(conj(state.operator), state.sign, M, L), conjugated(options)

@@ -14,6 +14,7 @@ from .._solver import AbstractLinearSolver
 from . import _driver as driver
 from ._recurrence import Step
 from ._scalars import barrier, packed, times, together, unpacked, where
+from ._stability import C
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
 
@@ -87,7 +88,7 @@ class _MinimalLength:
     sees_checks = True
 
     def start(self, X, b):
-        self.rounding = 8 * X.eps
+        self.eps, self.rounding = X.eps, 8 * X.eps
         none, zero, o = X.zeros(), X.zero(), jnp.zeros((), X.dtype)
         yes, inf = jnp.ones((), bool), zero + jnp.inf
         self.left = _Left(zero - 1, zero, zero)
@@ -157,12 +158,13 @@ class _MinimalLength:
         slope = ψ_r / where(A_norm > 0, A_norm, 1)
         # r can be reduced by at most ‖A r‖ over the least singular value apart from
         # zero, and that is at most ‖b‖ / ‖x‖. One that is smaller than those seen so
-        # far shows only once ‖A r‖ is small: so it must be down to rounding errors
+        # far shows only once ‖A r‖ is small: so it must be down to rounding errors. Or
+        # r is that of a backward stable solution
         Ax = A_norm * plain_norm2(now.x)
         cond = jnp.maximum(A_norm / least, Ax / where(now.norm_b > 0, now.norm_b, 1))
-        floor = 8 * self.rounding * (now.ν + Ax)
+        floor = self.rounding * (now.ν + Ax)
         few = slope * jnp.maximum(cond, 1) <= now.rtol * now.norm_b
-        flat = (slope <= floor) & (few | (slope <= 8 * self.rounding * now.ν))
+        flat = (slope <= floor) & few | (slope <= C * self.eps * now.ν)
 
         def anew(first: Any, next: Any) -> Any:
             pairs = zip(first, next, strict=True)
@@ -232,10 +234,11 @@ class MINRESQLP(AbstractLinearSolver[driver.KrylovState]):
     Success is one of two. Either the residual is within its tolerance; or b is not in
     the range of A. Then ‖A r‖ must be no larger than rounding errors of r make it, and
     the part of r in the range of A within rtol ‖b‖: it is at most ‖A r‖ divided by the
-    least singular value apart from zero, which is estimated. Or ‖A r‖ must be zero to
-    rounding. Either way `stats["least_squares"]` says that b is not in the range. A
-    singular value of less than some hundred rounding units, relative to ‖A‖, may count
-    as zero. Before success is claimed, r = b - A x, and A r, are computed anew.
+    least singular value apart from zero, which is estimated. Or ‖A r‖ is at most 32 eps
+    ‖A‖ ‖r‖, which is backward stable. Either way `stats["least_squares"]` says that b
+    is not in the range. A singular value of less than some hundred rounding units,
+    relative to ‖A‖, may count as zero. Before success is claimed, r = b - A x, and A r,
+    are computed anew.
 
     A step is one product with the operator. A start, and a restart after a check, take
     one step; the check itself takes one more product, and does not count as a step. Ten

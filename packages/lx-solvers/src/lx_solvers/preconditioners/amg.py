@@ -18,7 +18,7 @@ from lx_operators import (
 from ._adapted import as_preconditioner
 from ._cycle import Cycle, check_kind, inverse_of, level, table_of
 from ._flat import on_flat
-from ._galerkin import ProductPlan, plan_product
+from ._galerkin import Galerkin, galerkin
 from ._preconditioner import AbstractPreconditioner, definite_tags
 from ._sparse import check_pattern, is_concrete, sparse
 from .chebyshev import Chebyshev
@@ -28,27 +28,21 @@ METHODS = ("smoothed_aggregation", "ruge_stuben")
 
 
 class _Transfer(eqx.Module):
-    """What leads from a level to the next: R and P, fixed, and how R A P is formed."""
+    """What leads from a level to the next: R and P, fixed, laid out for products, and
+    how R A P is formed."""
 
     R: AbstractLinearOperator
     P: AbstractLinearOperator
-    """Laid out for products."""
-    r: Array
-    p: Array
-    """Their values."""
-    AP: ProductPlan
-    RAP: ProductPlan
+    RAP: Galerkin
 
     def coarse(self, A: SparseLinearOperator) -> SparseLinearOperator:
         """R A P, for any values of A."""
-        values = self.RAP(self.r, self.AP(A.values, self.p))
-        return SparseLinearOperator(values, self.RAP.pattern, A.tags)
+        return SparseLinearOperator(self.RAP(A.values), self.RAP.pattern, A.tags)
 
     def on_host(self, A: SparseLinearOperator) -> SparseLinearOperator:
         """The same without JAX, which would have to compile it."""
-        values = self.AP.on_host(np.asarray(A.values), np.asarray(self.p))
-        values = self.RAP.on_host(np.asarray(self.r), values)
-        return SparseLinearOperator(jax.device_put(values), self.RAP.pattern, A.tags)
+        values = jax.device_put(self.RAP.on_host(np.asarray(A.values)))
+        return SparseLinearOperator(values, self.RAP.pattern, A.tags)
 
 
 class AMG(AbstractPreconditioner[Cycle]):
@@ -234,13 +228,12 @@ def _transfers(amg: AMG, A: SparseLinearOperator) -> tuple[_Transfer, ...]:
             strength=("symmetric", {"theta": amg.theta}),  # pyright: ignore
             **limits,
         )
-    transfers, pattern = [], A.pattern
+    transfers, pattern, hermitian = [], A.pattern, is_hermitian(A)
     for each in made.levels[:-1]:
-        R, P = (_frozen(matrix, A.values.dtype) for matrix in (each.R, each.P))
-        AP = plan_product(pattern, P.pattern)
-        RAP = plan_product(R.pattern, AP.pattern)
-        laid = _laid_out(R), _laid_out(P)
-        transfers.append(_Transfer(*laid, R.values, P.values, AP, RAP))
+        R, P = (_sorted(matrix, A.values.dtype) for matrix in (each.R, each.P))
+        RAP = galerkin(pattern, R, P, hermitian=hermitian and _are_adjoint(R, P))
+        laid = (_laid_out(SparseLinearOperator.from_scipy(matrix)) for matrix in (R, P))
+        transfers.append(_Transfer(*laid, RAP))
         pattern = RAP.pattern
     return tuple(transfers)
 
@@ -289,5 +282,12 @@ def _laid_out(matrix: SparseLinearOperator) -> AbstractLinearOperator:
     )
 
 
-def _frozen(matrix: Any, dtype: Any) -> SparseLinearOperator:
-    return SparseLinearOperator.from_scipy(matrix.tocsr().astype(dtype))
+def _sorted(matrix: Any, dtype: Any) -> Any:
+    matrix = matrix.tocsr().astype(dtype)
+    matrix.sum_duplicates()
+    return matrix
+
+
+def _are_adjoint(R: Any, P: Any) -> bool:
+    apart = abs(R - P.conj().T.tocsr())
+    return apart.max() <= 4 * np.finfo(P.dtype).eps * abs(P).max() if P.nnz else True

@@ -5,7 +5,7 @@ import dataclasses
 import equinox as eqx
 from jaxtyping import ArrayLike
 
-from . import _multicolour as multicolour
+from . import _colour_order as colour_order, _multicolour as multicolour
 from ._preconditioner import AbstractPreconditioner
 from ._sparse import sparse
 from .ssor import _INSTEAD, State, check_omega, relaxation, substitution, turned
@@ -34,7 +34,7 @@ class GaussSeidel(AbstractPreconditioner[State]):
     """
 
     omega: ArrayLike = 1.0
-    order: multicolour.Order | None = eqx.field(default=None, kw_only=True, repr=False)
+    order: colour_order.Order | None = eqx.field(default=None, kw_only=True, repr=False)
     """The order of the unknowns, once it is found."""
 
     def __check_init__(self):
@@ -44,7 +44,7 @@ class GaussSeidel(AbstractPreconditioner[State]):
         if self.order is not None:
             return self
         A = sparse(operator, "GaussSeidel", _INSTEAD)
-        return dataclasses.replace(self, order=multicolour.ordered(A, "GaussSeidel"))
+        return dataclasses.replace(self, order=colour_order.ordered(A, "GaussSeidel"))
 
     def init(self, operator, options):
         return relaxation(self.order, operator, self.omega, "GaussSeidel", both=False)

@@ -14,10 +14,10 @@ from lx_operators import (
 from lx_operators.internal import freeze
 
 from .._results import code
-from . import _multicolour as multicolour
+from . import _colour_order as colour_order, _multicolour as multicolour
 from ._flat import on_flat
-from ._galerkin import ProductPlan, plan_product
 from ._preconditioner import AbstractPreconditioner, Prepared, definite_tags
+from ._product_plan import ProductPlan, plan_product
 from ._sparse import is_concrete, sparse
 from .incomplete_lu import FactorState, applied, conjugated, soundness, transposed
 from .jacobi import column_norms
@@ -61,7 +61,7 @@ class IncompleteCholesky(AbstractPreconditioner[FactorState]):
 
     modified: ArrayLike = 0.0
     shift: ArrayLike = eqx.field(default=0.0, kw_only=True)
-    order: multicolour.Order | None = eqx.field(default=None, kw_only=True, repr=False)
+    order: colour_order.Order | None = eqx.field(default=None, kw_only=True, repr=False)
     """The order of the unknowns, once it is found."""
     gram: ProductPlan | None = eqx.field(default=None, kw_only=True, repr=False)
     """How AᴴA is formed, for least squares."""
@@ -71,10 +71,10 @@ class IncompleteCholesky(AbstractPreconditioner[FactorState]):
             return self
         A = sparse(operator, "IncompleteCholesky", _INSTEAD)
         if _definite(operator) or not is_concrete(A.pattern):
-            order = multicolour.ordered(A, "IncompleteCholesky", eliminating=True)
+            order = colour_order.ordered(A, "IncompleteCholesky", eliminating=True)
             return dataclasses.replace(self, order=order)
         gram = plan_product(A.pattern.T, A.pattern)
-        order = multicolour.ordered(gram, "IncompleteCholesky", eliminating=True)
+        order = colour_order.ordered(gram, "IncompleteCholesky", eliminating=True)
         return dataclasses.replace(self, order=order, gram=gram)
 
     def init(self, operator, options):
@@ -85,7 +85,7 @@ class IncompleteCholesky(AbstractPreconditioner[FactorState]):
                 f"{operator!r}. For others use `IncompleteLU`."
             )
         A = sparse(operator, "IncompleteCholesky", _INSTEAD)
-        order = multicolour.for_operator(
+        order = colour_order.for_operator(
             self.order, A, "IncompleteCholesky", eliminating=True
         )
         sign = 1 if is_positive_semidefinite(operator) else -1

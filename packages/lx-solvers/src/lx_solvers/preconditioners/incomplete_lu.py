@@ -11,7 +11,7 @@ from lx_operators import negative_semidefinite_tag, positive_semidefinite_tag
 from .._results import choose
 from .._solution import RESULTS
 from .._solver import Options
-from . import _multicolour as multicolour
+from . import _colour_order as colour_order, _multicolour as multicolour
 from ._flat import on_flat
 from ._preconditioner import FAILED, AbstractPreconditioner, definite_tags
 from ._sparse import sparse
@@ -21,7 +21,7 @@ from .ssor import _INSTEAD
 class FactorState(eqx.Module):
     """What `init` of incomplete factorisations returns."""
 
-    order: multicolour.Order
+    order: colour_order.Order
     factors: multicolour.Factors
     shift: Array
     """What was needed."""
@@ -84,19 +84,19 @@ class IncompleteLU(AbstractPreconditioner[FactorState]):
 
     modified: ArrayLike = 0.0
     shift: ArrayLike = eqx.field(default=0.0, kw_only=True)
-    order: multicolour.Order | None = eqx.field(default=None, kw_only=True, repr=False)
+    order: colour_order.Order | None = eqx.field(default=None, kw_only=True, repr=False)
     """The order of the unknowns, once it is found."""
 
     def setup(self, operator):
         if self.order is not None:
             return self
         A = sparse(operator, "IncompleteLU", _INSTEAD)
-        order = multicolour.ordered(A, "IncompleteLU", eliminating=True)
+        order = colour_order.ordered(A, "IncompleteLU", eliminating=True)
         return dataclasses.replace(self, order=order)
 
     def init(self, operator, options):
         A = sparse(operator, "IncompleteLU", _INSTEAD)
-        order = multicolour.for_operator(
+        order = colour_order.for_operator(
             self.order, A, "IncompleteLU", eliminating=True
         )
         w, α, fine = multicolour.factorised(
