@@ -23,8 +23,8 @@ _MANY = 512
 # to be reduced before the first (TreeReductionRewriter).
 _WINDOW = 32
 
-# XLA repeats what it fuses for each slice that is read, and writes it down instead where
-# that would be more than 15 times: so often an axis can be halved.
+# XLA repeats what it fuses for each slice that is read, up to 15 times, and writes it
+# down instead where that would be more: so often an axis can be halved.
 _HALVINGS = 3
 
 

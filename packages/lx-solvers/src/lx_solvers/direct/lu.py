@@ -73,9 +73,10 @@ class LU(AbstractLinearSolver[_LUState]):
         two_sided: if the operator looks singular, scale rows and columns together and
             try again. This helps sparse operators whose columns differ by many orders
             of magnitude, which are otherwise reported as `singular`. The solution is
-            then refined, and every row of it checked, as in `QR`, with the same
-            `stats["backward_error"]`. The scaled matrix is kept in addition to the
-            factors, and compiling takes about three times as long.
+            then refined and every row of it checked, as in `QR`: the result may be
+            `unstable`, and there is the same `stats["backward_error"]`. The scaled
+            matrix is kept in addition to the factors, and compiling takes about three
+            times as long.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 3.4; Curtis and
     Reid 1972, doi:10.1093/imamat/10.1.118.
