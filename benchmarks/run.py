@@ -282,12 +282,13 @@ def picture(rounds: list[Figures], cases: list[str], path: Path) -> bool:
 
 HEADER = """# Speed
 
-Made by `hatch run bench --write`. Every participant runs in a process of its own, the
-published library and others in an environment of their own, in alternation; a ratio is
-taken within a round, below one where ours is faster. *JAX*: the call of `jax.numpy` or
-`jax.scipy` that does the same job; *textbook loop*: the bare method without a check (of
-the Poisson problem: the time to stream a step's vectors). The programs run in the
-caller's thread; the small ones of *Run* are also shown dispatched by JAX's default.
+Made by `hatch run bench --write`. Each participant runs in a separate process, in turn;
+the published library and others also have a separate environment. A ratio compares
+times of the same round; below one, this library is faster. *JAX*: the call of
+`jax.numpy` or `jax.scipy` that does the same job. *Textbook loop*: the bare method
+without any check (for the Poisson problem, the time to stream the vectors of a step).
+The programs run in the caller's thread; for the small programs of *Run*, a second table
+shows JAX's default dispatch.
 
 """
 

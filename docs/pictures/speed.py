@@ -10,6 +10,7 @@ import numpy as np
 DOCS = Path(__file__).parents[1]
 PEER = "ours / lineax 0.1.1"
 GROUPS = {
+    "first result, from import": "first ",
     "compile, value": "compile .* value",
     "compile, gradient": "compile .* gradient",
     "compile, Hessian": "compile .* hessian",
@@ -17,8 +18,8 @@ GROUPS = {
     "run n = 4 and 50, gradient": r"run .* gradient n=(4|50)\b",
     "run n = 500 and 2000, value": r"run .* value n=(500|2000)\b",
     "run n = 500 and 2000, gradient": r"run .* gradient n=(500|2000)\b",
-    "100 000 systems, n = 2 to 8": "batch LU 100000 x",
-    "1000 systems, n = 50": "batch LU 1000 x",
+    "batches, n = 2 to 8": "batch .* n=[2-8]$",
+    "batches, n = 10 and more": r"batch .* n=\d\d+$",
     "500 right-hand sides": "many",
     "rank-deficient": "deficient",
     "CG, 10⁶ unknowns": "poisson",
@@ -40,12 +41,13 @@ def ratios():
 
 
 def grouped():
-    """The ratios of each group."""
+    """The ratios of each group that has any."""
     cases = ratios().items()
-    return {
+    found = {
         name: np.array([ratio for case, ratio in cases if re.match(pattern, case)])
         for name, pattern in GROUPS.items()
     }
+    return {name: group for name, group in found.items() if group.size}
 
 
 def mean(ratios):

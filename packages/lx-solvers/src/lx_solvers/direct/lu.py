@@ -72,10 +72,11 @@ class LU(AbstractLinearSolver[_LUState]):
     Args:
         two_sided: if the operator looks singular, scale rows and columns together and
             try again. This helps sparse operators whose columns differ by many orders
-            of magnitude, which are otherwise reported as `singular`. Every row of the
-            answer is then checked; the answer is refined and may be `unstable` as in
-            `QR`, with the same `stats["backward_error"]`. The scaled matrix is kept
-            beside the factors, and compiling takes about three times as long.
+            of magnitude, which are otherwise reported as `singular`. The solution is
+            then refined and every row of it checked, as in `QR`: the result may be
+            `unstable`, and there is the same `stats["backward_error"]`. The scaled
+            matrix is kept in addition to the factors, and compiling takes about three
+            times as long.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 3.4; Curtis and
     Reid 1972, doi:10.1093/imamat/10.1.118.
