@@ -71,7 +71,9 @@ class SparseLeastSquares(AbstractLinearSolver[_State]):
     pseudoinverse solution. So is one whose condition number is far above 1/√eps, some
     1e9 in double precision and 1e4 in single, as the augmented system squares it.
 
-    Success means that the residuals of the augmented system are rounding errors.
+    Success means that the residuals of the augmented system are rounding errors. Where
+    rows differ by more than some twelve orders of magnitude, that does not say that the
+    smallest ones were heeded.
     `stats["reciprocal_condition"]` is its, in the 1-norm.
 
     Args:
