@@ -72,8 +72,10 @@ class SparseLeastSquares(AbstractLinearSolver[_State]):
     (about 1e9 in double precision and 1e4 in single) is also reported as `singular`,
     because the augmented system squares it.
 
-    Success means that the residuals of the augmented system are rounding errors.
-    `stats["reciprocal_condition"]` is that of the augmented system, in the 1-norm.
+    Success means that the residuals of the augmented system are rounding errors. Where
+    rows differ by more than some twelve orders of magnitude, equations with the smallest
+    ones may still count for nothing. `stats["reciprocal_condition"]` is that of the
+    augmented system, in the 1-norm.
 
     Args:
         damp: d, where ‖Ax - b‖² + d²‖x‖² is minimised; at least 0.
