@@ -5,6 +5,7 @@ import lx_operators as lo
 import numpy as np
 import pytest
 import scipy.linalg
+from lx_solvers import RESULTS
 from lx_solvers.krylov.lsmr import LSMR
 from lx_solvers.krylov.lsqr import LSQR
 
@@ -199,6 +200,69 @@ def test_no_success_before_its_time(make, run):
         x, result, _, _ = run(make(1e-6, 0.0), a, b)
         if result == "successful":
             assert np.linalg.norm(a @ x - b) <= 1e-6 * np.linalg.norm(b)
+
+
+@both
+@pytest.mark.parametrize("shape", [SQUARE, WIDE])
+def test_a_small_singular_value_is_not_zero(spectral, draw, run, make, shape):
+    """One of 3e-11 relative to the others: a residual along its vector is not taken for
+    what has no solution, though ‖Aᴴ r‖ is less than any tolerance."""
+    for top in (1, 2, 10):
+        a = spectral(np.float64, np.r_[np.linspace(1, top, N - 1), 3e-11], shape)
+        b = draw(np.float64, N)
+        for rtol in (1e-6, 1e-8):
+            x, result, _, stats = run(make(rtol, 0.0, conlim=0), a, b)
+            assert not stats["least_squares"]
+            if result == "successful":
+                size = np.linalg.norm(a, 2) * np.linalg.norm(x) + np.linalg.norm(b)
+                assert np.linalg.norm(b - a @ x) <= 1e-14 * size
+
+
+@both
+def test_which_rule_it_passed(spectral, draw, run, make):
+    """A least-squares solution is told from a solution of the system, at any shape."""
+    few = np.r_[np.linspace(1, 30, 6), np.zeros(N - 6)]
+    for shape in (SQUARE, TALL, WIDE):
+        a = spectral(np.float64, few, shape)
+        for b in (a @ draw(np.float64, shape[1]), draw(np.float64, shape[0])):
+            x, result, _, stats = run(make(1e-8, 0.0), a, b)
+            assert result == "successful"
+            solved = np.linalg.norm(b - a @ x) <= 1e-8 * np.linalg.norm(b)
+            assert stats["least_squares"] == (not solved)
+            assert stats["istop"] == (1 if solved else 2)
+            np.testing.assert_allclose(x, np.linalg.pinv(a, 1e-10) @ b, atol=1e-6)
+
+
+@both
+@pytest.mark.parametrize("shape", [SQUARE, TALL])
+def test_preconditioner_of_the_transposed(spectral, draw, make, shape):
+    """The transposed problem has the preconditioner on its left: as few steps as the
+    problem itself, the true residual, and twice transposed is the first again."""
+    m, n = shape
+    a = spectral(np.float64, np.linspace(1, 2, n), shape) * np.logspace(0, 5, n)
+    norms = lo.DiagonalLinearOperator(jnp.asarray(1 / np.linalg.norm(a, axis=0)))
+    solver = make(1e-10, 0.0, criterion="two_norm")
+    state = solver.init(lo.MatrixLinearOperator(jnp.asarray(a)), {})
+    options = {"preconditioner": norms}
+    c = draw(np.float64, n)
+    bare = solver.compute(*_with_vector(solver.transpose(state, {}), c))
+    turned = solver.transpose(state, options)
+    y, result, stats = solver.compute(*_with_vector(turned, c))
+    assert result == RESULTS.successful
+    assert stats["num_steps"] <= 20 < 40 < bare[2]["num_steps"]
+    assert np.linalg.norm(c - a.T @ np.asarray(y)) <= 1e-10 * np.linalg.norm(c)
+    np.testing.assert_allclose(y, np.linalg.pinv(a.T) @ c, rtol=1e-7, atol=1e-12)
+    again = solver.transpose(*turned)
+    b = a @ draw(np.float64, n)
+    x, result, stats = solver.compute(*_with_vector(again, b))
+    assert result == RESULTS.successful
+    assert stats["num_steps"] <= 20
+    np.testing.assert_allclose(a @ np.asarray(x), b, rtol=0, atol=1e-8 * abs(b).max())
+
+
+def _with_vector(problem, vector):
+    state, options = problem
+    return state, jnp.asarray(vector), options
 
 
 @both

@@ -20,13 +20,13 @@ def system(rng):
     return (a + a.T) / 2, rng.normal(size=N)
 
 
-@pytest.mark.parametrize("kind", [lxs.CG, lxs.GMRES])
+@pytest.mark.parametrize("kind", [lxs.CG, lxs.GMRES, lxs.LSMR, lxs.LSQR])
 def test_rule(rng, run, kind):
     """It sees ‖r‖, x and the number of steps, in the user's units; it ends in a status
     of its own, unless the residual passes too. GMRES asks at the end of a cycle."""
     a, b = system(rng)
     b, seen = 1e6 * b, []
-    more = {} if kind is lxs.CG else {"restart": 5}
+    more = {"restart": 5} if kind is lxs.GMRES else {}
 
     def rule(size, x, step):
         jax.debug.callback(lambda *given: seen.append(given), size, x, step)

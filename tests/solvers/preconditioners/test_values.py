@@ -437,7 +437,12 @@ def test_schur_complement(rng, form):
 def test_amg(laplacian):
     """Iterations that do not grow, and values that are new under `jit`."""
     amg = lxs.AMG().setup(laplacian)
-    assert "operator complexity" in amg.hierarchy()
+    head, *levels, grid, entries = amg.hierarchy().splitlines()
+    assert head.split() == ["level", "unknowns", "entries", "a", "row"]
+    assert levels[0].split()[1:3] == ["1024", str(laplacian.values.size)]
+    unknowns, sizes = np.array([line.split()[1:3] for line in levels], int).T
+    assert float(grid.split()[-1]) == round(unknowns.sum() / 1024, 2)
+    assert float(entries.split()[-1]) == round(sizes.sum() / sizes[0], 2)
     small = steps(laplacian, amg)
     large = lo.SparseLinearOperator.from_scipy(poisson(64), PSD)
     assert steps(large, lxs.AMG()) <= small + 4 <= 16
@@ -515,14 +520,44 @@ def test_elasticity():
 
 @needs_pyamg
 def test_amg_galerkin(laplacian):
-    """Coarse operators are R A P, for new values as well."""
-    amg = lxs.AMG(max_coarse=20).setup(laplacian)
-    A = laplacian
-    for transfer in amg.transfers:
-        R, P = (lo.materialise(x).to_scipy() for x in (transfer.R, transfer.P))
-        before = A.to_scipy()
-        A = transfer.coarse(A)
-        assert abs(A.to_scipy() - R @ before @ P).max() < 1e-13
+    """Coarse operators are R A P, for new values as well: Hermitian ones, of which one
+    triangle is computed, and others."""
+    n, phase = laplacian.in_size(), np.exp(1j * np.arange(laplacian.in_size()))
+    matrix = np.asarray(laplacian.as_matrix())
+    turned = phase[:, None] * matrix * phase.conj()
+    upwind = lo.materialise(laplacian).to_scipy() + scipy.sparse.diags_array(
+        np.full(n - 1, 0.3), offsets=1
+    )
+    for matrix, tags in (
+        (laplacian.to_scipy(), PSD),
+        (scipy.sparse.csr_array(turned), PSD),
+        (scipy.sparse.csr_array(upwind), ()),
+    ):
+        A = lo.SparseLinearOperator.from_scipy(matrix, tags)
+        amg = lxs.AMG(max_coarse=20, smoother=lxs.Jacobi()).setup(A)
+        assert (amg.transfers[0].RAP.mirror is None) == (not tags)
+        A = lo.SparseLinearOperator(A.values * (1 + 1e-3), A.pattern, tags)
+        for transfer in amg.transfers:
+            R, P = (lo.materialise(x).to_scipy() for x in (transfer.R, transfer.P))
+            before = A.to_scipy()
+            host = transfer.on_host(A)
+            A = transfer.coarse(A)
+            assert abs(A.to_scipy() - R @ before @ P).max() < 1e-13
+            np.testing.assert_allclose(host.values, A.values, rtol=0, atol=1e-13)
+
+
+@needs_pyamg
+def test_amg_memory(laplacian):
+    """What it takes to set up again: 12 bytes a number, and a third of them padding at
+    most; of a Hermitian operator half the products R[I, i] A[i, j] P[j, J]."""
+    (transfer, *_) = lxs.AMG(max_coarse=20).setup(laplacian).transfers
+    R, P = (abs(lo.materialise(x).to_scipy()) for x in (transfer.R, transfer.P))
+    R, P, A = R.astype(bool), P.astype(bool), laplacian.to_scipy().astype(bool)
+    products = (R.astype(int) @ A.astype(int) @ P.astype(int)).sum()
+    G = transfer.RAP
+    assert G.weights.nbytes + G.reads.nbytes == 12 * G.weights.size
+    assert np.count_nonzero(G.weights) < 0.7 * products
+    assert G.weights.size < 1.5 * np.count_nonzero(G.weights)
 
 
 @needs_pyamg
@@ -609,6 +644,9 @@ def test_multigrid():
         A = [chain(p.in_size()) for p in P]
         given = lxs.Multigrid(P, A, [p.T / 2 for p in P])
         assert steps(chain(n), given) <= 9
+    sizes = [line.split()[1] for line in given.hierarchy(chain(63)).splitlines()[1:-1]]
+    assert sizes == ["63", "31", "15", "7", "3"]
+    assert given.hierarchy(chain(63)).endswith("grid complexity 1.89")
     assert steps(chain(15), lxs.Multigrid(list(levels(15))[:2])) <= 9
     with pytest.raises(ValueError, match="as many as"):
         lxs.Multigrid(P, A[:1])

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lx_operators as lo
+import lx_solvers as lxs
 import numpy as np
 import pytest
 from lx_solvers import RESULTS
@@ -442,3 +443,30 @@ def test_former_name():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert solver == Normal(CG(1e-3, 1e-4, max_steps=7))
+
+
+def test_setup():
+    """What the inner solver's preconditioner needs to know of the normal equations, it
+    learns outside of `jit`: here, how large a rank they need."""
+    rng = np.random.default_rng(0)
+    u, v = (np.linalg.qr(rng.normal(size=(m, 20)))[0] for m in (40, 20))
+    a = (u * np.r_[np.geomspace(100, 1, 4), np.full(16, 0.01)]) @ v.T
+    operator = lo.MatrixLinearOperator(jnp.asarray(a))
+    recipe = lxs.Nystrom(shift=1e-6)
+    solver = lxs.Normal(lxs.CG(1e-9, 0.0, preconditioner=recipe))
+    ready = solver.setup(operator)
+    assert ready.inner_solver.preconditioner.rank == 8
+    plain = lxs.Normal(lxs.CG(1e-9, 0.0))
+    assert plain.setup(operator) is plain
+    given = lxs.Normal(lxs.CG(1e-9, 0.0, preconditioner=lxs.Jacobi()))
+    assert given.setup(operator) is given
+
+    @jax.jit
+    def solve(b):
+        state = ready.init(operator, {})
+        return ready.compute(state, b, {})
+
+    b = rng.normal(size=40)
+    x, result, _ = solve(jnp.asarray(b))
+    assert result == lxs.RESULTS.successful
+    np.testing.assert_allclose(x, np.linalg.pinv(a) @ b, rtol=1e-5, atol=1e-5)

@@ -29,9 +29,10 @@ from .pattern import SparsityPattern
 
 
 class ColouredPattern(eqx.Module):
-    """A sparsity pattern with what it takes to find its values by few products.
+    """A sparsity pattern with a colouring, by which its values are found from few
+    products.
 
-    Wherever a `sparsity=` is taken, a pattern will do, and is coloured there. Colour it
+    An argument `sparsity=` also accepts a plain pattern, and colours it. Colour it
     beforehand to pass it into a `jit`-compiled function as an argument.
 
     Args:
@@ -39,7 +40,7 @@ class ColouredPattern(eqx.Module):
         kinds: which colourings to consider: "columns" (products, forward mode), "rows"
             (products with the transpose, reverse mode), "symmetric" (products with a
             matrix that is its own transpose or adjoint, each pair of elements found
-            once). The one with the fewest colours is taken.
+            once). The one with the fewest colours is used.
         check: whether one more product, with a random vector, looks for entries that
             the pattern lacks each time that it is used. A missing entry is found with
             probability one, and is an error at run time.

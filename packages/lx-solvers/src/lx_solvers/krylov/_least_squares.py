@@ -10,36 +10,37 @@ recurrence of the vectors v, so that A times it, and with it the residual, is th
 recurrence of the vectors A v, which cost no product.
 
 With a preconditioner M on the right, A M takes the place of A, and x that of M⁻¹ x, but
-the directions are kept multiplied by M. Damping: `_damping.py`.
+the directions are kept multiplied by M. The transposed problem of a tall A has Mᵀ on
+the left, as L: L A takes the place of A, and L r that of r, but A v is kept as it is,
+for the true residual. Damping: `_damping.py`.
 """
 
 from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, PyTree
-from lx_operators import AbstractLinearOperator, linearise
+from jaxtyping import Array, PyTree
 
-from .._checks import check_options, check_state
+from .._checks import check_state
 from .._control_flow import while_loop
 from .._scaling import norm2, plain_norm2, real_dot, reciprocal_scale
 from .._sizes import is_known
+from .._solution import RESULTS
 from .._solver import Options
-from ..preconditioners._preconditioner import AbstractPreconditioner
 from ._damping import augmented, better_than_none, undamped
-from ._driver import KrylovState, Outcome, report, step_limit
+from ._driver import KrylovState, Outcome, report
 from ._guess import held, start_from, useless
 from ._history import Monitor
 from ._options import (
     effective,
     first_guess,
     preconditioner,
-    right_factor,
-    transposed,
+    stopping_rule,
 )
-from ._phases import Exit, Phases, advance, begin
-from ._scalars import barrier, packed, stacked, times, unpacked, where
-from ._spaces import as_matvec, as_matvecs, spaces
+from ._phases import Exit, Phases, advance, begin, step_limit
+from ._scalars import barrier, over, packed, scalar_at, stacked, times, unpacked, where
+from ._spaces import Space, as_matvec, as_matvecs, spaces
+from ._stability import C, backward_error, scaled_norm2
 from ._tolerances import expected, peaks, right_hand_side
 
 
@@ -83,57 +84,6 @@ class _Shared(NamedTuple):
     """Their ratio."""
     normal: Any
     """‖Aᴴ r‖ / ‖A‖."""
-
-
-def prepare(
-    operator: AbstractLinearOperator,
-    options: Options,
-    damp: ArrayLike,
-    name: str,
-    recipe: AbstractPreconditioner | None,
-) -> KrylovState:
-    """`init` of LSMR and LSQR.
-
-    Raises:
-        ValueError: a bad preconditioner, or one with damping.
-    """
-    check_options(options, ("preconditioner", "y0"), name)
-    given = options.get("preconditioner")
-    if not (given is None and recipe is None) and not undamped(damp):
-        raise ValueError(
-            f"`{name}` takes damping or a preconditioner, but not both: "
-            "it would damp the preconditioned unknowns, not the solution."
-        )
-    preconditioner(options, operator, name)
-    operator, M = linearise(operator), None
-    if recipe is not None and given is None:
-        M = right_factor(recipe, operator, name)
-    return KrylovState(operator, preconditioner=M)
-
-
-def transposed_problem(
-    state: KrylovState, options: Options, name: str
-) -> tuple[KrylovState, Options]:
-    """The state and the options for Aᵀ.
-
-    Raises:
-        ValueError: a preconditioner for more columns than rows. The solution is then
-            the one of least ‖M⁻¹ x‖, no transpose of which such a method solves for.
-    """
-    m, n = state.operator.out_size(), state.operator.in_size()
-    M = state.preconditioner
-    if m < n and "preconditioner" in effective(options, state):
-        raise ValueError(
-            f"`{name}` with a preconditioner on an operator with more columns than "
-            f"rows ({m} by {n}) has no transposed solve, hence no derivatives; leave "
-            "out the preconditioner, or use `Normal(CG(...))`, which takes one."
-        )
-    options = transposed(options)
-    if m > n:  # on the right of Aᵀ there is no place for it
-        options.pop("preconditioner", None)
-        M = None
-    M = None if M is None else M.T
-    return KrylovState(state.operator.T, preconditioner=M), options
 
 
 class _Loop(NamedTuple):
@@ -182,18 +132,22 @@ def least_squares(
     goal, unit = given.goal, given.unit
     limit = step_limit(solver.max_steps, X)
     monitor = Monitor(solver.history, solver.progress, limit, name)
+    rule = stopping_rule(options, name)
     A, AH = as_matvecs(operator)
     undamp = _same
     b, λ = given.b, jnp.asarray(solver.damp).astype(X.real_dtype)
     if not undamped(solver.damp):
         A, AH, b, undamp = augmented(A, AH, b, λ, X.shape)
     M = preconditioner(options, operator, name)
-    preconditioned = M is not None
+    preconditioned = not (M is None and state.left is None)
     M, MH = (_same, _same) if M is None else (as_matvec(M, X), as_matvec(M.H, X))
+    L, scaled = state.left, state.left is not None
+    L, LH = (_same, _same) if L is None else (as_matvec(L, Y), as_matvec(L.H, Y))
     # of a wide operator no first guess helps: it would stay in the solution
     maybe = X.size != Y.size and (not is_known(X.size, Y.size) or X.size > Y.size)
     wide = maybe and undamped(solver.damp)
     y0 = None if wide else first_guess(options, X, name)
+    strict = undamped(solver.damp) and not_tall(X, Y)
     conlim = jnp.asarray(solver.conlim).astype(X.real_dtype)
     conlim = where(conlim == 0, jnp.inf, jnp.minimum(conlim, 0.1 / X.eps))
 
@@ -216,10 +170,12 @@ def least_squares(
             Aq = where(s.phases.first, held(Aq), Aq)
         if not undamped(solver.damp):
             x, Aq = better_than_none(x, Aq, b, check)
-        û = where(check, b, Aq) - where(check, Aq, times(last.α, s.u))
+        new = where(check, b - Aq, Aq)
+        û = L(new) - where(check, 0, times(last.α, s.u))
         β, normed, β_σ = _significant(~check, norm2(û), rounding * last.A, last.shrink)
         u = times(normed, û)
-        AHu = AH(u)
+        LHu = LH(u)
+        AHu = AH(LHu)
         v̂ = MH(AHu) - times(where(check, 0, β), s.v)
         α, normed, α_σ = _significant(True, norm2(v̂), rounding * last.A, last.shrink)
         v = times(normed, v̂)
@@ -228,12 +184,12 @@ def least_squares(
             again = s.phases.first & useless(β, norm_b, X.eps)
 
         # the numbers, in units of σ
-        new, φ, ρ = old.step(β_σ, α_σ)
+        next, φ, ρ = old.step(β_σ, α_σ)
         size_A = jnp.maximum(jnp.maximum(last.A, α), λ)
         shrink = where(check, reciprocal_scale(size_A), last.shrink)
         start = kind.start(β, α * shrink)
-        numbers = packed(*(where(check, *pair) for pair in zip(start, new)))
-        new, σ = kind(*unpacked(numbers)), reciprocal_scale(shrink)
+        numbers = packed(*(where(check, *pair) for pair in zip(start, next)))
+        next, σ = kind(*unpacked(numbers)), reciprocal_scale(shrink)
         column = σ * jnp.sqrt((last.α * last.shrink) ** 2 + β_σ**2)
         norm_A = jnp.maximum(last.A, where(check, α, column))
         most = jnp.maximum(last.most, where(check, 0, ρ * σ))
@@ -247,11 +203,11 @@ def least_squares(
                 most=most,
                 least=least,
                 cond=most / least,
-                normal=new.normal * σ / where(norm_A > 0, norm_A, 1),
+                normal=next.normal * σ / where(norm_A > 0, norm_A, 1),
             )
         )
-        new, now = split(scalars := (numbers, shared))
-        f, φ = new.f, now.φ
+        next, now = split(scalars := (numbers, shared))
+        f, φ = next.f, now.φ
 
         # the directions
         h, Ah = q - times(old.t, s.h), Aq - times(old.t, s.Ah)
@@ -261,20 +217,38 @@ def least_squares(
         h_bar, Ah_bar = bars
         Δ, AΔ = bars if barred else (h, Ah)
         x = where(again, 0, x + times(φ, Δ))
-        r = where(check, û, s.r - times(φ, AΔ))
+        r = where(check, new, s.r - times(φ, AΔ))
+
+        plain = None
+        if preconditioned:  # ‖A‖ and ‖Aᴴ r‖, where the numbers are those of L A M
+            length, of = norm2(AHu), norm2(LHu) if scaled else 1  # ‖u‖ = 1
+            size_A = jnp.maximum(s.plain[0], over(length, of))
+            plain = stacked([size_A, β * length])
 
         # the test: of the residual, or of the part of it that can be reduced, which is
         # nothing, whatever the tolerance, below the rounding errors
         size = barrier(jnp.sqrt(real_dot(r, r)))
-        reduced = (now.normal <= rounding * size) & (size < jnp.inf)
+        size_L = norm2(L(r)) if scaled else size
+        stable = C * X.eps if strict is True else rounding
+        reduced = (now.normal <= stable * size_L) & (size < jnp.inf)
 
         def test(phases: Phases):
             now, floor = _Shared(*unpacked(shared)), phases.floor(goal, X)
             allowed = expected(goal, given.b, given.peaks, floor, Y)
-            reducible = jnp.maximum(now.cond, 1) * now.normal / allowed
-            nonzero = where(size > 0, size, 1)
+            cond = jnp.maximum(now.cond, 1)
+            if strict is not False:
+                size_A = now.A if plain is None else scalar_at(plain, 0)
+                Ax = size_A * plain_norm2(x)
+                cond = jnp.maximum(cond, where(strict, over(Ax, norm_b), 0))
+            reducible = cond * now.normal / allowed
+            nonzero = where(size > 0, size_L, 1)
             small = now.normal / (nonzero * goal.rtol + nonzero * goal.atol)
-            reducible = where(reduced, 0, jnp.maximum(reducible, small))
+            reducible = jnp.maximum(reducible, small)
+            if strict is not False:
+                errors = rounding * (size + Ax)
+                singular = over(now.normal, errors)
+                reducible = jnp.maximum(reducible, where(strict, singular, 0))
+            reducible = where(reduced, 0, reducible)
             if undamped(solver.damp):
                 left = goal.residual_ratio(undamp(r), given.b, given.peaks, floor, Y)
             else:
@@ -288,6 +262,10 @@ def least_squares(
         smaller = jnp.minimum(size, jnp.maximum(now.cond, 1) * now.normal)
         wanted = check | reduced | goal.in_reach(smaller)
         left, ratio = s.phases.ratios(goal, wanted, test, count=2)
+        stopped = False
+        if rule is not None:
+            sizes = norm2(undamp(r)) * unit, X.solution(times(unit, x))
+            stopped = ~check & jnp.asarray(rule(*sizes, s.phases.num_steps + 1), bool)
         phases = advance(
             s.phases,
             goal,
@@ -299,13 +277,10 @@ def least_squares(
             due=False,
             nothing=size == 0,
             again=again,
+            stopped=stopped,
             failure=Exit.ill_conditioned,
         )
         history = monitor.record(s.history, phases, lambda: norm2(undamp(r)) * unit)
-        plain = None
-        if preconditioned:  # ‖A‖ and ‖Aᴴ r‖, where the numbers are those of A M
-            length = norm2(AHu)  # ‖u‖ = 1
-            plain = stacked([jnp.maximum(s.plain[0], length), β * length])
         directions = u, v, h, Ah, h_bar, Ah_bar
         return _Loop(x, r, *directions, scalars, plain, left, phases, history)
 
@@ -340,9 +315,12 @@ def least_squares(
     norm_A, slope = shared.A, shared.normal
     if preconditioned:
         norm_A, slope = unpacked(end.plain)
-        slope = slope / where(norm_A > 0, norm_A, 1)
-    size = plain_norm2(end.r)
-    return report(
+        slope = None if scaled else over(slope, norm_A)
+    size, Ax = plain_norm2(end.r), scaled_norm2(norm_A, end.x)
+    cond = jnp.maximum(shared.cond, 1)
+    if strict is not False:  # as in the test
+        cond = jnp.maximum(cond, where(strict, over(Ax, norm_b), 0))
+    value, result, stats = report(
         end,
         limit,
         monitor,
@@ -353,7 +331,7 @@ def least_squares(
         norm_b,
         size,
         slope,
-        jnp.maximum(shared.cond, 1),
+        cond,
         dict(
             istop=where(given.zero & (exit == Exit.converged), 0, istop).astype(
                 jnp.int32
@@ -366,6 +344,10 @@ def least_squares(
         ),
         M=options.get("preconditioner"),
     )
+    error = backward_error(size, Ax, norm_b)
+    solved = (end.left <= 1) | (error <= C * X.eps) | given.zero
+    stats["least_squares"] = (result == RESULTS.successful) & ~solved
+    return value, result, stats
 
 
 _ISTOP = {
@@ -373,7 +355,15 @@ _ISTOP = {
     Exit.tired: 4,
     Exit.stagnated: 5,
     Exit.nonfinite: 6,
+    Exit.stopped: 7,
 }
+
+
+def not_tall(X: Space, Y: Space) -> Any:
+    """Whether A has no more rows than columns; an array if the sizes are symbolic."""
+    if X.size == Y.size or is_known(X.size, Y.size):
+        return X.size >= Y.size
+    return jnp.asarray(X.size, jnp.int32) >= jnp.asarray(Y.size, jnp.int32)
 
 
 def _same(v: Array) -> Array:

@@ -11,7 +11,7 @@ and for least-squares problems, up to a modest factor, the smaller of it and
     ‖Aᴴ r‖ / (‖A‖ max(σ ‖x‖, ‖r‖)),
 
 with σ the smallest singular value (Waldén, Karlson and Sun 1995,
-doi:10.1002/nla.1680020308; with ‖r‖ alone, Stewart 1977, doi:10.1137/1019106). A lower
+doi:10.1002/nla.1680020308; with ‖r‖ alone, Stewart 1977, doi:10.1137/1019104). A lower
 bound of ‖A‖ makes these larger, never smaller. See the decision record
 `docs/decisions/0006-backward-stability.md`.
 """

@@ -14,6 +14,7 @@ from .._solver import AbstractLinearSolver
 from . import _driver as driver
 from ._recurrence import Step
 from ._scalars import barrier, packed, times, together, unpacked, where
+from ._stability import C
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
 
@@ -87,7 +88,7 @@ class _MinimalLength:
     sees_checks = True
 
     def start(self, X, b):
-        self.rounding = 8 * X.eps
+        self.eps, self.rounding = X.eps, 8 * X.eps
         none, zero, o = X.zeros(), X.zero(), jnp.zeros((), X.dtype)
         yes, inf = jnp.ones((), bool), zero + jnp.inf
         self.left = _Left(zero - 1, zero, zero)
@@ -157,12 +158,13 @@ class _MinimalLength:
         slope = ψ_r / where(A_norm > 0, A_norm, 1)
         # r can be reduced by at most ‖A r‖ over the least singular value apart from
         # zero, and that is at most ‖b‖ / ‖x‖. One that is smaller than those seen so
-        # far shows only once ‖A r‖ is small: so it must be down to rounding errors
+        # far shows only once ‖A r‖ is small: so it must be down to rounding errors. Or
+        # r is that of a backward stable solution
         Ax = A_norm * plain_norm2(now.x)
         cond = jnp.maximum(A_norm / least, Ax / where(now.norm_b > 0, now.norm_b, 1))
-        floor = 8 * self.rounding * (now.ν + Ax)
+        floor = self.rounding * (now.ν + Ax)
         few = slope * jnp.maximum(cond, 1) <= now.rtol * now.norm_b
-        flat = (slope <= floor) & (few | (slope <= 8 * self.rounding * now.ν))
+        flat = (slope <= floor) & few | (slope <= C * self.eps * now.ν)
 
         def anew(first: Any, next: Any) -> Any:
             pairs = zip(first, next, strict=True)
@@ -222,26 +224,26 @@ class MINRESQLP(AbstractLinearSolver[driver.KrylovState]):
     """MINRES-QLP, for Hermitian operators of any rank: the least-squares solution, of
     least norm where there are several.
 
-    Choi, Paige and Saunders 2011, doi:10.1137/100787921, algorithm of section 5. What
-    is not textbook: Lanczos' process starts from A b, not from b, so that it sees
-    nothing that A annihilates (Hanke 1995, *Conjugate Gradient Type Methods for
-    Ill-Posed Problems*, chapter 6, MR-II). From b it finds the null space as well, and
-    as its vectors lose their orthogonality with that, ‖A r‖ / (‖A‖ ‖r‖) stays above the
-    square root of the rounding unit. The residual is carried along as a vector, r -= q
-    ⟨q, r⟩.
+    Choi, Paige and Saunders 2011, doi:10.1137/100787921, algorithm of section 5. Beyond
+    the textbook method, Lanczos' process starts from A b instead of b, which has no
+    component in the null space of A (Hanke 1995, *Conjugate Gradient Type Methods for
+    Ill-Posed Problems*, chapter 6, MR-II). Started from b, its vectors would lose their
+    orthogonality to the null space, and ‖A r‖ / (‖A‖ ‖r‖) would stay above the square
+    root of the rounding unit. The residual is carried along as a vector, r -= q ⟨q, r⟩.
 
     Success is one of two. Either the residual is within its tolerance; or b is not in
     the range of A. Then ‖A r‖ must be no larger than rounding errors of r make it, and
     the part of r in the range of A within rtol ‖b‖: it is at most ‖A r‖ divided by the
-    least singular value apart from zero, which is estimated. Or ‖A r‖ must be zero to
-    rounding. Either way `stats["least_squares"]` says that b is not in the range. A
-    singular value of less than some hundred rounding units, relative to ‖A‖, may count
-    as zero. Before success is claimed, r = b - A x, and A r, are computed anew.
+    least singular value apart from zero, which is estimated. Or ‖A r‖ is at most 32 eps
+    ‖A‖ ‖r‖, which is backward stable. Either way `stats["least_squares"]` says that b
+    is not in the range. A singular value of less than some hundred rounding units,
+    relative to ‖A‖, may count as zero. Before success is claimed, r = b - A x, and A r,
+    are computed anew.
 
-    A step is one product with the operator; the start is one step, and so is one after
-    a check, which is one more product and no step. Ten vectors are kept: b, x, r, two
-    of the basis, one of the next, two directions, the solution two steps ago, and the
-    product.
+    A step is one product with the operator. A start, and a restart after a check, take
+    one step; the check itself takes one more product, and does not count as a step. Ten
+    vectors are kept: b, x, r, two of the basis, one of the next, two directions, the
+    solution two steps ago, and the product.
 
     Args:
         rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single
@@ -256,13 +258,13 @@ class MINRESQLP(AbstractLinearSolver[driver.KrylovState]):
             `stats["residuals"]`; `True` for room for all steps, or how many.
         progress: show a progress bar.
 
-    Options: `y0`, a first guess; the solution is then the one nearest to it. There is
-    no preconditioner: it would change which solution is the least. For consistent
-    systems with one use `MINRES`.
+    Options: `y0`, an initial guess; the solution is then the one nearest to it. There
+    is no preconditioner, because it would change which solution has the least norm. For
+    a consistent system with a preconditioner use `MINRES`.
 
     Statistics: `least_squares`, `norm_A`, a lower bound of the 2-norm of A, and
-    `cond_A`, an estimate of the quotient of its largest and its least singular value
-    apart from zero.
+    `cond_A`, an estimate of the ratio of its largest to its smallest nonzero singular
+    value.
 
     Raises:
         ValueError: negative tolerances; both zero without `max_steps`; an operator that

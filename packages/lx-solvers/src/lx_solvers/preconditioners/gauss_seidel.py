@@ -5,7 +5,7 @@ import dataclasses
 import equinox as eqx
 from jaxtyping import ArrayLike
 
-from . import _multicolour as multicolour
+from . import _colour_order as colour_order, _multicolour as multicolour
 from ._preconditioner import AbstractPreconditioner
 from ._sparse import sparse
 from .ssor import _INSTEAD, State, check_omega, relaxation, substitution, turned
@@ -16,13 +16,13 @@ class GaussSeidel(AbstractPreconditioner[State]):
     multicolour order, for sparse operators A = L + D + U: M = ω (D + ω L)⁻¹.
 
     Saad 2003, section 4.1, doi:10.1137/1.9780898718003. M is not symmetric: for `CG`
-    use `SSOR`. The order is found from the pattern, on the host, and may be kept by
-    `setup`.
+    use `SSOR`. The order is found from the pattern, on the host; `setup` does this once
+    and keeps it.
 
     Args:
         omega: ω, between 0 and 2.
 
-    A zero on the diagonal ends the solve in `preconditioner_failed`.
+    If there is a zero on the diagonal, the solve ends in `preconditioner_failed`.
 
     ```python
     operator = lx.SparseLinearOperator.from_dense(
@@ -34,7 +34,7 @@ class GaussSeidel(AbstractPreconditioner[State]):
     """
 
     omega: ArrayLike = 1.0
-    order: multicolour.Order | None = eqx.field(default=None, kw_only=True, repr=False)
+    order: colour_order.Order | None = eqx.field(default=None, kw_only=True, repr=False)
     """The order of the unknowns, once it is found."""
 
     def __check_init__(self):
@@ -44,7 +44,7 @@ class GaussSeidel(AbstractPreconditioner[State]):
         if self.order is not None:
             return self
         A = sparse(operator, "GaussSeidel", _INSTEAD)
-        return dataclasses.replace(self, order=multicolour.ordered(A, "GaussSeidel"))
+        return dataclasses.replace(self, order=colour_order.ordered(A, "GaussSeidel"))
 
     def init(self, operator, options):
         return relaxation(self.order, operator, self.omega, "GaussSeidel", both=False)

@@ -14,10 +14,10 @@ from lx_operators import (
 from lx_operators.internal import freeze
 
 from .._results import code
-from . import _multicolour as multicolour
+from . import _colour_order as colour_order, _multicolour as multicolour
 from ._flat import on_flat
-from ._galerkin import ProductPlan, plan_product
 from ._preconditioner import AbstractPreconditioner, Prepared, definite_tags
+from ._product_plan import ProductPlan, plan_product
 from ._sparse import is_concrete, sparse
 from .incomplete_lu import FactorState, applied, conjugated, soundness, transposed
 from .jacobi import column_norms
@@ -29,22 +29,22 @@ class IncompleteCholesky(AbstractPreconditioner[FactorState]):
     multicolour order, for sparse definite operators.
 
     Meijerink and van der Vorst 1977, doi:10.1090/S0025-5718-1977-0438681-4. They exist
-    for M-matrices; for others a pivot may fail to be positive: then A + α D is
+    for M-matrices. For other matrices a pivot may not be positive: then A + α D is
     factorised, with the diagonal D and α = 0.001, 0.002, 0.004, … (Manteuffel 1980,
     doi:10.1090/S0025-5718-1980-0559197-0). The order is found from the pattern, on the
     host, and may be kept by `setup`.
 
     Args:
-        modified: how much of what is dropped is added to the diagonal, from 0 to 1
-            (Gustafsson 1978, doi:10.1007/BF01931691). In a multicolour order it seldom
-            helps (Duff and Meurant 1989, doi:10.1007/BF01932738).
+        modified: the share of the dropped fill that is added to the diagonal, from 0 to
+            1 (Gustafsson 1978, doi:10.1007/BF01931691). In a multicolour order it
+            seldom helps (Duff and Meurant 1989, doi:10.1007/BF01932738).
         shift: the first α to try.
 
     For `LSMR` and `LSQR` the factors are those of AᴴA, its columns scaled to length
     one; of a definite A they are its own.
 
-    The statistics of a solve tell α as `preconditioner_shift`. An operator with a
-    diagonal that is not positive ends the solve in `preconditioner_failed`.
+    The statistics of a solve contain α as `preconditioner_shift`. If the diagonal is
+    not positive, the solve ends in `preconditioner_failed`.
 
     Raises:
         ValueError: the operator is not sparse, or not known to be semidefinite.
@@ -61,7 +61,7 @@ class IncompleteCholesky(AbstractPreconditioner[FactorState]):
 
     modified: ArrayLike = 0.0
     shift: ArrayLike = eqx.field(default=0.0, kw_only=True)
-    order: multicolour.Order | None = eqx.field(default=None, kw_only=True, repr=False)
+    order: colour_order.Order | None = eqx.field(default=None, kw_only=True, repr=False)
     """The order of the unknowns, once it is found."""
     gram: ProductPlan | None = eqx.field(default=None, kw_only=True, repr=False)
     """How AᴴA is formed, for least squares."""
@@ -71,10 +71,10 @@ class IncompleteCholesky(AbstractPreconditioner[FactorState]):
             return self
         A = sparse(operator, "IncompleteCholesky", _INSTEAD)
         if _definite(operator) or not is_concrete(A.pattern):
-            order = multicolour.ordered(A, "IncompleteCholesky", eliminating=True)
+            order = colour_order.ordered(A, "IncompleteCholesky", eliminating=True)
             return dataclasses.replace(self, order=order)
         gram = plan_product(A.pattern.T, A.pattern)
-        order = multicolour.ordered(gram, "IncompleteCholesky", eliminating=True)
+        order = colour_order.ordered(gram, "IncompleteCholesky", eliminating=True)
         return dataclasses.replace(self, order=order, gram=gram)
 
     def init(self, operator, options):
@@ -85,7 +85,7 @@ class IncompleteCholesky(AbstractPreconditioner[FactorState]):
                 f"{operator!r}. For others use `IncompleteLU`."
             )
         A = sparse(operator, "IncompleteCholesky", _INSTEAD)
-        order = multicolour.for_operator(
+        order = colour_order.for_operator(
             self.order, A, "IncompleteCholesky", eliminating=True
         )
         sign = 1 if is_positive_semidefinite(operator) else -1

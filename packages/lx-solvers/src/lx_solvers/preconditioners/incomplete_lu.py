@@ -11,7 +11,7 @@ from lx_operators import negative_semidefinite_tag, positive_semidefinite_tag
 from .._results import choose
 from .._solution import RESULTS
 from .._solver import Options
-from . import _multicolour as multicolour
+from . import _colour_order as colour_order, _multicolour as multicolour
 from ._flat import on_flat
 from ._preconditioner import FAILED, AbstractPreconditioner, definite_tags
 from ._sparse import sparse
@@ -21,7 +21,7 @@ from .ssor import _INSTEAD
 class FactorState(eqx.Module):
     """What `init` of incomplete factorisations returns."""
 
-    order: multicolour.Order
+    order: colour_order.Order
     factors: multicolour.Factors
     shift: Array
     """What was needed."""
@@ -59,19 +59,19 @@ class IncompleteLU(AbstractPreconditioner[FactorState]):
     order, for sparse operators.
 
     Meijerink and van der Vorst 1977, doi:10.1090/S0025-5718-1977-0438681-4; Saad 2003,
-    section 10.3, doi:10.1137/1.9780898718003. In this order there is less fill to
-    drop between the unknowns of a colour and more elsewhere: it takes somewhat more
-    iterations than the natural order, and each of them goes by a few sparse products.
-    The order is found from the pattern, on the host, and may be kept by `setup`.
+    section 10.3, doi:10.1137/1.9780898718003. The multicolour order takes somewhat more
+    iterations than the natural order, but each one takes only a few sparse products.
+    The order is found from the pattern, on the host; `setup` does this once and keeps
+    it.
 
     Args:
-        modified: how much of what is dropped is added to the diagonal, from 0 to 1
-            (Gustafsson 1978, doi:10.1007/BF01931691).
-        shift: the first α to try: where a pivot is zero, A + α D is factorised, with
-            the diagonal D and α = 0.001, 0.002, 0.004, …
+        modified: the share of the dropped fill that is added to the diagonal, from 0 to
+            1 (Gustafsson 1978, doi:10.1007/BF01931691).
+        shift: the first α to try: if a pivot is zero, A + α D is factorised, with the
+            diagonal D and α = 0.001, 0.002, 0.004, …
 
-    The statistics of a solve tell α as `preconditioner_shift`. Where no shift helps, as
-    with zeros on the diagonal, the result is `preconditioner_failed`.
+    The statistics of a solve contain α as `preconditioner_shift`. If no shift helps, as
+    for zeros on the diagonal, the result is `preconditioner_failed`.
 
     ```python
     operator = lx.SparseLinearOperator.from_dense(
@@ -84,19 +84,19 @@ class IncompleteLU(AbstractPreconditioner[FactorState]):
 
     modified: ArrayLike = 0.0
     shift: ArrayLike = eqx.field(default=0.0, kw_only=True)
-    order: multicolour.Order | None = eqx.field(default=None, kw_only=True, repr=False)
+    order: colour_order.Order | None = eqx.field(default=None, kw_only=True, repr=False)
     """The order of the unknowns, once it is found."""
 
     def setup(self, operator):
         if self.order is not None:
             return self
         A = sparse(operator, "IncompleteLU", _INSTEAD)
-        order = multicolour.ordered(A, "IncompleteLU", eliminating=True)
+        order = colour_order.ordered(A, "IncompleteLU", eliminating=True)
         return dataclasses.replace(self, order=order)
 
     def init(self, operator, options):
         A = sparse(operator, "IncompleteLU", _INSTEAD)
-        order = multicolour.for_operator(
+        order = colour_order.for_operator(
             self.order, A, "IncompleteLU", eliminating=True
         )
         w, α, fine = multicolour.factorised(

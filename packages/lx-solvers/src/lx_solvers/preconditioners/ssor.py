@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import ArrayLike
 
-from . import _multicolour as multicolour
+from . import _colour_order as colour_order, _multicolour as multicolour
 from ._flat import on_flat
 from ._preconditioner import AbstractPreconditioner, definite_tags
 from ._sparse import sparse
@@ -23,12 +23,12 @@ class SSOR(AbstractPreconditioner[Any]):
 
     Axelsson 1972, doi:10.1007/BF01932955. With ω = 1 it is the symmetric Gauss-Seidel
     method. It costs about one product with A to apply, and is definite if A is. The
-    order is found from the pattern, on the host, and may be kept by `setup`.
+    order is found from the pattern, on the host; `setup` does this once and keeps it.
 
     Args:
         omega: ω, between 0 and 2.
 
-    A zero on the diagonal ends the solve in `preconditioner_failed`.
+    If there is a zero on the diagonal, the solve ends in `preconditioner_failed`.
 
     ```python
     operator = lx.SparseLinearOperator.from_dense(
@@ -41,7 +41,7 @@ class SSOR(AbstractPreconditioner[Any]):
     """
 
     omega: ArrayLike = 1.0
-    order: multicolour.Order | None = eqx.field(default=None, kw_only=True, repr=False)
+    order: colour_order.Order | None = eqx.field(default=None, kw_only=True, repr=False)
     """The order of the unknowns, once it is found."""
 
     def __check_init__(self):
@@ -50,7 +50,7 @@ class SSOR(AbstractPreconditioner[Any]):
     def setup(self, operator):
         if self.order is not None:
             return self
-        order = multicolour.ordered(sparse(operator, "SSOR", _INSTEAD), "SSOR")
+        order = colour_order.ordered(sparse(operator, "SSOR", _INSTEAD), "SSOR")
         return dataclasses.replace(self, order=order)
 
     def init(self, operator, options):
@@ -70,7 +70,7 @@ class SSOR(AbstractPreconditioner[Any]):
 
 
 class State(eqx.Module):
-    order: multicolour.Order
+    order: colour_order.Order
     factors: multicolour.Factors
 
 
@@ -85,7 +85,7 @@ def relaxation(order: Any, operator: Any, ω: ArrayLike, name: str, both: bool) 
     """(I + ω L D⁻¹) (D / s) (I + ω D⁻¹ U), with s = ω (2 - ω); or, of a single sweep,
     (I + ω L D⁻¹) (D / ω)."""
     A = sparse(operator, name, _INSTEAD)
-    order = multicolour.for_operator(order, A, name)
+    order = colour_order.for_operator(order, A, name)
     w = order.entries(A.values)
     d = w[order.diagonal]
     ω = jnp.asarray(ω, d.real.dtype)
