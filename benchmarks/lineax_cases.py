@@ -3,6 +3,7 @@
 Only names that the published `lineax` 0.1.1 has are used.
 """
 
+import functools
 import subprocess
 import sys
 import time
@@ -18,14 +19,15 @@ from measure import Case, calling, running
 ASYNCHRONOUS = "--asynchronous" in sys.argv
 measure.configure(ASYNCHRONOUS)
 
-_start = time.perf_counter()
+MATRIX, VECTOR = measure.arrays(measure.definite, 4)
+BEFORE_IMPORT = time.perf_counter()
 import lineax as lx  # noqa: E402
-
-IMPORT = time.perf_counter() - _start
 
 warnings.simplefilter("ignore")
 
 PSD = lx.positive_semidefinite_tag
+LOWER = lx.lower_triangular_tag
+BANDED = lx.tridiagonal_tag
 TOL = 1e-8
 SOLVERS = {
     "LU": (lx.LU(), ()),
@@ -38,11 +40,20 @@ SOLVERS = {
     "LSMR": (lx.LSMR(TOL, TOL), ()),
     "Normal(CG)": (lx.Normal(lx.CG(TOL, TOL)), ()),
 }
+# what is run in batches only, or first in a process
+OTHERS = {
+    "Triangular": (lx.Triangular(), LOWER),
+    "Tridiagonal": (lx.Tridiagonal(), BANDED),
+    "Normal(Cholesky)": (lx.Normal(lx.Cholesky()), ()),
+    "Auto": (lx.AutoLinearSolver(well_posed=True), ()),
+}
+BATCHED = ("LU", "QR", "Cholesky", "GMRES", "LSMR", *list(OTHERS)[:3])
+FIRST = ("LU", "Auto", "CG")
 HESSIANS = ("LU", "CG", "GMRES", "LSMR")
 
 
 def value(name):
-    solver, tags = SOLVERS[name]
+    solver, tags = {**SOLVERS, **OTHERS}[name]
 
     def solve(matrix, vector):
         operator = lx.MatrixLinearOperator(matrix, tags)
@@ -87,53 +98,49 @@ FIXED = lx.CG(0.0, 0.0, max_steps=measure.STEPS)
 TESTED = lx.CG(1e-12, 0.0, max_steps=measure.STEPS)  # which is not reached
 
 
-def arrays(problem, *args):
-    return [jnp.asarray(x) for x in problem(*args)]
-
-
 def cases() -> Iterator[Case]:
-    yield "import", lambda: IMPORT
+    for name in FIRST:
+        yield f"first {name}", lambda s=name: in_a_process("--first", s)
     for part, figure in measure.COMPILES.items():
         for kind, build in {**KINDS, "hessian": hessian}.items():
             for name in HESSIANS if kind == "hessian" else SOLVERS:
                 yield (
                     f"{part} {name} {kind}",
                     lambda f=figure, b=build, s=name: f(
-                        b(s), *arrays(measure.definite, 10)
+                        b(s), *measure.arrays(measure.definite, 10)
                     ),
                 )
     yield from runs("run", measure.SIZES)
     for name in HESSIANS:
         yield (
             f"run {name} hessian n=10",
-            lambda s=name: running(hessian(s), *arrays(measure.definite, 10)),
+            lambda s=name: running(hessian(s), *measure.arrays(measure.definite, 10)),
         )
     for name in ("LU", "QR", "Cholesky"):
         yield (
             f"many {name} n=500, 500 right-hand sides",
             lambda s=name: running(
                 jax.vmap(value(s), in_axes=(None, 1), out_axes=1),
-                *arrays(measure.right_hand_sides),
+                *measure.arrays(measure.right_hand_sides),
             ),
         )
     yield (
         "deficient n=500",
-        lambda: running(rank_deficient, *arrays(measure.deficient, 500)),
+        lambda: running(rank_deficient, *measure.arrays(measure.deficient, 500)),
     )
     count, n = measure.DEFICIENT
     yield (
         f"deficient {count} x n={n}",
-        lambda: running(jax.vmap(rank_deficient), *arrays(measure.deficient, n, count)),
+        lambda: running(
+            jax.vmap(rank_deficient), *measure.arrays(measure.deficient, n, count)
+        ),
     )
-    yield (
-        "batch LU 1000 x n=50",
-        lambda: running(jax.vmap(value("LU")), *arrays(measure.definite, 50, 1000)),
-    )
+    yield from batches()
     for n, count in measure.TINY.items():
         yield (
-            f"batch LU {count} x n={n}",
+            f"batch LU value {count} x n={n}",
             lambda n=n, k=count: running(
-                jax.vmap(value("LU")), *arrays(measure.definite, n, k)
+                jax.vmap(value("LU")), *measure.arrays(measure.definite, n, k)
             ),
         )
     yield "eager LU n=4", lambda: eager("LU")
@@ -149,8 +156,11 @@ def cases() -> Iterator[Case]:
         f"poisson CG {measure.GRID**2} unknowns, a step and its test",
         lambda: running(poisson(TESTED), jnp.asarray(measure.load())) / measure.STEPS,
     )
-    yield "memory poisson CG value", lambda: in_a_process("value")
-    yield "memory poisson CG gradient", lambda: in_a_process("gradient")
+    for kind in ("value", "gradient"):
+        yield (
+            f"memory poisson CG {kind}",
+            lambda k=kind: in_a_process("--memory", k),
+        )
 
 
 def runs(verb: str, sizes: Iterable[int]) -> Iterator[Case]:
@@ -160,9 +170,31 @@ def runs(verb: str, sizes: Iterable[int]) -> Iterator[Case]:
                 yield (
                     f"{verb} {name} {kind} n={n}",
                     lambda b=build, s=name, n=n: running(
-                        b(s), *arrays(measure.definite, n)
+                        b(s), *measure.arrays(measure.definite, n)
                     ),
                 )
+
+
+def batches() -> Iterator[Case]:
+    """Many systems of a middle size under one `vmap`."""
+    for count in measure.BATCHES:
+        for n in measure.MIDDLE:
+            for name in BATCHED:
+                for kind, build in KINDS.items():
+                    yield (
+                        f"batch {name} {kind} {count} x n={n}",
+                        lambda b=build, s=name, n=n, k=count: running(
+                            jax.vmap(b(s)),
+                            *measure.arrays(problem(s), n, k),
+                            seconds=0.25,
+                        ),
+                    )
+
+
+def problem(name):
+    """What a solver is given: its triangle or its three diagonals, else all."""
+    tags = {**SOLVERS, **OTHERS}[name][1]
+    return functools.partial(measure.definite, lower=tags is LOWER, band=tags is BANDED)
 
 
 def asynchronous() -> Iterator[Case]:
@@ -172,28 +204,40 @@ def asynchronous() -> Iterator[Case]:
 
 def eager(name):
     solver, tags = SOLVERS[name]
-    matrix, vector = arrays(measure.definite, 4)
+    matrix, vector = measure.arrays(measure.definite, 4)
     operator = lx.MatrixLinearOperator(matrix, tags)
     return calling(lx.linear_solve, operator, vector, solver)
 
 
-def in_a_process(kind: str) -> float:
-    """The peak memory of a process that does this alone."""
-    command = [sys.executable, __file__, "--memory", kind]
+def in_a_process(*task: str) -> float:
+    """The figure that a process prints which does this alone."""
+    command = [sys.executable, __file__, *task]
     out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return float(out.stdout)
 
 
-def memory(kind: str) -> None:
+def memory(kind: str) -> float:
+    """The peak memory."""
     solve = poisson(FIXED)
     fn = solve if kind == "value" else jax.grad(lambda b: jnp.sum(solve(b) ** 2))
     jax.block_until_ready(jax.jit(fn)(jnp.asarray(measure.load())))
-    print(measure.peak_memory())
+    return measure.peak_memory()
 
+
+def first(name: str) -> float:
+    """Seconds from `import lineax` to the value of a first solve. JAX and Equinox were
+    imported, JAX's device and a first program of its own were there before."""
+    solver, tags = {**SOLVERS, **OTHERS}[name]
+    operator = lx.MatrixLinearOperator(MATRIX, tags)
+    jax.block_until_ready(lx.linear_solve(operator, VECTOR, solver).value)
+    return time.perf_counter() - BEFORE_IMPORT
+
+
+TASKS = {"--memory": memory, "--first": first}
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--memory"]:
-        memory(sys.argv[2])
+    if task := TASKS.get(sys.argv[1]) if sys.argv[1:] else None:
+        print(task(sys.argv[2]))
     else:
         chosen = asynchronous() if ASYNCHRONOUS else cases()
         measure.main(lambda: {"lineax": chosen})

@@ -129,18 +129,28 @@ def calling(fn: Callable, *args, seconds: float = 0.5, least: int = 3) -> float:
 
 SIZES = (4, 50, 500, 2000)
 RIGHT_HAND_SIDES = 500
+MIDDLE = (10, 20, 50, 100)
+BATCHES = (100, 1000)
 TINY = {n: 100_000 for n in (2, 3, 4, 6, 8)}
+BATCHED = (*((n, k) for k in BATCHES for n in MIDDLE), *TINY.items())
 DEFICIENT = (1000, 50)
 GRID = 1000
 STEPS = 50
 
 
 @functools.cache
-def definite(n: int, *batch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Well-conditioned definite matrices, and vectors."""
+def definite(
+    n: int, *batch: int, lower: bool = False, band: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Well-conditioned definite matrices, or a triangle or the band of them, and
+    vectors."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((*batch, n, n))
     matrix = x @ x.swapaxes(-1, -2) / n + np.eye(n)
+    if lower or band:
+        matrix = np.tril(matrix)
+    if band:
+        matrix = np.triu(matrix + np.tril(matrix, -1).swapaxes(-1, -2), -1)
     return matrix, rng.standard_normal((*batch, n))
 
 
@@ -162,6 +172,13 @@ def deficient(n: int, *batch: int) -> tuple[np.ndarray, np.ndarray]:
 def load() -> np.ndarray:
     """The right-hand side of Poisson's equation on a grid."""
     return np.random.default_rng(3).standard_normal((GRID, GRID))
+
+
+def arrays(problem: Callable, *args) -> list:
+    """A problem's arrays, as JAX's."""
+    import jax.numpy as jnp
+
+    return [jnp.asarray(x) for x in problem(*args)]
 
 
 def laplacian(u):

@@ -178,10 +178,6 @@ def gradient(solve):
     return jax.grad(lambda a, b: jnp.sum(solve(a, b) ** 2), argnums=(0, 1))
 
 
-def arrays(problem, *args):
-    return [jnp.asarray(x) for x in problem(*args)]
-
-
 def each(methods) -> Iterator[Case]:
     """Compile and run times."""
     for name, solve in methods.items():
@@ -189,12 +185,16 @@ def each(methods) -> Iterator[Case]:
             for part, figure in measure.COMPILES.items():
                 yield (
                     f"{part} {name} {kind}",
-                    lambda f=figure, fn=fn: f(fn, *arrays(measure.definite, 10)),
+                    lambda f=figure, fn=fn: f(
+                        fn, *measure.arrays(measure.definite, 10)
+                    ),
                 )
             for n in measure.SIZES:
                 yield (
                     f"run {name} {kind} n={n}",
-                    lambda fn=fn, n=n: running(fn, *arrays(measure.definite, n)),
+                    lambda fn=fn, n=n: running(
+                        fn, *measure.arrays(measure.definite, n)
+                    ),
                 )
 
 
@@ -203,31 +203,35 @@ def with_jax() -> Iterator[Case]:
     for name, solve in (("LU", jnp.linalg.solve), ("Cholesky", solve_cholesky)):
         yield (
             f"many {name} n=500, 500 right-hand sides",
-            lambda fn=solve: running(fn, *arrays(measure.right_hand_sides)),
+            lambda fn=solve: running(fn, *measure.arrays(measure.right_hand_sides)),
         )
     yield (  # the goal for QR is stated beside `jnp.linalg.solve`
         "many QR n=500, 500 right-hand sides",
-        lambda: running(jnp.linalg.solve, *arrays(measure.right_hand_sides)),
+        lambda: running(jnp.linalg.solve, *measure.arrays(measure.right_hand_sides)),
     )
     yield (
         "deficient n=500",
-        lambda: running(solve_lstsq, *arrays(measure.deficient, 500)),
+        lambda: running(solve_lstsq, *measure.arrays(measure.deficient, 500)),
     )
     count, n = measure.DEFICIENT
     yield (
         f"deficient {count} x n={n}",
-        lambda: running(jax.vmap(solve_lstsq), *arrays(measure.deficient, n, count)),
+        lambda: running(
+            jax.vmap(solve_lstsq), *measure.arrays(measure.deficient, n, count)
+        ),
     )
-    for n, count in {50: 1000, **measure.TINY}.items():
+    for n, count in measure.BATCHED:
         yield (
-            f"batch LU {count} x n={n}",
+            f"batch LU value {count} x n={n}",
             lambda n=n, k=count: running(
-                jax.vmap(jnp.linalg.solve), *arrays(measure.definite, n, k)
+                jax.vmap(jnp.linalg.solve), *measure.arrays(measure.definite, n, k)
             ),
         )
     yield (
         "eager LU n=4",
-        lambda: calling(jax.jit(jnp.linalg.solve), *arrays(measure.definite, 4)),
+        lambda: calling(
+            jax.jit(jnp.linalg.solve), *measure.arrays(measure.definite, 4)
+        ),
     )
 
 

@@ -67,9 +67,9 @@ def cases() -> Iterator[Case]:
             *measure.deficient(500),
         ),
     )
-    for n, count in {50: 1000, **measure.TINY}.items():
+    for n, count in measure.BATCHED:
         yield (
-            f"batch LU {count} x n={n}",
+            f"batch LU value {count} x n={n}",
             lambda n=n, k=count: batch(n, k),
         )
     yield "eager LU n=4", lambda: calling(np.linalg.solve, *measure.definite(4))

@@ -3,6 +3,7 @@
     python benchmarks/sparse.py                 all matrices
     python benchmarks/sparse.py "2-D.*1e5"      those that match
     python benchmarks/sparse.py growth          how the cost grows from 1e4 to 1e6
+    python benchmarks/sparse.py --peer PYTHON   with columns of other libraries
 
 prints Markdown tables. "Prepared" is a product of `linearise(operator)`, as iterative
 solvers have it; "in a loop" the same, one of twenty in one program, where nothing is
@@ -25,46 +26,11 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 from jax.experimental import sparse as jsparse
+from peer_sparse import of_peers
+from sparse_matrices import PRODUCTS, laplacian
 
 jax.config.update("jax_enable_x64", True)
 ROUNDS, LOOP = 11, 20
-
-
-def laplacian(n, axes):
-    offsets: Any = [-1, 0, 1]
-    line = sp.diags_array([-1.0, 2.0, -1.0], offsets=offsets, shape=(n, n))
-    matrix = line
-    for _ in range(axes - 1):
-        matrix = sp.kronsum(line, matrix)
-    return sp.csr_array(matrix)
-
-
-def power_law(n, edges):
-    rng = np.random.default_rng(0)
-    weight = (np.arange(n) + 1.0) ** -0.8
-    rows = rng.permutation(n)[rng.choice(n, edges, p=weight / weight.sum())]
-    entries = (rng.normal(size=edges), (rows, rng.integers(0, n, edges)))
-    return sp.csr_array(sp.coo_array(entries, (n, n)))
-
-
-def shipped(name):
-    """A matrix that comes with pyamg."""
-    from pyamg.gallery import load_example
-
-    return sp.csr_array(load_example(name)["A"])
-
-
-MATRICES = {
-    "2-D Poisson 1e4": lambda: laplacian(100, 2),
-    "2-D Poisson 1e5": lambda: laplacian(316, 2),
-    "2-D Poisson 1e6": lambda: laplacian(1000, 2),
-    "3-D Poisson 1e5": lambda: laplacian(46, 3),
-    "power-law graph 1e5": lambda: power_law(100_000, 700_000),
-    "Helmholtz, complex (pyamg)": lambda: shipped("helmholtz_2D"),
-    "unit square (pyamg)": lambda: shipped("unit_square"),
-    "airfoil (pyamg)": lambda: shipped("airfoil"),
-    "bar (pyamg)": lambda: shipped("bar"),
-}
 
 
 def rounds(calls):
@@ -95,7 +61,7 @@ def at(matrix, x):
     return matrix @ x
 
 
-def row(name, given_matrix, columns):
+def row(name, given_matrix, columns, theirs):
     matrix: Any = sp.csr_array(given_matrix / abs(given_matrix).sum(axis=1).max())
     operator = lx.SparseLinearOperator.from_scipy(matrix)
     prepared = jax.jit(lx.linearise)(operator)
@@ -128,7 +94,14 @@ def row(name, given_matrix, columns):
         cells.append(f"{np.median(found[key] / found['SciPy']):.2f}")
     cells.append(f"{np.median(found['transposed'] / found['prepared']):.2f}")
     what = f"{name}, {columns} vectors" if columns > 1 else name
-    cells = [what, str(matrix.nnz), operator.pattern.form, *cells, f"{compiling:.2f} s"]
+    cells = [
+        what,
+        str(matrix.nnz),
+        operator.pattern.form,
+        *cells,
+        f"{compiling:.2f} s",
+        *theirs,
+    ]
     print(f"| {' | '.join(cells)} |")
     sys.stdout.flush()
 
@@ -187,21 +160,28 @@ def growth():
         )
 
 
-def main(pattern=""):
+def main():
+    words = [y for x, y in zip(sys.argv, sys.argv[1:]) if x != "--peer"]
+    pattern = next((x for x in words if x != "--peer"), "")
     if pattern == "growth":
         return growth()
+    peers = of_peers(sys.argv, "products", pattern)
+    others = sorted({who for found in peers.values() for who in found})
     heads = ["matrix", "entries", "form", "prepared", "in a loop", "transposed"]
     heads += ["as it stands", "SciPy CSR", "BCOO", "BCSR", "prepared / SciPy"]
-    heads += ["loop / SciPy", "transposed / prepared", "compile"]
+    heads += ["loop / SciPy", "transposed / prepared", "compile", *others]
     print(f"| {' | '.join(heads)} |")
-    print("|---|--:|---|" + 11 * "--:|")
-    for name, make in MATRICES.items():
+    print("|---|--:|---|" + (11 + len(others)) * "--:|")
+    for name, make in PRODUCTS.items():
         for columns in (1, 16):
             if re.search(pattern, name):
-                row(name, make(), columns)
+                case = "product" if columns == 1 else f"{columns} vectors"
+                found = [peers.get(name, {}).get(who, {}) for who in others]
+                theirs = [f"{f[case]:.3g}" if case in f else "" for f in found]
+                row(name, make(), columns, theirs)
     if re.search(pattern, "CG"):
         iterations()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

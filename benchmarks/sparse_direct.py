@@ -1,13 +1,14 @@
 """Sparse direct solvers beside SciPy: the first solve, new values on a known pattern,
 another vector, 16 vectors, a gradient, a batch of small systems.
 
-    python benchmarks/sparse_direct.py [PATTERN] [--large] [--cpu]
+    python benchmarks/sparse_direct.py [PATTERN] [--large] [--cpu] [--peer PYTHON]…
 
 Figures are milliseconds, the least of several runs, of CPU time (all threads together)
 with `--cpu`, which other processes disturb less; what is compiled is compiled
 beforehand. The last rows are MiB: on the host, of analysis and factors; and on the
-device, of the state. Every solution is checked. Columns of peers that are not installed
-(`klujax`, rslab) stay empty.
+device, of the state. Every solution is checked. rslab has a column where it is
+installed; splineax, solvax and klujax where an environment that has them is named
+(`peer_sparse.py`).
 """
 
 import importlib.util
@@ -21,55 +22,11 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-import scipy.sparse as sp
 import scipy.sparse.linalg as spla
+from peer_sparse import of_peers
+from sparse_matrices import LARGE, SYSTEMS, circuit
 
 jax.config.update("jax_enable_x64", True)
-
-
-def grid(*sizes: int) -> Any:
-    """The Laplacian of a rectangle or a box."""
-    out: Any = sp.csr_array((1, 1))
-    for n in sizes:
-        ones = np.ones(n - 1)
-        offsets: Any = [-1, 0, 1]
-        chain = sp.diags_array([-ones, 2 * np.ones(n), -ones], offsets=offsets)
-        out = sp.kron(out, sp.eye_array(n)) + sp.kron(sp.eye_array(out.shape[0]), chain)
-    return sp.csr_array(out)
-
-
-def power_law(n: int) -> Any:
-    """A graph's Laplacian plus the identity; a few vertices have most of the edges."""
-    random = np.random.default_rng(0)
-    i = random.integers(0, n, 3 * n)
-    j = (n * random.random(3 * n) ** 3).astype(int)
-    W = sp.coo_array((np.ones(3 * n), (i, j)), (n, n)).tocsr()
-    W = W + W.T
-    return sp.csr_array(sp.diags_array(W.sum(axis=1) + 1) - W)
-
-
-def circuit(n: int) -> Any:
-    """Unsymmetric, three entries a row, most of them near the diagonal."""
-    random = np.random.default_rng(0)
-    i = random.integers(0, n, 2 * n)
-    j = (i + random.integers(-20, 20, 2 * n)) % n
-    j[::50] = random.integers(0, n, j[::50].size)
-    A = sp.coo_array((random.standard_normal(2 * n), (i, j)), (n, n))
-    return sp.csr_array(A.tocsr() + 4 * sp.eye_array(n))
-
-
-def helmholtz(n: int) -> Any:
-    return sp.csr_array(grid(n, n) - (0.4 - 0.1j) * sp.eye_array(n * n))
-
-
-MATRICES: dict[str, Callable[[], Any]] = {
-    "2-D Poisson 1e4": lambda: grid(100, 100),
-    "3-D Poisson 8e3": lambda: grid(20, 20, 20),
-    "power law 3e3": lambda: power_law(3000),
-    "circuit 1e4": lambda: circuit(10_000),
-    "Helmholtz 4e3, complex": lambda: helmholtz(64),
-}
-LARGE = {"2-D Poisson 1e5": lambda: grid(316, 316)}
 CASES = (
     "first",
     "new values",
@@ -151,23 +108,6 @@ def our_cases(A: Any, b: np.ndarray, solver: Any) -> dict[str, float]:
     }
 
 
-def klujax_cases(A: Any, b: np.ndarray) -> dict[str, float]:
-    import klujax  # pyright: ignore[reportMissingImports]
-
-    A = A.tocoo()
-    i, j = (jnp.asarray(x, jnp.int32) for x in A.coords)
-    values, vector = jnp.asarray(A.data), jnp.asarray(b)
-    solve = jax.jit(klujax.solve)
-    solve(i, j, values, vector)
-    cases = {
-        "first": least(lambda k: solve(i, j, (1 + k) * values, vector)),
-        "16 vectors": least(
-            lambda k: solve(i, j, values, jnp.stack(16 * [vector + k], axis=1))
-        ),
-    }
-    return cases | {"new values": cases["first"], "vector": cases["first"]}
-
-
 def batch(count: int = 64, n: int = 100) -> dict[str, float]:
     """Milliseconds for each of many small systems of one pattern."""
     A = circuit(n)
@@ -188,8 +128,9 @@ def batch(count: int = 64, n: int = 100) -> dict[str, float]:
 
 
 def main() -> None:
-    pattern = next((x for x in sys.argv[1:] if not x.startswith("--")), "")
-    matrices = MATRICES | (LARGE if "--large" in sys.argv else {})
+    words = [y for x, y in zip(sys.argv, sys.argv[1:]) if x != "--peer"]
+    pattern = next((x for x in words if not x.startswith("--")), "")
+    matrices = SYSTEMS | (LARGE if "--large" in sys.argv else {})
     has_rslab = importlib.util.find_spec("rslab") is not None
     participants = {
         "SciPy": scipy_cases,
@@ -197,16 +138,17 @@ def main() -> None:
     }
     if has_rslab:
         participants["rslab"] = lambda A, b: our_cases(A, b, lx.SparseLU("rslab"))
-    if importlib.util.find_spec("klujax") is not None:
-        participants["klujax"] = klujax_cases
-    print("| matrix | case | " + " | ".join(participants) + " |")
-    print("|---" * (2 + len(participants)) + "|")
+    peers = of_peers(sys.argv, "systems", pattern)
+    others = sorted({who for found in peers.values() for who in found})
+    print("| matrix | case | " + " | ".join([*participants, *others]) + " |")
+    print("|---" * (2 + len(participants) + len(others)) + "|")
     for name, make in matrices.items():
         if not re.search(pattern, name):
             continue
         A = make()
         b = np.random.default_rng(0).standard_normal(A.shape[0]).astype(A.dtype)
         figures = [cases(A, b) for cases in participants.values()]
+        figures += [peers.get(name, {}).get(who, {}) for who in others]
         for case in CASES:
             cells = (f"{f[case]:.3g}" if case in f else "" for f in figures)
             print(f"| {name} | {case} | " + " | ".join(cells) + " |", flush=True)

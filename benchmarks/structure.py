@@ -99,5 +99,4 @@ if __name__ == "__main__":
     if "--write" in sys.argv:
         data = json.dumps(times, indent=1).replace("\n   ", " ").replace("\n  ]", " ]")
         (ROOT / "docs" / "data" / "structure.json").write_text(data + "\n")
-        picture = runpy.run_path(str(ROOT / "docs" / "pictures" / "structure.py"))
-        picture["write"](ROOT / "docs" / "assets" / "structure.svg")
+        runpy.run_path(str(ROOT / "docs" / "standalone.py"))["write"]("structure")

@@ -47,10 +47,46 @@ operator = lx.SparseLinearOperator.from_scipy(scipy.sparse.eye_array(2))
 lx.linear_solve(operator, b)""",
     ),
     Mistake(
+        "The name of a solver",
+        'lx.linear_solve(definite, b, "cg")',
+        "`CG(rtol=1e-5, atol=0.0)`",
+        "lx.linear_solve(definite, b, lx.CG(rtol=1e-5, atol=0.0))",
+    ),
+    Mistake(
+        "More equations than unknowns, and no solver",
+        "lx.linear_solve(lx.MatrixLinearOperator(jnp.eye(3, 2)), jnp.ones(3))",
+        "AutoLinearSolver(well_posed=None)",
+        """\
+solver = lx.AutoLinearSolver(well_posed=None)
+lx.linear_solve(lx.MatrixLinearOperator(jnp.eye(3, 2)), jnp.ones(3), solver)""",
+    ),
+    Mistake(
+        "A shape as the structure of a function's input",
+        "lx.FunctionLinearOperator(lambda x: 2 * x, (2,))",
+        "pass `jax.ShapeDtypeStruct((2,), dtype)`",
+        """\
+structure = jax.ShapeDtypeStruct((2,), b.dtype)
+lx.FunctionLinearOperator(lambda x: 2 * x, structure)""",
+    ),
+    Mistake(
+        "A Jacobian of a function without `args`",
+        "lx.JacobianLinearOperator(lambda x: x**3, b)",
+        "called as `fn(x, args)`",
+        "lx.JacobianLinearOperator(lambda x, args: x**3, b)",
+    ),
+    Mistake(
         "`tol=`, as in SciPy",
         "lx.CG(tol=1e-5)",
         "pass `rtol`",
         "lx.CG(rtol=1e-5, atol=0.0)",
+    ),
+    Mistake(
+        "`maxiter=` and `x0=`, as in SciPy",
+        "lx.CG(rtol=1e-5, maxiter=100)",
+        "pass `max_steps`",
+        """\
+solver = lx.CG(rtol=1e-5, max_steps=100)
+lx.linear_solve(definite, b, solver, options={"y0": jnp.ones(2)})""",
     ),
     Mistake(
         "No tolerances",

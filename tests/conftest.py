@@ -13,6 +13,8 @@ happen, nor do workers take each other's cores.
 import gc
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -27,6 +29,10 @@ for setting, value in {
 }.items():
     value = os.environ.setdefault(setting.upper(), value)
     jax.config.update(setting, value)
+
+# Tracing makes many objects that live for long. By default Python looks for unreachable
+# ones at every 700th: a tenth of the time that a trace takes.
+gc.set_threshold(50_000, 10, 10)
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")  # gw0, gw1, …
 if WORKER and hasattr(os, "sched_setaffinity"):
@@ -66,6 +72,49 @@ def _resident():
     return own / min(share, 3e9 / os.sysconf("SC_PAGE_SIZE"))
 
 
+# How programs are compiled
+
+# Most tests run a program once: compiling it takes most of their time. With these flags
+# it takes a third: LLVM optimises nothing, and the older of XLA's two generators writes
+# the code of fused operations. Results differ by roundings.
+QUICKLY = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+
+# What is measured here is what users get: accuracy, kernels, memory.
+FOR_USE = (
+    "tests/gallery/",
+    "tests/faults/",
+    "tests/autodiff/test_costs.py",
+    "tests/solvers/krylov/test_kernels.py",
+    # where roundings decide: a determinant that is zero or not, steps of two methods
+    "tests/solvers/direct/test_singular_determinant.py",
+    "tests/solvers/krylov/test_symmlq.py",
+)
+
+
+def pytest_configure(config):
+    if config.getoption("--compiled") == "quickly":
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICKLY}"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main(config):
+    """After the tests that are compiled quickly, those that are not, in new processes:
+    XLA reads its flags once."""
+    flags = os.environ.get("XLA_FLAGS")
+    status = yield
+    if WORKER or config.getoption("--compiled") != "quickly" or status not in (0, 1, 5):
+        return status
+    if config.option.collectonly:
+        return status
+    os.environ.pop("XLA_FLAGS")
+    if flags is not None:
+        os.environ["XLA_FLAGS"] = flags
+    command = [sys.executable, "-m", "pytest", *config.invocation_params.args]
+    rest = subprocess.run([*command, "--compiled=for-use"], check=False).returncode
+    nothing = pytest.ExitCode.NO_TESTS_COLLECTED
+    return max((s for s in (status, rest) if s != nothing), default=nothing)
+
+
 # Dtypes
 
 REST = ("float64", "complex64")
@@ -73,6 +122,12 @@ SMOKE = ("test_matrix", "test_solution")  # laws that run in every dtype
 
 
 def pytest_addoption(parser):
+    parser.addoption(
+        "--compiled",
+        choices=("quickly", "for-use"),
+        help="compile quickly, and start another run for tests of what users get; or "
+        "only that other run; by default all tests as users compile",
+    )
     parser.addoption(
         "--all-dtypes",
         action="store_true",
@@ -100,6 +155,9 @@ def pytest_collection_modifyitems(config, items):
         left_out |= {item for item in items if not _is_law(item.cls)}
     if not config.getoption("--all-dtypes"):
         left_out |= _between(items)
+    if compiled := config.getoption("--compiled"):
+        for_use = {item for item in items if item.nodeid.startswith(FOR_USE)}
+        left_out |= for_use if compiled == "quickly" else set(items) - for_use
     items[:] = [item for item in items if item not in left_out]
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
@@ -157,7 +215,7 @@ def pytest_report_header(config):
     lines = [f"tests/faults: FAULTS_SEED={os.environ.get('FAULTS_SEED', '0')}"]
     if not config.option.file_or_dir and not config.option.keyword:
         lines += [
-            "the whole suite: about 35 minutes on two cores",
+            "the whole suite: 20 to 25 minutes on two cores",
             "a part of it: hatch run test tests/operators -k diagonal",
         ]
     return lines

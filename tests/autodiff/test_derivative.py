@@ -8,14 +8,8 @@ import lx_solvers as lxs
 import mpmath
 import numpy as np
 import pytest
-from lx_autodiff.testing import (
-    LAWS,
-    PROBLEMS,
-    ProblemClass,
-    _all_laws,
-    _compiled,
-    check_derivatives,
-)
+from lx_autodiff.testing import LAWS, PROBLEMS, ProblemClass, check_derivatives
+from lx_autodiff.testing._laws import all_laws, compiled
 
 _TIGHT = {"rtol": 1e-13, "atol": 1e-13}
 
@@ -197,11 +191,10 @@ def test_damping_has_a_derivative(name, shape):
     def both(fn, x, dx, y):
         gradient = jax.grad(lambda d: jnp.sum(jnp.abs(fn(*x[:2], d)) ** 2))
         many = jax.vmap(gradient)(jnp.array([0.2, 0.6]))
-        return _all_laws(_FEWER, fn, (x, dx, y)), many
+        return all_laws(_FEWER, fn, (x, dx, y)), many
 
     ours, truth = (
-        _compiled(both, static_argnums=0)(f, x, dx, y)
-        for f in (solve, normal_equations)
+        compiled(both, static_argnums=0)(f, x, dx, y) for f in (solve, normal_equations)
     )
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(truth), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-9)
@@ -224,7 +217,7 @@ def test_gradient_in_the_penalty_of_a_ridge_regression(name):
         return np.sum((held_out @ x - target) ** 2)
 
     penalties = np.array([1e-3, 0.1, 1.0, 10.0])
-    ours = _compiled(jax.vmap(jax.grad(loss)))(penalties)
+    ours = compiled(jax.vmap(jax.grad(loss)))(penalties)
     step = 1e-5 * penalties
     wanted = [(truth(p + h) - truth(p - h)) / (2 * h) for p, h in zip(penalties, step)]
     np.testing.assert_allclose(ours, wanted, rtol=1e-5)
@@ -251,7 +244,7 @@ def test_no_derivative_in_damping_at_zero(name, shape):
         operator = lxo.MatrixLinearOperator(a)
         return lxa.linear_solve(operator, b, DAMPED_BY[name](d)).value
 
-    @_compiled
+    @compiled
     def derivatives(zero):
         def slope(d):
             return jax.jvp(lambda d: solve(a, d), (d,), (jnp.asarray(1.0),))[1]
@@ -285,7 +278,7 @@ def test_small_damping_in_single_precision(name, shape):
         operator = lxo.MatrixLinearOperator(a)
         return lxa.linear_solve(operator, b, DAMPED_BY[name](d)).value
 
-    @_compiled
+    @compiled
     def tangents(d):
         in_a = jax.jvp(lambda a: solve(a, d), (a,), (da,))[1]
         return in_a, jax.jvp(lambda d: solve(a, d), (d,), (jnp.ones_like(d),))[1]
@@ -325,7 +318,7 @@ def test_normal_equations_of_deficient_rank(shape, consistent):
         solver = lxs.Normal(lxs.CG(1e-12, 1e-12))
         return lxa.linear_solve(operator, jnp.asarray(vector), solver, throw=False)
 
-    @_compiled
+    @compiled
     def derivatives(t):
         def fn(t):
             solution = solve(t)
@@ -389,7 +382,7 @@ def test_damping_of_the_adjoint_solver():
             return x.value[0]
 
         second = jax.grad(lambda d: jnp.sum(jax.grad(solve)(a, d)))
-        return _compiled(second)(0.5)
+        return compiled(second)(0.5)
 
     truth = slope(None)
     np.testing.assert_allclose(slope(lxs.LSMR(**_TIGHT, damp=0.5)), truth, rtol=1e-9)
@@ -451,7 +444,7 @@ def test_scale_with_damping(name, shape):
         operator = lxo.MatrixLinearOperator(a)
         return lxa.linear_solve(operator, b, DAMPED_BY[name](d)).value
 
-    @_compiled
+    @compiled
     def derivatives(x, s):
         x = jax.tree.map(lambda x: s * x, x)
 
@@ -494,7 +487,7 @@ def test_zero_gives_exactly_zero(name):
         operator = lxo.MatrixLinearOperator(a, tag)
         return lxa.linear_solve(operator, b, solver, throw=False).value
 
-    @_compiled
+    @compiled
     def derivatives(a, b, zero):
         none = jax.tree.map(lambda x: zero * x, (a, b))
         tangent = jax.jvp(solve, (a, b), none)[1]

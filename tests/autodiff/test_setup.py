@@ -9,6 +9,7 @@ import lx_operators as lxo
 import lx_solvers as lxs
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from lx_solvers.internal import slogdet_of
 
 RNG = np.random.default_rng(3)
@@ -192,3 +193,31 @@ def test_a_preconditioner_carries_no_tangent():
         return lxa.linear_solve(operator, jnp.asarray(B), solver).value.sum()
 
     assert jax.grad(loss)(2.0) == 0
+
+
+RECIPES = {
+    "AMG": lxs.AMG(max_coarse=20),
+    "auto": lxs.AutoPreconditioner(),
+    "GaussSeidel": lxs.GaussSeidel(),
+    "IncompleteCholesky": lxs.IncompleteCholesky(),
+    "IncompleteLU": lxs.IncompleteLU(),
+    "SSOR": lxs.SSOR(),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_other_values_are_not_compiled_again(name):
+    """A set-up from other values of one pattern differs in arrays alone: what is static
+    would be a part of the compiled solve."""
+    grid = sp.kronsum(*[sp.diags_array([2.1] * 40) - sp.eye_array(40, k=1)] * 2)
+    pattern = lxo.SparsityPattern.from_scipy(grid + grid.T)
+    solver = lxs.CG(1e-6, 0.0, preconditioner=RECIPES[name])
+    values = jnp.asarray((grid + grid.T).tocsr().data)
+
+    def static(values):
+        tag = lxo.positive_semidefinite_tag
+        ready = solver.setup(lxo.SparseLinearOperator(values, pattern, tag))
+        return eqx.partition(ready, eqx.is_array)[1]
+
+    noise = 1 + 1e-3 * RNG.random(values.shape)
+    assert static(values) == static(values * noise)

@@ -131,6 +131,29 @@ def test_a_solver_without_determinant():
         lxa.slogdet(psd, lxs.CG(1e-6, 1e-6))
 
 
+def test_a_dense_derivative_is_not_formed_unasked():
+    """By a Schur complement the determinant takes memory for what is stored, and its
+    derivative a matrix."""
+
+    def bordered(d):
+        column = lxo.MatrixLinearOperator(jnp.ones((d.size, 1)))
+        corner = lxo.MatrixLinearOperator(jnp.ones((1, 1)))
+        blocks = [[lxo.DiagonalLinearOperator(d), column], [column.T, corner]]
+        solver = lxs.BlockElimination(lxs.AutoLinearSolver(well_posed=True))
+        return lxa.slogdet(lxo.BlockLinearOperator(blocks), solver).logabsdet
+
+    d = jnp.array([2.0, 3.0, 4.0])  # log|(Π dᵢ) (1 - Σ 1/dᵢ)|
+    np.testing.assert_allclose(bordered(d), np.log(2), rtol=1e-12)
+    expected = 1 / d - 12 / d**2
+    np.testing.assert_allclose(jax.grad(bordered)(d), expected, rtol=1e-12)
+    d = 2 * jnp.ones(40_000)
+    np.testing.assert_allclose(
+        bordered(d), 40_000 * np.log(2) + np.log(20_000 - 1), rtol=1e-12
+    )
+    with pytest.raises(ValueError, match="derivative of `slogdet`.*11.9 GiB"):
+        jax.grad(bordered)(d)
+
+
 def test_nothing_large_is_formed_unasked():
     """The derivative of a tridiagonal determinant takes memory for bands; bounds of the
     error of each element would take a matrix."""

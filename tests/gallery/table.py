@@ -6,6 +6,7 @@ calls solved is judged by NumPy, in `false`.
 """
 
 import functools
+import importlib.util
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ SCALES = tuple((s, t) for s in (1.0, 1e-30, 1e20) for t in (1.0, 1e-30, 1e20))
 LETTERS = {
     "s": "successful",
     "n": "singular",
+    "d": "not_definite",
     "u": "unstable",
     "m": "max_steps_reached",
     "b": "breakdown",
@@ -48,10 +50,16 @@ class Column(NamedTuple):
     tags: Any = ()
     direct: bool = True
     dtypes: tuple[str, ...] = DTYPES
+    sparse: bool = False
+    """Whether it is given the nonzero elements, as a sparse operator."""
 
 
 def _square(entry: Entry) -> bool:
-    return _any(entry) and entry.kind not in ("tall", "wide", "deficient")
+    return _any(entry) and not _oblong(entry)
+
+
+def _oblong(entry: Entry) -> bool:
+    return entry.kind in ("tall", "wide", "deficient")
 
 
 def _any(entry: Entry) -> bool:
@@ -68,6 +76,15 @@ def _known(*facts: str) -> Callable[[Entry], bool]:
 
 _psd, _hermitian = lxo.positive_semidefinite_tag, lxo.hermitian_tag
 
+
+def _sparse(name: str, solver: Any, takes: Callable[[Entry], bool], tags: Any = ()):
+    """In two dtypes, as each pattern is a program to compile."""
+    return Column(name, lambda _: solver, takes, tags, dtypes=DTYPES[1:3], sparse=True)
+
+
+HAS_RSLAB = importlib.util.find_spec("rslab") is not None
+
+
 COLUMNS: dict[str, Column] = {
     column.name: column
     for column in (
@@ -83,6 +100,16 @@ COLUMNS: dict[str, Column] = {
                lxo.upper_triangular_tag),
         Column("Tridiagonal", lambda _: lxs.Tridiagonal(), _known("tridiagonal"),
                lxo.tridiagonal_tag),
+        _sparse("SparseLU", lxs.SparseLU("superlu"), _or_large(_square)),
+        _sparse("SparseLU(rslab)", lxs.SparseLU("rslab"), _or_large(_square)),
+        _sparse("SparseCholesky", lxs.SparseCholesky("superlu"),
+                _known("definite", "semidefinite"), _psd),
+        _sparse("SparseCholesky(rslab)", lxs.SparseCholesky("rslab"),
+                _known("definite", "semidefinite"), _psd),
+        _sparse("SparseLDL(rslab)", lxs.SparseLDL("rslab"), _known("hermitian"),
+                _hermitian),
+        _sparse("SparseLeastSquares", lxs.SparseLeastSquares(backend="superlu"),
+                _oblong),
         Column("CG", lambda tol: lxs.CG(tol, 0.0), _known("definite", "semidefinite"),
                _psd, False),
         Column("MINRES", lambda tol: lxs.MINRES(tol, 0.0), _known("hermitian"),
@@ -152,26 +179,36 @@ class Outcome(NamedTuple):
 
 
 @eqx.filter_jit
-def _solve(solver: Any, tags: Any, matrices: Any, vectors: Any) -> Any:
+def _solve(solver: Any, tags: Any, pattern: Any, matrices: Any, vectors: Any) -> Any:
     def one(A, b):
-        state = solver.init(lxo.MatrixLinearOperator(A, tags), {})
+        operator = lxo.MatrixLinearOperator(A, tags)
+        if pattern is not None:
+            operator = lxo.SparseLinearOperator.from_dense(A, tags, pattern=pattern)
+        state = solver.init(operator, {})
         x, result, _ = solver.compute(state, b, {})
         which = [result == getattr(RESULTS, name) for name in LETTERS.values()]
-        return x, jnp.argmax(jnp.stack(which))
+        return x, jnp.argmax(jnp.stack([*which, jnp.asarray(True)]))
 
     return jax.vmap(one)(matrices, vectors)
 
 
 def solve(column: Column, given: Iterable[Case], dtype: str) -> list[Outcome]:
-    """One compiled program for each shape; all systems of a shape at once."""
+    """One compiled program for each shape, or pattern; all its systems at once."""
     given = list(given)
     tolerance = float(np.finfo(dtype).eps) ** 0.5 / 4
     outcomes: dict[int, Outcome] = {}
-    for shape in sorted({case.A.shape for case in given}):
-        which = [i for i, case in enumerate(given) if case.A.shape == shape]
+    groups: dict[Any, list[int]] = {}
+    for i, case in enumerate(given):
+        mask = (case.A != 0).tobytes() if column.sparse else b""
+        groups.setdefault((case.A.shape, mask), []).append(i)
+    for which in groups.values():
         matrices = np.stack([given[i].A for i in which])
         vectors = np.stack([given[i].b for i in which])
-        xs, codes = _solve(column.solver(tolerance), column.tags, matrices, vectors)
+        pattern = None
+        if column.sparse:
+            pattern = lxo.SparsityPattern.from_dense(matrices[0] != 0)
+        how = column.solver(tolerance), column.tags, pattern
+        xs, codes = _solve(*how, matrices, vectors)
         for i, x, code in zip(which, np.asarray(xs), np.asarray(codes), strict=True):
             outcomes[i] = Outcome(list(LETTERS)[code], x)
     return [outcomes[i] for i in range(len(given))]

@@ -31,6 +31,11 @@ def _sparse_diagonals(A):
     return lx.SparseDiagonalsLinearOperator(A[:3], (-1, 0, 2))
 
 
+def _sparse_blocks(A):
+    pattern = lx.SparsityPattern([0, 0, 1], [0, 1, 1], (2, 2))
+    return lx.BlockSparseLinearOperator(A.reshape(-1, 2, 2)[:3], pattern)
+
+
 def _tangent(A):
     return lx.TangentLinearOperator(dense()(A), dense()(2 * A))
 
@@ -48,6 +53,7 @@ OPERATORS = {
     "Permutation": permutation,
     "Sparse": sparse(dense()),
     "SparseDiagonals": _sparse_diagonals,
+    "BlockSparse": _sparse_blocks,
     "Identity": lambda A: lx.IdentityLinearOperator(_struct(A)),
     "PyTree": lambda A: lx.PyTreeLinearOperator([A, A], [_struct(A)] * 2),
     "Function": lambda A: lx.FunctionLinearOperator(lambda x: A @ x, _struct(A)),

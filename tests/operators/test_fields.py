@@ -192,6 +192,8 @@ def test_no_number_for_a_structure():
             ValueError, match=r"Python number .*ShapeDtypeStruct\(\(n,\)"
         ):
             build()
+    with pytest.raises(ValueError, match=r"ShapeDtypeStruct\(\(2, 3\), dtype\)"):
+        lx.FunctionLinearOperator(lambda x: x, (2, 3))
     # arrays will do, of no axis as well
     assert lx.IdentityLinearOperator(jnp.asarray(3.0)).in_size() == 1
 
@@ -261,3 +263,16 @@ def test_norm_of_nothing_does_not_move():
         for tree in (nothing, {**nothing, "c": jnp.zeros(2)}):
             value, moved = jax.jvp(norm, (tree,), (tree,))
             assert value == 0 and moved == 0
+
+
+def test_signature_of_a_function():
+    """A function of other arguments is refused, with its signature."""
+    x = jnp.ones(2)
+    with pytest.raises(ValueError, match=r"fn\(x, args\).*arguments are `\(x\)`"):
+        lx.JacobianLinearOperator(lambda x: x, x)
+    with pytest.raises(ValueError, match=r"fn\(x\).*arguments are `\(a, b\)`"):
+        lx.FunctionLinearOperator(lambda a, b: a, x)
+    # defaults, any number of arguments, and functions behind a wrapper
+    lx.JacobianLinearOperator(lambda x, args=None, more=1: x, x)
+    lx.JacobianLinearOperator(lambda *both: both[0], x)
+    lx.FunctionLinearOperator(jax.jit(lambda x: x), x)

@@ -6,7 +6,15 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from tests.conftest import FOR_USE
+
 ROOT = Path(__file__).parents[2]
+
+
+def test_compiled_for_use():
+    """The tests that are compiled as users compile are where the list says."""
+    for path in FOR_USE:
+        assert (ROOT / path).exists(), path
 
 
 def test_licence(package):

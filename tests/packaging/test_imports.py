@@ -85,6 +85,67 @@ def test_no_cycle(package):
         pytest.fail("these files import each other: " + " -> ".join(error.args[1]))
 
 
+def test_no_cycle_of_folders(package):
+    """Folders of a package are floors too. The files beside them are a package's own
+    ground and roof; `testing` may use all."""
+    sources = _sources(package)
+    graph = {}
+    for module, targets in _within(sources).items():
+        for target in targets:
+            one, other = (sources[m].parent for m in (module, target))
+            top = sources[_module(package)].parent
+            if one != other and top not in (one, other):
+                graph.setdefault(str(one), set()).add(str(other))
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail("these folders import each other: " + " -> ".join(error.args[1]))
+
+
+# Files that import others by their names, which no other test here sees: the list of a
+# package's public names, and a registry.
+BY_NAME = {
+    "lineax",
+    "lx_operators._lazy_imports",
+    "lx_solvers.preconditioners._adapted",
+}
+
+# Files that import inside a function what is heavy or an extra: SciPy, rslab.
+IN_FUNCTIONS = {"lx_solvers.sparse._backends", "lx_solvers.sparse._solve"}
+
+
+def test_no_hidden_import(package):
+    """No import is put inside a function or spelt as a string to hide a cycle."""
+    for module, path in _sources(package).items():
+        nodes = [*ast.walk(ast.parse(path.read_text()))]
+        by_name = {"import_module", "__import__"} & {
+            getattr(node.func, "attr", getattr(node.func, "id", None))
+            for node in nodes
+            if isinstance(node, ast.Call)
+        }
+        assert not by_name or module in BY_NAME, f"{module} imports by name"
+        inside = {
+            ast.unparse(line)
+            for node in nodes
+            if isinstance(node, ast.FunctionDef)
+            for line in ast.walk(node)
+            if isinstance(line, ast.ImportFrom) and line.level
+        }
+        assert not inside or module in IN_FUNCTIONS, f"{module}: {inside}"
+
+
+def test_registry_of_preconditioners():
+    """What is named in it exists, and nothing else is looked up."""
+    adapted = import_module("lx_solvers.preconditioners._adapted")
+    solvers = import_module("lx_solvers")
+    for name, (file, cls) in adapted.NAMED.items():
+        found = getattr(import_module(file, adapted.__package__), cls)
+        assert found is getattr(solvers, cls)
+        assert type(adapted.as_preconditioner(name)) is found
+    with pytest.raises(ValueError, match="must be a preconditioner"):
+        adapted.as_preconditioner("compare")
+
+
 def test_declared_is_imported(package, projects):
     """No dependency undeclared, none declared in vain; SciPy comes with JAX."""
 
@@ -153,7 +214,14 @@ def _lazily(module: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     "module",
-    ["lx_autodiff", "lx_solvers", "lx_operators", "lx_operators.internal"],
+    [
+        "lx_autodiff",
+        "lx_operators",
+        "lx_operators.internal",
+        "lx_solvers",
+        "lx_solvers.internal",
+        "lx_solvers.krylov.internal",
+    ],
 )
 def test_names_come_when_asked_for(module):
     """From the files that a type checker is told of."""
@@ -179,10 +247,26 @@ print(*(name for name in sys.modules if name.startswith("lx_")))
     assert {"lx_solvers.krylov.cg", "lx_operators.leaves.matrix"} <= {*after.split()}
     others = {
         "lx_solvers.direct.lu",
-        "lx_solvers._table",
+        "lx_solvers.krylov.gmres",
         "lx_operators.composites.block",
     }
     assert not others & {*after.split()}
+
+
+def test_the_choice_imports_what_it_takes(run):
+    """To choose for a plain matrix, nothing of the other solvers is imported."""
+    program = """
+import sys
+import jax.numpy as jnp
+import lineax as lx
+lx.AutoLinearSolver(True).select_solver(lx.MatrixLinearOperator(jnp.eye(2)))
+print(*(name for name in sys.modules if name.startswith("lx_")))
+"""
+    imported = {*run(sys.executable, "-c", program).split()}
+    of_solvers = {x for x in imported if x.startswith("lx_solvers.direct.")}
+    public = {x for x in of_solvers if not x.split(".")[-1].startswith("_")}
+    assert public == {"lx_solvers.direct.lu"}
+    assert "lx_operators.sparse.pattern" not in imported
 
 
 def test_first_named_inside_a_trace(run):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -241,3 +242,38 @@ def test_gradient_in_the_damping():
 
     d = jnp.asarray(0.3)
     np.testing.assert_allclose(jax.grad(loss)(d), jax.grad(dense)(d), rtol=1e-9)
+
+
+def _exact_least_squares(A, b):
+    """By the normal equations in rational arithmetic."""
+    A, b = ([[Fraction(x) for x in row] for row in M] for M in (A, b[:, None]))
+    columns = list(zip(*A, strict=True))
+    dot = lambda x, y: sum(p * q for p, q in zip(x, y, strict=True))  # noqa: E731
+    M = [[dot(x, y) for y in columns] + [dot(x, [r[0] for r in b])] for x in columns]
+    for k in range(len(M)):
+        M[k] = [x / M[k][k] for x in M[k]]
+        for i in range(len(M)):
+            if i != k:
+                M[i] = [x - M[i][k] * y for x, y in zip(M[i], M[k], strict=True)]
+    return np.array([float(row[-1]) for row in M])
+
+
+@each_backend
+def test_graded_least_squares(backend):
+    """Columns of any sizes, and rows from 1e-6 to 1e6, are solved accurately."""
+    rng, (m, k) = np.random.default_rng(0), (14, 8)
+    pattern = lxo.SparsityPattern.from_dense(np.ones((m, k)))
+    solver = lx.SparseLeastSquares(backend=backend)
+    solve = jax.jit(
+        lambda values, b: linear_solve(
+            lxo.SparseLinearOperator(values, pattern), b, solver, throw=False
+        )
+    )
+    for of_rows, of_columns in ((0, 12), (6, 0), (6, 6)):
+        c = 10.0 ** rng.uniform(-of_columns, of_columns, k)
+        r = 10.0 ** rng.uniform(-of_rows, of_rows, m)
+        A = r[:, None] * rng.standard_normal((m, k)) * c
+        b = r * rng.standard_normal(m)
+        end = solve(A.ravel(), b)
+        assert end.status == "successful"
+        np.testing.assert_allclose(end.value, _exact_least_squares(A, b), rtol=1e-9)

@@ -100,8 +100,8 @@ A = lx.MatrixLinearOperator(jnp.ones((2, 3)))
         ([], "at least one, but its rows have"),
         ([[A, A], [A]], r"its rows have \[2, 1\]"),
         ([[A, jnp.ones((2, 3))]], r"`blocks\[0\]\[1\]` must be a linear operator"),
-        ([[A, None]], "column 1 of `blocks` is None throughout"),
-        ([[A], [None]], "row 1 of `blocks` is None throughout"),
+        ([[A, None]], "column 1 of `blocks` has only None"),
+        ([[A], [None]], "row 1 of `blocks` has only None"),
         (
             [[A, A.T]],
             r"`blocks\[0\]\[1\]` does not fit `blocks\[0\]\[0\]`: row 0 gives",

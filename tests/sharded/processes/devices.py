@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 from jax.sharding import AxisType, Mesh, PartitionSpec
+from problems import poisson
 
 jax.config.update("jax_enable_x64", True)
 PSD = lx.positive_semidefinite_tag
@@ -36,27 +37,6 @@ def ok(name):
 def near(x, y, tolerance=1e-12):
     scale = np.max(np.abs(y), initial=1.0)
     assert np.max(np.abs(np.asarray(x) - y), initial=0.0) <= tolerance * scale
-
-
-def poisson(k, jump=1.0) -> Any:
-    """-∇·c∇u on k³ points, with c = `jump` in the middle, and u zero outside."""
-    n = np.arange(k**3).reshape(k, k, k)
-    inside = (np.indices((k, k, k)) // (k // 4 or 1)) % 4
-    c = np.where(np.all((inside == 1) | (inside == 2), axis=0), jump, 1.0).reshape(-1)
-    rows, columns, values = [], [], []
-    for axis in range(3):
-        i = np.delete(n, -1, axis).reshape(-1)
-        j = np.delete(n, 0, axis).reshape(-1)
-        w = 2 * c[i] * c[j] / (c[i] + c[j])
-        rows += [i, j, i, j]
-        columns += [j, i, i, j]
-        values += [-w, -w, w, w]
-        for end in (0, -1):
-            i = np.take(n, end, axis).reshape(-1)
-            rows, columns, values = [*rows, i], [*columns, i], [*values, c[i]]
-    arrays = map(np.concatenate, (values, rows, columns))
-    values, rows, columns = arrays
-    return sp.csr_array(sp.coo_array((values, (rows, columns)), shape=(k**3, k**3)))
 
 
 def random_matrix(m, n, density, dtype) -> Any:
@@ -240,6 +220,40 @@ def test_solvers():
     ok("solvers")
 
 
+def in_loops(text):
+    """The all-reduces in the body of each loop of a compiled program, those in branches
+    aside: the arrays of each."""
+    parts = re.split(r"\n(?=%|ENTRY)", text)
+    bodies = re.findall(r" while\(.*body=%([\w.\-]+)", text)
+    return [
+        re.findall(r"= (.+?) all-reduce(?:-start)?\(", part)
+        for body in bodies
+        for part in parts
+        if part.startswith(f"%{body} ")
+    ]
+
+
+def test_reductions_of_a_step():
+    """One with `single_reduction`, of six numbers; the solution is the same."""
+    A, b = poisson(5, 100.0), RNG.normal(size=125)
+    S = sharded(A, order="bisection", tags=PSD)
+    B, truth = S.pattern.distribute(b), spla.spsolve(A.tocsc(), b)
+    for M, usual in [(None, 2), (lx.Jacobi(), 4), (lx.AdditiveSchwarz(), 4)]:
+        for single, count in [(False, usual), (True, 1)]:
+            solver = lx.CG(1e-10, 0.0, preconditioner=M, single_reduction=single)
+
+            def solve(S, B, solver=solver):
+                return lx.linear_solve(S, B, solver, throw=False).value
+
+            compiled = jax.jit(solve).lower(S, B).compile()
+            (found,) = in_loops(compiled.as_text() or "")
+            assert len(found) == count, (M, single, found)
+            if single:
+                assert found[0].count("f64[]") == 6, found
+            near(S.pattern.collect(compiled(S, B)), truth, 1e-8)
+    ok("reductions of a step")
+
+
 def test_same_as_one_device():
     """Gradients of one and of eight devices, at 1e-12."""
     A, b = poisson(5, 100.0), RNG.normal(size=125)
@@ -321,13 +335,100 @@ def test_preconditioned_steps():
     ok("preconditioned steps")
 
 
+def test_explicit_axes():
+    """Products, solutions and gradients, sharded like their inputs by their types."""
+    A, b = poisson(4, 10.0), RNG.normal(size=64)
+    mesh = mesh_of(8, AxisType.Explicit)
+    S = sharded(A, mesh, order="bisection", overlap=1, tags=PSD)
+    B, truth = S.pattern.distribute(b), spla.spsolve(A.tocsc(), b)
+    spec = PartitionSpec("rows")
+    assert jax.typeof(B).sharding.spec == spec
+    for product, want in [
+        (S.mv, A @ b),
+        (S.T.mv, A.T @ b),
+        (jax.jit(lambda x: S.mv(x)), A @ b),
+    ]:
+        near(S.pattern.collect(product(B)), want)
+        assert jax.typeof(product(B)).sharding.spec == spec
+    near(S.pattern.collect(lx.diagonal(S)), A.diagonal())
+    schwarz = lx.AdditiveSchwarz(1, coarse=2)
+    for solver in (
+        lx.CG(1e-12, 0.0, preconditioner=lx.Jacobi()),
+        lx.GMRES(1e-12, 0.0, preconditioner=schwarz),
+    ):
+
+        def value(values, S, B, solver=solver):
+            S = lx.ShardedSparseLinearOperator(values, S.pattern, PSD)
+            x = lx.linear_solve(S, B, solver, throw=False).value
+            return jnp.sum(x), x
+
+        run = jax.jit(jax.value_and_grad(value, has_aux=True))
+        (_, x), g = run(S.values, S, B)
+        near(S.pattern.collect(x), truth, 1e-10)
+        assert jax.typeof(x).sharding.spec == spec
+        assert jax.typeof(g).sharding.spec == PartitionSpec("rows", None)
+        z = spla.spsolve(A.tocsc(), np.ones(64))
+        rows = np.repeat(np.arange(64), np.diff(A.indptr))
+        near(g, np.asarray(S.pattern.assemble(-z[rows] * truth[A.indices])), 1e-10)
+    ok("explicit axes")
+
+
+def test_least_squares_with_jacobi():
+    """The norms of columns, of A and of Aᵀ, without a matrix; and LSMR with them."""
+    A = random_matrix(70, 30, 0.2, complex) * np.logspace(-3, 3, 30)
+    A = sp.csr_array(A)
+    S = sharded(A, order="bisection")
+    for operator, norms, own in [
+        (S, spla.norm(A, axis=0), S.pattern.columns),
+        (S.T, spla.norm(A, axis=1), S.pattern.rows),
+    ]:
+        M = lx.Jacobi().right_factor(operator)
+        got, own = np.asarray(lx.diagonal(M)), np.asarray(own).reshape(-1)
+        near(got[own >= 0], 1 / norms[own[own >= 0]])
+        near(got[own < 0], 1.0)
+    b = RNG.normal(size=70) + 0j
+    solver = lx.LSMR(1e-12, 0.0, preconditioner=lx.Jacobi())
+    solve = jax.jit(lambda S, B: lx.linear_solve(S, B, solver, throw=False).value)
+    B = S.pattern.distribute(b)
+    truth = np.linalg.lstsq(A.toarray(), b)[0]
+    near(S.pattern.collect(solve(S, B)) / truth, np.ones(30), 1e-7)
+    assert "all-gather" not in dict(map(reversed, collectives(solve, S, B)))
+    ok("least squares with Jacobi")
+
+
+def test_linearise_and_bounds():
+    """A sharded operator linearises to itself; histories and error bounds are those of
+    the unsharded system."""
+    A, b = poisson(6, 100.0), RNG.normal(size=216)
+    S = sharded(A, order="bisection", tags=PSD)
+    assert lx.linearise(S) is S
+    B, truth = S.pattern.distribute(b), spla.spsolve(A.tocsc(), b)
+    solver = lx.CG(1e-6, 0.0, preconditioner=lx.Jacobi(), history=True)
+    solution = jax.jit(lambda S, B: lx.linear_solve(S, B, solver, throw=False))(S, B)
+    matrix = lx.SparseLinearOperator.from_scipy(A, PSD)
+    alone = lx.linear_solve(matrix, jnp.asarray(b), solver)
+    steps = int(solution.stats["num_steps"])
+    assert steps == int(alone.stats["num_steps"])
+    histories = [
+        np.asarray(s.stats["residuals"])[: steps + 1] for s in (solution, alone)
+    ]
+    near(*histories, 1e-10)
+    bounds = lx.error_bounds(S, B, solution, solver, matrix=False)
+    want = lx.error_bounds(matrix, jnp.asarray(b), alone, solver, matrix=False)
+    x = np.asarray(S.pattern.collect(solution.value))
+    error = np.linalg.norm(x - truth) / np.linalg.norm(truth)
+    assert 0 < error <= bounds.forward_error <= 1e-3, (error, bounds)
+    near(bounds.forward_error / want.forward_error, 1.0, 0.2)
+    ok("linearise and bounds")
+
+
 def test_errors():
     A: Any = lx.SparsityPattern([0], [0], (2, 2))
-    S, explicit = sharded(poisson(2)), mesh_of(8, AxisType.Explicit)
+    S, manual = sharded(poisson(2)), mesh_of(8, AxisType.Manual)
     for call, said in [
         (lambda: lx.ShardedSparsityPattern(A, MESH, "columns"), "axis"),
         (lambda: lx.ShardedSparsityPattern(A, A), "mesh"),
-        (lambda: lx.ShardedSparsityPattern(A, explicit), "Auto"),
+        (lambda: lx.ShardedSparsityPattern(A, manual), "Auto"),
         (lambda: lx.ShardedSparsityPattern(A, MESH, order="best"), "bisection"),
         (lambda: lx.ShardedSparsityPattern(A, MESH, order=[0, 0]), "permutation"),
         (lambda: lx.ShardedSparsityPattern(A, MESH, overlap=2), "overlap"),

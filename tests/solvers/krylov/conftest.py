@@ -43,8 +43,14 @@ class Method(NamedTuple):
     """Its loop is also that of another method, or nearly so."""
 
 
+def at_once(*tolerances, **parameters):
+    """CG with one reduction a step."""
+    return CG(*tolerances, single_reduction=True, **parameters)
+
+
 METHODS = {
     "CG": Method(CG, PSD, False, 0),
+    "CG, at once": Method(at_once, PSD, False, 0, SOME, variant=True),
     "BiCGStab": Method(BiCGStab, (), False, 0),
     "GMRES": Method(GMRES, (), False, 0),
     "FGMRES": Method(FGMRES, (), False, 0, SOME, variant=True),
@@ -134,7 +140,7 @@ def suited(spectral, draw):
     """An easy matrix of size n, such as the method is made for."""
 
     def suited(name, dtype, n=N):
-        if name == "CG":
+        if name.startswith("CG"):
             return spectral(dtype, np.linspace(1, 5, n))
         if name in ("MINRES", "SYMMLQ"):
             values = np.linspace(1, 3, n)

@@ -254,3 +254,46 @@ def test_error_in_the_energy_norm(spectral, draw, run, preconditioned):
     assert "energy_error" not in run(CG(1e-6, 0.0), a, b, tag).stats
     with pytest.raises(ValueError, match="error_delay"):
         CG(1e-6, error_delay=0)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_single_reduction(spectral, draw, run, dtype):
+    """The iterates are those of the textbook, one step later; also with a
+    preconditioner, and of a negative definite operator."""
+    a, b = spectral(dtype, np.linspace(1, 50, N)), draw(np.dtype(dtype), N)
+    for steps in (1, 3, 7, 12):
+        solver = CG(0.0, 0.0, single_reduction=True, max_steps=steps)
+        x = run(solver, a, b, PSD).x
+        np.testing.assert_allclose(x, textbook(a, b, steps - 1), rtol=1e-7, atol=1e-10)
+        np.testing.assert_allclose(run(solver, -a, b, NSD).x, -x, rtol=1e-12)
+    near = jnp.asarray(np.linalg.inv(a + 0.01 * np.eye(N)))
+    near = lo.MatrixLinearOperator(near, PSD)
+    out = run(CG(1e-8, 0.0, single_reduction=True), a, b, PSD, preconditioner=near)
+    assert out.result == "successful"
+    assert out.steps <= 7
+    np.testing.assert_allclose(out.x, np.linalg.solve(a, b), atol=1e-8)
+
+
+def test_single_reduction_is_honest(spectral, draw, run):
+    """For ill-conditioned, singular and indefinite systems."""
+    once = CG(1e-8, 0.0, single_reduction=True, max_steps=2000)
+    for condition in (1e4, 1e6, 1e12):
+        a = spectral(np.float64, np.logspace(0, -np.log10(condition), N))
+        b = draw(np.float64, N)
+        x, result, steps, _ = run(once, a, b, PSD)
+        if result == "successful":
+            passed = np.abs(a @ x - b).max() <= 1e-8 * np.abs(b).max()
+            assert passed or stable(a, x, b)
+        if condition < 1e12:
+            assert result == "successful"
+            assert steps <= 1.2 * run(CG(1e-8, 0.0), a, b, PSD).steps
+    a = spectral(np.float64, np.r_[np.linspace(1, 3, N - 3), 0, 0, 0])
+    b = a @ draw(np.float64, N)
+    x, result, _, _ = run(once, a, b, PSD)
+    assert result == "successful"
+    np.testing.assert_allclose(x, np.linalg.pinv(a, 1e-10) @ b, atol=1e-6)
+    assert run(once, a, np.ones(N), PSD).result != "successful"
+    a = np.diag(np.resize([1.0, -1.0], N))
+    assert run(once, a, np.ones(N), PSD).result == "breakdown"
+    with pytest.raises(ValueError, match="single_reduction"):
+        CG(1e-8, error_delay=3, single_reduction=True)

@@ -68,7 +68,7 @@ def test_trivial(name, dtype, method, suited, draw, run):
         multiple = (c * np.eye(N)).astype(dtype)
         x, result, steps, _ = run(solver, multiple, b, method.tags)
         assert result == "successful"
-        assert steps <= 2
+        assert steps <= 2 + (name == "CG, at once")  # whose first moves nothing
         np.testing.assert_allclose(x, b / c, rtol=20 * np.finfo(dtype).eps)
 
 
@@ -225,7 +225,7 @@ def definite(name):
     """The tags of a preconditioner."""
     if name == "COCG":
         return lo.symmetric_tag
-    return PSD if name in ("CG", "MINRES", "SYMMLQ") else ()
+    return PSD if name in ("CG", "CG, at once", "MINRES", "SYMMLQ") else ()
 
 
 def good_preconditioner(name, a):
@@ -235,7 +235,7 @@ def good_preconditioner(name, a):
         values, vectors = np.linalg.eigh(a)
         return (vectors / (np.abs(values) + 0.01)) @ vectors.conj().T
     p = np.linalg.inv(a + 0.01 * np.eye(N))
-    return (p + p.T) / 2 if name in ("CG", "COCG") else p
+    return (p + p.T) / 2 if name in ("CG", "CG, at once", "COCG") else p
 
 
 def test_preconditioner(name, method, suited, draw, run, residual):
@@ -311,9 +311,10 @@ def test_bad_options(name, method):
     with pytest.raises(ValueError, match="input structure"):
         large = lo.IdentityLinearOperator(jnp.ones(4))
         solver.init(operator, {"preconditioner": large})
-    with pytest.warns(UserWarning, match=f"{name}.*'preconditionner'.*'precondit.+er'"):
+    said = name.split(",")[0]
+    with pytest.warns(UserWarning, match=f"{said}.*'preconditionner'.*'precondit.+er'"):
         solver.init(operator, {"preconditionner": None})
-    with pytest.raises(ValueError, match=f"{name}.init"):
+    with pytest.raises(ValueError, match=f"{said}.init"):
         solver.compute(object(), b, {})
     with pytest.raises(ValueError, match="f64\\[4\\].*state.*f64\\[3\\]"):
         solver.compute(state, jnp.ones(4), {})
@@ -321,7 +322,7 @@ def test_bad_options(name, method):
 
 def test_bad_arguments(name, method):
     for arguments in ((-1.0, 0.1), (0.1, -1.0), (0.0, 0.0), (float("nan"), 1.0)):
-        with pytest.raises(ValueError, match=name):
+        with pytest.raises(ValueError, match=name.split(",")[0]):
             method.make(*arguments)
     with pytest.raises(ValueError, match="max_steps"):
         method.make(1e-6, 1e-6, max_steps=-1)
@@ -551,7 +552,7 @@ def products_run(name, method, a, b, options):
     _, result, steps, _ = outcome(*compute(solver, state, jnp.asarray(b), options))
     jax.effects_barrier()
     assert result == "successful"
-    replaced = (steps - 1) // 10 if name == "CG" else 0  # stabilise_every
+    replaced = (steps - 1) // 10 if name.startswith("CG") else 0  # stabilise_every
     each = 2 if method.adjoint else 1
     return len(operator.ran) / each - steps - replaced - 1
 
@@ -572,6 +573,7 @@ def test_products_run_with_first_guess(name, method, suited, draw):
 
 STORED = {  # vectors, with the product (two products) that a step makes
     "CG": 5,
+    "CG, at once": 6,
     "BiCGStab": 7,
     "GMRES": 20 + 4,
     "FGMRES": 40 + 5,

@@ -437,7 +437,12 @@ def test_schur_complement(rng, form):
 def test_amg(laplacian):
     """Iterations that do not grow, and values that are new under `jit`."""
     amg = lxs.AMG().setup(laplacian)
-    assert "operator complexity" in amg.hierarchy()
+    head, *levels, grid, entries = amg.hierarchy().splitlines()
+    assert head.split() == ["level", "unknowns", "entries", "a", "row"]
+    assert levels[0].split()[1:3] == ["1024", str(laplacian.values.size)]
+    unknowns, sizes = np.array([line.split()[1:3] for line in levels], int).T
+    assert float(grid.split()[-1]) == round(unknowns.sum() / 1024, 2)
+    assert float(entries.split()[-1]) == round(sizes.sum() / sizes[0], 2)
     small = steps(laplacian, amg)
     large = lo.SparseLinearOperator.from_scipy(poisson(64), PSD)
     assert steps(large, lxs.AMG()) <= small + 4 <= 16
@@ -639,6 +644,9 @@ def test_multigrid():
         A = [chain(p.in_size()) for p in P]
         given = lxs.Multigrid(P, A, [p.T / 2 for p in P])
         assert steps(chain(n), given) <= 9
+    sizes = [line.split()[1] for line in given.hierarchy(chain(63)).splitlines()[1:-1]]
+    assert sizes == ["63", "31", "15", "7", "3"]
+    assert given.hierarchy(chain(63)).endswith("grid complexity 1.89")
     assert steps(chain(15), lxs.Multigrid(list(levels(15))[:2])) <= 9
     with pytest.raises(ValueError, match="as many as"):
         lxs.Multigrid(P, A[:1])

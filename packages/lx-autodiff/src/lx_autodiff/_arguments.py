@@ -47,7 +47,7 @@ def reject(operator: Any, solver: Any) -> NoReturn:
             "`operator` must be a linear operator, but got a value of type "
             f"`{type(operator).__name__}`. {_operator_hint(operator)}"
         )
-    hint = ""
+    hint = " Pass one such as `LU()` or `CG(rtol=1e-5, atol=0.0)`, or leave it out."
     if isinstance(solver, type) and issubclass(solver, AbstractLinearSolver):
         hint = f" Make an instance: `{solver.__name__}(...)`."
     raise ValueError(f"`solver` must be a linear solver, but got {solver!r}.{hint}")
@@ -119,7 +119,7 @@ def check_one(operator: AbstractLinearOperator) -> None:
             f"`operator` is a batch of operators, with a matrix of shape "
             f"{node.matrix.shape}. Solve with one at a time under a `vmap`: "
             "`equinox.filter_vmap(linear_solve)(operator, vector)`, with `in_axes` "
-            "if the vector is no batch."
+            "if the vector is not a batch."
         )
 
 
@@ -137,9 +137,9 @@ def check_axis(operator: AbstractLinearOperator, axis: int) -> None:
         ndim = len(leaf.shape) + 1
         if not -ndim <= axis < ndim:
             raise ValueError(
-                f"`rhs_axis={axis}` is no axis of every leaf: a leaf {describe(leaf)} "
-                f"of the operator's structures has {ndim} axes with the right-hand "
-                "sides in it. Use 0 or -1, which all leaves have."
+                f"`rhs_axis={axis}` is not an axis of every leaf: a leaf "
+                f"{describe(leaf)} of the operator's structures has {ndim} axes with "
+                "the right-hand sides in it. Use 0 or -1, which all leaves have."
             )
 
 

@@ -52,7 +52,7 @@ _matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 class ErrorBounds(eqx.Module):
-    """How accurate the solution x of a linear solve is.
+    """The accuracy of the solution x of a linear solve.
 
     `error_bounds` says in which norm; `forward_error` is the product of the other two.
     """
@@ -75,42 +75,43 @@ def error_bounds(
     options: dict[str, Any] | None = None,
     matrix: bool = True,
 ) -> ErrorBounds:
-    """Bounds for the error of a solution, from what the solve has left.
+    """Bounds for the error of a solution, computed with the factors of the solve.
 
-    With `matrix=True` errors are seen elementwise: ω is the least such that x solves a
-    problem in which each element of A and b is changed by at most ω times its modulus;
-    the forward error is in the maximum norm. Scaling the rows of the system changes
-    nothing, scaling its columns little. The residual is computed in twice the working
-    precision. |A†| is seen through a few solves with A and Aᴴ at a time (Hager and
-    Higham's estimator of the 1-norm, for several columns: Higham and Tisseur 2000,
-    doi:10.1137/S0895479899356080); up to eight unknowns it is exact.
+    With `matrix=True` errors are measured elementwise: ω is the smallest number such
+    that x solves a problem in which each element of A and b is changed by at most ω
+    times its modulus; the forward error is in the maximum norm. Scaling the rows of the
+    system changes nothing, and scaling its columns changes little. The residual is
+    computed in twice the working precision. |A†| is estimated from a few solves with A
+    and Aᴴ at a time (Hager and Higham's estimator of the 1-norm, for several columns:
+    Higham and Tisseur 2000, doi:10.1137/S0895479899356080); up to eight unknowns it is
+    exact.
 
-    With `matrix=False` only products are used, and all is in the 2-norm:
-    ω = ‖r‖ / (‖A‖‖x‖ + ‖b‖) (Rigal and Gaches 1967, doi:10.1145/321406.321416), or
-    ‖Aᴴr‖ / (‖A‖‖r‖) of a tall operator where that gives the better bound (Stewart 1977,
+    With `matrix=False` only products are used, and everything is in the 2-norm: ω = ‖r‖
+    / (‖A‖‖x‖ + ‖b‖) (Rigal and Gaches 1967, doi:10.1145/321406.321416), or ‖Aᴴr‖ /
+    (‖A‖‖r‖) for a tall operator, if that gives the better bound (Stewart 1977,
     doi:10.1137/1019104). ‖A‖ and ‖A†‖ come from a few steps of the power method, the
     latter through solves with A and Aᴴ.
 
-    The operator must have full rank, and x must have been meant to be A†b, without
-    damping. Condition and bound are infinite if the rank is deficient, or if one of the
-    further solves fails. They are estimates: norms of inverses from below, errors of
-    the second order left out, and what a computed inverse tells is worth as much as
-    condition · rounding unit is below one. No derivative flows through.
+    The operator must have full rank, and x must approximate A†b, without damping.
+    Condition and bound are infinite if the operator is rank-deficient, or if one of the
+    further solves fails. They are estimates: norms of inverses are estimated from
+    below, second-order errors are neglected, and they mean something only while
+    condition · rounding unit is well below one. They carry no derivative.
 
     Args:
         operator, vector: A and b.
-        solution: what `linear_solve` returned for them; its `state` is used again.
+        solution: what `linear_solve` returned for them; its `state` is reused.
         solver, options: as in that solve.
-        matrix: whether A may be had as a matrix. Its elements are then read a few
-            times; a tall one is factorised once more.
+        matrix: whether A may be formed as a matrix. Its elements are then read a few
+            times, and a tall matrix is factorised once more.
 
     Returns:
         `ErrorBounds`, of three real scalars.
 
     Raises:
         ValueError: the solution is not one of such a system, as after a solve with
-            `rhs_axis` (use `jax.vmap`); real and complex leaves stand side by side;
-            `matrix=True` would form more than 4 GiB that nobody has asked for.
+            `rhs_axis` (use `jax.vmap`); the operator has both real and complex leaves;
+            or `matrix=True` would form more than 4 GiB.
 
     ```python
     i = jnp.arange(1, 9)

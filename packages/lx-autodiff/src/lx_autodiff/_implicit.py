@@ -20,18 +20,18 @@ def implicit(
     tags: object = (),
     throw: bool = True,
 ) -> Callable[[PyTree[Array]], PyTree[Array]]:
-    """The solution x(θ) of F(x, θ) = 0, differentiable however it was found.
+    """The solution x(θ) of F(x, θ) = 0, differentiable no matter how it was computed.
 
-    By the implicit function theorem ∂F/∂x dx = −∂F/∂θ dθ. So a derivative costs one
-    linear solve with the Jacobian at the solution, and none of the steps of `find` is
+    By the implicit function theorem, ∂F/∂x dx = −∂F/∂θ dθ. So a derivative costs one
+    linear solve with the Jacobian at the solution, and the steps of `find` are not
     differentiated. A fixed point x = g(x, θ) is the root of x − g(x, θ).
 
     Args:
         residual: F, from pytrees of arrays x and θ to a pytree like x.
-        find: from θ to a solution x; any algorithm, which may loop.
-        solver: for systems with the Jacobian, which is a `JacobianLinearOperator`; an
-            iterative one forms no matrix.
-        tags: of the Jacobian ∂F/∂x.
+        find: a function from θ to a solution x; any algorithm, loops included.
+        solver: solves the systems with the Jacobian, which is a
+            `JacobianLinearOperator`; an iterative solver forms no matrix.
+        tags: tags of the Jacobian ∂F/∂x.
         throw: whether a failed linear solve raises; if not, the derivative is NaN.
 
     Returns:

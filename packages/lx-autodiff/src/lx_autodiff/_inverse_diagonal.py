@@ -27,21 +27,22 @@ def inverse_diagonal(
     options: dict[str, Any] | None = None,
     state: Any = NO_STATE,
 ) -> Inexact[Array, " n"]:
-    """The diagonal of A⁻¹: the variances of N(0, A⁻¹), say.
+    """The diagonal of A⁻¹, such as the variances of N(0, A⁻¹).
 
-    Sparse direct solvers have it from their factors, without solves (Takahashi, Fagan
-    and Chen 1973), by SuperLU; others take n solves with the factors that are there.
+    Sparse direct solvers compute it from the factors of SuperLU, without solves
+    (Takahashi, Fagan and Chen 1973); other solvers take n solves with their factors.
     Differentiable with respect to `operator`, in both modes and to any order, at two
     solves for each element.
 
     Args:
         operator: a square operator of matrix shape `[n, n]`.
         solver, options: as in `linear_solve`.
-        state: of an earlier solve with this operator and solver, to share its factors.
+        state: the state of an earlier solve with this operator and solver, to reuse its
+            factors.
 
     Returns:
-        An array `[n]`, by leaf order; NaN where a solve fails, as where the operator is
-        singular to working precision.
+        An array `[n]`, in leaf order; NaN if a solve fails, for example because the
+        operator is singular to working precision.
 
     Raises:
         ValueError: the operator is not square.

@@ -77,12 +77,11 @@ class Solve(eqx.Module):
 class InverseLinearOperator(FunctionLinearOperator):
     """The pseudoinverse A†; `invert` builds it. Each product is a solve.
 
-    It is a `FunctionLinearOperator`, whose function is the solve, for code that counts
-    on what `invert` has always returned. Transposing and conjugating it turns the
-    factors that it has.
+    It is a `FunctionLinearOperator` whose function is the solve, because existing code
+    expects `invert` to return one. Transposing and conjugating it reuses its factors.
 
-    Its products with its own operator are identities, where that is a theorem: A
-    square, and known to be nonsingular (`nonsingular_tag`, or what implies it).
+    Its products with its own operator simplify to identities if A is square and known
+    to be nonsingular (by `nonsingular_tag` or a tag that implies it).
 
     ```python
     matrix = jnp.array([[2.0, 1.0], [1.0, 3.0]])

@@ -73,35 +73,35 @@ def linear_solve(
         operator: A.
         vector: b, a pytree of arrays of the operator's output structure. Dtypes promote
             by JAX's rules: integers become floating, a real operator takes a complex
-            vector (and then solves for real and imaginary part in one batch).
+            vector (the real and imaginary parts are then solved in one batch).
         solver: how to solve; by default chosen from the operator's structure and tags.
-        options: what the solver takes at run time, such as `preconditioner` and `y0`.
+        options: a dictionary of run-time options of the solver, such as
+            `preconditioner` and `y0`.
         state: what `solver.init(operator, options)` returned, or the `state` of an
-            earlier `Solution`, to use its factors again. It must belong to this
-            operator.
-        throw: whether a failure raises at run time. If not, look at `Solution.result`;
-            derivatives of a failed solve are NaN.
+            earlier `Solution`, to reuse its factors. It must belong to this operator.
+        throw: whether a failure raises an error at run time. If not, check
+            `Solution.successful`; derivatives of a failed solve are NaN.
         rhs_axis: for many right-hand sides, A X = B: the axis of every leaf of `vector`
-            along which they lie, counted in the leaf with it. They share one
-            factorisation, and run at matrix-matrix speed. `value` has them along the
-            same axis of its leaves; `result` and `stats` have them along axis 0. For a
-            matrix B of shape `[m, k]`, `rhs_axis=1` gives X of shape `[n, k]`.
+            that runs over the right-hand sides. They share one factorisation, and run
+            at matrix-matrix speed. `value` has the same axis in its leaves; in `result`
+            and `stats` it is axis 0. For a matrix B of shape `[m, k]`, `rhs_axis=1`
+            gives X of shape `[n, k]`.
         adjoint_solver: how to solve with the transpose, in reverse mode and (except for
             square nonsingular systems) in forward mode; by default with `solver` and
             its transposed state.
         adjoint_options: options of `adjoint_solver`, such as a preconditioner for Aᵀ;
-            by default none. Without `adjoint_solver`: of `solver`, initialised anew
-            with the transpose.
+            by default none. Without `adjoint_solver`, they are options of `solver`,
+            which is then initialised with the transpose.
 
     Returns:
         A `Solution`: `value`, of the operator's input structure; `result`; `stats`;
         `state`.
 
     Raises:
-        ValueError: `operator` is no operator, `vector` does not fit it, or the solver
-            does not handle it.
-        EquinoxRuntimeError: the solve failed, and `throw` is true (within a
-            transformation of JAX's outside `equinox.filter_jit`, JAX wraps it).
+        ValueError: `operator` is not an operator, `vector` does not fit it, or the
+            solver cannot solve with it.
+        EquinoxRuntimeError: the solve failed, and `throw` is true (inside `jax.jit`,
+            JAX wraps this error in one of its own).
 
     ```python
     operator = lx.MatrixLinearOperator(jnp.array([[2.0, 1.0], [1.0, 3.0]]))

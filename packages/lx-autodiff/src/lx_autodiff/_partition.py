@@ -70,7 +70,7 @@ def _array(leaf: Any) -> jax.Array:
         return jnp.asarray(leaf)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"an array among the arguments is no array of numbers: {error}"
+            f"an array among the arguments does not hold numbers: {error}"
         ) from None
 
 

@@ -37,27 +37,28 @@ def sample_gaussian(
     options: dict[str, Any] | None = None,
     state: Any = NO_STATE,
 ) -> PyTree[Inexact[Array, "..."]]:
-    """Samples of a Gaussian of mean zero whose precision matrix is A: N(0, A⁻¹).
+    """Samples from the Gaussian N(0, A⁻¹), which has mean zero and precision matrix A.
 
-    Of a complex operator they are circular complex: E[xxᴴ] = A⁻¹, and E[xxᵀ] = 0.
+    For a complex operator they are circular complex: E[xxᴴ] = A⁻¹, and E[xxᵀ] = 0.
 
-    Derivatives with respect to `operator`, in both modes and to any order, are
-    pathwise: those of expectations, E[f(x)], are right. They are not those of one
-    sample for a fixed key, as the factor of A that was used is not differentiated.
+    Derivatives with respect to `operator` are pathwise, in both modes and to any order:
+    derivatives of expectations E[f(x)] are correct. They are not the derivatives of one
+    sample for a fixed key, because the factor of A is not differentiated.
 
     Args:
         operator: a positive definite operator of matrix shape `[n, n]`, tagged
             `positive_semidefinite_tag`.
-        key: of `jax.random`.
-        shape: of the samples. All of them share one factorisation.
+        key: a key of `jax.random`.
+        shape: the shape of the batch of samples. They share one factorisation.
         solver: `Cholesky`, `SparseCholesky` or `Diagonal`, or the automatic choice of
             one of these.
         options: as in `linear_solve`.
-        state: of an earlier solve with this operator and solver, to share its factors.
+        state: the state of an earlier solve with this operator and solver, to reuse its
+            factors.
 
     Returns:
-        A pytree of the operator's input structure, with `shape` before the shape of
-        each leaf; NaN where the operator is not definite to working precision.
+        A pytree of the operator's input structure, with `shape` in front of the shape
+        of each leaf; NaN if the operator is not definite to working precision.
 
     Raises:
         ValueError: the operator is not square, or the solver has no square root of it.

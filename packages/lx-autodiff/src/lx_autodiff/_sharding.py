@@ -53,9 +53,6 @@ def with_automatic_axes(
     layout: Layout,
 ) -> PyTree[Array]:
     """`fn(static, *arrays)`, with the explicit axes of the mesh made automatic."""
-    plain = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in arrays]
-    shapes = jax.eval_shape(lambda *arrays: fn(static, *arrays), *plain)
-    shardings = [layout.sharding(x) for x in jtu.tree_leaves(shapes)]
     specs = static.join([jax.typeof(x).sharding.spec for x in arrays])
 
     treedefs = []
@@ -67,6 +64,9 @@ def with_automatic_axes(
         treedefs.append(treedef)
         return leaves
 
+    replicated = NamedSharding(layout.mesh, PartitionSpec())
+    trial = jax.sharding.auto_axes(automatic, out_sharding=replicated)
+    shardings = [layout.sharding(x) for x in jax.eval_shape(trial, *arrays)]
     run = jax.sharding.auto_axes(automatic, out_sharding=shardings)
     leaves: Any = run(*arrays)
     return jtu.tree_unflatten(treedefs[-1], leaves)

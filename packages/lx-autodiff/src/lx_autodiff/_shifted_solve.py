@@ -30,38 +30,39 @@ def shifted_solve(
 ) -> Solution:
     """The solutions of (A + σᵢ I) xᵢ = b for many shifts σᵢ, from one Krylov space.
 
-    Powers of A + σᵢ I span the same space for each shift, so one product a step serves
-    them all: with `CG`, Lanczos' process and a recurrence for each shift (Frommer and
-    Maass 1999, doi:10.1137/S1064827596313310); with `GMRES`, Arnoldi's process,
-    restarted, and a Galerkin solution for each shift (Simoncini 2003,
+    Powers of A + σᵢ I span the same space for every shift, so one product per step
+    serves all of them: with `CG`, Lanczos' process and a recurrence for each shift
+    (Frommer and Maass 1999, doi:10.1137/S1064827596313310); with `GMRES`, Arnoldi's
+    process, restarted, and a Galerkin solution for each shift (Simoncini 2003,
     doi:10.1023/A:1022377506225). Such families come from rational approximations of
     matrix functions, from Tikhonov regularisation, and from frequency responses.
 
-    Then each system is solved by `solver` itself, starting from what the family gave:
-    one product for each shift, which computes its true residual, where that passes; and
-    more steps where it does not. So success means what it does in `linear_solve`, and
-    derivatives with respect to the operator, the vector and the shifts are those of
-    `linear_solve`, in both modes and to any order: solves for each shift.
+    Then `solver` solves each system itself, with this solution as initial guess. If the
+    guess is good enough, that takes one product for each shift, which computes its true
+    residual; otherwise it takes more steps. So success means the same as in
+    `linear_solve`. Derivatives with respect to the operator, the vector and the shifts
+    are those of `linear_solve`, in both modes and to any order, and take solves for
+    each shift.
 
     Args:
         operator: A, square.
         vector: b.
-        shifts: σ, an array of one axis, real or complex.
-        solver: `CG`, where A is tagged positive semidefinite and the shifts are real
-            and such that all A + σᵢ I are definite; or `GMRES`. Its tolerances and
-            limits are those of each system. A preconditioner would make other spaces
-            for other shifts, so it must have none.
+        shifts: σ, a one-dimensional array, real or complex.
+        solver: `GMRES`; or `CG`, if A is tagged positive semidefinite, the shifts are
+            real, and all A + σᵢ I are definite. Its tolerances and limits apply to each
+            system. It must have no preconditioner, because the Krylov spaces would then
+            differ between shifts.
         throw: as in `linear_solve`.
 
     Returns:
         A `Solution`, whose `value`, `result` and `stats` have an axis of k elements in
         front; `stats["num_steps"]` counts the steps of each system alone, and
-        `stats["shared_steps"]` those of the family. For CG two vectors are kept for
-        each shift, for GMRES one.
+        `stats["shared_steps"]` counts the shared ones. `CG` keeps two vectors for each
+        shift, `GMRES` one.
 
     Raises:
-        ValueError: a solver of another kind, or with a preconditioner; shifts of other
-            than one axis; complex ones with `CG`.
+        ValueError: the solver is of another kind or has a preconditioner; or the shifts
+            are not one-dimensional, or are complex for `CG`.
 
     ```python
     operator = lx.MatrixLinearOperator(

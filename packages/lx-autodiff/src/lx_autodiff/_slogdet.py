@@ -55,17 +55,19 @@ def slogdet(
     options: dict[str, Any] | None = None,
     state: Any = NO_STATE,
 ) -> SignAndLog:
-    """Sign and logarithm of the absolute value of a determinant.
+    """The sign, and the logarithm of the absolute value, of a determinant.
 
     Differentiable with respect to `operator`, in both modes and to any order, without a
     second factorisation.
 
     Args:
         operator: a square operator of matrix shape `[n, n]`.
-        solver: whose factors to use: `LU`, `QR`, `Cholesky`, `Triangular`, `Diagonal`,
-            `Tridiagonal`, `Eigh`, `Refined` of these, or the automatic choice.
+        solver: the solver whose factors are used: `LU`, `QR`, `Cholesky`, `Triangular`,
+            `Diagonal`, `Tridiagonal`, `Eigh`, `Refined` of these, or the automatic
+            choice.
         options: as in `linear_solve`.
-        state: of an earlier solve with this operator and solver, to share its factors.
+        state: the state of an earlier solve with this operator and solver, to reuse its
+            factors.
 
     Returns:
         `(sign, logabsdet)`: a scalar of modulus 1, and a real scalar. They are 0 and −∞
@@ -129,9 +131,9 @@ def logdet(
         operator, solver, options, state: as in `slogdet`.
 
     Returns:
-        A scalar: of a real operator, NaN where the determinant is negative; of a
-        complex one, the principal value. For operators known to be definite it is real
-        in fact.
+        A scalar. For a real operator it is NaN if the determinant is negative; for a
+        complex one it is the principal value, which is real if the operator is
+        definite.
 
     ```python
     matrix = jnp.array([[2.0, 1.0], [1.0, 3.0]])  # a Gaussian's covariance, say

@@ -80,7 +80,6 @@ if TYPE_CHECKING:
         BlockTridiagonalLinearOperator as BlockTridiagonalLinearOperator,
     )
     from .leaves.circulant import CirculantLinearOperator as CirculantLinearOperator
-    from .leaves.jacobian import JacobianLinearOperator as JacobianLinearOperator
     from .leaves.matrix import MatrixLinearOperator as MatrixLinearOperator
     from .leaves.permutation import (
         PermutationLinearOperator as PermutationLinearOperator,
@@ -92,7 +91,9 @@ if TYPE_CHECKING:
         compress as compress,
     )
     from .sparse.detection import jacobian_sparsity as jacobian_sparsity
+    from .sparse.jacobian import JacobianLinearOperator as JacobianLinearOperator
     from .sparse.operator import (
+        BlockSparseLinearOperator as BlockSparseLinearOperator,
         ShardedSparseLinearOperator as ShardedSparseLinearOperator,
         SparseDiagonalsLinearOperator as SparseDiagonalsLinearOperator,
         SparseLinearOperator as SparseLinearOperator,

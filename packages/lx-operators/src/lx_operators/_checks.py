@@ -1,5 +1,6 @@
 """Checks of constructors' arguments."""
 
+import inspect
 from typing import Any
 
 import jax.tree_util as jtu
@@ -35,11 +36,29 @@ def check_operator(operator: Any, argument: str) -> None:
         )
 
 
-def check_callable(fn: Any) -> None:
+def check_callable(fn: Any, *arguments: str) -> None:
+    """It is a function, and takes that many arguments, as far as its signature tells.
+
+    Args:
+        fn: the function.
+        arguments: what it is called with, by name; none if that is not to be checked.
+    """
     if not callable(fn):
         raise ValueError(
             f"`fn` must be a function, but got a value of type `{type(fn).__name__}`."
         )
+    # what wraps a function may show the signature of another
+    if arguments and inspect.isfunction(fn) and not hasattr(fn, "__wrapped__"):
+        signature = inspect.signature(fn)
+        try:
+            signature.bind(*arguments)
+        except TypeError as error:
+            listed = ", ".join(arguments)
+            raise ValueError(
+                f"`fn` is called as `fn({listed})`, but its arguments are "
+                f"`{signature}`. Pass a function of these, such as "
+                f"`lambda {listed}: fn(...)`."
+            ) from error
 
 
 def check_claims(operator: AbstractLinearOperator) -> None:

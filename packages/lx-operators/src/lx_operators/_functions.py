@@ -30,7 +30,7 @@ def reject(what: Any, where: str) -> NoReturn:
 
 @functools.singledispatch
 def linearise(operator: Any) -> Any:
-    """The same map, with all work that does not depend on the vector done once.
+    """The same map, with all work that does not depend on the vector done in advance.
 
     A `JacobianLinearOperator` runs its primal pass once, and keeps what its products
     need; other operators return themselves, and composites linearise their parts.
@@ -75,8 +75,8 @@ def materialise(operator: Any) -> Any:
 
 @functools.singledispatch
 def diagonal(operator: Any) -> Inexact[Array, " n"]:
-    """The diagonal of the operator's matrix, by the cheapest way its type and tags
-    allow.
+    """The diagonal of the operator's matrix, computed in the cheapest way that its type
+    and tags allow.
 
     Args:
         operator: an `AbstractLinearOperator` of matrix shape `[m, n]`.
@@ -96,8 +96,8 @@ def diagonal(operator: Any) -> Inexact[Array, " n"]:
 def tridiagonal(
     operator: Any,
 ) -> tuple[Inexact[Array, " n"], Inexact[Array, " n-1"], Inexact[Array, " n-1"]]:
-    """The three middle diagonals of a square operator's matrix, by the cheapest way its
-    type and tags allow.
+    """The three middle diagonals of a square operator's matrix, computed in the
+    cheapest way that its type and tags allow.
 
     Args:
         operator: an `AbstractLinearOperator` of matrix shape `[n, n]`.

@@ -134,7 +134,7 @@ class AbstractLinearOperator(eqx.Module):
 
     def __array__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         raise TypeError(
-            f"an operator is no array: {summary(self)}; its matrix is "
+            f"an operator is not an array: {summary(self)}; its matrix is "
             "`operator.as_matrix()`."
         )
 

@@ -18,15 +18,15 @@ from .sparse.operator import SparseLinearOperator
 
 
 def aslinearoperator(A: Any) -> AbstractLinearOperator:
-    """An operator from what stands for one elsewhere.
+    """Converts a matrix or operator of another library to an operator.
 
     Args:
-        A: an operator, which is returned; an array; a sparse matrix of SciPy, or a
-            `BCOO` or `BCSR` of JAX; or a `scipy.sparse.linalg.LinearOperator`, or what
-            else has `shape`, `dtype` and `matvec`. The products of the last are
-            computed by SciPy on the host, through a callback, and carry no derivative
-            with respect to what is inside; solves are differentiable with respect to
-            the vector. A transpose needs `rmatvec`.
+        A: an operator, which is returned as it is; an array; a SciPy sparse matrix; a
+            `BCOO` or `BCSR` matrix of JAX; or a `scipy.sparse.linalg.LinearOperator` or
+            any other object with `shape`, `dtype` and `matvec`. Products of such an
+            object run on the host, through a callback, and carry no derivative with
+            respect to the data inside it; solves are differentiable with respect to the
+            vector. A transpose needs `rmatvec`.
 
     Returns:
         An operator between one-dimensional arrays.

@@ -91,8 +91,16 @@ def freeze_structure(structure: PyTree, argument: str) -> Frozen:
     """`freeze` for a structure that a user gave.
 
     Raises:
-        ValueError: if it is a Python number, which was more likely meant as a size.
+        ValueError: if it is a Python number, which was more likely meant as a size, or
+            a tuple of integers, which was meant as a shape.
     """
+    is_shape = isinstance(structure, tuple) and structure
+    if is_shape and all(type(size) is int for size in structure):
+        raise ValueError(
+            f"`{argument}` is the tuple {structure!r}, but a structure is a pytree of "
+            "`jax.ShapeDtypeStruct` (arrays will do); for arrays of that shape pass "
+            f"`jax.ShapeDtypeStruct({structure!r}, dtype)`."
+        )
     if isinstance(structure, bool | int | float | complex) and not isinstance(
         structure, np.generic
     ):
@@ -191,7 +199,7 @@ def floating(x: Any) -> Array:
         try:
             x = np.asarray(x)
         except ValueError as error:
-            raise ValueError(f"the list is no array of numbers: {error}") from None
+            raise ValueError(f"the list is not an array of numbers: {error}") from None
     if not _is_array(x):
         raise ValueError(_no_array(x))
     dtype = inexact(jnp.result_type(x))

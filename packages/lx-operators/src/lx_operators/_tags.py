@@ -131,8 +131,8 @@ def transpose_tags(tags: Hashable | Iterable[Hashable]) -> Tags:
 
     Returns:
         A frozen set of tags: all of them if they make the operator its own transpose.
-        Otherwise a tag that no rule of `transpose_tags_rules` knows is dropped, as its
-        meaning for the transpose is unknown.
+        Otherwise, tags without a rule in `transpose_tags_rules` are dropped, because
+        their meaning for the transpose is unknown.
 
     ```python
     lx.transpose_tags({lx.lower_triangular_tag})  # {upper_triangular_tag}

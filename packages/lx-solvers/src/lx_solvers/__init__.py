@@ -9,6 +9,7 @@ from lx_operators.internal import attach
 
 if TYPE_CHECKING:
     from ._auto import AutoLinearSolver as AutoLinearSolver
+    from ._compare import compare as compare
     from ._export import export_checks as export_checks
     from ._plot import plot_convergence as plot_convergence
     from ._report import report as report
@@ -79,7 +80,6 @@ if TYPE_CHECKING:
         Multiplicative as Multiplicative,
         TwoLevel as TwoLevel,
     )
-    from .preconditioners.compare import compare as compare
     from .preconditioners.deflation import Deflation as Deflation
     from .preconditioners.gauss_seidel import GaussSeidel as GaussSeidel
     from .preconditioners.incomplete_cholesky import (

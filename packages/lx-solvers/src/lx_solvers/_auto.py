@@ -1,7 +1,7 @@
 """The automatic choice of a solver."""
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 from lx_operators import AbstractLinearOperator
@@ -13,9 +13,7 @@ from ._memory import check_formed
 from ._projection import annihilated
 from ._slogdet import slogdet_of, trace_of
 from ._solver import AbstractLinearSolver, Options
-
-if TYPE_CHECKING:
-    from ._table import Row
+from ._table import Row, rows
 
 
 class AutoState(eqx.Module):
@@ -26,7 +24,7 @@ class AutoState(eqx.Module):
 
 
 class AutoLinearSolver(AbstractLinearSolver[AutoState]):
-    """Chooses a direct solver by the operator's structure and tags.
+    """Chooses a direct solver from the operator's structure and tags.
 
     | `well_posed` | chosen, the first that fits |
     |---|---|
@@ -34,29 +32,29 @@ class AutoLinearSolver(AbstractLinearSolver[AutoState]):
     | `False` | diagonal with zeros allowed, structured, any (pivoted QR) |
     | `None` | diagonal with zeros allowed, structured, not square (QR), as `True` |
 
-    Structured are blocks side by side (`BlockDiagonal`, each block by its own best
-    solver), tridiagonal operators, permutations (`Permutation`), circulant operators
-    (`Circulant`), Kronecker products (`Kronecker`, with the best solver for each
-    factor), Kronecker products and sums of Hermitian factors plus multiples of the
-    identity (`KroneckerEigh`); and, but for `False`, other Kronecker sums
-    (`Sylvester`), definite Toeplitz operators (`Toeplitz`) and low-rank updates of
-    operators that are known to be nonsingular (`Woodbury`).
+    Structured operators are block diagonal operators (`BlockDiagonal`, with the best
+    solver for each block), tridiagonal operators, permutations (`Permutation`),
+    circulant operators (`Circulant`), Kronecker products (`Kronecker`, with the best
+    solver for each factor), Kronecker products and sums of Hermitian factors plus
+    multiples of the identity (`KroneckerEigh`); and, except for `False`, other
+    Kronecker sums (`Sylvester`), definite Toeplitz operators (`Toeplitz`) and low-rank
+    updates of operators that are known to be nonsingular (`Woodbury`).
 
     Direct solvers form the matrix of an operator that is not stored as one, such as a
-    `FunctionLinearOperator`. This is refused where the matrix would be too large; to
-    name such a solver yourself is to ask for the matrix.
+    `FunctionLinearOperator`. This solver refuses to do so if the matrix would be too
+    large; to form it anyway, name the direct solver yourself.
 
     Args:
         well_posed: whether the operator is square and nonsingular (`True`), may be
             anything (`False`), or has full rank (`None`).
-        max_bytes: the most that may be formed of an operator that holds several times
-            less than that itself; by default 4 GiB, `None` for no limit. A batch is not
-            seen: under `vmap` the limit is for each of its members.
+        max_bytes: the largest matrix that may be formed from an operator that is itself
+            several times smaller; by default 4 GiB, `None` for no limit. Under `vmap`
+            the limit applies to each member of the batch.
 
     Raises:
-        ValueError: another value; with `True`, an operator that is not square; more
-            than `max_bytes` would be formed. The text then says how much, and which
-            iterative solver fits.
+        ValueError: another value; with `True`, an operator that is not square; or the
+            matrix would take more than `max_bytes`. The text then gives its size and
+            names an iterative solver that fits.
 
     ```python
     operator = lx.MatrixLinearOperator(jnp.eye(3), lx.positive_semidefinite_tag)
@@ -84,7 +82,7 @@ class AutoLinearSolver(AbstractLinearSolver[AutoState]):
                 f"limit, but got {size!r}."
             )
 
-    def _row(self, operator: AbstractLinearOperator) -> "Row":
+    def _row(self, operator: AbstractLinearOperator) -> Row:
         m, n = operator.out_size(), operator.in_size()
         if self.well_posed is True and m != n:
             raise ValueError(
@@ -96,7 +94,7 @@ class AutoLinearSolver(AbstractLinearSolver[AutoState]):
             )
         return next(row for row in self._rows() if row.holds(operator))
 
-    def _rows(self) -> "tuple[Row, ...]":
+    def _rows(self) -> tuple[Row, ...]:
         return table(self.max_bytes)[self.well_posed]
 
     def select_solver(self, operator: AbstractLinearOperator) -> AbstractLinearSolver:
@@ -153,10 +151,8 @@ class AutoLinearSolver(AbstractLinearSolver[AutoState]):
 
 
 @functools.cache
-def table(max_bytes: int | None = MAX_BYTES) -> "dict[bool | None, tuple[Row, ...]]":
+def table(max_bytes: int | None = MAX_BYTES) -> dict[bool | None, tuple[Row, ...]]:
     """For each `well_posed`, the rows from condition to solver, in their order."""
-    from ._table import rows
-
     return rows(functools.partial(AutoLinearSolver, max_bytes=max_bytes))
 
 

@@ -14,10 +14,10 @@ _CALLS = (
 
 
 def export_checks() -> list[jax.export.DisabledSafetyCheck]:
-    """The checks to disable to export a solve by `QR` or `PivotedQR`.
+    """The checks to disable when you export a solve by `QR` or `PivotedQR`.
 
-    These solvers call routines of LAPACK for which JAX gives no guarantee, so what is
-    exported must be loaded with the same version of JAX. All other solvers are exported
+    These solvers call LAPACK routines that JAX does not promise to keep, so load the
+    exported function with the same version of JAX. All other solvers can be exported
     without this.
 
     Returns:

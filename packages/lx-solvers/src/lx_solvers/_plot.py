@@ -16,8 +16,8 @@ def plot_convergence(*solutions: Solution, ax: Any = None, **labelled: Solution)
     made are drawn.
 
     Args:
-        *solutions: what `linear_solve` returned, by a solver with `history=True`; of a
-            batch, the member that took most steps is drawn.
+        *solutions: solutions of `linear_solve` by a solver with `history=True`; of a
+            batch, the member that took the most steps is drawn.
         ax: the matplotlib axes to draw on; by default new ones.
         **labelled: solutions with a name for the legend.
 

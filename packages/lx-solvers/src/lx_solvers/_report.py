@@ -73,7 +73,7 @@ def report(
     *,
     bounds: Any = None,
 ) -> Report:
-    """Says how a solve ended, what it found out, and what to do next.
+    """Reports how a solve ended, its figures, and what to do next.
 
     The report prints as text, `print(lx.report(solution))`, and shows as a table with a
     picture of the history in a notebook. It holds the status, the steps, what the
@@ -81,8 +81,8 @@ def report(
     of an iterative solver made with `history=True`, and, after a failure, what to try.
 
     Args:
-        solution: what `linear_solve` returned; also of a batch, of which the report
-            gives counts and ranges.
+        solution: what `linear_solve` returned. For a batch, the report gives counts and
+            ranges.
         operator, vector: A and b of that solve. With both, the report has the residual
             ‖b - Ax‖₂ / ‖b‖₂, computed from them.
         bounds: what `error_bounds` returned for the solution.
@@ -91,8 +91,8 @@ def report(
         A report, which prints itself.
 
     Raises:
-        ValueError: inside `jit` or another transformation, where nothing is known; the
-            solution is not one of such a system.
+        ValueError: inside `jit` or another transformation, where values are not known;
+            or if the solution does not fit the operator and the vector.
 
     ```python
     A = lx.DiagonalLinearOperator(jnp.array([1.0, 10.0, 100.0]))

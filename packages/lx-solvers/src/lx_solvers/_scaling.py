@@ -23,6 +23,10 @@ _MANY = 512
 # to be reduced before the first (TreeReductionRewriter).
 _WINDOW = 32
 
+# XLA repeats what it fuses for each slice that is read, up to 15 times, and writes it
+# down instead where that would be more: so often an axis can be halved.
+_HALVINGS = 3
+
 
 def largest(x: Inexact[Array, "..."], axis: int | None = None) -> Real[Array, "..."]:
     """max |xᵢ|; 0 for an empty array, NaN if any element is NaN.
@@ -51,10 +55,14 @@ def largest(x: Inexact[Array, "..."], axis: int | None = None) -> Real[Array, ".
 
 
 def _folded(x: Int[Array, "..."], axis: int) -> Int[Array, "..."]:
-    """An array of the same maxima along an axis, which is so short that XLA reduces it
-    in the kernel that made x: the maxima of two halves, which may overlap, of their
-    halves, and so on."""
-    while is_known(n := x.shape[axis]) and n > _WINDOW:
+    """An array of the same maxima along an axis, up to eight times shorter, which XLA
+    computes in the kernel that reads what x is made of: the maxima of two halves, which
+    may overlap, of their halves, and so on. Up to 256 elements, XLA reduces the rest in
+    the same kernel; else it writes down an eighth of x, not all."""
+    for _ in range(_HALVINGS):
+        n = x.shape[axis]
+        if not is_known(n) or n <= _WINDOW:
+            break
         half = -(-n // 2)
         x = jax.lax.max(
             jax.lax.slice_in_dim(x, 0, half, axis=axis),

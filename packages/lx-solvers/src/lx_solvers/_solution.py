@@ -16,8 +16,8 @@ class RESULTS(Enumeration):
     """How a solve ended.
 
     `result == RESULTS.successful` is a boolean array; `RESULTS[result]` says what
-    happened and what to try, and `result.name` is a string. A result is no condition:
-    `if result:` raises.
+    happened and what to try, and `result.name` is a string. A result is not a
+    condition: `if result:` raises an error.
     """
 
     successful = ""
@@ -29,7 +29,8 @@ class RESULTS(Enumeration):
     singular = (
         "The operator is singular to working precision, or the solution is not finite. "
         "For the pseudoinverse solution use a rank-revealing solver, such as "
-        "`AutoLinearSolver(well_posed=False)`."
+        "`AutoLinearSolver(well_posed=False)`. If the operator is tagged semidefinite, "
+        "check the tag (`verify`)."
     )
     breakdown = (
         "The iterative solver broke down: a quantity it divides by vanished. Check the "

@@ -18,15 +18,16 @@ Options = dict[str, Any]
 class AbstractLinearSolver(eqx.Module, Generic[_State]):
     """An algorithm for the pseudoinverse solution A†b.
 
-    To write a solver, subclass this and define the five methods. Derivatives, batching
-    and error reporting come from `linear_solve`, which needs no more than these.
+    To write a solver, subclass this and define five methods: `init`, `compute`,
+    `transpose`, `conj` and `assume_full_rank`. `linear_solve` needs nothing else to
+    provide derivatives, batching and error reports.
 
     A solver with a field `damp` minimises ‖Ax − b‖² + damp²‖x‖²; derivatives are then
     those of that problem.
 
-    The work falls in two: what depends on the operator alone (`init`: a factorisation,
-    say), and what each further vector costs (`compute`). Both are compiled; work on the
-    host comes before them (`setup`), for the few solvers that need it.
+    The work is split in two: `init` does what depends on the operator alone, such as a
+    factorisation, and `compute` does the work for each vector. Both are compiled.
+    `setup` is for work on the host before that, which few solvers need.
 
     ```python
     class Inverse(lx.AbstractLinearSolver):
@@ -62,7 +63,7 @@ class AbstractLinearSolver(eqx.Module, Generic[_State]):
 
         `linear_solve`, `invert` and `slogdet` call it once, before they compile `init`
         and `compute`, so that it sees the operator's arrays as the caller has them:
-        with values, unless the caller's own code is traced. It is not called where a
+        with values, unless the caller's own code is traced. It is not called if a
         `state` is given. Arrays that it keeps in fields reach `init` as operands;
         everything else that it keeps must be hashable.
 
@@ -115,7 +116,7 @@ class AbstractLinearSolver(eqx.Module, Generic[_State]):
 
     @abc.abstractmethod
     def transpose(self, state: _State, options: Options) -> tuple[_State, Options]:
-        """The state and the options for Aᵀ, without factorising again."""
+        """The state and the options for Aᵀ, computed without factorising again."""
 
     @abc.abstractmethod
     def conj(self, state: _State, options: Options) -> tuple[_State, Options]:
@@ -123,5 +124,5 @@ class AbstractLinearSolver(eqx.Module, Generic[_State]):
 
     @abc.abstractmethod
     def assume_full_rank(self) -> bool:
-        """Whether the solver handles operators of full rank only: all columns linearly
-        independent, or all rows. Derivatives then leave out the terms that vanish."""
+        """Whether the solver assumes full rank: all columns linearly independent, or
+        all rows. Derivatives then omit the terms that vanish."""

@@ -1,18 +1,12 @@
-"""The table by which `AutoLinearSolver` chooses. It names every direct solver, and is
-imported when the first choice is made."""
+"""The table by which `AutoLinearSolver` chooses. It names every direct solver; only the
+one that is chosen is imported."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from lx_operators import (
     AbstractLinearOperator,
-    CirculantLinearOperator,
-    KroneckerLinearOperator,
-    KroneckerSumLinearOperator,
-    LowRankUpdateLinearOperator,
-    PermutationLinearOperator,
-    ToeplitzLinearOperator,
     is_diagonal,
     is_hermitian,
     is_lower_triangular,
@@ -27,43 +21,41 @@ from lx_operators.internal import (
     bandwidths,
     bare,
     block_diagonal,
+    block_grid,
     block_shapes,
     block_tridiagonal,
 )
 
+from . import _choices as choices
 from ._solver import AbstractLinearSolver
-from .direct.banded import Banded
-from .direct.block_diagonal import BlockDiagonal, full_rank_possible
-from .direct.block_elimination import BlockElimination, eliminable
-from .direct.block_tridiagonal import BlockTridiagonal
-from .direct.cholesky import Cholesky
-from .direct.circulant import Circulant
-from .direct.diagonal import Diagonal
-from .direct.kronecker import Kronecker, of_one_kind
-from .direct.kronecker_eigh import KroneckerEigh, hermitian_factors
-from .direct.lu import LU
-from .direct.permutation import Permutation
-from .direct.pivoted_qr import PivotedQR
-from .direct.qr import QR
-from .direct.sylvester import Sylvester
-from .direct.toeplitz import Toeplitz
-from .direct.triangular import Triangular
-from .direct.tridiagonal import Tridiagonal
-from .direct.woodbury import Woodbury
-from .sparse._backends import has_rslab
-from .sparse._matrix import is_sparse
-from .sparse.cholesky import SparseCholesky
-from .sparse.ldl import SparseLDL
-from .sparse.least_squares import SparseLeastSquares
-from .sparse.lu import SparseLU
 
 
 class Row(NamedTuple):
-    """Where `holds`, `solver` is taken, `because`."""
+    """Where `holds`, what `make` returns is taken, `because`."""
 
     because: str
     holds: Callable[[AbstractLinearOperator], bool]
-    solver: AbstractLinearSolver
+    make: Callable[[], AbstractLinearSolver]
+
+    @property
+    def solver(self) -> AbstractLinearSolver:
+        return self.make()
+
+
+def _is_a(node: object, *names: str) -> bool:
+    """Whether it is of one of these classes, by their names: a class that is asked for
+    only here need not be imported."""
+    return any(kind.__name__ in names for kind in type(node).__mro__)
+
+
+def _plain(operator: AbstractLinearOperator) -> bool:
+    """Whether it is a stored matrix, which has no parts and no pattern: nothing need be
+    imported to see that."""
+    return _is_a(bare(operator), "MatrixLinearOperator")
+
+
+def _is(name: str) -> Callable[[AbstractLinearOperator], bool]:
+    return lambda operator: _is_a(bare(operator), name)
 
 
 def _rectangular(operator: AbstractLinearOperator) -> bool:
@@ -96,7 +88,7 @@ def _square_blocks(operator: AbstractLinearOperator) -> bool:
 
 def _full_rank_blocks(operator: AbstractLinearOperator) -> bool:
     blocks = block_diagonal(operator)
-    return blocks is not None and full_rank_possible(blocks)
+    return blocks is not None and choices.full_rank_possible(blocks)
 
 
 def _semidefinite(operator: AbstractLinearOperator) -> bool:
@@ -114,42 +106,43 @@ def _kronecker(
     """A Kronecker product whose factors can be as well posed as the whole."""
 
     def holds(operator: AbstractLinearOperator) -> bool:
-        product = bare(operator)
-        if not isinstance(product, KroneckerLinearOperator):
+        product: Any = bare(operator)
+        if not _is_a(product, "KroneckerLinearOperator"):
             return False
         if well_posed is True:
             return not any(map(_rectangular, product.operators))
-        return well_posed is False or of_one_kind(operator)
+        return well_posed is False or choices.of_one_kind(operator)
 
     return holds
 
 
-def _is(kind: type) -> Callable[[AbstractLinearOperator], bool]:
-    return lambda operator: isinstance(bare(operator), kind)
+_toeplitz = _is("ToeplitzLinearOperator")
 
 
 def _definite_toeplitz(operator: AbstractLinearOperator) -> bool:
     """Levinson's recursion may be unstable for indefinite matrices."""
-    return isinstance(bare(operator), ToeplitzLinearOperator) and _semidefinite(
-        operator
-    )
+    return _toeplitz(operator) and _semidefinite(operator)
 
 
 def _update_of_nonsingular(operator: AbstractLinearOperator) -> bool:
     """A low-rank update of an operator that is known to be nonsingular."""
-    update = bare(operator)
-    if not isinstance(update, LowRankUpdateLinearOperator) or _rectangular(operator):
+    update: Any = bare(operator)
+    if not _is_a(update, "LowRankUpdateLinearOperator") or _rectangular(operator):
         return False
     return is_nonsingular(update.operator)
 
 
 def _diagonalised(operator: AbstractLinearOperator) -> bool:
-    return hermitian_factors(operator) is not None
+    return not _plain(operator) and choices.hermitian_factors(operator) is not None
+
+
+def _eliminable(operator: AbstractLinearOperator) -> bool:
+    return block_grid(operator) is not None and choices.eliminable(operator)
 
 
 def _kronecker_sum(operator: AbstractLinearOperator) -> bool:
     on_cpu = jax.default_backend() == "cpu"  # elsewhere JAX has no Schur form
-    return on_cpu and isinstance(bare(operator), KroneckerSumLinearOperator)
+    return on_cpu and _is_a(bare(operator), "KroneckerSumLinearOperator")
 
 
 # Smaller sparse matrices are solved as dense ones. New values on a known pattern, a
@@ -159,8 +152,12 @@ _LARGE = 400
 _LARGE_RECTANGULAR = 1000  # QR stands ill-conditioned ones better
 
 
+def _sparse(operator: AbstractLinearOperator) -> bool:
+    return not _plain(operator) and choices.is_sparse(operator)
+
+
 def _large_sparse(operator: AbstractLinearOperator) -> bool:
-    return is_sparse(operator) and operator.in_size() >= _LARGE
+    return _sparse(operator) and operator.in_size() >= _LARGE
 
 
 def _sparse_semidefinite(operator: AbstractLinearOperator) -> bool:
@@ -169,11 +166,11 @@ def _sparse_semidefinite(operator: AbstractLinearOperator) -> bool:
 
 def _sparse_hermitian(operator: AbstractLinearOperator) -> bool:
     own = is_symmetric(operator) or is_hermitian(operator)
-    return own and has_rslab() and _large_sparse(operator)
+    return own and _large_sparse(operator) and choices.has_rslab()
 
 
 def _sparse_rectangular(operator: AbstractLinearOperator) -> bool:
-    if not (_rectangular(operator) and is_sparse(operator)):
+    if not (_rectangular(operator) and _sparse(operator)):
         return False  # before sizes are compared, which may be symbolic
     return operator.in_size() >= _LARGE_RECTANGULAR
 
@@ -189,13 +186,25 @@ def _structured(inner: AbstractLinearSolver, well_posed: bool | None) -> _Rows:
     """Solved by its parts: takes precedence over what is known of the whole."""
     posed = well_posed is True
     return (
-        Row("it is a permutation", _is(PermutationLinearOperator), Permutation()),
-        Row("it is circulant", _is(CirculantLinearOperator), Circulant(posed)),
-        Row("it is a Kronecker product", _kronecker(well_posed), Kronecker(inner)),
+        Row(
+            "it is a permutation",
+            _is("PermutationLinearOperator"),
+            lambda: choices.Permutation(),
+        ),
+        Row(
+            "it is circulant",
+            _is("CirculantLinearOperator"),
+            lambda: choices.Circulant(posed),
+        ),
+        Row(
+            "it is a Kronecker product",
+            _kronecker(well_posed),
+            lambda: choices.Kronecker(inner),
+        ),
         Row(
             "the eigenvectors of its factors diagonalise it",
             _diagonalised,
-            KroneckerEigh(posed),
+            lambda: choices.KroneckerEigh(posed),
         ),
     )
 
@@ -204,40 +213,48 @@ def _square(inner: AbstractLinearSolver) -> _Rows:
     return (
         Row(
             "it is blocks that can be eliminated",
-            eliminable,
-            BlockElimination(inner),
+            _eliminable,
+            lambda: choices.BlockElimination(inner),
         ),
         Row(
             "it is block tridiagonal and semidefinite",
             _definite_block_rows,
-            BlockTridiagonal(),
+            lambda: choices.BlockTridiagonal(),
         ),
-        Row("it is a Kronecker sum, on a CPU", _kronecker_sum, Sylvester()),
-        Row("it is a definite Toeplitz operator", _definite_toeplitz, Toeplitz()),
+        Row(
+            "it is a Kronecker sum, on a CPU",
+            _kronecker_sum,
+            lambda: choices.Sylvester(),
+        ),
+        Row(
+            "it is a definite Toeplitz operator",
+            _definite_toeplitz,
+            lambda: choices.Toeplitz(),
+        ),
         Row(
             "it is a low-rank update of a nonsingular operator",
             _update_of_nonsingular,
-            Woodbury(inner),
+            lambda: choices.Woodbury(inner),
         ),
-        Row("it has few diagonals", _narrow, Banded()),
+        Row("it has few diagonals", _narrow, lambda: choices.Banded()),
         Row(
             "it is sparse, large and semidefinite",
             _sparse_semidefinite,
-            SparseCholesky(),
+            lambda: choices.SparseCholesky(),
         ),
         Row(
             "it is sparse, large and Hermitian or symmetric, and rslab is installed",
             _sparse_hermitian,
-            SparseLDL(),
+            lambda: choices.SparseLDL(),
         ),
-        Row("it is sparse and large", _large_sparse, SparseLU()),
-        Row("it is triangular", _triangular, Triangular()),
+        Row("it is sparse and large", _large_sparse, lambda: choices.SparseLU()),
+        Row("it is triangular", _triangular, lambda: choices.Triangular()),
         Row(
             "it is semidefinite, hence definite if nonsingular",
             _semidefinite,
-            Cholesky(),
+            lambda: choices.Cholesky(),
         ),
-        Row("it is square, and nothing else is known", _any, LU()),
+        Row("it is square, and nothing else is known", _any, lambda: choices.LU()),
     )
 
 
@@ -248,38 +265,56 @@ def rows(
     taken. `auto(well_posed)` chooses again, for a part."""
     return {
         True: (
-            Row("it is diagonal", is_diagonal, Diagonal(well_posed=True)),
-            Row("it is tridiagonal", is_tridiagonal, Tridiagonal()),
+            Row(
+                "it is diagonal", is_diagonal, lambda: choices.Diagonal(well_posed=True)
+            ),
+            Row("it is tridiagonal", is_tridiagonal, lambda: choices.Tridiagonal()),
             Row(
                 "it is block diagonal, with square blocks",
                 _square_blocks,
-                BlockDiagonal(auto(True)),
+                lambda: choices.BlockDiagonal(auto(True)),
             ),
             *_structured(auto(True), True),
             *_square(auto(True)),
         ),
         False: (
-            Row("it is diagonal", is_diagonal, Diagonal(well_posed=False)),
-            Row("it is block diagonal", _blocks, BlockDiagonal(auto(False))),
+            Row(
+                "it is diagonal",
+                is_diagonal,
+                lambda: choices.Diagonal(well_posed=False),
+            ),
+            Row(
+                "it is block diagonal",
+                _blocks,
+                lambda: choices.BlockDiagonal(auto(False)),
+            ),
             *_structured(auto(False), False),
-            Row("its rank is not known", _any, PivotedQR()),
+            Row("its rank is not known", _any, lambda: choices.PivotedQR()),
         ),
         None: (
             Row(
                 "it is block diagonal",
                 _full_rank_blocks,
-                BlockDiagonal(auto(None)),
+                lambda: choices.BlockDiagonal(auto(None)),
             ),
-            Row("it is diagonal", is_diagonal, Diagonal(well_posed=False)),
-            Row("it is tridiagonal", is_tridiagonal, Tridiagonal()),
+            Row(
+                "it is diagonal",
+                is_diagonal,
+                lambda: choices.Diagonal(well_posed=False),
+            ),
+            Row("it is tridiagonal", is_tridiagonal, lambda: choices.Tridiagonal()),
             *_structured(auto(None), None),
-            Row("it is not square, and has few diagonals", _few_rectangular, Banded()),
+            Row(
+                "it is not square, and has few diagonals",
+                _few_rectangular,
+                lambda: choices.Banded(),
+            ),
             Row(
                 "it is sparse, large and not square",
                 _sparse_rectangular,
-                SparseLeastSquares(),
+                lambda: choices.SparseLeastSquares(),
             ),
-            Row("it is not square", _rectangular, QR()),
+            Row("it is not square", _rectangular, lambda: choices.QR()),
             *_square(auto(True)),
         ),
     }

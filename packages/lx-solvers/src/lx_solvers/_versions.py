@@ -14,8 +14,8 @@ _EXTRAS = ("rslab", "pyamg", "matplotlib", "tqdm")
 def show_versions() -> None:
     """Prints the versions and settings that a bug report needs.
 
-    That is: the four packages, what they are built on, the extras that are installed,
-    Python, the devices, and the settings of JAX that change numbers.
+    These are the versions of the four packages, of the libraries they use, of installed
+    extras and of Python; the devices; and the settings of JAX that affect numbers.
 
     ```python
     lx.show_versions()

@@ -1,39 +1,46 @@
 """Names for the packages that build on this one, beyond the public ones."""
 
-from ._auto import chosen, has_trace
-from ._checks import is_zero
-from ._gaussian import inverse_diagonal_of, root_of
-from ._memory import matrix_free
-from ._projection import annihilated, leaves_no_residual
-from ._results import NAMES, code, judged, succeeded
-from ._scaling import largest, power_of_two, reciprocal_scale
-from ._slogdet import slogdet_of, trace_of
-from .direct._sequence import after
-from .direct.identity import Identity, solver_for
-from .krylov import internal as krylov
-from .wrappers._doubled import residual
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Identity",
-    "NAMES",
-    "after",
-    "annihilated",
-    "chosen",
-    "code",
-    "has_trace",
-    "inverse_diagonal_of",
-    "is_zero",
-    "judged",
-    "krylov",
-    "largest",
-    "leaves_no_residual",
-    "matrix_free",
-    "power_of_two",
-    "reciprocal_scale",
-    "residual",
-    "root_of",
-    "slogdet_of",
-    "solver_for",
-    "succeeded",
-    "trace_of",
-]
+from lx_operators.internal import attach
+
+from .krylov import internal as krylov  # noqa: F401
+
+if TYPE_CHECKING:
+    from ._auto import (
+        chosen as chosen,
+        has_trace as has_trace,
+    )
+    from ._checks import is_zero as is_zero
+    from ._gaussian import (
+        inverse_diagonal_of as inverse_diagonal_of,
+        root_of as root_of,
+    )
+    from ._memory import matrix_free as matrix_free
+    from ._projection import (
+        annihilated as annihilated,
+        leaves_no_residual as leaves_no_residual,
+    )
+    from ._results import (
+        NAMES as NAMES,
+        code as code,
+        judged as judged,
+        succeeded as succeeded,
+    )
+    from ._scaling import (
+        largest as largest,
+        power_of_two as power_of_two,
+        reciprocal_scale as reciprocal_scale,
+    )
+    from ._slogdet import (
+        slogdet_of as slogdet_of,
+        trace_of as trace_of,
+    )
+    from .direct._sequence import after as after
+    from .direct.identity import (
+        Identity as Identity,
+        solver_for as solver_for,
+    )
+    from .wrappers._doubled import residual as residual
+
+__getattr__, __dir__, __all__ = attach(__name__)

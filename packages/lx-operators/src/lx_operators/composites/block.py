@@ -60,15 +60,15 @@ class BlockLinearOperator(AbstractLinearOperator):
 
     Args:
         blocks: rows of operators, of equal lengths; `None` is zero. The elements of
-            vectors have the structures of the blocks, which may be any pytrees. If they
-            differ in dtype, all are promoted to a common one.
+            vectors have the structures of the blocks, which may be any pytrees. If
+            dtypes differ, all are promoted to a common one.
         tags: a tag or an iterable of tags.
 
     Symmetry is recognised: `[[A, B.T], [B, None]]` is symmetric if A is.
 
     Raises:
-        ValueError: if rows differ in length; if a block is no operator or does not fit
-            its row or column; or if a row or column has only zeros, so that its
+        ValueError: if rows differ in length; if a block is not an operator or does not
+            fit its row or column; or if a row or column has only zeros, so that its
             structure is unknown. The error names the block's position.
 
     ```python
@@ -215,8 +215,8 @@ def _check_grid(grid: Grid) -> None:
         for i in range(name):
             if all(place[k] != i for place in places):
                 raise ValueError(
-                    f"{axis} {i} of `blocks` is None throughout, so that nothing tells "
-                    "its structure; put an operator that is zero into it."
+                    f"{axis} {i} of `blocks` has only None, so its structure is not "
+                    "known; put a `ZeroLinearOperator` into it."
                 )
 
 

@@ -37,12 +37,14 @@ class BlockDiagonalLinearOperator(AbstractLinearOperator):
     """A block diagonal operator: each block acts on its own part of the vector.
 
     Args:
-        blocks: a pytree of operators, such as a list or a dictionary. Vectors have the
-            same tree outside, and the blocks' structures inside. Equal blocks are
-            cheaper as a `StackedLinearOperator`, which may be a block itself.
+        blocks: a pytree of operators, such as a list or a dictionary. A vector is the
+            same pytree, with a block's vector in place of each block. Blocks of the
+            same kind are cheaper as a `StackedLinearOperator`, which may be a block
+            itself.
 
     Raises:
-        ValueError: if a block is no operator; the error names its position in `blocks`.
+        ValueError: if a block is not an operator; the error names its position in
+            `blocks`.
 
     ```python
     a = lx.MatrixLinearOperator(jnp.eye(2))

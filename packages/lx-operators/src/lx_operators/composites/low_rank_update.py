@@ -41,7 +41,8 @@ class LowRankUpdateLinearOperator(AbstractLinearOperator):
         C: of the small space: an operator, or a matrix `[k, k]`. By default the
             identity.
         V: from the small space to A's input space: an operator, or a matrix `[n, k]`.
-            By default U: then the sum is Hermitian, or semidefinite, if A and C are.
+            By default V is U; the sum is then Hermitian, or semidefinite, if A and C
+            are.
 
     Raises:
         ValueError: if structures do not fit; the error names the argument.

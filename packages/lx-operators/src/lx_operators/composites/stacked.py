@@ -30,15 +30,17 @@ from ._rules import maps_to_parts
 
 
 class StackedLinearOperator(AbstractLinearOperator):
-    """A block diagonal operator of equal blocks: block i acts on slice i of the vector.
+    """A block diagonal operator with blocks of the same kind: block i acts on slice i
+    of the vector.
 
     Everything, solves included, runs as one batch.
 
     Args:
         operator: an operator whose arrays all have one more axis in front, of size
-            `size`: what `jax.vmap` or `eqx.filter_vmap` of a function that builds an
-            operator returns. Structures have the same axis in front of every leaf.
-        size: the number of blocks; by default that of the arrays' leading axis.
+            `size`. `jax.vmap` or `eqx.filter_vmap` of a function that builds an
+            operator returns such an operator. Vectors have the same axis in front of
+            every leaf.
+        size: the number of blocks; by default the size of the arrays' leading axis.
 
     Raises:
         ValueError: the arrays' leading axes differ, or there is no array to tell

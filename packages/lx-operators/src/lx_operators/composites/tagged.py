@@ -51,7 +51,7 @@ class TaggedLinearOperator(AbstractLinearOperator):
 
     Args:
         operator: an operator.
-        tags: a tag or an iterable of tags, added to what is known of `operator`.
+        tags: a tag or an iterable of tags, added to those of `operator`.
 
     Raises:
         ValueError: if `operator` is not an operator, or a tag needs equal input and

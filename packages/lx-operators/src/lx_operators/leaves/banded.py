@@ -29,7 +29,7 @@ from .diagonal import DiagonalLinearOperator
 
 
 class BandedLinearOperator(AbstractLinearOperator):
-    """A matrix of `lower` diagonals below and `upper` above the main one.
+    """A matrix with `lower` diagonals below and `upper` diagonals above the main one.
 
     A product costs O(n·(lower + upper + 1)); the matrix itself is never formed.
 

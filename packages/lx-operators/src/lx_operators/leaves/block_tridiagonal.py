@@ -17,7 +17,7 @@ from .._tags import Tags, as_tags, transpose_tags, tridiagonal_tag
 
 
 class BlockTridiagonalLinearOperator(AbstractLinearOperator):
-    """A block tridiagonal matrix of n by n equal square blocks, between arrays
+    """A block tridiagonal matrix of n by n square blocks of size b, acting on arrays
     `[n, b]`.
 
     Args:

@@ -28,14 +28,14 @@ from .._tags import Tags, as_tags, transpose_tags
 
 
 class CirculantLinearOperator(AbstractLinearOperator):
-    """Periodic convolution with a kernel, by fast Fourier transforms.
+    """Periodic convolution with a kernel, computed by fast Fourier transforms.
 
     A kernel `[n]` is the first column c of the circulant matrix with elements c[(i - j)
     mod n]. A kernel with more axes makes a block circulant matrix with circulant
     blocks, which maps arrays of the kernel's shape. A product costs O(n log n).
 
     Args:
-        column: an array of at least one axis; integers become floating.
+        column: the kernel, an array with at least one axis; integers become floating.
         tags: a tag or an iterable of tags.
 
     Raises:

@@ -33,15 +33,15 @@ class FunctionLinearOperator(AbstractLinearOperator):
 
     Args:
         fn: a linear function from a pytree of arrays to a pytree of arrays. `lx.verify`
-            checks whether it is linear. Here this is seen only where the matrix is
-            formed column by column, and only if it is grossly violated: the matrix is
-            NaN then, and no direct solver claims success.
+            checks whether it is linear. Otherwise nonlinearity is noticed only when the
+            matrix is formed column by column, and only if it is gross: the matrix is
+            then NaN, and no direct solver claims success.
         input_structure: the pytree of `jax.ShapeDtypeStruct` that `fn` takes (arrays
             will do).
         tags: a tag or an iterable of tags.
         closure_convert: whether arrays that `fn` closes over become part of the
-            operator, so that it can cross `jit`, `grad` and `vmap` and be
-            differentiated with respect to them. It costs a trace of `fn`.
+            operator, so that it can be passed through `jit`, `grad` and `vmap` and
+            differentiated with respect to them. This traces `fn` once.
 
     Raises:
         ValueError: `fn` does not return floating or complex arrays, or a tag needs
@@ -65,7 +65,7 @@ class FunctionLinearOperator(AbstractLinearOperator):
         tags: object = (),
         closure_convert: bool = True,
     ):
-        check_callable(fn)
+        check_callable(fn, "x")
         self.input_structure = freeze_structure(input_structure, "input_structure")
         structure = self.in_structure()
         if closure_convert:

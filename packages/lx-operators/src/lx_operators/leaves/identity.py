@@ -31,7 +31,7 @@ from .._tags import diagonal_tag, nonsingular_tag, unit_diagonal_tag
 
 class IdentityLinearOperator(AbstractLinearOperator):
     """The identity. Between two different structures it is the matrix with ones on its
-    main diagonal: in leaf order, it pads with zeros or truncates.
+    main diagonal, which pads with zeros or truncates, in leaf order.
 
     Args:
         input_structure: a pytree of `jax.ShapeDtypeStruct` (or of arrays).

@@ -40,11 +40,11 @@ class PermutationLinearOperator(AbstractLinearOperator):
         permutation: an integer array `[n]` of the numbers 0 to n - 1. If its values
             are known (it is not traced), they are checked.
         input_structure: the pytree of `jax.ShapeDtypeStruct` (or of arrays) that it
-            maps to itself, of n scalars in leaf order, all of one dtype. By default
+            maps to itself: n scalars in leaf order, all of one dtype. By default
             vectors `[n]` of the default floating dtype.
 
     Raises:
-        ValueError: if it is no permutation, or the structure does not fit.
+        ValueError: if the array is not a permutation, or the structure does not fit.
 
     ```python
     order = jnp.array([2, 0, 1])

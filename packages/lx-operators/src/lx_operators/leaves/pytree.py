@@ -34,18 +34,18 @@ from .diagonal import DiagonalLinearOperator
 
 
 class PyTreeLinearOperator(AbstractLinearOperator):
-    """A matrix in blocks, mapping pytrees to pytrees.
+    """A matrix stored in blocks, mapping pytrees to pytrees.
 
     Args:
-        pytree: the blocks, as a tree that has `output_structure`'s tree outside and the
-            input's tree inside; a leaf's shape is the output leaf's shape followed by
-            the input leaf's. This is what `jax.jacobian` returns. Integers become
-            floating.
+        pytree: the blocks, as `jax.jacobian` returns them: the tree of
+            `output_structure`, with a tree of the input's structure in place of each
+            leaf. The shape of a block is the output leaf's shape followed by the input
+            leaf's. Integers become floating.
         output_structure: a pytree of `jax.ShapeDtypeStruct`.
         tags: a tag or an iterable of tags.
         input_structure: a pytree of `jax.ShapeDtypeStruct`; by default that of the
-            blocks. If the output has no leaves, there are no blocks, and it must be
-            given.
+            blocks. If the output has no leaves, there are no blocks, and you must give
+            it.
 
     Raises:
         ValueError: if trees or shapes do not fit together, or a tag needs equal input

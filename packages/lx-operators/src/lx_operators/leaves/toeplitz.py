@@ -19,7 +19,8 @@ from .circulant import shifted
 
 
 class ToeplitzLinearOperator(AbstractLinearOperator):
-    """A Toeplitz matrix, constant along its diagonals, by fast Fourier transforms.
+    """A Toeplitz matrix, which is constant along its diagonals. Products use fast
+    Fourier transforms.
 
     Its element in row i and column j is `column[i - j]` for i ≥ j and `row[j - i]` for
     i < j. A product embeds it in a circulant matrix, and costs O((m + n) log(m + n)).
@@ -27,9 +28,9 @@ class ToeplitzLinearOperator(AbstractLinearOperator):
     Args:
         column: the first column, an array `[m]`; integers become floating.
         row: the first row, an array `[n]`, whose first element is ignored in favour of
-            that of `column`. By default the conjugate of `column`: then a real operator
-            is symmetric, and a complex one is Hermitian if its diagonal is real, which
-            only a tag can tell.
+            that of `column`. By default the conjugate of `column`: a real operator is
+            then symmetric, and a complex one is Hermitian if its diagonal is real,
+            which you have to state by a tag.
         tags: a tag or an iterable of tags.
 
     Raises:

@@ -29,10 +29,10 @@ from .._tags import (
 
 
 class ZeroLinearOperator(AbstractLinearOperator):
-    """Zero, between any two spaces.
+    """The zero map, between any two spaces.
 
-    It is singular (unless it has no elements): solvers for nonsingular operators report
-    that, and the pseudoinverse solution is zero.
+    It is singular unless it has no elements: solvers for nonsingular operators report
+    this, and the pseudoinverse solution is zero.
 
     Args:
         input_structure: a pytree of `jax.ShapeDtypeStruct` (or of arrays).

@@ -45,6 +45,12 @@ from ..leaves.permutation import PermutationLinearOperator
 from ..leaves.tridiagonal import TridiagonalLinearOperator
 from ..leaves.zero import ZeroLinearOperator
 from . import _plans
+from .blocks import (
+    BlockSparseLinearOperator,
+    LaidOutBlocksLinearOperator,
+    by_numbers,
+    is_traced,
+)
 from .diagonals import SparseDiagonalsLinearOperator, line_of
 from .entries import SparseLinearOperator
 from .laid_out import LaidOutLinearOperator, entries_of
@@ -66,6 +72,12 @@ def _(operator: SparseLinearOperator):
 @as_sparse.register
 def _(operator: LaidOutLinearOperator):
     return entries_of(operator)
+
+
+@as_sparse.register(BlockSparseLinearOperator)
+@as_sparse.register(LaidOutBlocksLinearOperator)
+def _(operator: Any):
+    return None if is_traced(operator) else by_numbers(operator)
 
 
 def sparse_like(operator: Any, values: Array, pattern: SparsityPattern) -> Any:
@@ -317,6 +329,8 @@ def _(operator: AbstractLinearOperator):
     kinds = (
         SparseLinearOperator,
         LaidOutLinearOperator,
+        BlockSparseLinearOperator,
+        LaidOutBlocksLinearOperator,
         SparseDiagonalsLinearOperator,
     )
     if isinstance(operator, kinds):

@@ -29,9 +29,10 @@ from .pattern import SparsityPattern
 
 
 class ColouredPattern(eqx.Module):
-    """A sparsity pattern with what it takes to find its values by few products.
+    """A sparsity pattern with a colouring, by which its values are found from few
+    products.
 
-    Wherever a `sparsity=` is taken, a pattern will do, and is coloured there. Colour it
+    An argument `sparsity=` also accepts a plain pattern, and colours it. Colour it
     beforehand to pass it into a `jit`-compiled function as an argument.
 
     Args:
@@ -39,7 +40,7 @@ class ColouredPattern(eqx.Module):
         kinds: which colourings to consider: "columns" (products, forward mode), "rows"
             (products with the transpose, reverse mode), "symmetric" (products with a
             matrix that is its own transpose or adjoint, each pair of elements found
-            once). The one with the fewest colours is taken.
+            once). The one with the fewest colours is used.
         check: whether one more product, with a random vector, looks for entries that
             the pattern lacks each time that it is used. A missing entry is found with
             probability one, and is an error at run time.
@@ -283,7 +284,11 @@ def _values(
     values = (
         seen.reshape(-1)
         .at[by.positions]
-        .get(mode="promise_in_bounds", unique_indices=by.mirrored is None)
+        .get(
+            mode="promise_in_bounds",
+            unique_indices=by.mirrored is None,
+            wrap_negative_indices=False,
+        )
     )
     if by.mirrored is not None and not is_real(structure, out):
         if not is_own_transpose(operator):  # it is its own adjoint

@@ -99,17 +99,17 @@ class _Interpreter:
 def jacobian_sparsity(
     fn: Callable[[PyTree, PyTree], PyTree], x: PyTree, args: PyTree = None
 ) -> SparsityPattern:
-    """Which elements of ∂fn/∂x may be nonzero, at whatever x.
+    """The elements of ∂fn/∂x that may be nonzero, at any x.
 
-    Read off the program of the Jacobian-vector product, which is traced with x abstract
-    and never run: each operation is applied to sets of inputs in place of numbers.
-    Elementwise operations unite sets, what moves elements moves sets. Loops are
-    followed to their end, both branches of a condition are united, and the derivative
-    of a function with only a custom vjp is read off its backward pass.
+    The pattern is read from the program of the Jacobian-vector product, which is traced
+    with an abstract x and never run: each operation acts on sets of inputs instead of
+    numbers. Elementwise operations unite sets; operations that move elements move sets.
+    Loops are followed to their end, both branches of a condition are united, and for a
+    function with only a custom vjp the backward pass is used.
 
-    Where an index depends on x, all elements that it may mean are taken; likewise what
-    a sort, a maximum or a condition may choose. Indices that are constant are exact,
-    and a product with a constant zero is no entry.
+    If an index depends on x, all elements that it may select are included, as are all
+    that a sort, a maximum or a condition may select. Constant indices are exact, and a
+    product with a constant zero is not an entry.
 
     The pattern holds for all values of floating and complex arrays, in `args` or closed
     over. Constants are: integers and booleans, NumPy arrays that `fn` closes over, and
@@ -129,8 +129,8 @@ def jacobian_sparsity(
             something else than floating or complex arrays.
 
     Warns:
-        UserWarning: names operations about whose sparsity nothing is known. All their
-            outputs are taken to depend on all their inputs.
+        UserWarning: names operations whose sparsity is unknown. All their outputs are
+            assumed to depend on all their inputs.
 
     ```python
     lx.jacobian_sparsity(lambda x, args: x[1:] * x[:-1], jnp.ones(4))

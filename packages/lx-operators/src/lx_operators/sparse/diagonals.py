@@ -28,13 +28,14 @@ from .._tags import (
 
 
 class SparseDiagonalsLinearOperator(AbstractLinearOperator):
-    """A matrix of some diagonals, which need not be neighbours: the Laplacian of a grid
-    has its entries on five or seven, far apart. Products read no index.
+    """A matrix with entries on a few diagonals, which need not be adjacent: the
+    Laplacian of a grid has its entries on five or seven diagonals that lie far apart.
+    Products need no indices.
 
     Args:
         diagonals: an array `[d, n]` in the storage of `scipy.sparse.dia_array`:
             `diagonals[k, j]` is the element in row `j - offsets[k]` and column j. What
-            lies outside of the matrix is ignored. Integers become floating.
+            lies outside the matrix is ignored. Integers become floating.
         offsets: column minus row of each diagonal, d different integers.
         tags: a tag or an iterable of tags.
         rows: the number of rows of the matrix; by default it is square.
@@ -84,10 +85,10 @@ class SparseDiagonalsLinearOperator(AbstractLinearOperator):
     def from_scipy(
         cls, matrix: Any, tags: object = ()
     ) -> "SparseDiagonalsLinearOperator":
-        """The operator of a SciPy sparse matrix, its diagonals that have entries.
+        """The operator of a SciPy sparse matrix, with the diagonals that have entries.
 
         Args:
-            matrix: the SciPy matrix, best of format `dia`.
+            matrix: the SciPy matrix, preferably of format `dia`.
             tags: a tag or an iterable of tags.
 
         Returns:

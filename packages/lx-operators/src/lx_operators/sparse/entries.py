@@ -46,7 +46,7 @@ _new = object.__new__
 
 
 class SparseLinearOperator(AbstractLinearOperator):
-    """A sparse matrix, of which only the entries are stored.
+    """A sparse matrix, stored as its entries.
 
     Its values are the only differentiable part: the derivative of a product, or of a
     solve, has one number for each entry, and no matrix `[m, n]` is formed.
@@ -55,8 +55,8 @@ class SparseLinearOperator(AbstractLinearOperator):
         values: the entries, `[size]`, in the order of the pattern: by row, then by
             column. Integers become floating.
         pattern: where the entries are, a `SparsityPattern`.
-        tags: a tag or an iterable of tags. What the pattern says by itself (diagonal,
-            triangular, tridiagonal) needs no tag.
+        tags: a tag or an iterable of tags. Properties that follow from the pattern
+            (diagonal, triangular, tridiagonal) need no tag.
         input_structure, output_structure: pytrees of `jax.ShapeDtypeStruct` (or of
             arrays), if vectors are no arrays `[n]` and `[m]`; their dtypes are those of
             `values`.
@@ -250,9 +250,8 @@ class SparseLinearOperator(AbstractLinearOperator):
     def submatrix(self, rows: Any, columns: Any) -> "SparseLinearOperator":
         """Some rows and columns, in the order they are given.
 
-        Where this is done often, keep `pattern.submatrix(rows, columns)`: its
-        `assemble` takes values of this pattern to those of the submatrix, also under
-        `jit`.
+        If you do this often, keep `pattern.submatrix(rows, columns)`: its `assemble`
+        maps values of this pattern to those of the submatrix, also under `jit`.
 
         Args:
             rows, columns: integer arrays without duplicates, or masks `[m]` and `[n]`.
@@ -266,8 +265,8 @@ class SparseLinearOperator(AbstractLinearOperator):
 
     def with_dirichlet(self, fixed: Any) -> "SparseLinearOperator":
         """The matrix with the rows and columns of fixed unknowns replaced by those of
-        the identity: what remains after known values have been moved to the right-hand
-        side. The pattern stays; its tags, too.
+        the identity, as when known values are moved to the right-hand side. The pattern
+        and the tags do not change.
 
         With x known to be g where `fixed`, solve with the right-hand side
         `jnp.where(fixed, g, b - A.mv(jnp.where(fixed, g, 0)))`.

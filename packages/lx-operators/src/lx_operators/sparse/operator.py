@@ -5,6 +5,7 @@ from . import (
     algebra as _algebra,  # noqa: F401
     questions as _questions,  # noqa: F401
 )
+from .blocks import BlockSparseLinearOperator as BlockSparseLinearOperator
 from .diagonals import SparseDiagonalsLinearOperator as SparseDiagonalsLinearOperator
 from .entries import SparseLinearOperator as SparseLinearOperator
 from .sharded import ShardedSparseLinearOperator as ShardedSparseLinearOperator

@@ -21,20 +21,20 @@ from ._indices import checked_indices, checked_shape, chosen, index_dtype
 class SparsityPattern(eqx.Module):
     """Where a sparse matrix has entries: one pattern serves many matrices.
 
-    Entries are sorted by row, then by column, and no two of them are in one place. All
-    that depends on the pattern alone is computed when it is built: build it once,
-    outside of `jit`, and pass it around. It is a pytree of integer arrays and a few
-    static facts, so that functions of it are compiled once for all patterns of equal
-    facts.
+    Entries are sorted by row, then by column, and no two of them are in one place.
+    Everything that depends on the pattern alone is computed when it is built, so build
+    it once, outside `jit`, and pass it around. It is a pytree of integer arrays and a
+    few static facts, so a function of it is compiled once for all patterns with the
+    same facts.
 
     Args:
         rows, columns: integer arrays `[k]`, where contributions to the matrix are, in
             any order; several may be in one place (see `assemble`).
         shape: the number of rows and of columns of the matrix.
 
-    If `rows` or `columns` is traced, nothing is known of it but its length: entries are
-    sorted, but those in one place stay apart (their values add up all the same), and
-    `longest_row`, `lower` and all the facts are what they are of a full matrix.
+    If `rows` or `columns` is traced, only its length is known: entries are sorted, but
+    those in one place stay separate (their values still add up), and `longest_row`,
+    `lower` and the other facts are those of a full matrix.
 
     Attributes:
         rows, columns: where the entries are, `[size]`.
@@ -308,7 +308,7 @@ class SparsityPattern(eqx.Module):
 
     @property
     def form(self) -> str:
-        """How products sum, in words."""
+        """How products are computed, in words."""
         if self.offsets is not None:
             count = len(self.offsets)
             return f"{count} diagonal{'s' * (count != 1)}"
@@ -318,7 +318,7 @@ class SparsityPattern(eqx.Module):
 
     @property
     def density(self) -> float:
-        """The share of the matrix that has entries."""
+        """The fraction of the matrix that has entries."""
         m, n = self.shape
         return self.size / max(m * n, 1)
 

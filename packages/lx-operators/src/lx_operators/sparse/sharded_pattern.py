@@ -36,7 +36,7 @@ class ShardedSparsityPattern(eqx.Module):
 
     Args:
         pattern: a `SparsityPattern`, or a SciPy sparse matrix.
-        mesh: a `jax.sharding.Mesh`, its axis of type `AxisType.Auto`.
+        mesh: a `jax.sharding.Mesh`, its axis automatic or explicit.
         axis: the name of the mesh axis; by default the mesh's only one.
         order: "given": rows as they are; "bisection": recursive bisection of the graph,
             so that blocks touch few others; or a permutation, the old row of each new
@@ -54,8 +54,8 @@ class ShardedSparsityPattern(eqx.Module):
         received: how many elements of x a device receives in a product.
 
     Raises:
-        ValueError: no mesh axis of this name, or one of another type than `Auto`, an
-            order that is none, or an overlap of a matrix that is not square.
+        ValueError: no mesh axis of this name, or one of type `Manual`, an order that is
+            none, or an overlap of a matrix that is not square.
 
     ```python
     auto = (jax.sharding.AxisType.Auto,)
@@ -215,10 +215,11 @@ class ShardedSparsityPattern(eqx.Module):
         def local(pattern: Any, *arrays: Any) -> Any:
             return fn(pattern.own(), *arrays)
 
-        each = PartitionSpec(self.axis)
-        return jax.shard_map(local, mesh=mesh, in_specs=each, out_specs=each)(
-            self, *arrays
-        )
+        each, inputs = PartitionSpec(self.axis), (self, *arrays)
+        if _kind(mesh, self.axis) == AxisType.Explicit:
+            sharding = NamedSharding(mesh, each)
+            inputs = jtu.tree_map(lambda x: jax.sharding.reshard(x, sharding), inputs)
+        return jax.shard_map(local, mesh=mesh, in_specs=each, out_specs=each)(*inputs)
 
     def own(self) -> Any:
         """One device's part, inside `shard_map`."""
@@ -257,16 +258,27 @@ class ShardedSparsityPattern(eqx.Module):
 
 @partial(jax.jit, static_argnames="sharding")
 def _read(x: Array, index: Array, sharding: NamedSharding) -> Array:
-    zero = jnp.zeros_like(x, shape=())
-    read = jnp.where(index >= 0, x.at[index].get(mode="clip"), zero)
-    return jax.lax.with_sharding_constraint(read, sharding)
+    def read(x: Array, index: Array) -> Array:
+        zero = jnp.zeros_like(x, shape=())
+        return jnp.where(index >= 0, x.at[index].get(mode="clip"), zero)
+
+    return _as_sharded(read, sharding)(x, index)
 
 
 @partial(jax.jit, static_argnames=("size", "sharding"))
 def _write(x: Array, index: Array, size: int, sharding: NamedSharding) -> Array:
-    index = jnp.where(index >= 0, index, size)
-    out = jnp.zeros_like(x, shape=(size,)).at[index].set(x, mode="drop")
-    return jax.lax.with_sharding_constraint(out, sharding)
+    def write(x: Array, index: Array) -> Array:
+        index = jnp.where(index >= 0, index, size)
+        return jnp.zeros_like(x, shape=(size,)).at[index].set(x, mode="drop")
+
+    return _as_sharded(write, sharding)(x, index)
+
+
+def _as_sharded(fn: Any, sharding: NamedSharding) -> Any:
+    """`fn`, its result sharded so, on a mesh of automatic or explicit axes."""
+    if AxisType.Explicit in sharding.mesh.axis_types:
+        return jax.sharding.auto_axes(fn, out_sharding=sharding)
+    return lambda *args: jax.lax.with_sharding_constraint(fn(*args), sharding)
 
 
 _AUTO = "`jax.make_mesh((8,), ('rows',), axis_types=(jax.sharding.AxisType.Auto,))`"
@@ -285,13 +297,17 @@ def _checked_axis(mesh: Any, axis: str | None) -> str:
             f"`axis` must be an axis of the mesh, one of {mesh.axis_names}, but got "
             f"{axis!r}."
         )
-    kind = dict(zip(mesh.axis_names, mesh.axis_types))[axis]
-    if kind != AxisType.Auto:
+    if _kind(mesh, axis) == AxisType.Manual:
         raise ValueError(
-            f"the axis {axis!r} of `mesh` must be of type `AxisType.Auto`, but is of "
-            f"type `{kind}`; make the mesh by {_AUTO}."
+            f"the axis {axis!r} of `mesh` must be of type `AxisType.Auto` or "
+            f"`AxisType.Explicit`, but is of type `AxisType.Manual`; make the mesh by "
+            f"{_AUTO}."
         )
     return axis
+
+
+def _kind(mesh: Any, axis: str) -> AxisType:
+    return dict(zip(mesh.axis_names, mesh.axis_types))[axis]
 
 
 def _received(columns: Sequence[np.ndarray], q: int) -> list[np.ndarray]:

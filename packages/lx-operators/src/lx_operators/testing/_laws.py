@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
 from .._functions import (
     adjoint_product,
@@ -24,7 +24,6 @@ from .._structures import (
     describe,
     is_complex,
     is_real,
-    promote_types,
     size_of,
     structure_of,
     structures_of,
@@ -34,7 +33,7 @@ from .._tags import (
     implied,
     positive_semidefinite_tag,
 )
-from ..composites.tangent import TangentLinearOperator
+from ._checks import check_derivative, check_fields, check_promotion
 from ._running import available_dtypes, run_laws
 from ._subject import (
     QUESTIONS,
@@ -323,39 +322,8 @@ class OperatorLaws:
     def test_derivative(self, dtype):
         """The derivative with respect to the operator's arrays is a difference quotient
         of its matrix, and what `TangentLinearOperator` gives."""
-        subject = self._subject(dtype)
-        arrays, rest = eqx.partition(subject.operator, eqx.is_inexact_array)
-        if not self.differentiable or not jtu.tree_leaves(arrays):
-            return
-        tangents = jtu.tree_map(subject.like, arrays)
-
-        def matrix(arrays: PyTree) -> Array:
-            return eqx.combine(arrays, rest).as_matrix()
-
-        _, out = jax.jvp(matrix, (arrays,), (tangents,))
-        coarsest = max(
-            float(jnp.finfo(array.dtype).eps) for array in jtu.tree_leaves(arrays)
-        )
-        step = 1e-5 if coarsest < 1e-10 else 1e-2
-        slack = 3e3 * max(1.0, coarsest / (subject.epsilon or coarsest))
-        ahead, behind = (
-            wide(matrix(jtu.tree_map(lambda x, t, h=h: x + h * t, arrays, tangents)))
-            for h in (step, -step)
-        )
-        quotient = (ahead - behind) / (2 * step)
-        subject.close(out, quotient, "derivative", slack=slack)
-        tangent = TangentLinearOperator(subject.operator, tangents)
-        subject.close(tangent.as_matrix(), wide(out), "tangent.as_matrix()")
-        x = subject.flat(structures_of(tangent)[0])
-        subject.close(times(tangent, x), wide(out) @ x, "tangent.mv")
-        for name, of_tangent, expected in (
-            ("tangent.T", tangent.T, wide(out).T),
-            ("linearise(tangent)", linearise(tangent), wide(out)),
-            ("materialise(tangent)", materialise(tangent), wide(out)),
-            ("conj(tangent)", conj(tangent), wide(out).conj()),
-        ):
-            subject.close(of_tangent.as_matrix(), expected, name)
-        subject.close(diagonal(tangent), np.diagonal(wide(out)), "diagonal(tangent)")
+        if self.differentiable:
+            check_derivative(self._subject(dtype))
 
     # What it takes, and how it looks
 
@@ -365,32 +333,7 @@ class OperatorLaws:
         if not self.promotes:
             return
         with jax.numpy_dtype_promotion("standard"):
-            self._promotes(self._subject(dtype))
-
-    def _promotes(self, subject: "Subject") -> None:
-        ins, outs = structures_of(subject.operator)
-        if not jtu.tree_leaves(ins):
-            return
-        wider = [jnp.complex64] if is_real(ins) else []
-        if jnp.result_type(float) == jnp.float64:
-            wider.append(jnp.float64)
-        for extra in wider:
-            given = jtu.tree_map(
-                lambda leaf, extra=extra: jax.ShapeDtypeStruct(
-                    leaf.shape, promote_types(leaf.dtype, extra)
-                ),
-                ins,
-            )
-            x = subject.flat(given)
-            out = subject.operator.mv(vector_of(x, given))
-            name = f"mv of {jnp.dtype(extra).name}"
-            subject.close(ravel_leaves(out), subject.dense @ x, name)
-            for leaf, known_leaf in zip(jtu.tree_leaves(out), jtu.tree_leaves(outs)):
-                wanted = promote_types(known_leaf.dtype, extra)
-                subject.equal(leaf.dtype, wanted, f"dtype of {name}")
-        ones = jtu.tree_map(lambda leaf: jnp.ones(leaf.shape, int), ins)
-        out = wide(ravel_leaves(subject.operator.mv(ones)))
-        subject.close(out, subject.dense.sum(axis=1), "mv of integers")
+            check_promotion(self._subject(dtype))
 
     def test_pytree(self, dtype):
         """An operator is a pytree: flattened and unflattened, it is the same."""
@@ -403,38 +346,7 @@ class OperatorLaws:
     def test_fields(self, dtype):
         """An operator is exactly its fields: no question changes its pytree. So a
         function of it is traced once, and equal operators add leaf by leaf."""
-        subject = self._subject(dtype)
-        leaves, treedef = jtu.tree_flatten(subject.operator)
-        operator, other = (jtu.tree_unflatten(treedef, leaves) for _ in range(2))
-        traces = []
-
-        @eqx.filter_jit
-        def product(operator: AbstractLinearOperator, x: PyTree[Array]) -> PyTree:
-            traces.append(repr(operator))
-            return operator.mv(x)
-
-        x = subject.vector()
-        product(operator, x)
-        questions = (
-            *(repr, known, structures_of, claims, conj, linearise, materialise),
-            *(diagonal, adjoint_product),
-            lambda op: (op.T, op.H, op.T.T),
-            lambda op: op.as_matrix(),
-            lambda op: op.mv(x),
-            lambda op: (op + op, op.H @ op, 2 * op, -op / 2.0),
-        )
-        for question in questions:
-            question(operator)
-            subject.demand(
-                jtu.tree_structure(operator) == treedef,
-                f"its pytree is another one after {question}",
-            )
-        product(operator, x)
-        product(other, x)
-        subject.equal(len(traces), 1, "the number of traces of a jitted function")
-        arrays, _ = eqx.partition(operator, eqx.is_array)
-        others, _ = eqx.partition(other, eqx.is_array)
-        jtu.tree_map(jnp.add, arrays, others)
+        check_fields(self._subject(dtype))
 
     def test_printing(self, dtype):
         """An operator prints on one line, also while it is traced."""

@@ -19,7 +19,7 @@ def by_lanczos(
     ins, outs = structures_of(operator)
     if tag is not nonsingular_tag:
         sign = 1 if tag is positive_semidefinite_tag else -1
-        ritz = _ritz_values(lambda v: sign * times(operator, v), ins, key, steps)
+        ritz = ritz_values(lambda v: sign * times(operator, v), ins, key, steps)
         error = relative(max(0.0, -ritz.min()), abs(ritz).max())
         return error, f"{ritz.size} Lanczos steps"
     if diagonal_tag in known(operator):
@@ -29,11 +29,11 @@ def by_lanczos(
     # The smaller Gram operator: definite if the rank is full.
     adjoint = operator.H
     if size_of(outs) < size_of(ins):
-        ritz = _ritz_values(
+        ritz = ritz_values(
             lambda v: times(operator, times(adjoint, v)), outs, key, steps
         )
     else:
-        ritz = _ritz_values(
+        ritz = ritz_values(
             lambda v: times(adjoint, times(operator, v)), ins, key, steps
         )
     # σ² is accurate to ε only: a Ritz value below that is evidence of a zero.
@@ -41,15 +41,22 @@ def by_lanczos(
     return float(singular), f"{ritz.size} Lanczos steps on AᴴA"
 
 
-def _ritz_values(
-    apply: Callable[[np.ndarray], np.ndarray], structure: Structure, key: Array, k: int
+def ritz_values(
+    apply: Callable[[np.ndarray], np.ndarray],
+    structure: Structure,
+    key: Array,
+    k: int,
+    *,
+    hermitian: bool = True,
 ) -> np.ndarray:
-    """Eigenvalues of the projection of a Hermitian operator onto a Krylov space, by
-    Lanczos with full reorthogonalisation."""
+    """Eigenvalues of the projection of an operator onto a Krylov space, by k steps of
+    Lanczos or of Arnoldi, with full reorthogonalisation."""
     q = random_vector(structure, key)
     basis, projected = [q / norm(q)], []
     for _ in range(min(k, q.size)):
         w = apply(basis[-1])
+        if not np.all(np.isfinite(w)):
+            return np.full(1, np.nan)
         q = np.stack(basis)
         projected.append(w)
         for _ in range(2):  # twice is enough (Kahan; Parlett 1998, section 6.9)
@@ -60,6 +67,6 @@ def _ritz_values(
         basis.append(w / beta)
     q = np.stack(basis[: len(projected)])
     small = q.conj() @ np.stack(projected).T
-    if not np.all(np.isfinite(small)):
-        return np.full(1, np.nan)
+    if not hermitian:
+        return np.linalg.eigvals(small)
     return np.linalg.eigvalsh((small + small.conj().T) / 2)

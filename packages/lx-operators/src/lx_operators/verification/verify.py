@@ -40,18 +40,18 @@ def verify(
     rtol: float | None = None,
     throw: bool = False,
 ) -> Verification:
-    """Check that an operator is what its type and tags promise.
+    """Checks that an operator is what its type and tags promise.
 
     It always checks structures, linearity, the transpose (yᵀ(A x) = (Aᵀy)ᵀx) and the
     adjoint (⟨y, A x⟩ = ⟨Aᴴy, x⟩), then every known tag, declared or implied. For small
     operators, tags are checked on the dense matrix, and that matrix is compared with
     `as_matrix()`; for large ones, random products look for a contradiction.
-    Semidefiniteness is then judged by the extreme Ritz values of a Lanczos process with
-    full reorthogonalisation, which lie within the spectrum (Parlett, The Symmetric
+    Semidefiniteness is then judged from the extreme Ritz values of a Lanczos process
+    with full reorthogonalisation, which lie within the spectrum (Parlett, The Symmetric
     Eigenvalue Problem, 1998, chapter 13, doi:10.1137/1.9781611971163); rank by those of
     AᴴA, which cannot distinguish a condition number beyond 1/√ε from rank deficiency.
 
-    It is meant for tests and debugging: it runs eagerly and cannot be traced.
+    Use it in tests and for debugging: it runs eagerly and cannot be traced.
 
     Args:
         operator: an `AbstractLinearOperator`.
@@ -60,8 +60,8 @@ def verify(
             formed.
         probes: how many random vectors to use for each check.
         lanczos_steps: how many Lanczos steps, at most, for large operators.
-        rtol: relative error up to which a promise counts as kept; by default
-            64 ε √max(m, n), of the operator's least precise dtype.
+        rtol: relative error up to which a promise counts as kept; by default 64 ε
+            √max(m, n), for the operator's least precise dtype.
         throw: whether a broken promise raises.
 
     Returns:
@@ -69,8 +69,9 @@ def verify(
         it as a table.
 
     Raises:
-        ValueError: if `operator` is no operator; if `verify` was called inside `jit` or
-            another transformation; or if `throw` is true and a promise is broken.
+        ValueError: if `operator` is not an operator; if `verify` was called inside
+            `jit` or another transformation; or if `throw` is true and a promise is
+            broken.
 
     ```python
     matrix = jnp.array([[2.0, 1.0], [0.0, 2.0]])

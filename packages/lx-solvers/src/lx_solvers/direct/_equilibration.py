@@ -24,15 +24,14 @@ from lx_operators.internal import cast
 
 from .._control_flow import while_loop
 from .._scaling import exponent, largest, power_of_two, reciprocal_scale, two_to
-from ._factors import singular_below
 
 _ALIKE = 13  # log₂ of the largest and smallest elements that scales can be meant for
 PASSES, _OMEGA = 32, 1.5
-_LOST = 0.25  # of a solution, in rounding errors by their bound: they are mostly less
 _UNEVEN = 2.0**-_ALIKE  # of columns: rows alone were scaled wrongly, perhaps
 _ZERO = -20_000.0  # stands for log₂ 0; exact in float32, with fractions of 2⁻⁹
 
 _Factors = TypeVar("_Factors")
+_Figures = TypeVar("_Figures")
 
 
 class Scales(eqx.Module):
@@ -40,49 +39,31 @@ class Scales(eqx.Module):
 
     rows: Real[Array, " m"]
     columns: Real[Array, " n"]
-    fills: Bool[Array, ""]  # whether zeros that are filled lose parts of solutions
-
-    def solve(
-        self,
-        b: Inexact[Array, " n"],
-        adjoint: bool,
-        solve: Callable[[Inexact[Array, " n"]], Inexact[Array, " n"]],
-        reciprocal_condition: Real[Array, ""],
-    ) -> tuple[Inexact[Array, " n"], Bool[Array, ""]]:
-        """A⁻¹b or A⁻ᴴb, by a solve with the scaled matrix.
-
-        Elimination fills zeros of sparse rows, and so mixes in rounding errors of the
-        size of ‖y‖, where y is the scaled solution. These are large for an equation
-        whose own terms are much smaller, and divided by scales for an x = C⁻¹y whose
-        elements are.
-
-        Args:
-            b: the right-hand side.
-            adjoint: which of the two.
-            solve: from the scaled b to y.
-            reciprocal_condition: of the scaled matrix.
-
-        Returns:
-            x, and whether it may be lost in such errors.
-        """
-        x, y = self.scaled(b, adjoint, solve)
-        after = self.rows if adjoint else self.columns
-        errors = singular_below(y.dtype) * largest(y) * largest(1 / after)
-        lost = errors > _LOST * reciprocal_condition * largest(x)
-        return x, self.fills & lost
 
     def scaled(
         self,
         b: Inexact[Array, " n"],
         adjoint: bool,
         solve: Callable[[Inexact[Array, " n"]], Inexact[Array, " n"]],
-    ) -> tuple[Inexact[Array, " n"], Inexact[Array, " n"]]:
-        """x, and the solution of the scaled system, of which nothing is said."""
-        before, after = self.rows, self.columns
-        if adjoint:
-            before, after = after, before
-        y = solve(jax.lax.mul(b, cast(reciprocal_scale(before), b.dtype)))
-        return jax.lax.mul(y, cast(reciprocal_scale(after), y.dtype)), y
+    ) -> Inexact[Array, " n"]:
+        """A⁻¹b or A⁻ᴴb, by a solve with the scaled matrix."""
+        return self.checked(b, adjoint, lambda b: (solve(b), None))[0]
+
+    def checked(
+        self,
+        b: Inexact[Array, " n"],
+        adjoint: bool,
+        solve: Callable[[Inexact[Array, " n"]], tuple[Inexact[Array, " n"], _Figures]],
+    ) -> tuple[Inexact[Array, " n"], _Figures]:
+        """The same, and what `solve` says of its solution."""
+        before = self.columns if adjoint else self.rows
+        y, figures = solve(jax.lax.mul(b, cast(reciprocal_scale(before), b.dtype)))
+        return self.unscaled(y, adjoint), figures
+
+    def unscaled(self, y: Inexact[Array, " n"], adjoint: bool) -> Inexact[Array, " n"]:
+        """x, from the solution y of the scaled system."""
+        after = self.rows if adjoint else self.columns
+        return jax.lax.mul(y, cast(reciprocal_scale(after), y.dtype))
 
 
 class Columns(NamedTuple):
@@ -133,7 +114,7 @@ def factorised(
     A: Inexact[Array, "m w"],
     columns: Columns,
     factorise: Callable[[Array], tuple[_Factors, Bool[Array, ""]]],
-) -> tuple[_Factors, Scales]:
+) -> tuple[_Factors, Inexact[Array, "m w"], Scales]:
     """The factors of A with its rows scaled; if they fail, or if this left columns so
     small that pivots may be chosen wrongly, with both sides scaled together.
 
@@ -142,7 +123,7 @@ def factorised(
         factorise: from the scaled matrix to its factors, and whether they failed.
 
     Returns:
-        The factors and the scales.
+        The factors, the scaled matrix, and the scales.
     """
 
     def attempt(passes: Int[Array, ""]) -> tuple:
@@ -164,7 +145,8 @@ def factorised(
     factors, _, scales = jax.eval_shape(attempt, zero)
     empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (factors, scales))
     start = zero, jnp.ones((), bool), empty
-    return while_loop(running, step, start, inputs=A)[2]
+    factors, scales = while_loop(running, step, start, inputs=A)[2]
+    return factors, _scaled(A, columns, scales), scales
 
 
 def equilibrated(
@@ -179,13 +161,9 @@ def equilibrated(
         passes: of least squares; without any, rows are scaled by their largest element.
     """
     E = _exponents(A)
-    gamma, together = _column_exponents(E, columns, passes)
-    rho, gamma = _largest_one(E, columns, gamma)
-    uneven = jnp.min(gamma, initial=0) < -_ALIKE
-    fills = (together | uneven) & jnp.any(E == _ZERO)
-    rows, across = two_to(rho), two_to(gamma)
-    F = _divided(A, rows[:, None], columns.along(across))
-    return F, Scales(rows, across, fills)
+    gamma = _column_exponents(E, columns, passes)
+    scales = Scales(*map(two_to, _largest_one(E, columns, gamma)))
+    return _scaled(A, columns, scales), scales
 
 
 class Evened(NamedTuple):
@@ -205,8 +183,7 @@ def evenly(A: Inexact[Array, "m w"], columns: Columns) -> Evened:
         return _exponents(A), columns
 
     scales, finite = _evened(A, rows, left, exponents)
-    across = columns.along(scales.columns)
-    return Evened(_divided(A, scales.rows[:, None], across), scales, finite)
+    return Evened(_scaled(A, columns, scales), scales, finite)
 
 
 def evenly_tridiagonal(bands: tuple[Inexact[Array, " n"], ...]) -> Evened:
@@ -242,7 +219,7 @@ def _evened(
         # behind a barrier, as XLA would compute the exponents before the loop
         inputs, passes = jax.lax.optimization_barrier((A, carry[0]))
         E, columns = exponents(inputs)
-        gamma, _ = _column_exponents(E, columns, passes)
+        gamma = _column_exponents(E, columns, passes)
         return passes - PASSES, *map(two_to, _largest_one(E, columns, gamma))
 
     # one maximum for two questions: it is NaN if any element of A is not finite
@@ -251,7 +228,7 @@ def _evened(
     start = jnp.where(most > 1 / _UNEVEN, PASSES, 0).astype(jnp.int32)
     carry = start, rows, power_of_two(left)
     _, rows, across = while_loop(lambda carry: carry[0] > 0, step, carry, inputs=A)
-    return Scales(rows, across, jnp.ones((), bool)), ~jnp.isnan(most)
+    return Scales(rows, across), ~jnp.isnan(most)
 
 
 def _exponents(A: Inexact[Array, "m w"]) -> Real[Array, "m w"]:
@@ -269,6 +246,12 @@ def _largest_one(
     return rho, _clipped(jnp.max(left, axis=0, initial=0) + _ZERO)
 
 
+def _scaled(
+    A: Inexact[Array, "m w"], columns: Columns, scales: Scales
+) -> Inexact[Array, "m w"]:
+    return _divided(A, scales.rows[:, None], columns.along(scales.columns))
+
+
 def _divided(
     A: Inexact[Array, "..."], r: Real[Array, "..."], c: Real[Array, "..."]
 ) -> Inexact[Array, "..."]:
@@ -282,9 +265,9 @@ def _divided(
 
 def _column_exponents(
     E: Real[Array, "m w"], columns: Columns, passes: Int[Array, ""]
-) -> tuple[Real[Array, " n"], Bool[Array, ""]]:
-    """The γⱼ, rounded, by successive over-relaxation, and whether they are used: zeros
-    where scaled elements would still differ much in size."""
+) -> Real[Array, " n"]:
+    """The γⱼ, rounded, by successive over-relaxation; zeros where scaled elements would
+    still differ much in size."""
 
     def left(rho, gamma):
         return some * (E - rho[:, None] - columns.along(gamma))
@@ -312,7 +295,7 @@ def _column_exponents(
     far = jnp.maximum(far / _range(E.dtype), jnp.abs(left(rho, gamma)) / _ALIKE)
     used = (passes > 0) & (largest(far) < 1)
     gamma = jnp.round(gamma)
-    return jnp.where(used, gamma, jnp.zeros_like(gamma)), used
+    return jnp.where(used, gamma, jnp.zeros_like(gamma))
 
 
 def _clipped(exponents: Real[Array, " n"]) -> Real[Array, " n"]:

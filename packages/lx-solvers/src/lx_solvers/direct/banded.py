@@ -8,8 +8,9 @@ window of l + 1 rows and l + u + 1 columns: 2 n l (l + u) operations. L stays a 
 of swaps and eliminations, as in LAPACK's `gbtrf`.
 
 Non-standard: it says when the factors are worthless, by the criteria of `LU` (see
-there), which cost two more substitutions. F triangular is not eliminated, and like
-`Triangular` reports exact zeros only.
+there), which cost two more substitutions, and checks and refines every row of the
+answer: see `_refinement`. F triangular is not eliminated, and like `Triangular` reports
+exact zeros only.
 
 Others: FD⁻¹ = QR, where D scales the columns by powers of two and F is the tall one of
 A and Aᴴ; x = D⁻¹R⁻¹Qᴴb solves Fx = b in the sense of least squares, and QR⁻ᴴD⁻¹b is the
@@ -53,6 +54,7 @@ from . import _views as views
 from ._band import BandQR, back, band_qr, figures, forward, times, times_adjoint
 from ._equilibration import Scales, band, factorised
 from ._factors import grown_above, judge, singular_below, working_dtype
+from ._refinement import Square, as_square, judge_rows, refined
 
 
 class _Factors(eqx.Module):
@@ -63,6 +65,7 @@ class _Factors(eqx.Module):
 
 class _BandedState(eqx.Module):
     factors: _Factors
+    square: Square  # what was factorised
     scales: Scales
     reciprocal_condition: Real[Array, ""]
     growth: Real[Array, ""]
@@ -81,20 +84,22 @@ class _BandedQRState(eqx.Module):
 
 
 class Banded(AbstractLinearSolver[_BandedState | _BandedQRState]):
-    """Elimination or QR on a band, for operators of full rank known to have few
-    diagonals: `BandedLinearOperator`, and sums, products and scalings of such, of
-    tridiagonal and of diagonal ones.
+    """Elimination or QR on a band, for operators of full rank that are known to have
+    few diagonals: `BandedLinearOperator`, and sums, products and multiples of banded,
+    tridiagonal and diagonal operators.
 
     With l diagonals below and u above the main one, it takes O(n·min(l, u)·(l + u))
     operations for the factors and O(n·(l + u)) for each vector, in n sequential steps.
-    A tall operator is solved by QR in the sense of least squares, a wide one with
-    minimum norm, with O(n·(l + u)²) operations for the factors.
+    For a tall operator it gives the least-squares solution, for a wide one the
+    minimum-norm solution, both by QR, with O(n·(l + u)²) operations for the factors.
 
     Reports `singular` when the operator is singular to working precision (rows or
     columns of very different scale do no harm), and `unstable` when elements grew so
-    much that the solution would be worthless; `stats` have `reciprocal_condition` and
-    (of a square operator) `growth`, as of `LU`. A triangular operator is singular only
-    if it has a zero on the diagonal.
+    much that the solution would be worthless, or when it leaves an equation of a square
+    system unsolved. `stats` has `reciprocal_condition` and, for a square operator,
+    `growth`, as for `LU`, and `backward_error`, as for `QR`. A triangular operator is
+    reported as singular only if it has a zero on the diagonal, and has no
+    `backward_error`.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 4.3.
 
@@ -136,12 +141,15 @@ class Banded(AbstractLinearSolver[_BandedState | _BandedQRState]):
                 singular = jnp.any(factors.U[:, 0] == 0)
             return (factors, rcond, growth, singular, all_finite(F)), singular
 
-        out, scales = factorised(F, band(F, lower), factorise)
+        out, scaled, scales = factorised(F, band(F, lower), factorise)
         factors, rcond, growth, singular, finite = out
         unstable = growth > grown_above(F.dtype) if lower else False
         verdict = judge(finite, singular=singular, unstable=unstable)
         packed = pack_structures(operator)
-        return _BandedState(factors, scales, rcond, growth, verdict, packed, view)
+        square = as_square(scaled, F)
+        return _BandedState(
+            factors, square, scales, rcond, growth, verdict, packed, view
+        )
 
     def compute(self, state, vector, options):
         check_state(state, (_BandedState, _BandedQRState), "Banded")
@@ -150,7 +158,12 @@ class Banded(AbstractLinearSolver[_BandedState | _BandedQRState]):
             solve = functools.partial(_solve_rectangular, state)
             return *views.solve(state, vector, state.qr.R.dtype, solve), stats
 
-        factors, rcond, lost = state.factors, state.reciprocal_condition, []
+        factors, scales, square = state.factors, state.scales, state.square
+        lower = factors.L.shape[1]
+        stats = {
+            "reciprocal_condition": state.reciprocal_condition,
+            "growth": state.growth,
+        }
 
         def solve_with(b, adjoint):
             def substitute(b):
@@ -158,14 +171,19 @@ class Banded(AbstractLinearSolver[_BandedState | _BandedQRState]):
                     return back(factors.U, _eliminate(factors, b))
                 return _eliminate_adjoint(factors, forward(factors.U, b))
 
-            x, in_errors = state.scales.solve(b, adjoint, substitute, rcond)
-            lost.append(in_errors)
+            if not lower:
+                return scales.scaled(b, adjoint, substitute)
+            times = functools.partial(_times, lower)
+            rows = functools.partial(
+                refined, substitute, square, scales, adjoint=adjoint, times=times
+            )
+            x, stats["backward_error"] = scales.checked(b, adjoint, rows)
             return x
 
         x, result = views.solve(state, vector, factors.U.dtype, solve_with)
-        if factors.L.size:
-            result = both(result, judge(singular=lost[0]))
-        return x, result, {"reciprocal_condition": rcond, "growth": state.growth}
+        if lower:
+            result = both(result, judge_rows(stats["backward_error"], factors.U.dtype))
+        return x, result, stats
 
     def transpose(self, state, options):
         check_state(state, (_BandedState, _BandedQRState), "Banded")
@@ -246,6 +264,20 @@ def _eliminate_adjoint(
     start = jnp.zeros(l, y.dtype)
     first, rest = scan(step, start, (y, factors.L, factors.pivots), reverse=True)
     return jnp.concatenate((first, rest))[:n]
+
+
+def _times(
+    lower: int, F: Inexact[Array, "n w"], Y: Inexact[Array, "n k"], adjoint: bool
+) -> Inexact[Array, "n k"]:
+    """F Y, or Fᵀ Y."""
+    columns = band(F, lower)
+
+    def product(y: Inexact[Array, " n"]) -> Inexact[Array, " n"]:
+        if adjoint:
+            return jnp.sum(columns.skew(F * y[:, None]), axis=0)
+        return jnp.sum(F * columns.along(y), axis=1)
+
+    return jnp.stack([product(Y[:, k]) for k in range(Y.shape[1])], axis=1)
 
 
 # Tall and wide operators

@@ -37,16 +37,16 @@ class BlockDiagonal(AbstractLinearSolver[_State]):
     """Solves a `BlockDiagonalLinearOperator` block by block, and the slices of a
     `StackedLinearOperator` as one batch.
 
-    The pseudoinverse of a block diagonal operator is that of its blocks. With a
-    rank-revealing inner solver, what is negligible in a block is so beside that block,
-    not beside the whole.
+    The pseudoinverse of a block diagonal operator consists of those of its blocks. A
+    rank-revealing inner solver judges small singular values relative to their own
+    block, not to the whole operator.
 
     Args:
-        inner_solver: for each of the blocks. With `AutoLinearSolver` each block has its
-            own best solver.
+        inner_solver: the solver for each block. `AutoLinearSolver` chooses the best one
+            for each.
 
-    The result is that of the first block that failed. Where the inner solver has
-    statistics, `stats["blocks"]` has them for each block.
+    If a block fails, the result is that of the first one that did. If the inner solver
+    has statistics, `stats["blocks"]` has them for each block.
 
     Raises:
         ValueError: the operator is not known to be block diagonal; some blocks have

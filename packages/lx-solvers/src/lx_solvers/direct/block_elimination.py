@@ -78,9 +78,9 @@ _State = _Substitution | _Elimination
 
 
 class BlockElimination(AbstractLinearSolver[_State]):
-    """Solves a `BlockLinearOperator` whose blocks on the diagonal are square: by
-    substitution if the others are all below or all above it, in any number; by a Schur
-    complement if there are two by two.
+    """Solves a `BlockLinearOperator` with square blocks on the diagonal: by
+    substitution if it is block triangular, or by a Schur complement if it has two by
+    two blocks.
 
     With two by two blocks, the unknowns of a diagonal block known to be nonsingular are
     eliminated, or else those of the larger diagonal block, and the Schur complement of
@@ -88,12 +88,13 @@ class BlockElimination(AbstractLinearSolver[_State]):
     where the whole operator is not.
 
     Args:
-        inner_solver: for the blocks on the diagonal, and for the Schur complement. With
-            `AutoLinearSolver(well_posed=True)` each has its own best solver.
+        inner_solver: the solver for the blocks on the diagonal, and for the Schur
+            complement. `AutoLinearSolver(well_posed=True)` chooses the best one for
+            each.
 
     Raises:
-        ValueError: the operator is not known to be such a grid; what the inner solver
-            raises.
+        ValueError: the operator is not known to be such a grid; or the inner solver
+            raises it.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 3.2.11.
 

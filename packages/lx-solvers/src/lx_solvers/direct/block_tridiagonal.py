@@ -32,16 +32,19 @@ from .._slogdet import slogdet_of, slogdet_of_factors, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
-from ._equilibration import Scales, block_band, evenly
-from ._factors import (
-    HIGHEST,
-    inverse_permutation,
-    judge,
-    judge_answer,
-    ratio_or,
-    row_error,
-    working_dtype,
+from ._block_lu import (
+    BlockLU,
+    adjoint_of,
+    each_times,
+    factorised,
+    matmul,
+    on_each,
+    solve_left,
+    solve_right,
 )
+from ._equilibration import Scales, block_band, evenly
+from ._factors import HIGHEST, judge, working_dtype
+from ._refinement import counts, judge_answer, ratio_or, row_error
 
 
 class _Blocks(eqx.Module):
@@ -52,16 +55,8 @@ class _Blocks(eqx.Module):
     upper: Inexact[Array, "n b b"]
 
 
-class _LU(eqx.Module):
-    """The factors of a block."""
-
-    lu: Inexact[Array, "*n b b"]
-    permutation: Int[Array, "*n b"]
-    odd: Int[Array, "*n"]  # how many rows were swapped
-
-
 class _Sequence(eqx.Module):
-    D: _LU
+    D: BlockLU
     V: Inexact[Array, "n b b"]
     W: Inexact[Array, "n b b"]
 
@@ -72,7 +67,7 @@ class _Levels(eqx.Module):
     s: Int[Array, " k"]
     alpha: Inexact[Array, "k n b b"]
     gamma: Inexact[Array, "k n b b"]
-    D: _LU
+    D: BlockLU
 
 
 class _State(eqx.Module):
@@ -88,16 +83,16 @@ class BlockTridiagonal(AbstractLinearSolver[_State]):
     """Block elimination, for a `BlockTridiagonalLinearOperator` that is definite or
     block diagonally dominant.
 
-    With n blocks of size b it takes O(n·b³) operations in n sequential steps; in
-    parallel O(n·b³·log n) in log₂ n steps, for many processors, and keeps 2·n·b²·log n
-    elements.
+    With n blocks of size b it takes O(n·b³) operations in n sequential steps. With
+    `parallel=True`, for many processors, it takes O(n·b³·log n) operations in log₂ n
+    steps, and keeps 2·n·b²·log n elements.
 
-    For other operators it may report `unstable`; `Banded`, which exchanges rows across
-    blocks, solves them as well. `stats` have `backward_error` and
-    `reciprocal_condition`, as those of `Tridiagonal`.
+    For other operators it may report `unstable`; for these use `Banded`, which
+    exchanges rows across blocks. `stats` has `backward_error` and
+    `reciprocal_condition`, as for `Tridiagonal`.
 
     Args:
-        parallel: by cyclic reduction of all block rows at once.
+        parallel: use cyclic reduction of all block rows at once.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 4.5; Hockney and
     Jesshope, "Parallel Computers 2", 1988, section 5.4.
@@ -137,14 +132,15 @@ class BlockTridiagonal(AbstractLinearSolver[_State]):
             def solve(rhs):
                 rhs, factors = rhs.reshape(n, b), state.factors
                 if isinstance(factors, _Levels):
-                    x = _in_levels(factors, rhs, adjoint)
+                    y = _in_levels(factors, rhs, adjoint)
                 else:
-                    x = _in_sequence(factors, rhs, adjoint)
-                figures = _figures(state.blocks, rhs, x, adjoint)
-                stats["backward_error"], stats["reciprocal_condition"] = figures
-                return x.ravel()
+                    y = _in_sequence(factors, rhs, adjoint)
+                figures = _figures(state.blocks, state.scales, rhs, y, adjoint)
+                return y.ravel(), figures
 
-            return state.scales.scaled(rhs, adjoint, solve)[0]
+            x, (error, near) = state.scales.checked(rhs, adjoint, solve)
+            stats.update(backward_error=error, reciprocal_condition=near)
+            return x
 
         x, result = views.solve(state, vector, state.blocks.main.dtype, solve_with)
         if stats:
@@ -179,69 +175,18 @@ def _equilibrated(
     return _Blocks(F[:, :, 0], F[:, :, 1], F[:, :, 2]), scales, finite
 
 
-# Blocks
-
-
-def _factorised(D: Inexact[Array, "*n b b"]) -> _LU:
-    lu, pivots, permutation = jax.lax.linalg.lu(D)
-    swapped = pivots != jax.lax.broadcasted_iota(
-        pivots.dtype, pivots.shape, pivots.ndim - 1
-    )
-    return _LU(lu, permutation, jnp.sum(swapped, axis=-1, dtype=jnp.int32))
-
-
-def _left(D: _LU, B: Inexact[Array, "b k"]) -> Inexact[Array, "b k"]:
-    """D⁻¹ B."""
-    y = _triangular(D.lu, B[D.permutation], lower=True, unit_diagonal=True)
-    return _triangular(D.lu, y, lower=False)
-
-
-def _left_adjoint(D: _LU, B: Inexact[Array, "b k"]) -> Inexact[Array, "b k"]:
-    """D⁻ᴴ B."""
-    adjoint = {"transpose_a": True, "conjugate_a": True}
-    y = _triangular(D.lu, B, lower=False, **adjoint)
-    z = _triangular(D.lu, y, lower=True, unit_diagonal=True, **adjoint)
-    return z[inverse_permutation(D.permutation)]
-
-
-def _right(D: _LU, B: Inexact[Array, "k b"]) -> Inexact[Array, "k b"]:
-    """B D⁻¹."""
-    return _left_adjoint(D, B.conj().T).conj().T
-
-
-def _triangular(T: Array, B: Array, **how: bool) -> Array:
-    return jax.lax.linalg.triangular_solve(T, B, left_side=True, **how)
-
-
-def _matmul(a: Array, b: Array) -> Array:
-    return jnp.matmul(a, b, precision=HIGHEST)
-
-
-def _times(blocks: Inexact[Array, "n b b"], x: Inexact[Array, "n b"]) -> Array:
-    return jnp.einsum("nij,nj->ni", blocks, x, precision=HIGHEST)
-
-
-def _on_each(D: _LU, x: Inexact[Array, "n b"], adjoint: bool) -> Inexact[Array, "n b"]:
-    solve = _left_adjoint if adjoint else _left
-    return jax.vmap(solve)(D, x[:, :, None])[:, :, 0]
-
-
-def _adjoint(blocks: Inexact[Array, "... b b"]) -> Inexact[Array, "... b b"]:
-    return jnp.swapaxes(blocks, -1, -2).conj()
-
-
 # One row after another
 
 
 def _sequence(A: _Blocks) -> _Sequence:
     def step(main, row):  # Dᵢ; Aᵢ₊₁,ᵢ, Aᵢ,ᵢ₊₁, Aᵢ₊₁,ᵢ₊₁
         below, above, following = row
-        D = _factorised(main)
-        V, W = _left(D, above), _right(D, below)
-        return following - _matmul(below, V), (D, V, W)
+        D = factorised(main)
+        V, W = solve_left(D, above), solve_right(D, below)
+        return following - matmul(below, V), (D, V, W)
 
     if not A.main.size:
-        return _Sequence(_factorised(A.main), A.upper, A.lower)
+        return _Sequence(factorised(A.main), A.upper, A.lower)
     rows = jnp.roll(A.lower, -1, axis=0), A.upper, jnp.roll(A.main, -1, axis=0)
     return _Sequence(*scan(step, A.main[0], rows)[1])
 
@@ -251,21 +196,21 @@ def _in_sequence(
 ) -> Inexact[Array, "n b"]:
     below, above = factors.W, factors.V
     if adjoint:
-        below, above = _adjoint(above), _adjoint(below)
+        below, above = adjoint_of(above), adjoint_of(below)
 
     def down(taken, row):  # what row i - 1 has taken from row i
         block, b = row
         y = b - taken
-        return _matmul(block, y), y
+        return matmul(block, y), y
 
     def up(x, row):
         block, z = row
-        x = z - _matmul(block, x)
+        x = z - matmul(block, x)
         return x, x
 
     start = jnp.zeros_like(b[0])
     _, y = scan(down, start, (below, b))
-    z = _on_each(factors.D, y, adjoint)
+    z = on_each(factors.D, y, adjoint)
     return scan(up, start, (above, z), reverse=True)[1]
 
 
@@ -279,23 +224,23 @@ def _levels(A: _Blocks) -> _Levels:
     def level(rows, s):
         # where there is no row i - s, what `roll` has there meets a block of zeros
         lower, main, upper = rows
-        D = _factorised(main)
+        D = factorised(main)
         pair = jnp.concatenate((_from(lower, s), _from(upper, -s)), axis=1)
-        pair = -jax.vmap(_right)(D, pair)
+        pair = -jax.vmap(solve_right)(D, pair)
         alpha, gamma = _from(pair[:, :b], -s), _from(pair[:, b:], s)
         main = (
             main
-            + _matmul(alpha, _from(upper, -s))
-            + _matmul(gamma, _from(lower, s))
+            + matmul(alpha, _from(upper, -s))
+            + matmul(gamma, _from(lower, s))
         )  # fmt: skip
         lower, upper = (
-            _matmul(alpha, _from(lower, -s)),
-            _matmul(gamma, _from(upper, s)),
+            matmul(alpha, _from(lower, -s)),
+            matmul(gamma, _from(upper, s)),
         )
         return (lower, main, upper), (alpha, gamma)
 
     rows, (alpha, gamma) = scan(level, (A.lower, A.main, A.upper), s)
-    return _Levels(s, alpha, gamma, _factorised(rows[1]))
+    return _Levels(s, alpha, gamma, factorised(rows[1]))
 
 
 def _from(x: Inexact[Array, "n ..."], s: Int[Array, ""]) -> Inexact[Array, "n ..."]:
@@ -308,18 +253,19 @@ def _in_levels(
 ) -> Inexact[Array, "n b"]:
     def reduce(b, level):
         s, alpha, gamma = level
-        return b + _times(alpha, _from(b, -s)) + _times(gamma, _from(b, s)), None
+        below, above = _from(b, -s), _from(b, s)
+        return b + each_times(alpha, below) + each_times(gamma, above), None
 
     def spread(y, level):
         s, alpha, gamma = level
-        below = _from(_times(_adjoint(alpha), y), s)
-        return y + below + _from(_times(_adjoint(gamma), y), -s), None
+        below = _from(each_times(adjoint_of(alpha), y), s)
+        return y + below + _from(each_times(adjoint_of(gamma), y), -s), None
 
     levels = factors.s, factors.alpha, factors.gamma
     if not adjoint:
         b, _ = scan(reduce, b, levels)
-        return _on_each(factors.D, b, adjoint)
-    y = _on_each(factors.D, b, adjoint)
+        return on_each(factors.D, b, adjoint)
+    y = on_each(factors.D, b, adjoint)
     return scan(spread, y, levels, reverse=True)[0]
 
 
@@ -327,20 +273,25 @@ def _in_levels(
 
 
 def _figures(
-    A: _Blocks, b: Array, x: Array, adjoint: bool
+    A: _Blocks, scales: Scales, b: Array, y: Array, adjoint: bool
 ) -> tuple[Real[Array, ""], Real[Array, ""]]:
     """The largest backward error of a row, and how near A is to a singular matrix."""
     lower, main, upper = A.lower, A.main, A.upper
     if adjoint:
         lower, upper = jnp.roll(upper, 1, axis=0), jnp.roll(lower, -1, axis=0)
-        lower, main, upper = _adjoint(lower), _adjoint(main), _adjoint(upper)
-    around = jnp.roll(x, 1, axis=0), x, jnp.roll(x, -1, axis=0)
-    blocks = lower, main, upper
-    terms = jnp.stack([_times(A, y) for A, y in zip(blocks, around)])
-    sizes = [_times(jnp.abs(A), jnp.abs(y)) for A, y in zip(blocks, around)]
-    sizes = jnp.sum(jnp.stack(sizes), axis=0)
-    error = row_error(b, jnp.sum(terms, axis=0), sizes, x)
-    return error, ratio_or(largest(b), largest(x), 1)
+        lower, main, upper = adjoint_of(lower), adjoint_of(main), adjoint_of(upper)
+    A = _Blocks(lower, main, upper)
+    of_x = counts(scales.unscaled(y.ravel(), adjoint)).reshape(y.shape)
+    sized = jnp.stack((jnp.abs(y), of_x), axis=-1)
+    sizes, counted = jnp.moveaxis(_product(jax.tree.map(jnp.abs, A), sized), -1, 0)
+    r = b - _product(A, y[..., None])[..., 0]
+    error = row_error(r, b, sizes, counted, y)
+    return error, ratio_or(largest(b), largest(y), 1)
+
+
+def _product(A: _Blocks, y: Inexact[Array, "n b k"]) -> Inexact[Array, "n b k"]:
+    before, after = jnp.roll(y, 1, axis=0), jnp.roll(y, -1, axis=0)
+    return matmul(A.lower, before) + matmul(A.main, y) + matmul(A.upper, after)
 
 
 @slogdet_of.register
@@ -356,7 +307,8 @@ def _(state: _State):
         b = _in_sequence(factors, z, True)
         b = b * reciprocal_scale(largest(b)).astype(b.dtype)
         x = _in_sequence(factors, b, False)
-        seen = judge_answer(*_figures(state.blocks, b, x, False), dtype=pivots.dtype)
+        figures = _figures(state.blocks, state.scales, b, x, False)
+        seen = judge_answer(*figures, dtype=pivots.dtype)
         verdict = both(verdict, seen)
     return slogdet_of_factors(
         pivots,
@@ -381,12 +333,12 @@ def _(state: _State, solver, tangent):
     rows = state.scales.rows.astype(dtype).reshape(n, b, 1)
     columns = state.scales.columns.astype(dtype).reshape(n, 1, b)
     eye = jnp.broadcast_to(jnp.eye(b, dtype=dtype), state.blocks.main.shape)
-    inverses = jax.vmap(_left)(factors.D, eye)
+    inverses = jax.vmap(solve_left)(factors.D, eye)
 
     def up(Z, row):
         inverse, V, W = row
-        right, below = -_matmul(V, Z), -_matmul(Z, W)
-        Z = inverse - _matmul(right, W)
+        right, below = -matmul(V, Z), -matmul(Z, W)
+        Z = inverse - matmul(right, W)
         return Z, (Z, right, below)
 
     start = jnp.zeros((b, b), dtype)

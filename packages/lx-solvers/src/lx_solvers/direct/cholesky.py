@@ -47,9 +47,9 @@ class Cholesky(AbstractLinearSolver[_CholeskyState]):
     """Cholesky factorisation, for operators tagged positive or negative semidefinite
     that are nonsingular.
 
-    Reads the lower triangle of the matrix. Reports `singular` when that is not
-    definite, or not to working precision. `stats["reciprocal_condition"]` is an
-    estimate for the operator with its diagonal scaled to one.
+    Reads only the lower triangle of the matrix. Reports `singular` when the matrix is
+    not definite to working precision. `stats["reciprocal_condition"]` is an estimate
+    for the operator with its diagonal scaled to one.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 4.2.
 

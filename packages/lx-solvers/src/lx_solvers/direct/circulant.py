@@ -42,13 +42,14 @@ class _CirculantState(eqx.Module):
 
 
 class Circulant(AbstractLinearSolver[_CirculantState]):
-    """Fast Fourier transforms, for circulant operators: O(n log n).
+    """Fast Fourier transforms, for circulant operators, in O(n log n) operations.
 
     Args:
         well_posed: if `True`, eigenvalues of at most 4·eps times the largest are
             reported as `singular`, and `stats["reciprocal_condition"]` is the ratio of
-            the smallest to the largest. If `False`, the pseudoinverse solution, and
-            `stats["rank"]`, the number of eigenvalues that count.
+            the smallest to the largest. If `False`, it gives the pseudoinverse
+            solution, and `stats["rank"]` is the number of eigenvalues that do not count
+            as zero.
         rcond: with `well_posed=False`: eigenvalues of at most `rcond` times the largest
             count as zero. Default: 2·n·eps.
 

@@ -32,10 +32,10 @@ class Diagonal(AbstractLinearSolver[_DiagonalState]):
 
     Args:
         well_posed: if `True`, the solution is b/d, and a zero on the diagonal is
-            reported as `singular`. If `False`, the pseudoinverse solution: 0 where d is
-            negligible.
-        rcond: with `well_posed=False`: what is at most `rcond` times the largest
-            element is negligible. Default: 2·n·eps.
+            reported as `singular`. If `False`, it is the pseudoinverse solution, which
+            is 0 where d is negligible.
+        rcond: with `well_posed=False`: elements of at most `rcond` times the largest
+            are negligible. Default: 2·n·eps.
 
     ```python
     operator = lx.DiagonalLinearOperator(jnp.array([1.0, 2.0, 0.0]))

@@ -44,8 +44,8 @@ class _EighState(eqx.Module):
 class Eigh(AbstractLinearSolver[_EighState]):
     """Eigendecomposition, for Hermitian operators of any rank, definite or not.
 
-    The least-squares solution of minimum norm. `stats["rank"]` is the number of
-    eigenvalues that count. Reads the lower triangle of the matrix.
+    Gives the least-squares solution of minimum norm. `stats["rank"]` is the number of
+    eigenvalues that do not count as zero. Reads only the lower triangle of the matrix.
 
     Args:
         rcond: eigenvalues of at most `rcond` times the largest, in modulus, count as

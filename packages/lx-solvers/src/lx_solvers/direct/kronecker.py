@@ -36,20 +36,20 @@ class _KroneckerState(eqx.Module):
 
 
 class Kronecker(AbstractLinearSolver[_KroneckerState]):
-    """Factor by factor, for Kronecker products.
+    """Solves factor by factor, for Kronecker products.
 
-    The pseudoinverse solution, if the inner solver gives that of every factor. Of n₁ n₂
-    unknowns it costs, with a dense inner solver, n₁³ + n₂³ for the factors and
-    n₁ n₂ (n₁ + n₂) for a vector. A rank-revealing inner solver judges the rank of each
-    factor by itself.
+    Gives the pseudoinverse solution if the inner solver does so for every factor. For
+    n₁ n₂ unknowns and a dense inner solver, the factors cost n₁³ + n₂³ operations and
+    each vector n₁ n₂ (n₁ + n₂). A rank-revealing inner solver judges the rank of each
+    factor separately.
 
     Args:
         inner_solver: a solver for every factor. `AutoLinearSolver` chooses one for
             each.
 
     Raises:
-        ValueError: the operator is no Kronecker product; the inner solver assumes full
-            rank, but a factor with more rows than columns meets one with fewer.
+        ValueError: the operator is not a Kronecker product; or the inner solver assumes
+            full rank, but one factor is tall and another wide.
 
     ```python
     a = lx.MatrixLinearOperator(jnp.array([[2.0, 1.0], [1.0, 3.0]]))

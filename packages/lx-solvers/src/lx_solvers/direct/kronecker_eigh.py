@@ -65,14 +65,15 @@ class KroneckerEigh(AbstractLinearSolver[_EighState]):
     """Eigendecomposition of the factors, for Kronecker products and Kronecker sums of
     Hermitian factors, plus multiples of the identity.
 
-    A covariance K₁ ⊗ K₂ + σ²I, say, or a shifted Laplacian of a grid. Of n₁ n₂ unknowns
-    it costs n₁³ + n₂³ for the factors and n₁ n₂ (n₁ + n₂) for a vector.
+    Examples are a covariance K₁ ⊗ K₂ + σ²I, or a shifted Laplacian of a grid. For n₁ n₂
+    unknowns, the factors cost n₁³ + n₂³ operations and each vector n₁ n₂ (n₁ + n₂).
 
     Args:
         well_posed: if `True`, eigenvalues of at most 4·eps times the largest are
             reported as `singular`, and `stats["reciprocal_condition"]` is the ratio of
-            the smallest to the largest. If `False`, the pseudoinverse solution, and
-            `stats["rank"]`, the number of eigenvalues that count.
+            the smallest to the largest. If `False`, it gives the pseudoinverse
+            solution, and `stats["rank"]` is the number of eigenvalues that do not count
+            as zero.
         rcond: with `well_posed=False`: eigenvalues of at most `rcond` times the largest
             count as zero. Default: 2·(n₁ + n₂ + …)·eps.
 

@@ -42,6 +42,7 @@ from ._factors import (
     reciprocal_condition,
     solve_triangular,
 )
+from ._refinement import Square, as_square, judge_rows, refined
 
 
 class _LUState(eqx.Module):
@@ -49,7 +50,8 @@ class _LUState(eqx.Module):
     pivots: Int[Array, " n"]  # row i was swapped with row pivots[i]
     permutation: Int[Array, " n"]  # (A / rows)[permutation] = LU
     rows: Real[Array, " n"]
-    scales: Scales | None  # of both sides, by which A was divided before
+    scales: Scales | None  # of both sides, by which A was divided before,
+    square: Square | None  # to this
     reciprocal_condition: Real[Array, ""]
     growth: Real[Array, ""]
     verdict: RESULTS
@@ -63,14 +65,18 @@ class LU(AbstractLinearSolver[_LUState]):
     Reports `singular` when the operator is singular to working precision (rows or
     columns of very different scale do no harm), and `unstable` when elements grew so
     much that the solution would be worthless. `stats["reciprocal_condition"]` is an
-    estimate for the factor U, with rows and columns scaled, and `stats["growth"]` its
-    largest element, where those of the scaled operator are of order one.
+    estimate for the factor U, with rows and columns scaled, and `stats["growth"]` is
+    its largest element, for an operator scaled so that its largest elements are of
+    order one.
 
     Args:
-        two_sided: where the operator looks singular, scale rows and columns together
-            and try again: for sparse operators whose columns differ by many orders of
-            magnitude, which are reported as `singular` otherwise. Compiling takes about
-            three times as long.
+        two_sided: if the operator looks singular, scale rows and columns together and
+            try again. This helps sparse operators whose columns differ by many orders
+            of magnitude, which are otherwise reported as `singular`. The solution is
+            then refined and every row of it checked, as in `QR`: the result may be
+            `unstable`, and there is the same `stats["backward_error"]`. The scaled
+            matrix is kept in addition to the factors, and compiling takes about three
+            times as long.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 3.4; Curtis and
     Reid 1972, doi:10.1093/imamat/10.1.118.
@@ -93,23 +99,26 @@ class LU(AbstractLinearSolver[_LUState]):
             factors = tiny.Factors(*factors)
             return factors, factors.singular
 
-        scales = None
+        scales = square = None
         if self.two_sided:
-            factors, scales = factorised(A, dense(A), factorise)
+            factors, F, scales = factorised(A, dense(A), factorise)
+            square = as_square(F, A)
         else:
             factors, _ = factorise(A)
         lu, pivots, permutation, rows, finite, singular, rcond, growth = factors
         unstable = growth > grown_above(A.dtype)
         verdict = judge(finite, singular=singular, unstable=unstable)
         packed = pack_structures(operator)
-        factors = lu, pivots, permutation, rows, scales
+        factors = lu, pivots, permutation, rows, scales, square
         return _LUState(*factors, rcond, growth, verdict, packed)
 
     def compute(self, state, vector, options):
         check_state(state, _LUState, "LU")
 
         factors, scales = (state.lu, state.permutation, state.rows), state.scales
-        rcond, lost = state.reciprocal_condition, []
+        square, stats = state.square, {}
+        stats["reciprocal_condition"] = state.reciprocal_condition
+        stats["growth"] = state.growth
 
         def solve_with(b, adjoint):
             def solve(b):
@@ -118,16 +127,16 @@ class LU(AbstractLinearSolver[_LUState]):
                 solve = functools.partial(tiny_solve_p.bind, stacked=False)
                 return solve(*factors, b[:, None], adjoint=adjoint)[0][:, 0]
 
-            if scales is None:
+            if scales is None or square is None:
                 return solve(b)
-            x, in_errors = scales.solve(b, adjoint, solve, rcond)
-            lost.append(in_errors)
+            rows = functools.partial(refined, solve, square, scales, adjoint=adjoint)
+            x, stats["backward_error"] = scales.checked(b, adjoint, rows)
             return x
 
         x, result = views.solve(state, vector, state.lu.dtype, solve_with)
-        if lost:
-            result = both(result, judge(singular=lost[0]))
-        return x, result, {"reciprocal_condition": rcond, "growth": state.growth}
+        if square is not None:
+            result = both(result, judge_rows(stats["backward_error"], state.lu.dtype))
+        return x, result, stats
 
     def transpose(self, state, options):
         check_state(state, _LUState, "LU")

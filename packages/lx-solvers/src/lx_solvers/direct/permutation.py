@@ -29,7 +29,7 @@ class _PermutationState(eqx.Module):
 
 
 class Permutation(AbstractLinearSolver[_PermutationState]):
-    """Reading in another order, for permutations.
+    """Reorders the vector, for permutations.
 
     Raises:
         ValueError: the operator is not a `PermutationLinearOperator`.

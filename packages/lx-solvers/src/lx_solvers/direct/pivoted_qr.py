@@ -52,18 +52,18 @@ class _PivotedQRState(eqx.Module):
 class PivotedQR(AbstractLinearSolver[_PivotedQRState]):
     """Column-pivoted QR, for operators of any shape and rank.
 
-    The least-squares solution of minimum norm, several times faster than by `SVD`.
-    `stats["rank"]` is the rank that was found.
+    Gives the least-squares solution of minimum norm, several times faster than `SVD`.
+    `stats["rank"]` is the numerical rank.
 
     Args:
-        rcond: a column counts as dependent on others if its part that is not has a
-            norm of at most `rcond` times that of the largest column. Default: at most
-            eps times that of the largest, or 2·max(m, n)·eps times its own, which
-            bounds the rounding errors in it. So badly scaled columns of full rank
-            stay of full rank.
+        rcond: a column counts as dependent on the others if the norm of its independent
+            part is at most `rcond` times that of the largest column. Default: at most
+            eps times that of the largest column, or 2·max(m, n)·eps times its own norm,
+            which bounds the rounding errors in it. So a matrix of full rank with badly
+            scaled columns keeps its rank.
         damp: minimise ‖Ax - b‖² + damp²‖x‖² instead (ridge regression, Tikhonov
-            regularisation; λ = damp²), by the factors of [damp·I; A], in which nothing
-            is squared.
+            regularisation; λ = damp²), from the factors of [damp·I; A], so that the
+            condition number is not squared.
 
     ```python
     operator = lx.MatrixLinearOperator(jnp.ones((3, 2)))

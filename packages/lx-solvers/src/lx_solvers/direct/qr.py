@@ -10,11 +10,8 @@ so it is rank-deficient to working precision if R is, with columns of length one
 To scale its columns changes a problem of least squares only by x = C⁻¹y, and one with
 damping if `damp`·I is scaled with them; QR is the same but for the range. Rows are
 scaled too where A is square: of others the norm of the residual would change. As
-reflections mix the rows, an equation whose own terms are small may be lost in rounding
-errors. So in a square system every row of the answer is checked, by
-|b - Ax| ≤ √eps (|A||x| + |b|), for which no scales matter (Oettli and Prager 1964,
-doi:10.1007/BF01386090). If it fails, the answer is refined, which mends most (Higham
-1991, doi:10.1007/BF01952790); if that does not help, it is `unstable`.
+reflections mix the rows, every row of the answer of a square system is checked, and it
+is refined if one is not solved: see `_refinement`.
 
 Damping makes the problem that of [damp·I; F], which solves min ‖Fx - b‖² + damp²‖x‖²
 without a square (Golub and Van Loan, section 6.1.4), and of minimum norm [damp·I, Fᴴ]
@@ -22,48 +19,38 @@ for the adjoint. In this order reflections do not mix the rows of the identity, 
 below a large `damp` keeps its relative accuracy.
 """
 
-from collections.abc import Callable
+import functools
 from typing import Any, NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Inexact, Real
 from lx_operators.internal import PackedStructures, pack_structures
 
 from .._checks import check_options, check_state, is_zero
-from .._control_flow import while_loop
 from .._projection import annihilated
 from .._results import all_finite, both
-from .._scaling import eps, largest, power_of_two
+from .._scaling import largest, power_of_two
 from .._slogdet import check_determinant, slogdet_of, slogdet_of_factors
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
 from ._equilibration import Scales, dense, evenly
 from ._factors import (
-    HIGHEST,
     check_damp,
     dense_matrix,
     householder,
     judge,
     lower_triangle,
     reciprocal_condition,
-    row_error,
     solve_triangular,
 )
+from ._refinement import Square, as_square, judge_rows, refined
 from ._reflectors import times_q
-
-_SOLVES = 6  # at most, for one vector
-
-
-class _Square(NamedTuple):
-    F: Inexact[Array, "n n"]
-    underflowed: Bool[Array, ""]
 
 
 class _QRState(eqx.Module):
-    square: _Square | None  # if A is, without damping
+    square: Square | None  # if A is, without damping
     h: Inexact[Array, "p k"]  # R on and above the diagonal, the reflectors below
     taus: Inexact[Array, " k"]
     scales: Scales  # QR = R⁻¹FC⁻¹, with `damp`·C⁻¹ above
@@ -76,17 +63,18 @@ class _QRState(eqx.Module):
 class QR(AbstractLinearSolver[_QRState]):
     """Householder QR, for operators of any shape and full rank.
 
-    The least-squares solution of a tall system, the solution of minimum norm of a wide
-    one. Reports `singular` when a column is, to working precision, a combination of
-    those before it (of a wide operator: a row), and `unstable` when the solution of a
-    square system leaves an equation unsolved. `stats["reciprocal_condition"]` is an
-    estimate for R, with columns of length one, and `stats["backward_error"]` (of a
-    square operator, without `damp`) the largest |b - Ax|/(|A||x| + |b|) of a row.
+    Gives the least-squares solution of a tall system, and the minimum-norm solution of
+    a wide one. Reports `singular` when, to working precision, a column (for a wide
+    operator, a row) is a combination of those before it, and `unstable` when the
+    solution of a square system leaves an equation unsolved.
+    `stats["reciprocal_condition"]` is an estimate for R, with columns of length one.
+    For a square operator without `damp`, `stats["backward_error"]` is the largest |b -
+    Ax|/(|A||x| + |b|) of a row.
 
     Args:
         damp: minimise ‖Ax - b‖² + damp²‖x‖² instead (ridge regression, Tikhonov
-            regularisation; λ = damp²), by the factors of [damp·I; A], in which nothing
-            is squared.
+            regularisation; λ = damp²), from the factors of [damp·I; A], so that the
+            condition number is not squared.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 5.2.
 
@@ -108,7 +96,7 @@ class QR(AbstractLinearSolver[_QRState]):
         h, taus = householder(F)
         square = None
         if A.shape == F.shape and A.shape[0] == A.shape[1]:
-            square = _Square(F, jnp.any((F == 0) & (A != 0)))
+            square = as_square(F, A)
         R = h[: h.shape[1]]
         # of R; contiguous, from LAPACK
         columns = largest(lower_triangle(R.T), axis=1)
@@ -121,9 +109,9 @@ class QR(AbstractLinearSolver[_QRState]):
 
     def compute(self, state, vector, options):
         check_state(state, _QRState, "QR")
-        square, h, taus = state.square, state.h, state.taus
+        square, h, taus, scales = state.square, state.h, state.taus, state.scales
         stats = {"reciprocal_condition": state.reciprocal_condition}
-        (p, k), m = h.shape, state.scales.rows.size
+        (p, k), m = h.shape, scales.rows.size
 
         def solve_with(b, adjoint):
             def solve(b):
@@ -135,20 +123,15 @@ class QR(AbstractLinearSolver[_QRState]):
                 return times_q(h, taus, jnp.pad(y, (0, p - k)), adjoint=False)[p - m :]
 
             if square is None:
-                return state.scales.scaled(b, adjoint, solve)[0]
+                return scales.scaled(b, adjoint, solve)
             checked = square
-
-            def refined(b):
-                y, error = _refined(solve, checked, b, adjoint)
-                stats["backward_error"] = error
-                return y
-
-            return state.scales.scaled(b, adjoint, refined)[0]
+            rows = functools.partial(refined, solve, checked, scales, adjoint=adjoint)
+            x, stats["backward_error"] = scales.checked(b, adjoint, rows)
+            return x
 
         x, result = views.solve(state, vector, h.dtype, solve_with)
         if square is not None:
-            solved = stats["backward_error"] <= eps(h.dtype) ** 0.5
-            result = both(result, judge(unstable=~solved))
+            result = both(result, judge_rows(stats["backward_error"], h.dtype))
         return x, result, stats
 
     def transpose(self, state, options):
@@ -161,40 +144,6 @@ class QR(AbstractLinearSolver[_QRState]):
 
     def assume_full_rank(self):
         return True
-
-
-def _refined(
-    solve: Callable[[Inexact[Array, " n"]], Inexact[Array, " n"]],
-    square: _Square,
-    b: Inexact[Array, " n"],
-    adjoint: bool,
-) -> tuple[Inexact[Array, " n"], Real[Array, ""]]:
-    """The solution of Fy = b, or Fᴴy = b, and its backward error: see `row_error`."""
-    along = (((0 if adjoint else 1,), (0,)), ((), ()))
-    F = square.F.conj() if adjoint else square.F
-    tiny = jnp.finfo(b.dtype).tiny
-
-    def times(F, y):
-        return jax.lax.dot_general(F, y, along, precision=HIGHEST)
-
-    def running(carry):
-        k, _, _, error = carry
-        return (k < _SOLVES) & (error > eps(b.dtype) ** 0.75)
-
-    def step(carry):
-        k, y, r, _ = carry
-        y += solve(r)
-        Fy, sizes = times(F, y), times(jnp.abs(F), jnp.abs(y))
-        r = b - Fy
-        error = row_error(b, Fy, sizes, y)
-        # of elements below the normal numbers nothing is known
-        least = jnp.where(square.underflowed, tiny * largest(y), 0)
-        return k + 1, y, r, jnp.maximum(error, largest(least / (sizes + tiny)))
-
-    real = jnp.finfo(b.dtype).dtype
-    start = jnp.zeros((), jnp.int32), jnp.zeros_like(b), b, jnp.full((), jnp.inf, real)
-    _, y, _, error = while_loop(running, step, start, inputs=(square, b))
-    return y, error
 
 
 class _Scaled(NamedTuple):
@@ -220,7 +169,7 @@ def _scaled(A: Inexact[Array, "m n"], damp: Any) -> _Scaled:
     F = F / columns.astype(F.dtype)[None]
     if not is_zero(damp):
         F = jnp.concatenate((jnp.diag((damp / columns).astype(F.dtype)), F))
-    scales = Scales(jnp.ones((m,), sizes.dtype), columns, jnp.zeros((), bool))
+    scales = Scales(jnp.ones((m,), sizes.dtype), columns)
     return _Scaled(F, scales, finite, wide)
 
 

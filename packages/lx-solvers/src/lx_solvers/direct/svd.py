@@ -42,16 +42,16 @@ class _SVDState(eqx.Module):
 class SVD(AbstractLinearSolver[_SVDState]):
     """Singular value decomposition, for operators of any shape and rank.
 
-    The least-squares solution of minimum norm. `stats["rank"]` is the number of
-    singular values that count.
+    Gives the least-squares solution of minimum norm. `stats["rank"]` is the number of
+    singular values that do not count as zero.
 
     Args:
         rcond: singular values of at most `rcond` times the largest count as zero.
             Default: 2·max(m, n)·eps, twice the usual bound for the rounding errors of
-            the decomposition, so that those of forming A are covered as well.
+            the decomposition, to cover those of forming A as well.
         damp: minimise ‖Ax - b‖² + damp²‖x‖² instead (ridge regression, Tikhonov
-            regularisation; λ = damp²). All singular values count then. Nothing is
-            squared, so any `damp` that is a number will do.
+            regularisation; λ = damp²). Then no singular value counts as zero. The
+            condition number is not squared, so `damp` may be of any size.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 5.5.
 

@@ -60,12 +60,12 @@ class Sylvester(AbstractLinearSolver[_SylvesterState]):
     """Schur forms and back substitution, for Kronecker sums of any operators: solves
     Sylvester's equation A X + X Bᵀ = C.
 
-    With n₁ n₂ unknowns it takes about 25 (n₁³ + n₂³) operations for the factors and
-    n₁ n₂ (n₁ + n₂) for each vector, all in complex numbers. JAX has the Schur form on
-    CPUs only. Where all parts are Hermitian, `KroneckerEigh` is faster.
+    For n₁ n₂ unknowns, the factors cost about 25 (n₁³ + n₂³) operations and each vector
+    n₁ n₂ (n₁ + n₂), all in complex arithmetic. JAX has the Schur form on CPUs only. If
+    all factors are Hermitian, `KroneckerEigh` is faster.
 
     Raises:
-        ValueError: the operator is no Kronecker sum.
+        ValueError: the operator is not a Kronecker sum.
 
     ```python
     a = lx.MatrixLinearOperator(jnp.array([[2.0, 1.0], [0.0, 3.0]]))

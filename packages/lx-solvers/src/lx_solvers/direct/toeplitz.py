@@ -53,14 +53,14 @@ class _ToeplitzState(eqx.Module):
 
 
 class Toeplitz(AbstractLinearSolver[_ToeplitzState]):
-    """Levinson's recursion, for square Toeplitz operators: O(n²) once and O(n log n)
-    for each vector, with O(n) memory.
+    """Levinson's recursion, for square Toeplitz operators. It takes O(n²) operations
+    once and O(n log n) for each vector, and O(n) memory.
 
-    Meant for definite ones. Others it solves if their leading submatrices are well
-    conditioned, and says `unstable` if not; `LU`, or `GMRES` with
-    `circulant_preconditioner`, solve these. `singular` if a column of the inverse is
-    beyond working precision. `stats["reciprocal_condition"]` is estimated by such
-    columns.
+    It is meant for definite operators. It solves others if their leading submatrices
+    are well conditioned, and reports `unstable` otherwise; use `LU`, or `GMRES` with
+    `circulant_preconditioner`, for these. It reports `singular` if a column of the
+    inverse is too large for working precision. `stats["reciprocal_condition"]` is
+    estimated from such columns.
 
     Raises:
         ValueError: the operator is not a `ToeplitzLinearOperator`, or not square.

@@ -47,9 +47,9 @@ class _TriangularState(eqx.Module):
 class Triangular(AbstractLinearSolver[_TriangularState]):
     """Substitution, for operators tagged lower or upper triangular.
 
-    Reads that triangle of the matrix, and of an operator with a unit diagonal no
-    diagonal. Reports `singular` when a diagonal element is zero, and `unstable` when
-    one is so near the largest number that its reciprocal is no normal number.
+    Reads only that triangle of the matrix, and not the diagonal if it is known to hold
+    ones. Reports `singular` when a diagonal element is zero, and `unstable` when one is
+    so large that its reciprocal is not a normal number.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 3.1.
 

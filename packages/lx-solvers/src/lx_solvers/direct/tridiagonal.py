@@ -30,7 +30,8 @@ from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
 from ._equilibration import Scales, evenly_tridiagonal
-from ._factors import judge, judge_answer, ratio_or, row_error, working_dtype
+from ._factors import judge, working_dtype
+from ._refinement import counts, judge_answer, ratio_or, row_error
 
 Bands = tuple[Inexact[Array, " n"], Inexact[Array, " n"], Inexact[Array, " n"]]
 
@@ -53,9 +54,9 @@ class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
 
     Reports `singular` when a pivot is zero, or when the solution shows that the
     operator is singular to working precision. `stats["backward_error"]` is the largest
-    |b - Ax|/(|A||x| + |b|) of a row, and `stats["reciprocal_condition"]` a bound of it
-    from this solution, with rows and columns scaled: the operator is at least so near
-    to a singular one.
+    |b - Ax|/(|A||x| + |b|) of a row. `stats["reciprocal_condition"]` is an upper bound
+    of 1/κ from this solution, with rows and columns scaled: the operator is at least
+    this close to a singular one.
 
     Golub and Van Loan, "Matrix Computations", 4th ed., 2013, section 4.3.
 
@@ -97,11 +98,12 @@ class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
             bands = _adjoint(*bands) if adjoint else bands
 
             def solve(b):
-                x, error, near = _solve(bands, b)
-                stats.update(backward_error=error, reciprocal_condition=near)
-                return x
+                y, *figures = _solve(bands, b, state.scales, adjoint)
+                return y, figures
 
-            return state.scales.scaled(b, adjoint, solve)[0]
+            x, (error, near) = state.scales.checked(b, adjoint, solve)
+            stats.update(backward_error=error, reciprocal_condition=near)
+            return x
 
         x, result = views.solve(state, vector, state.main.dtype, solve_with)
         if stats:
@@ -126,15 +128,25 @@ def _adjoint(lower: Array, main: Array, upper: Array) -> tuple[Array, Array, Arr
 
 
 def _solve(
-    bands: Bands, b: Inexact[Array, " n"]
+    bands: Bands, b: Inexact[Array, " n"], scales: Scales, adjoint: bool
 ) -> tuple[Inexact[Array, " n"], Real[Array, ""], Real[Array, ""]]:
-    """The solution x of Fx = b, the largest backward error of a row, and how near to a
+    """The solution y of Fy = b, the largest backward error of a row, and how near to a
     singular matrix F is."""
-    x = jax.lax.linalg.tridiagonal_solve(*bands, b[:, None])[:, 0]
-    around = jnp.roll(x, 1), x, jnp.roll(x, -1)
-    l, m, u = (jax.lax.mul(band, y) for band, y in zip(bands, around))
-    error = row_error(b, l + m + u, jnp.abs(l) + jnp.abs(m) + jnp.abs(u), x)
-    return x, error, ratio_or(largest(b), largest(x), 1)
+    y = jax.lax.linalg.tridiagonal_solve(*bands, b[:, None])[:, 0]
+    sized = _sizes(bands)
+    sizes, of_x = _times(sized, jnp.abs(y)), counts(scales.unscaled(y, adjoint))
+    error = row_error(b - _times(bands, y), b, sizes, _times(sized, of_x), y)
+    return y, error, ratio_or(largest(b), largest(y), 1)
+
+
+def _times(bands: Bands, y: Inexact[Array, " n"]) -> Inexact[Array, " n"]:
+    l, m, u = bands
+    return l * jnp.roll(y, 1) + m * y + u * jnp.roll(y, -1)
+
+
+def _sizes(bands: Bands) -> Bands:
+    l, m, u = bands
+    return jnp.abs(l), jnp.abs(m), jnp.abs(u)
 
 
 @slogdet_of.register
@@ -143,8 +155,8 @@ def _(state: _TridiagonalState):
     pivots, swaps = _eliminate(*bands)
     if pivots.size:  # inverse iteration, as in `_factors.reciprocal_condition`
         z = jnp.asarray(variates(pivots.shape, pivots.dtype))
-        y, *_ = _solve(_adjoint(*bands), z)
-        _, *figures = _solve(bands, _of_order_one(y))
+        y, *_ = _solve(_adjoint(*bands), z, state.scales, True)
+        _, *figures = _solve(bands, _of_order_one(y), state.scales, False)
         seen = judge_answer(*figures, dtype=pivots.dtype)
         verdict = both(verdict, seen)
     return slogdet_of_factors(

@@ -64,20 +64,22 @@ class _WoodburyState(eqx.Module):
 
 
 class Woodbury(AbstractLinearSolver[_WoodburyState]):
-    """Low-rank updates A + U C Vᴴ of an operator that is easy to solve with.
+    """The Woodbury formula, for low-rank updates A + U C Vᴴ of an operator A that is
+    easy to solve with.
 
-    An update of rank k costs 2 k solves with A for the factors, and two solves for each
-    vector, the second of which refines the first. A and A + U C Vᴴ must both be
+    For an update of rank k, the factors cost 2 k solves with A and each vector costs
+    two, the second of which refines the first. A and A + U C Vᴴ must both be
     nonsingular.
 
-    Reports what the inner solver reports of A; `singular` if the k×k matrix
-    I + C VᴴA⁻¹U is; `unstable` if the refined solution still has a large residual.
+    A failure of the inner solver is reported as it is. The result is `singular` if the
+    k×k matrix I + C VᴴA⁻¹U is singular, and `unstable` if the refined solution still
+    has a large residual.
 
     Args:
         inner_solver: any solver for A.
 
     Raises:
-        ValueError: the operator is no low-rank update, or not square.
+        ValueError: the operator is not a low-rank update, or not square.
 
     ```python
     a = lx.DiagonalLinearOperator(jnp.array([1.0, 2.0, 3.0]))

@@ -27,11 +27,11 @@ from .._scaling import (
 from .._sizes import is_known
 from .._solver import Options
 from ._bases import combine, coordinates, with_row
-from ._driver import KrylovState, Outcome, report, step_limit
+from ._driver import KrylovState, Outcome, report
 from ._guess import held, start_from, useless
 from ._history import Monitor
 from ._options import first_guess, stopping_rule
-from ._phases import Exit, Phases, advance, begin
+from ._phases import Exit, Phases, advance, begin, step_limit
 from ._scalars import barrier, packed, times, unpacked, where
 from ._spaces import Product, as_matvec, spaces
 from ._tolerances import expected, peaks, right_hand_side

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, Protocol
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, PyTree
 from lx_operators import AbstractLinearOperator, conj, linearise
 
@@ -21,7 +20,7 @@ from .._checks import check_options, check_square, check_state
 from .._control_flow import while_loop
 from .._results import judged, named
 from .._scaling import norm2, plain_norm2
-from .._sizes import is_known, sqrt_of
+from .._sizes import sqrt_of
 from .._solution import RESULTS
 from .._solver import Options
 from ..preconditioners._preconditioner import AbstractPreconditioner, told
@@ -37,7 +36,7 @@ from ._options import (
     stopping_rule,
     transposed,
 )
-from ._phases import Exit, Phases, advance, begin, outcome
+from ._phases import Exit, Phases, advance, begin, outcome, step_limit
 from ._recurrence import Pass, Recurrence, Step
 from ._scalars import Packed, barrier, pack, times, unpack, where
 from ._spaces import Space, as_matvec, signed, spaces
@@ -223,7 +222,7 @@ def iteration(
         else:
             true = b - q if now.renewed is None else now.renewed
             r = where(check, true, step.r)
-        ν = barrier(plain_norm2(r))
+        ν = barrier(plain_norm2(r)) if step.ν is None else step.ν
 
         def test(phases: Phases):
             floor, sizes = phases.floor(goal, X), peaks(X, x)
@@ -278,7 +277,9 @@ def iteration(
         if not method.sees_checks:
             state = _kept(check, claimed, initial, old, state)
         if bound is None:
-            if M is None and step.stretch is not None:
+            if step.ν is not None:
+                stretch = step.stretch
+            elif M is None and step.stretch is not None:
                 stretch = where(check | step.broken, 0, step.stretch)
             else:
                 stretch = norm2(q) / norm2(now.vector)
@@ -389,15 +390,3 @@ def conjugated_state(
     M = state.preconditioner
     M, L = (None if F is None else conj(F) for F in (M, state.left))
     return KrylovState(conj(state.operator), state.sign, M, L), conjugated(options)
-
-
-def step_limit(max_steps: int | None, space: Space) -> int | Array:
-    """Ten times the size, unless given; never more than can be counted."""
-    limit = 10 * space.size if max_steps is None else max_steps
-    if max_steps is None and not is_known(space.size):
-        return jnp.asarray(limit, jnp.int32)
-    most = np.iinfo(np.int32).max - 1
-    if isinstance(limit, int):
-        return min(limit, most)
-    limit = jnp.asarray(limit)
-    return jnp.minimum(limit, most).astype(jnp.int32)

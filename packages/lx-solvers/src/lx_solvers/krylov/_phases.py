@@ -23,11 +23,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
+import numpy as np
 from jaxtyping import Array, ArrayLike, Int, Scalar
 
 from .._control_flow import cond
 from .._results import code
 from .._scaling import binade
+from .._sizes import is_known
 from .._solution import RESULTS
 from ._scalars import barrier, packed, scalar_at, where
 from ._spaces import Space
@@ -286,3 +288,15 @@ def _stack(*counts: Any) -> Array:
 
 
 _as_int32 = functools.partial(jax.lax.convert_element_type, new_dtype=jnp.int32)
+
+
+def step_limit(max_steps: int | None, space: Space) -> int | Array:
+    """Ten times the size, unless given; never more than can be counted."""
+    limit = 10 * space.size if max_steps is None else max_steps
+    if max_steps is None and not is_known(space.size):
+        return jnp.asarray(limit, jnp.int32)
+    most = np.iinfo(np.int32).max - 1
+    if isinstance(limit, int):
+        return min(limit, most)
+    limit = jnp.asarray(limit)
+    return jnp.minimum(limit, most).astype(jnp.int32)

@@ -114,6 +114,10 @@ class Step(NamedTuple):
     stretch: Any = None
     """A lower bound of ‖A‖ without a preconditioner, which is cheaper to have than
     ‖A p‖ / ‖p‖ of the product, which the driver takes otherwise."""
+    ν: Any = None
+    """‖r‖ after it, in a check that of the true residual: for methods that compute it
+    together with other inner products. Their `stretch` also holds in a check, and with
+    a preconditioner."""
 
 
 class Recurrence(Protocol):

@@ -15,7 +15,7 @@ from lx_operators import AbstractLinearOperator, is_positive_semidefinite
 from .._control_flow import while_loop
 from .._scaling import plain_norm2, real_dot
 from ._bases import combine, coordinates, rows_times, with_row
-from ._driver import step_limit
+from ._phases import step_limit
 from ._scalars import barrier, times, where
 from ._spaces import Space, as_matvec, spaces
 from ._tolerances import expected, peaks, right_hand_side

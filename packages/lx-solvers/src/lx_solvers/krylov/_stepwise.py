@@ -14,23 +14,23 @@ from .._solver import AbstractLinearSolver, Options
 
 
 class IterationState(eqx.Module):
-    """Where an iteration stands: a pytree of arrays, which a loop can carry."""
+    """The state of an iteration: a pytree of arrays, which a loop can carry."""
 
     loop: Any
 
     @property
     def running(self) -> Bool[Array, ""]:
-        """Whether there is a step to be made."""
+        """Whether the iteration goes on."""
         return self.loop.phases.running
 
     @property
     def num_steps(self) -> Int[Array, ""]:
-        """How many steps were made."""
+        """The number of steps so far."""
         return self.loop.phases.num_steps
 
 
 class StepByStep(eqx.Module):
-    """A Krylov method at work on one system; made by `step_by_step`."""
+    """A Krylov method that runs step by step on one system; `step_by_step` makes it."""
 
     solver: AbstractLinearSolver
     state: Any
@@ -43,14 +43,14 @@ class StepByStep(eqx.Module):
 
     @eqx.filter_jit
     def start(self) -> IterationState:
-        """Before the first step."""
+        """The state before the first step."""
         return IterationState(self._iteration().start)
 
     @eqx.filter_jit
     def step(self, at: IterationState) -> IterationState:
-        """After one pass, which has one product with the operator: a step, or a check,
-        in which the residual is computed anew, and which does not count as a step. An
-        iteration that has ended stays as it is."""
+        """The state after one pass, which has one product with the operator. A pass is
+        a step, or a check that recomputes the residual and does not count as a step. An
+        iteration that has ended does not change."""
         step = self._iteration().step
         loop = jax.lax.cond(at.running, step, lambda loop: loop, at.loop)
         return IterationState(loop)
@@ -62,14 +62,14 @@ class StepByStep(eqx.Module):
 
     @eqx.filter_jit
     def residual_norm(self, at: IterationState) -> Scalar:
-        """The 2-norm of its residual, as it was recurred."""
+        """The 2-norm of its residual, as the recurrence has it."""
         return self._iteration().residual_norm(at.loop)
 
     @eqx.filter_jit
     def finish(self, at: IterationState) -> Solution:
-        """The solution, with its status and statistics. An iteration that has not ended
-        yet makes its last check, with one product, and is `stopped` if the residual
-        does not pass."""
+        """The solution, with its status and statistics. If the iteration has not ended
+        yet, the residual is checked, with one product, and the status is `stopped` if
+        it is not within the tolerance."""
         iteration = self._iteration()
         loop = iteration.stop(at.loop)
         loop = jax.lax.while_loop(
@@ -88,12 +88,12 @@ def step_by_step(
     *,
     options: Options | None = None,
 ) -> StepByStep:
-    """A Krylov method for a loop of the caller's own, which makes one step at a time.
+    """A Krylov method for your own loop, which makes one step at a time.
 
     `start`, `step` and `finish` are compiled; they may also be called inside `jit`,
-    `lax.while_loop` or `scan`, which carry an `IterationState`. All steps to the end
-    give what `linear_solve` gives. Nothing here has a derivative by implicit
-    differentiation; use `linear_solve` for that.
+    `lax.while_loop` or `scan`, which carry an `IterationState`. If you make all steps
+    to the end, the result is that of `linear_solve`. Derivatives here do not use
+    implicit differentiation; use `linear_solve` for that.
 
     Args:
         operator: A.

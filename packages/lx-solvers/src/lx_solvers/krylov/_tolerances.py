@@ -91,19 +91,30 @@ def check_aims(solver: Aims, name: str, criteria: tuple[str, ...] = CRITERIA) ->
         )
 
 
+# What SciPy's iterative solvers call their arguments, and what to pass here.
+_OF_SCIPY = {
+    "tol": "`rtol`, relative to the right-hand side, or `atol`, absolute, such as "
+    "`{solver}(rtol={value!r})`",
+    "maxiter": "`max_steps`",
+    "M": "`preconditioner`, or an operator in the options of the solve",
+    "x0": '`options={{"y0": x0}}` to the solve',
+    "callback": "`history=True`, which records the residuals",
+}
+
+
 def takes_rtol_and_atol(cls: type[_Solver]) -> type[_Solver]:
-    """Makes the argument `tol`, which an iterative solver does not have, a `TypeError`
-    that says what to write instead."""
+    """Makes SciPy's name of an argument a `TypeError` that says what to write
+    instead."""
     init = cls.__init__
 
     @functools.wraps(init)
     def checked(self: Any, *args: Any, **kwargs: Any) -> None:
-        if "tol" in kwargs:
-            raise TypeError(
-                f"`{cls.__name__}` has no argument `tol`; pass `rtol`, relative to the "
-                f"right-hand side, or `atol`, absolute, such as "
-                f"`{cls.__name__}(rtol={kwargs['tol']!r})`."
-            )
+        for name, instead in _OF_SCIPY.items():
+            if name in kwargs:
+                instead = instead.format(solver=cls.__name__, value=kwargs[name])
+                raise TypeError(
+                    f"`{cls.__name__}` has no argument `{name}`; pass {instead}."
+                )
         init(self, *args, **kwargs)
 
     cls.__init__ = checked

@@ -116,32 +116,31 @@ class _Stabilised:
 class BiCGStab(AbstractLinearSolver[driver.KrylovState]):
     """Stabilised biconjugate gradients, for square nonsingular operators.
 
-    van der Vorst 1992, doi:10.1137/0913035, with the preconditioner on the right. What
-    is not textbook: its two half steps are one and the same,
+    van der Vorst 1992, doi:10.1137/0913035, with the preconditioner on the right.
+    Unlike in the textbooks, its two half steps are one and the same,
 
         w = A M c,   a = ⟨d, r⟩ / ⟨d, w⟩,   x += a M c,   r -= a w,
 
     with d = r̂ and c = r + β p in the first (then p = c, v = w, α = a), and with d = w
     and c = r in the second (then p -= a v, as ω = a). So the iteration may end after
-    either. Where an inner product is lost in rounding, it starts afresh from the true
-    residual; if that happens at once again, it has broken down. Before success is
-    claimed, the true residual is computed; if it does not pass, the iteration starts
-    afresh.
+    either. If an inner product is lost in rounding, the iteration restarts from the
+    true residual; if that happens again at once, it has broken down. Before success is
+    claimed, the true residual is computed; if it is too large, the iteration restarts.
 
     A step is a half step: one product with the operator and one with the
-    preconditioner, if any. A check is one more of each, and no step. Seven vectors are
-    kept: b, x, r, r̂, p, v and the product.
+    preconditioner, if any. A check takes one more of each, and does not count as a
+    step. Seven vectors are kept: b, x, r, r̂, p, v and the product.
 
     With `ell` above 1 it is BiCGstab(ℓ) (Sleijpen and Fokkema 1993, *ETNA* 1, 11-32):
-    the residual's polynomial gets factors of degree ℓ, not 1, which may have complex
-    zeros. So it also makes its way where eigenvalues are near the imaginary axis:
-    waves, rotations, convection. 2 ℓ + 7 vectors are kept then, and 2 ℓ + 2 more with a
-    preconditioner; and r̂ is not r, but has a random part.
+    the residual's polynomial gets factors of degree ℓ instead of 1, which may have
+    complex zeros. So it also converges when eigenvalues are near the imaginary axis, as
+    for waves, rotations and convection. It then keeps 2 ℓ + 7 vectors, and 2 ℓ + 2 more
+    with a preconditioner; and r̂ is not r, but has a random part.
 
-    A singular operator ends in `breakdown` or `max_steps_reached`; so does, with `ell =
-    1`, one with ⟨x, A x⟩ = 0 for all x, such as a skew-symmetric one. As for `GMRES`, a
-    consistent singular system may be solved, and the solution need not be of least
-    norm.
+    For a singular operator the solve ends in `breakdown` or `max_steps_reached`; with
+    `ell = 1` so does one with ⟨x, A x⟩ = 0 for all x, such as a skew-symmetric one. As
+    for `GMRES`, a consistent singular system may be solved, but the solution need not
+    have the least norm.
 
     Args:
         rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single
@@ -149,7 +148,8 @@ class BiCGStab(AbstractLinearSolver[driver.KrylovState]):
         norm: from a pytree to a real scalar; for the elementwise criterion.
         max_steps: limit of steps, that is, of products; ten times the size by default.
             With `rtol = atol = 0` exactly this many steps are made.
-        ell: ℓ, at least 1; more than 4 is no use in double precision, nor 2 in single.
+        ell: ℓ, at least 1; more than 4 does not help in double precision, nor more than
+            2 in single.
         preconditioner: a recipe such as `Jacobi()`, or a direct solver, set up from the
             operator.
         criterion: "elementwise": each element of the residual is within its tolerance

@@ -17,6 +17,7 @@ from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._bases import combine, inner, orthonormal, rows_times
 from ._options import effective
+from ._phases import step_limit
 from ._scalars import where
 from ._spaces import as_matvec, signed, spaces
 from ._together import solve_together
@@ -53,7 +54,7 @@ def _block(
     precondition = (
         (lambda R: R) if M is None else jax.vmap(signed(as_matvec(M, X), sign_of(M)))
     )
-    limit = driver.step_limit(solver.max_steps, X)
+    limit = step_limit(solver.max_steps, X)
 
     @jax.vmap
     def column(vector: PyTree[Array]) -> tuple[Array, ...]:
@@ -107,18 +108,17 @@ class BlockCG(AbstractLinearSolver[driver.KrylovState]):
     """Block conjugate gradients, for Hermitian definite operators and many right-hand
     sides, which share one Krylov space.
 
-    O'Leary 1980, doi:10.1016/0024-3795(80)90247-5, in the variant that does not break
-    down of Ji and Li 2017, doi:10.1007/s10543-016-0631-z: directions that depend on
-    others, as right-hand sides do or come to do, are left out, and so are columns that
-    have converged. Each of k right-hand sides is solved from the sum of k Krylov
-    spaces, so it takes fewer steps than alone; and the k products of a step are one
-    product of matrices.
+    O'Leary 1980, doi:10.1016/0024-3795(80)90247-5, in the variant of Ji and Li 2017,
+    doi:10.1007/s10543-016-0631-z, that does not break down: directions that become
+    linearly dependent on others are left out, and so are columns that have converged.
+    Each of k right-hand sides is solved from the sum of k Krylov spaces, so it takes
+    fewer steps than alone; and the k products of a step are one product of matrices.
 
     The right-hand sides are those of `rhs_axis` in `linear_solve`, or of a `vmap` over
-    vectors alone. Then `CG` takes the solutions as first guesses, each for itself:
-    where one passes, that is one product, which computes its true residual, and where
-    it does not, further steps. So results and tolerances are those of `CG`, column by
-    column. One right-hand side, and a `vmap` over operators, are solved by `CG`.
+    vectors alone. Then `CG` takes each solution as initial guess. If the guess is good
+    enough, that takes one product, which computes its true residual; otherwise it takes
+    more steps. So results and tolerances are those of `CG`, column by column. A single
+    right-hand side, and a `vmap` over operators, are solved by `CG`.
 
     A step is a product with each right-hand side, and one with the preconditioner, if
     any. For each right-hand side five vectors are kept, as by `CG`.
@@ -127,7 +127,7 @@ class BlockCG(AbstractLinearSolver[driver.KrylovState]):
         rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single
             and 1e-8 in double precision, and `atol` 0.
         norm: from a pytree to a real scalar; for the elementwise criterion.
-        max_steps: limit of steps, of the block and of `CG` after it; ten times the size
+        max_steps: the step limit, of the block and of `CG` after it; ten times the size
             by default. With `rtol = atol = 0` exactly this many steps of `CG` are made.
         preconditioner: a recipe such as `Jacobi()`, or a direct solver, set up from the
             operator.
@@ -139,11 +139,11 @@ class BlockCG(AbstractLinearSolver[driver.KrylovState]):
         progress: show a progress bar of `CG`.
 
     Options: `preconditioner`, an operator that approximates the inverse, of the sign of
-    the operator or positive, tagged so; `y0`, a first guess, which is used for one
-    right-hand side only.
+    the operator or positive, tagged so; `y0`, an initial guess, which is used for a
+    single right-hand side only.
 
-    Statistics: `num_steps`, those of the block and those of `CG` after it;
-    `block_steps`, those of the block, which is 0 for one right-hand side.
+    Statistics: `num_steps`, the steps of the block and of `CG` after it; `block_steps`,
+    those of the block alone, which is 0 for a single right-hand side.
 
     Raises:
         ValueError: negative tolerances; both zero without `max_steps`; an operator that

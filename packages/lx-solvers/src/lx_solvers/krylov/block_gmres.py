@@ -18,6 +18,7 @@ from . import _driver as driver
 from ._arnoldi import check_cycle
 from ._bases import combine, inner, least_squares, orthonormal, rows_times
 from ._options import effective
+from ._phases import step_limit
 from ._scalars import where
 from ._spaces import as_matvec, spaces
 from ._together import solve_together
@@ -62,7 +63,7 @@ def _block(
     A = jax.vmap(as_matvec(state.operator))
     M = effective(options, state).get("preconditioner")
     precondition = (lambda R: R) if M is None else jax.vmap(as_matvec(M, X))
-    limit = driver.step_limit(solver.max_steps, X)
+    limit = step_limit(solver.max_steps, X)
 
     @jax.vmap
     def column(vector: PyTree[Array]) -> tuple[Array, ...]:
@@ -148,16 +149,16 @@ class BlockGMRES(AbstractLinearSolver[driver.KrylovState]):
     Vital 1990 (*Étude de quelques méthodes de résolution de problèmes linéaires de
     grande taille sur multiprocesseur*, Rennes); Robbé and Sadkane 2006 (*Exact and
     inexact breakdowns in the block GMRES method*, Linear Algebra Appl. 419, 265-285)
-    for directions that depend on others: they are left out, and so are columns that
-    have converged when a cycle begins. Each of k right-hand sides is solved from the
-    sum of k Krylov spaces, so it takes fewer
-    steps than alone; and the k products of a step are one product of matrices.
+    for directions that become linearly dependent on others: they are left out, and so
+    are columns that have converged when a cycle begins. Each of k right-hand sides is
+    solved from the sum of k Krylov spaces, so it takes fewer steps than alone; and the
+    k products of a step are one product of matrices.
 
     The right-hand sides are those of `rhs_axis` in `linear_solve`, or of a `vmap` over
-    vectors alone. Then `GMRES` takes the solutions as initial guesses, each for itself:
-    where one passes, that is one product, which computes its true residual, and where
-    it does not, further steps. So results and tolerances are those of `GMRES`, column
-    by column. One right-hand side, and a `vmap` over operators, are solved by `GMRES`.
+    vectors alone. Then `GMRES` takes each solution as initial guess. If the guess is
+    good enough, that takes one product, which computes its true residual; otherwise it
+    takes more steps. So results and tolerances are those of `GMRES`, column by column.
+    A single right-hand side, and a `vmap` over operators, are solved by `GMRES`.
 
     A step is a product with each right-hand side, and one with the preconditioner, if
     any; the end of a cycle costs one more, but does not count as a step. The basis has
@@ -174,13 +175,13 @@ class BlockGMRES(AbstractLinearSolver[driver.KrylovState]):
         stagnation_iters: as for `GMRES`.
         preconditioner: a recipe such as `Jacobi()`, or a direct solver, set up from the
             operator.
-        criterion, history, progress: as for `GMRES`, and of its part.
+        criterion, history, progress: as for `GMRES`, to which they are passed.
 
     Options: `preconditioner`, an operator that approximates the inverse; `y0`, an
     initial guess, which is used for one right-hand side only.
 
-    Statistics: `num_steps`, those of the block and those of `GMRES` after it;
-    `block_steps`, those of the block, which is 0 for one right-hand side.
+    Statistics: `num_steps`, the steps of the block and of `GMRES` after it;
+    `block_steps`, those of the block alone, which is 0 for a single right-hand side.
 
     Raises:
         ValueError: negative tolerances; both zero without `max_steps`; an operator that

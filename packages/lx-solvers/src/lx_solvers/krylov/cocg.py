@@ -58,18 +58,19 @@ class COCG(AbstractLinearSolver[driver.KrylovState]):
 
     van der Vorst and Melissen 1990, doi:10.1109/20.106415: conjugate gradients with the
     bilinear form Σ xᵢ yᵢ in place of the inner product. Such operators come from waves
-    that are damped or absorbed: Helmholtz and Maxwell equations, impedance. A step is
-    half as expensive as one of biconjugate gradients, which it is mathematically. What
-    is not textbook: before success is claimed, the true residual is computed; if it
-    does not pass, the iteration starts afresh.
+    that are damped or absorbed: Helmholtz and Maxwell equations, impedance. It is
+    mathematically the same as biconjugate gradients, at half the cost of a step. Beyond
+    the textbook method, the true residual is computed before success is claimed; if it
+    is too large, the iteration restarts.
 
     A step is one product with the operator and one with the preconditioner, if any; a
-    check is one more with the operator, and no step. Five vectors are kept: b, x, r, p
-    and the product.
+    check takes one more with the operator, and does not count as a step. Five vectors
+    are kept: b, x, r, p and the product.
 
-    Nothing is minimal, and r with Σ rᵢ² = 0, such as (1, i), ends in `breakdown`; use
-    `GMRES` then. A singular operator ends in `breakdown` or `max_steps_reached`, unless
-    the system is consistent. For real operators it is `CG` without its safeguards.
+    It minimises nothing, and a residual with Σ rᵢ² = 0, such as (1, i), leads to
+    `breakdown`; use `GMRES` in that case. For a singular operator the solve ends in
+    `breakdown` or `max_steps_reached`, unless the system is consistent. For real
+    operators it is `CG` without its safeguards.
 
     Args:
         rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single

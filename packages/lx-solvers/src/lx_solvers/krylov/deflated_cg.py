@@ -15,6 +15,7 @@ from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._bases import combine, coordinates, inner, with_row
 from ._options import effective, first_guess
+from ._phases import step_limit
 from ._recycled import (
     RecycledState,
     conjugated_subspace,
@@ -68,7 +69,7 @@ def _deflated(
     given = right_hand_side(vector, Y, solver)
     first = first_aim(given, X, Y)
     b = given.b if krylov.sign == 1 else -given.b
-    limit = driver.step_limit(solver.max_steps, X)
+    limit = step_limit(solver.max_steps, X)
     k = len(state.U)
     ℓ = solver.directions
     U, C = state.U, krylov.sign * state.C
@@ -152,18 +153,19 @@ class DeflatedCG(AbstractLinearSolver[RecycledState]):
     """Deflated conjugate gradients, for Hermitian definite operators that come in
     sequences: a subspace is kept from one system to the next.
 
-    Saad, Yeung, Erhel and Guyomarc'h 2000, doi:10.1137/S1064829598339761. Directions
-    are kept conjugate to a subspace, on which the system is solved at the start; so the
-    eigenvalues of A there do not count for convergence. At the end, the subspace of
-    `recycle` dimensions on which A is least is chosen from the last one and the first
-    `directions` directions of the solve.
+    Saad, Yeung, Erhel and Guyomarc'h 2000, doi:10.1137/S1064829598339761. The system is
+    first solved on a subspace, and directions are kept conjugate to it, so the
+    eigenvalues of A on the subspace do not affect convergence. At the end, a new
+    subspace of `recycle` dimensions, on which A is smallest, is chosen from the old one
+    and the first `directions` directions of the solve.
 
-    The `state` of a solution has that subspace, to be passed to solves with the same
-    operator as `state`, and with the next operator as `options={"recycle": state}`, as
-    with `GCRODR`. It carries no derivative. Under `rhs_axis` the state stays as it was.
+    The `state` of a solution contains that subspace. Pass it as `state` to solves with
+    the same operator, and as `options={"recycle": state}` to a solve with the next
+    operator, as with `GCRODR`. It carries no derivative. Under `rhs_axis` the state
+    does not change.
 
-    Then `CG` takes the solution as initial guess: where it passes, that is one product,
-    which computes its true residual, and where it does not, further steps. So results
+    Then `CG` takes the solution as initial guess. If it is good enough, that takes one
+    product, which computes its true residual; otherwise it takes more steps. So results
     and tolerances are those of `CG`.
 
     A step is one product with the operator and one with the preconditioner, if any; the
@@ -180,7 +182,7 @@ class DeflatedCG(AbstractLinearSolver[RecycledState]):
         directions: how many directions a solve keeps, from which the subspace is drawn.
         preconditioner: a recipe such as `Jacobi()`, or a direct solver, set up from the
             operator, and known to be semidefinite if that is.
-        criterion, history, progress: as for `CG`, and of its part.
+        criterion, history, progress: as for `CG`, to which they are passed.
 
     Options: `preconditioner`, as for `CG`; `y0`, an initial guess; `recycle`, the state
     of an earlier solution.
@@ -231,7 +233,7 @@ class DeflatedCG(AbstractLinearSolver[RecycledState]):
         check_state(state, RecycledState, "DeflatedCG")
         options = without(options)
         x, U, C, steps = _deflated(self, state, vector, options)
-        limit = driver.step_limit(self.max_steps, spaces(state.krylov.operator)[0])
+        limit = step_limit(self.max_steps, spaces(state.krylov.operator)[0])
         alone, options = self._alone(limit - steps), {**options, "y0": x}
         x, result, stats = alone.compute(state.krylov, vector, options)
         count = stats["num_steps"] + steps
@@ -239,7 +241,7 @@ class DeflatedCG(AbstractLinearSolver[RecycledState]):
         return x, result, {**stats, **more, "subspace": (U, C)}
 
     def updated(self, state, stats):
-        """The state with the subspace of a solve."""
+        """The state, with the subspace from a solve."""
         U, C = stats["subspace"]
         return RecycledState(state.krylov, U, C)
 

@@ -24,10 +24,10 @@ class FGMRES(AbstractLinearSolver[driver.KrylovState]):
     iterative solver, for square nonsingular operators.
 
     Saad 1993, doi:10.1137/0914028: the preconditioned basis is kept, and the solution
-    put together from it. For the rest see `GMRES`: the same loop runs. A step is one
-    product with the operator and one use of the preconditioner; a check, or the end of
-    a cycle, costs one more product, but does not count as a step. `2 restart + 5`
-    vectors are kept.
+    is a combination of it. Everything else is as for `GMRES`. A step is one product
+    with the operator and one use of the preconditioner; a check, or the end of a cycle,
+    costs one more product, but does not count as a step. `2 restart + 5` vectors are
+    kept.
 
     Args:
         rtol, atol, norm, max_steps, restart: as for `GMRES`.
@@ -38,7 +38,7 @@ class FGMRES(AbstractLinearSolver[driver.KrylovState]):
     Options: `preconditioner`: an operator that approximates the inverse; or any
     function `(v, step) -> z` of a vector of the operator's input structure and of the
     number of steps so far, linear or not. Solves for derivatives use the transpose of
-    an operator, and no preconditioner in place of a function. `y0`, as for `GMRES`.
+    an operator; for a function, they use no preconditioner. `y0`, as for `GMRES`.
 
     Raises:
         ValueError: negative tolerances; both zero without `max_steps`; an operator that

@@ -18,6 +18,7 @@ from . import _driver as driver
 from ._arnoldi import check_cycle
 from ._bases import combine, coordinates, least_squares, with_row
 from ._options import effective, first_guess
+from ._phases import step_limit
 from ._recycled import (
     RecycledState,
     conjugated_subspace,
@@ -69,7 +70,7 @@ def _recycled(
     precondition = (lambda r: r) if M is None else as_matvec(M, X)
     given = right_hand_side(vector, Y, solver)
     b, first = given.b, first_aim(given, X, Y)
-    limit = driver.step_limit(solver.max_steps, X)
+    limit = step_limit(solver.max_steps, X)
     k = len(state.U)
     p = max(1, solver.restart - k)
     rows = np.arange(k + p + 1, dtype=np.int32)
@@ -159,26 +160,27 @@ class GCRODR(AbstractLinearSolver[RecycledState]):
     from cycle to cycle, and from one system to the next.
 
     Parks, de Sturler, Mackey, Johnson and Maiti 2006, doi:10.1137/040607277. The
-    subspace, of `recycle` dimensions, is that on which A is least: approximate singular
-    vectors of the least singular values (Al Daas, Grigori, Hénon and Ricoux 2021,
-    doi:10.1145/3439746) in place of the paper's harmonic Ritz vectors, so that nothing
-    becomes complex that is real. Solutions in its image are found at once, and what is
-    left converges as if these singular values were not there.
+    subspace, of `recycle` dimensions, is one on which A is small: approximate singular
+    vectors for the smallest singular values (Al Daas, Grigori, Hénon and Ricoux 2021,
+    doi:10.1145/3439746) instead of the paper's harmonic Ritz vectors, so that real
+    problems stay real. The system is first solved on the subspace, and the rest
+    converges as if these singular values did not exist.
 
-    The `state` of a solution has the subspace that the solve ended with:
+    The `state` of a solution contains the subspace from the end of the solve:
 
     - pass it as `state` to further solves with the same operator, which costs no
       product;
     - pass it as `options={"recycle": state}` to a solve with the next operator, which
-      costs `recycle` products, all at once.
+      costs `recycle` products, computed together.
 
-    The subspace carries no derivative. Solves with the transpose, in reverse mode, use
-    its conjugate where the operator is Hermitian, and itself where it is symmetric;
-    else they begin without, unless `adjoint_options={"recycle": state}` has one, the
-    state of a solution with `operator.T`. Under `rhs_axis` the state stays as it was.
+    The subspace carries no derivative. In reverse mode, solves with the transpose use
+    the subspace itself if the operator is symmetric, and its conjugate if it is
+    Hermitian. Otherwise they start without one, unless you pass
+    `adjoint_options={"recycle": state}` with the state of a solution for `operator.T`.
+    Under `rhs_axis` the state does not change.
 
-    Then `GMRES` takes the solution as initial guess: where it passes, that is one
-    product, which computes its true residual, and where it does not, further steps. So
+    Then `GMRES` takes the solution as initial guess. If it is good enough, that takes
+    one product, which computes its true residual; otherwise it takes more steps. So
     results and tolerances are those of `GMRES`.
 
     A step is one product with the operator and one with the preconditioner, if any; the
@@ -192,12 +194,12 @@ class GCRODR(AbstractLinearSolver[RecycledState]):
         norm: from a pytree to a real scalar; for the elementwise criterion.
         max_steps: the step limit; ten times the size by default. With
             `rtol = atol = 0` exactly this many steps of `GMRES` are made.
-        restart: how many vectors the subspace and a cycle's basis have together.
+        restart: the number of vectors of the subspace and a cycle's basis together.
         recycle: the dimension of the subspace, less than `restart`.
         stagnation_iters: as for `GMRES`.
         preconditioner: a recipe such as `Jacobi()`, or a direct solver, set up from the
             operator.
-        criterion, history, progress: as for `GMRES`, and of its part.
+        criterion, history, progress: as for `GMRES`, to which they are passed.
 
     Options: `preconditioner`, an operator that approximates the inverse; `y0`, an
     initial guess; `recycle`, the state of an earlier solution.
@@ -248,7 +250,7 @@ class GCRODR(AbstractLinearSolver[RecycledState]):
     def compute(self, state, vector, options):
         check_state(state, RecycledState, "GCRODR")
         x, U, C, steps = _recycled(self, state, vector, options)
-        limit = driver.step_limit(self.max_steps, spaces(state.krylov.operator)[0])
+        limit = step_limit(self.max_steps, spaces(state.krylov.operator)[0])
         left: Any = limit - steps
         alone = GMRES(
             self.rtol,
@@ -268,7 +270,7 @@ class GCRODR(AbstractLinearSolver[RecycledState]):
         return x, result, {**stats, **more, "subspace": (U, C)}
 
     def updated(self, state, stats):
-        """The state with the subspace of a solve."""
+        """The state, with the subspace from a solve."""
         U, C = stats["subspace"]
         return RecycledState(state.krylov, U, C)
 

@@ -22,23 +22,23 @@ class GMRES(AbstractLinearSolver[driver.KrylovState]):
 
     Saad and Schultz 1986, doi:10.1137/0907058, with the preconditioner on the right
     (Saad 2003, alg. 9.5, doi:10.1137/1.9780898718003), so that the residual is that of
-    the system itself. What is not textbook: the basis is orthogonalised by two passes
-    of classical Gram-Schmidt (Giraud, Langou and Rozložník 2005,
-    doi:10.1016/j.camwa.2005.08.009), and where the recurred residual passes, the true
-    one is computed; if it does not pass, the cycle simply goes on.
+    the system itself. Beyond the textbook method, the basis is orthogonalised by two
+    passes of classical Gram-Schmidt (Giraud, Langou and Rozložník 2005,
+    doi:10.1016/j.camwa.2005.08.009), and once the recurred residual is small enough,
+    the true one is computed; if it is too large, the cycle simply goes on.
 
     A step is one product with the operator and one with the preconditioner, if any; a
     check, or the end of a cycle, costs one more of each, but does not count as a step.
-    `restart + 4` vectors are kept: the basis, b, x and the product. The last update,
-    which is to be within its tolerance, is estimated from the solution's coordinates in
-    the basis.
+    `restart + 4` vectors are kept: the basis, b, x and the product. The size of the
+    last update, which must be within its tolerance, is estimated from the solution's
+    coordinates in the basis.
 
-    A singular operator ends in `singular` where the Krylov space shows it. It need not:
-    a consistent singular system may have a solution in the Krylov space of b. That one
-    is returned as a success, because its residual passes, but it need not be of least
-    norm. For singular operators use `LSMR` or a rank-revealing solver. No test can tell
-    more: from b = (1, 0), products with [[1, 1], [0, 0]] and with the nonsingular [[1,
-    1], [0, 1]] are the same, and (1, 0) solves both systems.
+    For a singular operator the result is `singular` if the Krylov space shows it. It
+    may not: a consistent singular system may have a solution in the Krylov space of b.
+    That solution is returned as a success, because its residual is small enough, but it
+    need not have the least norm. For singular operators use `LSMR` or a rank-revealing
+    solver. No test could do better: for b = (1, 0), products with [[1, 1], [0, 0]] and
+    with the nonsingular [[1, 1], [0, 1]] are the same, and (1, 0) solves both systems.
 
     Args:
         rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single

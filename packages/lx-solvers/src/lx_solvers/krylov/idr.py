@@ -120,27 +120,29 @@ def _solve(M: Array, f: Array) -> Array:
 
 @takes_rtol_and_atol
 class IDR(AbstractLinearSolver[driver.KrylovState]):
-    """IDR(s), for square nonsingular operators: short recurrences of any spectrum.
+    """IDR(s), for square nonsingular operators with any spectrum, with short
+    recurrences.
 
     van Gijzen and Sonneveld 2011, doi:10.1145/2049662.2049667, the variant with
     biorthogonality, with the preconditioner on the right, and with ω no shorter than
     for an angle of 45° between r and A r (Sleijpen and van der Vorst 1995,
-    doi:10.1007/BF02141745). What is not textbook: where a pivot is lost in rounding,
-    and in each check, the iteration starts afresh from the true residual; if one is
-    lost at once again, it has broken down. Before success is claimed, the true residual
-    is computed.
+    doi:10.1007/BF02141745). Beyond the textbook method, the iteration restarts from the
+    true residual in each check, and if a pivot is lost in rounding; if another one is
+    lost at once, it has broken down. Before success is claimed, the true residual is
+    computed.
 
-    In exact arithmetic it ends after n + n / s products, `BiCGStab` after 2 n; and it
-    makes its way where eigenvalues are near the imaginary axis or around zero, on which
-    `BiCGStab` stands still. A larger s takes fewer products and more memory.
+    In exact arithmetic it ends after n + n / s products, `BiCGStab` after 2 n. It also
+    converges when eigenvalues are near the imaginary axis or around zero, where
+    `BiCGStab` stalls. A larger s takes fewer products and more memory.
 
     A step is one product with the operator and one with the preconditioner, if any, and
-    6 s products of vectors; a check is one more of each, and no step. 3 s + 6 vectors
-    are kept: P, U and G with one row of scratch each, b, x, r and the product.
+    6 s vector operations; a check takes one more product of each kind, and does not
+    count as a step. 3 s + 6 vectors are kept: P, U and G with one row of scratch each,
+    b, x, r and the product.
 
-    A singular operator ends in `breakdown` or `max_steps_reached`. As for `GMRES`, a
-    consistent singular system may be solved, and the solution need not be of least
-    norm.
+    For a singular operator the solve ends in `breakdown` or `max_steps_reached`. As for
+    `GMRES`, a consistent singular system may be solved, but the solution need not have
+    the least norm.
 
     Args:
         rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single
@@ -148,7 +150,7 @@ class IDR(AbstractLinearSolver[driver.KrylovState]):
         norm: from a pytree to a real scalar; for the elementwise criterion.
         max_steps: limit of steps, that is, of products; ten times the size by default.
             With `rtol = atol = 0` exactly this many steps are made.
-        s: how many vectors each of P, U and G has; at least 1.
+        s: the number of vectors in each of P, U and G; at least 1.
         preconditioner: a recipe such as `Jacobi()`, or a direct solver, set up from the
             operator.
         criterion: "elementwise": each element of the residual is within its tolerance

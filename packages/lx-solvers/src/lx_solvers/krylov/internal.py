@@ -1,48 +1,46 @@
 """What authors of Krylov methods build on: `lx_solvers.internal.krylov`."""
 
-from .._scaling import dot, norm2, real_dot
-from ..preconditioners._adapted import as_preconditioner
-from ._driver import (
-    KrylovState,
-    conjugated_state,
-    iteration,
-    prepare,
-    solve,
-    transposed_state,
-)
-from ._options import effective
-from ._phases import Exit
-from ._recurrence import Pass, Recurrence, Step
-from ._scalars import times, together, where
-from ._shifted import check_family, shifted_family
-from ._spaces import Space
-from ._stability import backward_error
-from ._tolerances import Norm, check_aims, takes_rtol_and_atol
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Exit",
-    "KrylovState",
-    "Norm",
-    "Pass",
-    "Recurrence",
-    "Space",
-    "Step",
-    "as_preconditioner",
-    "backward_error",
-    "check_aims",
-    "check_family",
-    "conjugated_state",
-    "dot",
-    "effective",
-    "iteration",
-    "norm2",
-    "prepare",
-    "real_dot",
-    "shifted_family",
-    "solve",
-    "takes_rtol_and_atol",
-    "times",
-    "together",
-    "transposed_state",
-    "where",
-]
+from lx_operators.internal import attach
+
+if TYPE_CHECKING:
+    from .._scaling import (
+        dot as dot,
+        norm2 as norm2,
+        real_dot as real_dot,
+    )
+    from ..preconditioners._adapted import as_preconditioner as as_preconditioner
+    from ._driver import (
+        KrylovState as KrylovState,
+        conjugated_state as conjugated_state,
+        iteration as iteration,
+        prepare as prepare,
+        solve as solve,
+        transposed_state as transposed_state,
+    )
+    from ._options import effective as effective
+    from ._phases import Exit as Exit
+    from ._recurrence import (
+        Pass as Pass,
+        Recurrence as Recurrence,
+        Step as Step,
+    )
+    from ._scalars import (
+        times as times,
+        together as together,
+        where as where,
+    )
+    from ._shifted import (
+        check_family as check_family,
+        shifted_family as shifted_family,
+    )
+    from ._spaces import Space as Space
+    from ._stability import backward_error as backward_error
+    from ._tolerances import (
+        Norm as Norm,
+        check_aims as check_aims,
+        takes_rtol_and_atol as takes_rtol_and_atol,
+    )
+
+__getattr__, __dir__, __all__ = attach(__name__)

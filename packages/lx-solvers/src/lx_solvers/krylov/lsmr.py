@@ -52,10 +52,10 @@ class LSMR(AbstractLinearSolver[driver.KrylovState]):
     """LSMR, for operators of any shape and rank: the least-squares solution, of least
     norm where there are several.
 
-    Fong and Saunders 2011, doi:10.1137/10079687X, algorithm of section 2.8. What is not
-    textbook: the residual is carried along as a vector; damping enters as further rows
-    of the operator; and before success is claimed, b - A x and Aᴴ (b - A x) are
-    computed anew, which is also how every solve starts.
+    Fong and Saunders 2011, doi:10.1137/10079687X, algorithm of section 2.8. Beyond the
+    textbook method, the residual is carried along as a vector; damping adds rows to the
+    operator; and before success is claimed, b - A x and Aᴴ (b - A x) are recomputed, in
+    the same way as at the start.
 
     Success is one of two. Either the residual is within its tolerance; or what is left
     of it in the range of A is, which is at most ‖Aᴴ r‖ divided by the smallest singular
@@ -75,8 +75,8 @@ class LSMR(AbstractLinearSolver[driver.KrylovState]):
         norm: from a pytree to a real scalar; for the elementwise criterion.
         max_steps: the step limit; ten times the solution's size by default. With
             `rtol = atol = 0` exactly this many steps are made.
-        conlim: give up where the condition number, as estimated, exceeds this (or a
-            tenth of the reciprocal of the rounding unit); 0 for no limit.
+        conlim: stop if the estimated condition number exceeds this (or a tenth of the
+            reciprocal of the rounding unit); 0 for no limit.
         damp: λ ≥ 0: minimise ‖A x - b‖² + λ² ‖x‖².
         preconditioner: a recipe that has the form of a right factor, such as
             `Jacobi()`, set up from the operator.

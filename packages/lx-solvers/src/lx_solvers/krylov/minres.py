@@ -162,19 +162,19 @@ class MINRES(AbstractLinearSolver[driver.KrylovState]):
 
     Paige and Saunders 1975, doi:10.1137/0712047, in the letters of Choi, Paige and
     Saunders 2011, table 2.2, doi:10.1137/100787921, with preconditioner as in its
-    section 6.1. What is not textbook: the residual is carried along as a vector, rₖ =
-    s² rₖ₋₁ - φ c vₖ₊₁; and before success is claimed, b - A x is computed anew, and if
-    it does not pass, the iteration starts afresh, which is also how every solve starts.
+    section 6.1. Beyond the textbook method, the residual is carried along as a vector,
+    rₖ = s² rₖ₋₁ - φ c vₖ₊₁. Before success is claimed, b - A x is recomputed; if it is
+    too large, the iteration restarts, in the same way as it starts.
 
-    A singular system is solved where it is consistent, by the solution of least norm if
-    there is neither first guess nor preconditioner; an inconsistent one, for which A r
+    A consistent singular system is solved, with the solution of least norm if there is
+    neither an initial guess nor a preconditioner. An inconsistent one, for which A r
     vanishes and r does not, ends in `singular` or `max_steps_reached`: use `MINRESQLP`.
-    Rounding errors let ‖A r‖ / (‖A‖ ‖r‖) fall here only to about 1e-8, in double
-    precision, and rise again.
+    Here, because of rounding errors, ‖A r‖ / (‖A‖ ‖r‖) falls only to about 1e-8 in
+    double precision, and rises again.
 
     A step is one product with the operator and one with the preconditioner, if any; the
-    start is one more of each, and so is a check. Eight vectors are kept: b, x, r, two
-    of the basis, two directions and the product; and one more with a preconditioner.
+    start and each check take one more of each. Eight vectors are kept: b, x, r, two of
+    the basis, two directions and the product; and one more with a preconditioner.
 
     Args:
         rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single

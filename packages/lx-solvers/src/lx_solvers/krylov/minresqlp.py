@@ -224,13 +224,12 @@ class MINRESQLP(AbstractLinearSolver[driver.KrylovState]):
     """MINRES-QLP, for Hermitian operators of any rank: the least-squares solution, of
     least norm where there are several.
 
-    Choi, Paige and Saunders 2011, doi:10.1137/100787921, algorithm of section 5. What
-    is not textbook: Lanczos' process starts from A b, not from b, so that it sees
-    nothing that A annihilates (Hanke 1995, *Conjugate Gradient Type Methods for
-    Ill-Posed Problems*, chapter 6, MR-II). From b it finds the null space as well, and
-    as its vectors lose their orthogonality with that, ‖A r‖ / (‖A‖ ‖r‖) stays above the
-    square root of the rounding unit. The residual is carried along as a vector, r -= q
-    ⟨q, r⟩.
+    Choi, Paige and Saunders 2011, doi:10.1137/100787921, algorithm of section 5. Beyond
+    the textbook method, Lanczos' process starts from A b instead of b, which has no
+    component in the null space of A (Hanke 1995, *Conjugate Gradient Type Methods for
+    Ill-Posed Problems*, chapter 6, MR-II). Started from b, its vectors would lose their
+    orthogonality to the null space, and ‖A r‖ / (‖A‖ ‖r‖) would stay above the square
+    root of the rounding unit. The residual is carried along as a vector, r -= q ⟨q, r⟩.
 
     Success is one of two. Either the residual is within its tolerance; or b is not in
     the range of A. Then ‖A r‖ must be no larger than rounding errors of r make it, and
@@ -241,10 +240,10 @@ class MINRESQLP(AbstractLinearSolver[driver.KrylovState]):
     relative to ‖A‖, may count as zero. Before success is claimed, r = b - A x, and A r,
     are computed anew.
 
-    A step is one product with the operator; the start is one step, and so is one after
-    a check, which is one more product and no step. Ten vectors are kept: b, x, r, two
-    of the basis, one of the next, two directions, the solution two steps ago, and the
-    product.
+    A step is one product with the operator. A start, and a restart after a check, take
+    one step; the check itself takes one more product, and does not count as a step. Ten
+    vectors are kept: b, x, r, two of the basis, one of the next, two directions, the
+    solution two steps ago, and the product.
 
     Args:
         rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single
@@ -259,13 +258,13 @@ class MINRESQLP(AbstractLinearSolver[driver.KrylovState]):
             `stats["residuals"]`; `True` for room for all steps, or how many.
         progress: show a progress bar.
 
-    Options: `y0`, a first guess; the solution is then the one nearest to it. There is
-    no preconditioner: it would change which solution is the least. For consistent
-    systems with one use `MINRES`.
+    Options: `y0`, an initial guess; the solution is then the one nearest to it. There
+    is no preconditioner, because it would change which solution has the least norm. For
+    a consistent system with a preconditioner use `MINRES`.
 
     Statistics: `least_squares`, `norm_A`, a lower bound of the 2-norm of A, and
-    `cond_A`, an estimate of the quotient of its largest and its least singular value
-    apart from zero.
+    `cond_A`, an estimate of the ratio of its largest to its smallest nonzero singular
+    value.
 
     Raises:
         ValueError: negative tolerances; both zero without `max_steps`; an operator that

@@ -145,26 +145,26 @@ class _LeastError:
 class SYMMLQ(AbstractLinearSolver[driver.KrylovState]):
     """SYMMLQ, for Hermitian operators, definite or not.
 
-    Paige and Saunders 1975, doi:10.1137/0712047. Where `MINRES` makes the residual
-    least, this makes the error ‖x - A⁻¹ b‖ least, over the vectors A y with y in the
-    Krylov space; so the error falls in each step, and the residual need not. Mostly it
-    takes as many steps as `MINRES`. Its worth is in ill-conditioned systems: rounding
-    errors leave a residual that grows as the condition number, and not as its square
+    Paige and Saunders 1975, doi:10.1137/0712047. `MINRES` minimises the residual; this
+    method minimises the error ‖x - A⁻¹ b‖, over the vectors A y with y in the Krylov
+    space. So the error falls in each step, but the residual need not. It usually takes
+    as many steps as `MINRES`. It is useful for ill-conditioned systems: the residual
+    that rounding errors leave grows as the condition number, and not as its square
     (Sleijpen, van der Vorst and Modersitzki 2000, doi:10.1137/S0895479897323087).
 
-    In the end, if the residual of the Galerkin solution is within `rtol`, that one is
-    returned, as in section 5 of the paper. What is not textbook: before success is
-    claimed, b - A x is computed anew, and if it does not pass, the iteration starts
-    afresh, which is also how every solve starts.
+    At the end, the Galerkin solution is returned if its residual is within `rtol`, as
+    in section 5 of the paper. Beyond the textbook method, b - A x is recomputed before
+    success is claimed; if it is too large, the iteration restarts, in the same way as
+    it starts.
 
-    A singular system is solved where it is consistent, by the solution of least norm if
-    there is neither first guess nor preconditioner; an inconsistent one ends in
+    A consistent singular system is solved, with the solution of least norm if there is
+    neither an initial guess nor a preconditioner. An inconsistent one ends in
     `singular` or `max_steps_reached`: use `MINRESQLP`.
 
     A step is one product with the operator and one with the preconditioner, if any; the
-    start is one more of each, and so is a check. x moves one step after the product, so
-    not in the first. Seven vectors are kept: b, x, r, two of the basis, a direction and
-    the product; and one more with a preconditioner.
+    start and each check take one more of each. x moves one step after the product, so
+    it does not move in the first step. Seven vectors are kept: b, x, r, two of the
+    basis, a direction and the product; and one more with a preconditioner.
 
     Args:
         rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single
@@ -173,8 +173,8 @@ class SYMMLQ(AbstractLinearSolver[driver.KrylovState]):
         max_steps: the step limit; ten times the size by default. With
             `rtol = atol = 0` exactly this many steps are made.
         preconditioner: a recipe such as `Jacobi(absolute=True)`, set up from the
-            operator, and known to be positive semidefinite. The error is then least in
-            the norm of its inverse.
+            operator, and known to be positive semidefinite. The error is then minimised
+            in the norm of its inverse.
         criterion: "elementwise": each element of the residual is within its tolerance
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.

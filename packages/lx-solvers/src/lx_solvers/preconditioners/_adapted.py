@@ -83,6 +83,11 @@ def _iterates(solver: Any) -> bool:
     return any(_iterates(x) for x in parts if isinstance(x, AbstractLinearSolver))
 
 
+# Preconditioners that are given by a name: file and class. They are looked up, not
+# imported, as they may be made of others, which are given to the function below.
+NAMED = {"auto": (".auto", "AutoPreconditioner")}
+
+
 def as_preconditioner(given: Any) -> AbstractPreconditioner | None:
     """What an iterative solver is given as `preconditioner`, without derivatives: None,
     a preconditioner, "auto", or a solver.
@@ -90,8 +95,9 @@ def as_preconditioner(given: Any) -> AbstractPreconditioner | None:
     Raises:
         ValueError: anything else.
     """
-    if isinstance(given, str) and given == "auto":
-        return importlib.import_module(".auto", __package__).AutoPreconditioner()
+    if isinstance(given, str) and given in NAMED:
+        file, name = NAMED[given]
+        return getattr(importlib.import_module(file, __package__), name)()
     if given is None or isinstance(given, AbstractPreconditioner):
         return stopped(given)
     if isinstance(given, AbstractLinearSolver):
@@ -101,6 +107,11 @@ def as_preconditioner(given: Any) -> AbstractPreconditioner | None:
         hint = " An operator belongs in `options={'preconditioner': operator}`."
     elif isinstance(given, type):
         hint = f" Make an instance: `{given.__name__}(...)`."
+    elif hasattr(given, "shape"):
+        hint = (
+            " Wrap an array as an operator, in the options of the solve: "
+            "`options={'preconditioner': MatrixLinearOperator(array)}`."
+        )
     raise ValueError(
         "`preconditioner` must be a preconditioner such as `Jacobi()`, 'auto' or a "
         f"solver, but got {given!r}.{hint}"

@@ -10,6 +10,7 @@ doi:10.1137/1.9780898719505). With S' = Sᴴ and R = Pᴴ, V and W are Hermitian
 definite if I - S A is a contraction in the norm of A.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
@@ -138,6 +139,30 @@ _NO_MATRIX = (
     "Give it more levels; an operator that cannot be coarsened wants another "
     "preconditioner, such as `Jacobi()`.",
 )
+
+
+def table_of(levels: Sequence[tuple[int, int | None]]) -> str:
+    """A hierarchy as a table.
+
+    Args:
+        levels: unknowns and entries of each level; None where no entries are stored.
+
+    Returns:
+        Unknowns, entries, and entries per row of each level; below, the sum of the
+        unknowns (grid complexity) and of the entries (operator complexity) of all
+        levels, relative to the first (Briggs, Henson and McCormick 2000, chapter 8).
+    """
+    lines = [f"{'level':>5} {'unknowns':>10} {'entries':>11} {'a row':>6}"]
+    for i, (n, size) in enumerate(levels):
+        stored = "–" if size is None else str(size)
+        row = "–" if size is None else f"{size / max(n, 1):.1f}"
+        lines.append(f"{i:>5} {n:>10} {stored:>11} {row:>6}")
+    unknowns, entries = zip(*levels)
+    lines.append(f"grid complexity {sum(unknowns) / max(unknowns[0], 1):.2f}")
+    if None not in entries:
+        ratio = sum(entries) / max(entries[0], 1)
+        lines.append(f"operator complexity {ratio:.2f}")
+    return "\n".join(lines)
 
 
 def check_kind(kind: str, name: str) -> None:

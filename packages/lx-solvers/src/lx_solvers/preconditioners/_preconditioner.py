@@ -43,14 +43,14 @@ _State = TypeVar("_State")
 class AbstractPreconditioner(eqx.Module, Generic[_State]):
     """A recipe for a preconditioner M, an operator that approximates the inverse of A.
 
-    An iterative solver takes it as `preconditioner=`. The solver's `init` sets it up
-    from the operator, and keeps what it needs in its state; the transposed and the
-    conjugated solves of derivatives use the transposed and the conjugated M. It carries
-    no derivative: the solution does not depend on it.
+    Pass it to an iterative solver as `preconditioner=`. The solver's `init` sets it up
+    from the operator, and keeps the result in its state; the transposed and conjugated
+    solves of derivatives use the transposed and conjugated M. It carries no derivative,
+    because the solution does not depend on it.
 
-    To write one, define the four abstract methods. `tags` says what is known of M, and
-    `is_constant` that M is one linear map; `setup` is for work that has to be done
-    outside `jit`, `status` for what can fail.
+    To write one, define the four abstract methods. `tags` states what is known about M,
+    and `is_constant` whether M is one linear map; `setup` is for work that has to be
+    done outside `jit`, and `status` reports failures of the set-up.
 
     ```python
     class Row(lx.AbstractPreconditioner):
@@ -84,7 +84,7 @@ class AbstractPreconditioner(eqx.Module, Generic[_State]):
             The state: a pytree.
 
         Raises:
-            ValueError: there is no such preconditioner of this operator.
+            ValueError: there is no such preconditioner for this operator.
         """
 
     @abc.abstractmethod
@@ -118,7 +118,7 @@ class AbstractPreconditioner(eqx.Module, Generic[_State]):
         return self
 
     def tags(self, operator: AbstractLinearOperator) -> frozenset[Any]:
-        """What is known of M, as tags; by default nothing. `CG` needs a semidefinite
+        """What is known about M, as tags; by default nothing. `CG` needs a semidefinite
         M.
 
         Args:
@@ -131,8 +131,8 @@ class AbstractPreconditioner(eqx.Module, Generic[_State]):
         return True
 
     def status(self, state: _State) -> RESULTS:
-        """How the set-up went, beyond what is not finite. A failure is that of the
-        solve.
+        """Whether the set-up succeeded. (States that are not finite are found anyway.)
+        If not, the solve ends with this result.
 
         Args:
             state: what `init` returned.
@@ -140,7 +140,8 @@ class AbstractPreconditioner(eqx.Module, Generic[_State]):
         return RESULTS.successful
 
     def stats(self, state: _State) -> dict[str, Array]:
-        """What the statistics of a solve tell of it, each name after `preconditioner_`.
+        """Figures to be added to the statistics of a solve; `preconditioner_` is put in
+        front of each name.
 
         Args:
             state: what `init` returned.
@@ -148,8 +149,8 @@ class AbstractPreconditioner(eqx.Module, Generic[_State]):
         return {}
 
     def watched(self, state: _State) -> PyTree:
-        """What of the state is not finite if M is not: by default all of it. Less is
-        faster to compile.
+        """The part of the state that is not finite if M is not; by default all of it. A
+        smaller part is faster to compile.
 
         Args:
             state: what `init` returned.

@@ -43,7 +43,8 @@ class _State(eqx.Module):
 
 
 class AdditiveSchwarz(AbstractPreconditioner[_State]):
-    """Sparse factors of each device's own block, of a `ShardedSparseLinearOperator`.
+    """Additive Schwarz, for a `ShardedSparseLinearOperator`: sparse factors of each
+    device's own block.
 
         M = Σᵢ Rᵢᵀ (Rᵢ A Rᵢᵀ)⁻¹ Rᵢ  (+ R₀ᵀ (R₀ A R₀ᵀ)⁺ R₀)
 
@@ -70,7 +71,7 @@ class AdditiveSchwarz(AbstractPreconditioner[_State]):
         coarse: the number of pieces of each block; 0 for no coarse level.
         backend: as of `SparseLU`.
 
-    A block that is singular, or of a definite operator not definite, ends the solve in
+    If a block is singular, or not definite although the operator is, the solve ends in
     `preconditioner_failed`.
 
     ```python

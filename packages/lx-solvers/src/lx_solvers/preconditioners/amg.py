@@ -16,7 +16,7 @@ from lx_operators import (
 )
 
 from ._adapted import as_preconditioner
-from ._cycle import Cycle, check_kind, inverse_of, level
+from ._cycle import Cycle, check_kind, inverse_of, level, table_of
 from ._flat import on_flat
 from ._galerkin import Galerkin, galerkin
 from ._preconditioner import AbstractPreconditioner, definite_tags
@@ -50,30 +50,32 @@ class AMG(AbstractPreconditioner[Cycle]):
     aggregation (Vaněk, Mandel and Brezina 1996, doi:10.1007/BF02238511) or Ruge and
     Stüben's classical method (1987, doi:10.1137/1.9781611971057.ch4).
 
-    The hierarchy is made by pyamg, on the host, from concrete values: by `linear_solve`
-    outside of its `jit`, or by `setup`, to keep it. If only the pattern is concrete, as
-    that of an operator built inside of `jit`, the pattern's graph Laplacian stands for
-    the values. The cycles run in JAX. **For new values of the same pattern** all else
-    is set up again inside of `jit`: patterns and interpolation stay, the coarser
-    operators R A P, smoothers and the coarsest inverse are computed for the new values.
-    That costs about as much as some fifty products, and is right while the new operator
-    is like the first; else set up again.
+    pyamg makes the hierarchy on the host, from concrete values. `linear_solve` does
+    this before its `jit`; call `setup` to do it once and keep it. If only the pattern
+    is concrete, as for an operator built inside `jit`, the hierarchy is made from the
+    graph Laplacian of the pattern. The cycles run in JAX. **For new values of the same
+    pattern**, patterns and interpolation stay, and the coarser operators R A P, the
+    smoothers and the coarsest inverse are computed for the new values, inside `jit`.
+    That costs about as much as fifty products, and works well while the new operator is
+    similar to the first; otherwise set up again.
 
     Args:
         method: "smoothed_aggregation" or "ruge_stuben".
         near_null_space: vectors `[n, k]` that A nearly annihilates, such as rigid body
-            modes in elasticity; by default the constant one. For smoothed aggregation.
-        block_size: unknowns of a node, consecutive; they are aggregated together.
+            modes in elasticity; by default the constant vector. For smoothed
+            aggregation.
+        block_size: the number of consecutive unknowns that belong to a node, and are
+            aggregated together.
         theta: entries smaller than this, relative to the diagonal, count as weak.
-        smoother: a preconditioner of one level; by default
-            `Chebyshev(3, ratio=4.0, scaled=True)`.
-        cycle: "V", "W" or "F". With "F", M is not symmetric, as `CG` needs it.
-        max_levels: of the hierarchy.
+        smoother: the smoother of each level, a preconditioner; by default `Chebyshev(3,
+            ratio=4.0, scaled=True)`.
+        cycle: "V", "W" or "F". With "F", M is not symmetric, so `CG` cannot use it.
+        max_levels: the largest number of levels.
         max_coarse: the size at which coarsening ends; the matrix is inverted there.
 
     Raises:
-        ValueError: the operator is not sparse, or its pattern traced when the hierarchy
-            is to be made, or another than the hierarchy's.
+        ValueError: the operator is not sparse; its pattern is traced when the hierarchy
+            is made; or its pattern differs from that of the hierarchy.
         ImportError: pyamg is not installed: `pip install "lx-solvers[amg]"`.
 
     ```python
@@ -180,8 +182,8 @@ class AMG(AbstractPreconditioner[Cycle]):
         return state.inverse, [level.before for level in state.levels]
 
     def hierarchy(self) -> str:
-        """The levels as a table: unknowns, entries, and entries of all levels relative
-        to those of the first.
+        """The levels as a table: unknowns, entries, and entries per row; below, the
+        unknowns and the entries of all levels relative to those of the first.
 
         Raises:
             ValueError: it has not been set up.
@@ -192,13 +194,7 @@ class AMG(AbstractPreconditioner[Cycle]):
                 "returns one that has."
             )
         patterns = [self.pattern, *(t.RAP.pattern for t in self.transfers)]
-        lines = [f"{'level':>5} {'unknowns':>10} {'entries':>11} {'a row':>6}"]
-        for i, pattern in enumerate(patterns):
-            n, size = pattern.shape[0], pattern.size
-            lines.append(f"{i:>5} {n:>10} {size:>11} {size / max(n, 1):>6.1f}")
-        total = sum(pattern.size for pattern in patterns)
-        lines.append(f"operator complexity {total / max(self.pattern.size, 1):.2f}")
-        return "\n".join(lines)
+        return table_of([(pattern.shape[0], pattern.size) for pattern in patterns])
 
 
 def _transfers(amg: AMG, A: SparseLinearOperator) -> tuple[_Transfer, ...]:
@@ -236,8 +232,8 @@ def _transfers(amg: AMG, A: SparseLinearOperator) -> tuple[_Transfer, ...]:
     for each in made.levels[:-1]:
         R, P = (_sorted(matrix, A.values.dtype) for matrix in (each.R, each.P))
         RAP = galerkin(pattern, R, P, hermitian=hermitian and _are_adjoint(R, P))
-        laid = (_laid_out(SparseLinearOperator.from_scipy(matrix)) for matrix in (R, P))
-        transfers.append(_Transfer(*laid, RAP))
+        R, P = (_laid_out(SparseLinearOperator.from_scipy(each)) for each in (R, P))
+        transfers.append(_Transfer(R, P, RAP))
         pattern = RAP.pattern
     return tuple(transfers)
 

@@ -156,8 +156,8 @@ TABLE = (
 
 
 class AutoPreconditioner(AbstractPreconditioner[AbstractLinearOperator]):
-    """Chooses a preconditioner by what is known of the operator; what
-    `preconditioner="auto"` stands for.
+    """Chooses a preconditioner from the operator's structure and tags; the same as
+    `preconditioner="auto"`.
 
     | operator | preconditioner, the first that fits |
     |---|---|
@@ -170,8 +170,8 @@ class AutoPreconditioner(AbstractPreconditioner[AbstractLinearOperator]):
     | with a diagonal that costs few products | `Jacobi` |
     | other | none |
 
-    As the choice depends on whether pyamg is installed, name a preconditioner where
-    results must be the same elsewhere.
+    The choice depends on whether pyamg is installed. If results must be the same on
+    other machines, name a preconditioner.
 
     ```python
     operator = lx.MatrixLinearOperator(jnp.array([[4.0, 1.0], [2.0, 90.0]]))

@@ -30,13 +30,13 @@ class BlockJacobi(AbstractPreconditioner[_State]):
 
     Saad 2003, section 12.2, doi:10.1137/1.9780898718003. The blocks are inverted in the
     set-up, by Cholesky factors if the operator is definite. They are read from sparse
-    and block operators; of others the matrix is formed.
+    and block operators; for others the matrix is formed.
 
     Args:
         size: of blocks of consecutive unknowns; the last one may be smaller. If None,
             there is a block for each leaf of the operator's input structure.
 
-    A block that is singular, or of a definite operator not definite, ends the solve in
+    If a block is singular, or not definite although the operator is, the solve ends in
     `preconditioner_failed`.
 
     ```python

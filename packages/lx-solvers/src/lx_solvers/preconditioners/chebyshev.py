@@ -38,23 +38,23 @@ class ChebyshevState(eqx.Module):
 
 
 class Chebyshev(AbstractPreconditioner[ChebyshevState]):
-    """Some steps of Chebyshev's iteration, for semidefinite operators: a polynomial of
-    A that is near A⁻¹ on an interval. It has no inner products, so that on many devices
-    it needs no communication but that of the operator.
+    """A few steps of Chebyshev's iteration, for semidefinite operators: a polynomial in
+    A that is close to A⁻¹ on an interval. It has no inner products, so on many devices
+    it communicates only in products with the operator.
 
     Saad 2003, alg. 12.1, doi:10.1137/1.9780898718003; as a smoother of multigrid
     methods Adams et al. 2003, doi:10.1016/S0021-9991(03)00194-3. Each application costs
     `degree - 1` products. It is definite whatever lies below the interval.
 
     Args:
-        degree: of 1 - λ p(λ).
+        degree: the degree of 1 - λ p(λ), where p(A) is M.
         bounds: the interval (a, b); b must not be less than the largest eigenvalue (of
             D⁻¹A, if scaled). By default b is found by some steps of Lanczos' process,
             and a = b / `ratio`.
-        ratio: see there. About the square of the degree is right for an operator whose
-            condition number is large; 4 to 30 in a smoother.
+        ratio: b / a, if `bounds` is not given. About the square of the degree suits an
+            operator with a large condition number; 4 to 30 suits a smoother.
         scaled: whether A is scaled by its diagonal D, which `lx.diagonal` has to find.
-        steps: of Lanczos' process.
+        steps: the number of steps of Lanczos' process.
 
     Raises:
         ValueError: the operator is not known to be semidefinite; a degree below 1.
@@ -133,9 +133,9 @@ class Chebyshev(AbstractPreconditioner[ChebyshevState]):
         return state.inverse, state.coefficients
 
     def calibrated(self, operator: SparseLinearOperator) -> "Chebyshev":
-        """The same for operators that are like this concrete one: their interval takes
-        one pass over the entries, where Lanczos' process takes many products. The
-        bound holds with a margin: steps contract up to the sum of both bounds.
+        """The same for operators similar to this concrete one. Their interval then
+        takes one pass over the entries, while Lanczos' process takes many products. The
+        bound has a margin: steps contract up to the sum of both bounds.
 
         Args:
             operator: A.
@@ -155,7 +155,8 @@ class Chebyshev(AbstractPreconditioner[ChebyshevState]):
         else:
             rows = np.asarray(abs(matrix).sum(axis=1)).ravel()
         part = min(1.0, 1.1 * _host_eigenvalue(matrix) / float(rows.max()))
-        return dataclasses.replace(self, part=part)
+        # an array: a number would be compiled into the solve
+        return dataclasses.replace(self, part=np.asarray(part))
 
 
 def relaxed(state: ChebyshevState, b: Array, x: Array | None = None) -> Any:

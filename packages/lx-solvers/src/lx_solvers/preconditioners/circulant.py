@@ -31,8 +31,8 @@ def circulant_preconditioner(
         operator: a square `ToeplitzLinearOperator`.
 
     Returns:
-        A `CirculantLinearOperator`, tagged semidefinite as T is. Eigenvalues of C that
-        are zero are so in it.
+        A `CirculantLinearOperator`, tagged semidefinite as T is. Zero eigenvalues of C
+        stay zero.
 
     Raises:
         ValueError: another operator.
@@ -75,7 +75,7 @@ class OptimalCirculant(AbstractPreconditioner[AbstractLinearOperator]):
     Fourier transforms to apply.
 
     Raises:
-        ValueError: the operator is no square `ToeplitzLinearOperator`.
+        ValueError: the operator is not a square `ToeplitzLinearOperator`.
 
     ```python
     operator = lx.ToeplitzLinearOperator(0.5 ** jnp.arange(8.0), 0.1 ** jnp.arange(8.0))

@@ -58,17 +58,17 @@ class Additive(AbstractPreconditioner[tuple[AbstractLinearOperator, ...]]):
 
 
 class Multiplicative(AbstractPreconditioner[Sweep]):
-    """Preconditioners one after the other, each for what the earlier ones left:
-    I - M A = … (I - M₂ A) (I - M₁ A), as in multiplicative Schwarz methods (Smith,
-    Bjørstad and Gropp 1996, "Domain Decomposition").
+    """Preconditioners one after the other, each applied to the residual that the
+    earlier ones left: I - M A = … (I - M₂ A) (I - M₁ A), as in multiplicative Schwarz
+    methods (Smith, Bjørstad and Gropp 1996, "Domain Decomposition").
 
     Each part but the first costs a product with A.
 
     Args:
         parts: preconditioners, or direct solvers.
-        symmetric: afterwards the same in reverse order, by the adjoints: M is then
-            Hermitian if A is. It is definite if the parts are and ‖I - M A‖ < 1 in the
-            norm of A, as of convergent iterations; that is taken as promised.
+        symmetric: apply the adjoints afterwards, in reverse order; M is then Hermitian
+            if A is. It is definite if the parts are and ‖I - M A‖ < 1 in the norm of A,
+            as for convergent iterations; this is assumed, not checked.
 
     ```python
     operator = lx.MatrixLinearOperator(
@@ -114,21 +114,21 @@ class Multiplicative(AbstractPreconditioner[Sweep]):
 
 
 class TwoLevel(AbstractPreconditioner[Sweep]):
-    """A coarse correction between a smoother and its adjoint: for what the smoother
-    cannot reduce.
+    """A coarse correction between a smoother and its adjoint, which reduces the errors
+    that the smoother cannot reduce.
 
         I - M A = (I - Sᴴ A) (I - Q A) (I - S A),    Q = W (Wᴴ A W)⁺ Wᴴ
 
-    Nabben and Vuik 2008, doi:10.1002/nla.571; of such methods this is the one that is
-    Hermitian if A is. It is definite if S is a convergent smoother, which is taken as
-    promised. It costs two products with A.
+    Nabben and Vuik 2008, doi:10.1002/nla.571; of these methods, this is the one that is
+    Hermitian if A is. It is definite if S is a convergent smoother, which is assumed,
+    not checked. It costs two products with A.
 
     Args:
-        vectors: W, of shape `[n, k]`, which span what is smooth.
+        vectors: W, of shape `[n, k]`, whose columns span the smooth vectors.
         smoother: S, a preconditioner such as `Jacobi(weight=0.6)` or `Chebyshev(3)`.
 
     Raises:
-        ValueError: W is no matrix, or does not fit the operator.
+        ValueError: W is not a matrix, or does not fit the operator.
 
     ```python
     n = 64

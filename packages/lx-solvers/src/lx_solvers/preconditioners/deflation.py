@@ -88,9 +88,10 @@ class Deflation(AbstractPreconditioner[_State]):
 
         M = (I - Q A) N (I - A Q) + Q,    Q = W (Wᴴ A W)⁺ Wᴴ
 
-    W spans what N leaves badly conditioned: approximate eigenvectors of small
-    eigenvalues, rigid body modes, or one constant for each subdomain. What A
-    annihilates may be among it. It costs 6 n k operations to apply, and no product.
+    W spans the directions for which N is a bad preconditioner: approximate eigenvectors
+    of small eigenvalues, rigid body modes, or one constant for each subdomain. Null
+    vectors of A may be among them. It costs 6 n k operations to apply, and no product
+    with A.
 
     Args:
         vectors: W, of shape `[n, k]`.
@@ -99,7 +100,8 @@ class Deflation(AbstractPreconditioner[_State]):
         inner: N, a preconditioner or a direct solver; `Jacobi()` by default.
 
     Raises:
-        ValueError: neither or both of `vectors` and `blocks`, or of another form.
+        ValueError: neither or both of `vectors` and `blocks` are given, or one is of
+            another form.
 
     ```python
     n = 64

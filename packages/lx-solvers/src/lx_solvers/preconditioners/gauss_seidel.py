@@ -16,13 +16,13 @@ class GaussSeidel(AbstractPreconditioner[State]):
     multicolour order, for sparse operators A = L + D + U: M = ω (D + ω L)⁻¹.
 
     Saad 2003, section 4.1, doi:10.1137/1.9780898718003. M is not symmetric: for `CG`
-    use `SSOR`. The order is found from the pattern, on the host, and may be kept by
-    `setup`.
+    use `SSOR`. The order is found from the pattern, on the host; `setup` does this once
+    and keeps it.
 
     Args:
         omega: ω, between 0 and 2.
 
-    A zero on the diagonal ends the solve in `preconditioner_failed`.
+    If there is a zero on the diagonal, the solve ends in `preconditioner_failed`.
 
     ```python
     operator = lx.SparseLinearOperator.from_dense(

@@ -29,22 +29,22 @@ class IncompleteCholesky(AbstractPreconditioner[FactorState]):
     multicolour order, for sparse definite operators.
 
     Meijerink and van der Vorst 1977, doi:10.1090/S0025-5718-1977-0438681-4. They exist
-    for M-matrices; for others a pivot may fail to be positive: then A + α D is
+    for M-matrices. For other matrices a pivot may not be positive: then A + α D is
     factorised, with the diagonal D and α = 0.001, 0.002, 0.004, … (Manteuffel 1980,
     doi:10.1090/S0025-5718-1980-0559197-0). The order is found from the pattern, on the
     host, and may be kept by `setup`.
 
     Args:
-        modified: how much of what is dropped is added to the diagonal, from 0 to 1
-            (Gustafsson 1978, doi:10.1007/BF01931691). In a multicolour order it seldom
-            helps (Duff and Meurant 1989, doi:10.1007/BF01932738).
+        modified: the share of the dropped fill that is added to the diagonal, from 0 to
+            1 (Gustafsson 1978, doi:10.1007/BF01931691). In a multicolour order it
+            seldom helps (Duff and Meurant 1989, doi:10.1007/BF01932738).
         shift: the first α to try.
 
     For `LSMR` and `LSQR` the factors are those of AᴴA, its columns scaled to length
     one; of a definite A they are its own.
 
-    The statistics of a solve tell α as `preconditioner_shift`. An operator with a
-    diagonal that is not positive ends the solve in `preconditioner_failed`.
+    The statistics of a solve contain α as `preconditioner_shift`. If the diagonal is
+    not positive, the solve ends in `preconditioner_failed`.
 
     Raises:
         ValueError: the operator is not sparse, or not known to be semidefinite.

@@ -59,19 +59,19 @@ class IncompleteLU(AbstractPreconditioner[FactorState]):
     order, for sparse operators.
 
     Meijerink and van der Vorst 1977, doi:10.1090/S0025-5718-1977-0438681-4; Saad 2003,
-    section 10.3, doi:10.1137/1.9780898718003. In this order there is less fill to
-    drop between the unknowns of a colour and more elsewhere: it takes somewhat more
-    iterations than the natural order, and each of them goes by a few sparse products.
-    The order is found from the pattern, on the host, and may be kept by `setup`.
+    section 10.3, doi:10.1137/1.9780898718003. The multicolour order takes somewhat more
+    iterations than the natural order, but each one takes only a few sparse products.
+    The order is found from the pattern, on the host; `setup` does this once and keeps
+    it.
 
     Args:
-        modified: how much of what is dropped is added to the diagonal, from 0 to 1
-            (Gustafsson 1978, doi:10.1007/BF01931691).
-        shift: the first α to try: where a pivot is zero, A + α D is factorised, with
-            the diagonal D and α = 0.001, 0.002, 0.004, …
+        modified: the share of the dropped fill that is added to the diagonal, from 0 to
+            1 (Gustafsson 1978, doi:10.1007/BF01931691).
+        shift: the first α to try: if a pivot is zero, A + α D is factorised, with the
+            diagonal D and α = 0.001, 0.002, 0.004, …
 
-    The statistics of a solve tell α as `preconditioner_shift`. Where no shift helps, as
-    with zeros on the diagonal, the result is `preconditioner_failed`.
+    The statistics of a solve contain α as `preconditioner_shift`. If no shift helps, as
+    for zeros on the diagonal, the result is `preconditioner_failed`.
 
     ```python
     operator = lx.SparseLinearOperator.from_dense(

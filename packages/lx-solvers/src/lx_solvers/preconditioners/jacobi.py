@@ -1,5 +1,7 @@
 """The diagonal."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ from jaxtyping import Array, ArrayLike
 from lx_operators import (
     AbstractLinearOperator,
     DiagonalLinearOperator,
+    ShardedSparseLinearOperator,
     SparseLinearOperator,
     diagonal,
     positive_semidefinite_tag,
@@ -21,9 +24,10 @@ from ._preconditioner import AbstractPreconditioner, definite_tags
 class Jacobi(AbstractPreconditioner[AbstractLinearOperator]):
     """Division by the diagonal: M = D⁻¹.
 
-    Among all diagonal matrices it is within a factor n of the best for definite
-    operators, and within the number of entries of a row (van der Sluis 1969,
-    doi:10.1007/BF02165096). It removes bad scaling, and no more.
+    For definite operators, the resulting condition number is within a factor n of the
+    best that a diagonal matrix can give, and within the largest number of entries of a
+    row (van der Sluis 1969, doi:10.1007/BF02165096). It removes bad scaling, and
+    nothing else.
 
     The diagonal is taken by `lx.diagonal`, in the cheapest way that the operator's type
     and tags allow: a function has to be materialised for it.
@@ -32,12 +36,12 @@ class Jacobi(AbstractPreconditioner[AbstractLinearOperator]):
     zeros counts as one.
 
     Args:
-        weight: M is multiplied by it, if it is to be a convergent smoother: less than
-            2 divided by the largest eigenvalue of D⁻¹ A.
-        absolute: divide by the diagonal's absolute values, so that M is positive
-            definite for any operator, as `MINRES` asks.
+        weight: a factor of M. For a convergent smoother it must be less than 2 divided
+            by the largest eigenvalue of D⁻¹ A.
+        absolute: divide by the absolute values of the diagonal, so that M is positive
+            definite for any operator, as `MINRES` requires.
 
-    A zero on the diagonal ends the solve in `preconditioner_failed`.
+    If there is a zero on the diagonal, the solve ends in `preconditioner_failed`.
 
     ```python
     operator = lx.MatrixLinearOperator(
@@ -74,7 +78,9 @@ class Jacobi(AbstractPreconditioner[AbstractLinearOperator]):
 
 def column_norms(operator: AbstractLinearOperator) -> Array:
     """√Σᵢ |aᵢⱼ|² for each j, in the operator's dtype."""
-    A = unwrapped(operator)
+    A: Any = unwrapped(operator)
+    if isinstance(A, ShardedSparseLinearOperator):
+        return _sharded_column_norms(A)
     if isinstance(A, SparseLinearOperator):
         order, n = A.pattern.transposed, A.pattern.shape[1]
         sizes, columns = jnp.abs(A.values)[order], A.pattern.columns[order]
@@ -89,6 +95,29 @@ def column_norms(operator: AbstractLinearOperator) -> Array:
     scale = reciprocal_scale(largest(sizes, axis=0))
     norms = jnp.linalg.norm(sizes * scale[None, :], axis=0) / scale
     return norms.astype(matrix.dtype)
+
+
+@jax.jit
+def _sharded_column_norms(A: ShardedSparseLinearOperator) -> Array:
+    """The norms of each device's own columns. Others' contributions are exchanged."""
+
+    def local(pattern: Any, values: Array) -> Array:
+        sizes, q = jnp.abs(pattern.own_values(values[0])), pattern.blocks[1]
+        if A.transposed:
+            index, count = pattern.local.rows, pattern.blocks[0]
+        else:
+            index, count = pattern.local.columns, q + pattern.halo.size
+
+        def total(x: Array) -> Array:
+            y = jax.ops.segment_sum(x, index, count)
+            return y if A.transposed else y[:q] + pattern.halo.accumulate(y[q:])
+
+        scale = own = reciprocal_scale(total(sizes))
+        if not A.transposed:
+            scale = jnp.concatenate([own, pattern.halo.exchange(own)])
+        return jnp.sqrt(total((sizes * scale[index]) ** 2)) / own
+
+    return A.pattern.on_devices(local, A.values).astype(A.values.dtype)
 
 
 _NO_MATRIX = (

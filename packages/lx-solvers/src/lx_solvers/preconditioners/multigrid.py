@@ -6,13 +6,14 @@ from typing import Any
 import equinox as eqx
 from lx_operators import (
     AbstractLinearOperator,
+    SparseLinearOperator,
     TaggedLinearOperator,
     linearise,
 )
-from lx_operators.internal import describe, same_shapes
+from lx_operators.internal import describe, same_shapes, unwrapped
 
 from ._adapted import as_preconditioner
-from ._cycle import Cycle, check_kind, inverse_of, level
+from ._cycle import Cycle, check_kind, inverse_of, level, table_of
 from ._flat import on_flat
 from ._preconditioner import AbstractPreconditioner, definite_tags
 from .chebyshev import Chebyshev
@@ -26,14 +27,15 @@ class Multigrid(AbstractPreconditioner[Cycle]):
     matrix is formed and inverted, so it should be small.
 
     Args:
-        prolongations: from each coarser level to the finer one above it, finest first.
-        operators: A on the coarser levels, as many. If None, they are the products
-            R A P of the levels above, which are not multiplied out.
-        restrictions: from each level to the coarser one below it; by default the
-            adjoints of the prolongations.
-        smoother: a preconditioner of one level; a few steps of it lessen what the
-            coarser levels cannot represent. By default `Chebyshev(3, ratio=8.0)`.
-        cycle: "V", "W" or "F". With "F", M is not symmetric, as `CG` needs it.
+        prolongations: operators from each coarser level to the finer one above it,
+            finest first.
+        operators: A on each coarser level. If None, they are the products R A P of the
+            levels above, which are not multiplied out.
+        restrictions: operators from each level to the coarser one below it; by default
+            the adjoints of the prolongations.
+        smoother: the smoother of each level, a preconditioner that reduces the errors
+            that coarser levels cannot represent. By default `Chebyshev(3, ratio=8.0)`.
+        cycle: "V", "W" or "F". With "F", M is not symmetric, so `CG` cannot use it.
 
     Raises:
         ValueError: levels that do not fit together.
@@ -53,6 +55,7 @@ class Multigrid(AbstractPreconditioner[Cycle]):
 
     P = lx.FunctionLinearOperator(interpolate, jnp.zeros(7))
     multigrid = lx.Multigrid([P], [laplacian(7)], [P.T / 2])
+    print(multigrid.hierarchy(laplacian(n)))
     solver = lx.CG(preconditioner=multigrid)
     solution = lx.linear_solve(laplacian(n), jnp.ones(n), solver)
     ```
@@ -137,6 +140,23 @@ class Multigrid(AbstractPreconditioner[Cycle]):
 
     def is_constant(self):
         return self.smoother.is_constant()
+
+    def hierarchy(self, operator: AbstractLinearOperator) -> str:
+        """The levels as a table: unknowns, and the entries of sparse operators; below,
+        the unknowns of all levels relative to those of the first.
+
+        Args:
+            operator: A, on the finest level.
+
+        Raises:
+            ValueError: levels that do not fit together.
+        """
+        found = []
+        for A, _, _ in self._levels(operator):
+            plain = unwrapped(A)
+            sparse = isinstance(plain, SparseLinearOperator)
+            found.append((A.in_size(), plain.pattern.size if sparse else None))
+        return table_of(found)
 
 
 def _check_meet(got: Any, wanted: Any, what: str) -> None:

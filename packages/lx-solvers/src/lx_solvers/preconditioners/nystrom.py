@@ -20,21 +20,22 @@ from ._preconditioner import AbstractPreconditioner
 
 
 class Nystrom(AbstractPreconditioner[LowRank]):
-    """The randomised Nyström approximation of a positive definite operator H + μI, of
-    which H has few large eigenvalues: kernel matrices with noise, ridge regression.
+    """The randomised Nyström approximation, for a positive definite operator H + μI if
+    H has few large eigenvalues: kernel matrices with noise, ridge regression.
 
     Frangella, Tropp and Udell 2023, doi:10.1137/21M1466244: with H ≈ U Λ Uᴴ of rank l,
 
         M = (λₗ + μ) U (Λ + μI)⁻¹ Uᴴ + (I - U Uᴴ)
 
-    has a condition number of A M that does not depend on the large eigenvalues. It
-    costs l products with the operator, in the set-up, and 4 n l operations to apply.
+    is such that the condition number of (H + μI) M does not depend on the large
+    eigenvalues. The set-up costs l products with the operator, and each application 4 n
+    l operations.
 
     Args:
         rank: l. If None, it is doubled until λₗ ≤ 10 μ, by the set-up outside of `jit`,
             which needs concrete arrays.
         shift: μ, the part of the operator that is a multiple of the identity.
-        max_rank: the most that is tried.
+        max_rank: the largest rank to try.
 
     Raises:
         ValueError: the operator is not known to be positive semidefinite; no rank is

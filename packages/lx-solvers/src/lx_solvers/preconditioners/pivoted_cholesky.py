@@ -27,9 +27,9 @@ class PivotedCholesky(AbstractPreconditioner[LowRank]):
     decomposition of L.
 
     Args:
-        rank: how many columns.
+        rank: the number of columns of L.
         shift: μ, the part of the operator that is a multiple of the identity. If None,
-            the mean of what L leaves of the diagonal stands for it.
+            it is the mean of the diagonal of H + μI - L Lᴴ.
 
     Raises:
         ValueError: the operator is not known to be positive semidefinite.

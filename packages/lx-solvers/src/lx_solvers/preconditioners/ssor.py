@@ -23,12 +23,12 @@ class SSOR(AbstractPreconditioner[Any]):
 
     Axelsson 1972, doi:10.1007/BF01932955. With ω = 1 it is the symmetric Gauss-Seidel
     method. It costs about one product with A to apply, and is definite if A is. The
-    order is found from the pattern, on the host, and may be kept by `setup`.
+    order is found from the pattern, on the host; `setup` does this once and keeps it.
 
     Args:
         omega: ω, between 0 and 2.
 
-    A zero on the diagonal ends the solve in `preconditioner_failed`.
+    If there is a zero on the diagonal, the solve ends in `preconditioner_failed`.
 
     ```python
     operator = lx.SparseLinearOperator.from_dense(

@@ -8,14 +8,14 @@ from ._preconditioner import AbstractPreconditioner, definite_tags, stopped
 
 
 class StaleFactors(AbstractPreconditioner[Any]):
-    """The factors of an earlier operator that is near this one: in time steps and
-    Newton iterations one factorisation then serves several systems.
+    """The factors of an earlier, similar operator: in time stepping and Newton
+    iterations one factorisation can then serve several systems.
 
     Args:
         solver: the direct solver.
         state: what `solver.init` returned for the earlier operator, or the `state` of a
-            `Solution`. It must be of an operator of the same structure, and definite if
-            this one is, which is taken as promised.
+            `Solution`. That operator must have the same structure, and be definite if
+            this one is; the latter is assumed, not checked.
 
     ```python
     earlier = lx.MatrixLinearOperator(

@@ -4,6 +4,7 @@ Analyses and factors are found again by a digest of what they were made from, an
 again where they have been dropped: nothing is lost but time.
 """
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -40,9 +41,12 @@ class SparseCache:
     def __init__(self, max_bytes: int = _DEFAULT):
         self._max_bytes = max_bytes
         self._items: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
+        self._bytes = self._hits = self._misses = self._dropped = 0
+        self._unlock()
+
+    def _unlock(self) -> None:
         self._making: dict[Any, threading.Lock] = {}
         self._lock = threading.Lock()
-        self._bytes = self._hits = self._misses = self._dropped = 0
 
     def info(self) -> CacheInfo:
         """Hits, misses, items dropped for lack of room, items held, their bytes, and
@@ -129,3 +133,7 @@ class SparseCache:
 
 sparse_cache = SparseCache()
 """Holds the analyses and factors of the sparse direct solvers."""
+
+if hasattr(os, "register_at_fork"):
+    # of the threads that held locks, a forked process has none
+    os.register_at_fork(after_in_child=sparse_cache._unlock)

@@ -28,14 +28,16 @@ def reciprocal_condition(
     def norm(x: np.ndarray) -> float:
         return float(np.sum(np.abs(x), dtype=np.float64))
 
-    most = norm(y)
+    most, before = norm(y), None
     for _ in range(_ROUNDS):
         sizes = np.abs(y)
         signs = np.where(sizes == 0, 1, y / np.where(sizes == 0, 1, sizes))
+        if before is not None and np.array_equal(signs, before):
+            break  # the same column again, as of an inverse of one sign
         z = factors.solve(signs.astype(y.dtype), True)
         unit = np.zeros_like(y)
         unit[np.argmax(np.abs(z))] = 1
-        y = factors.solve(unit, False)
+        y, before = factors.solve(unit, False), signs
         grown = norm(y) > most
         most = max(most, norm(y))
         if not grown:

@@ -28,7 +28,7 @@ from ._protocol import (
 )
 from ._scales import Scales, scaled
 from ._superlu import SuperLU
-from ._systems import CODES, SUCCESSFUL, System
+from ._systems import CODES, SUCCESSFUL, Pattern, System
 
 log = logging.getLogger("lx_solvers")
 
@@ -85,17 +85,16 @@ def factored(system: System, key: bytes) -> Factored:
 
 
 def _factorise(system: System) -> Factored:
-    task, pattern_key, _, _, values = system
+    task, pattern, values = system
     if not np.isfinite(values).all():
         return Factored(CODES["nonfinite_input"])
     if task.n == 0:
         return Factored(SUCCESSFUL, reciprocal_condition=1.0)
-    row_starts = starts_of(system.rows, task.n)
-    if _has_empty_line(system, row_starts):
-        return Factored(CODES["singular"], unmatched=_unmatched(system, row_starts))
-    key = b"symbolic" + pattern_key
+    if _has_empty_line(pattern):
+        return Factored(CODES["singular"], unmatched=_unmatched(system))
+    key = b"symbolic" + pattern.key
     made: list[_Symbolic] = []
-    scales, F = scaled(system, row_starts)
+    scales, F = scaled(system)
     if isinstance(scales, str):
         return Factored(CODES[scales])
 
@@ -128,13 +127,13 @@ def _factorise(system: System) -> Factored:
     if best.factors is None:
         unmatched = (-1, -1)
         if best.status == "singular":
-            unmatched = _unmatched(system, row_starts)
+            unmatched = _unmatched(system)
         return Factored(CODES[best.status], unmatched=unmatched)
     rcond = reciprocal_condition(best.factors, scales, best.first)
     code, unmatched = SUCCESSFUL, (-1, -1)
     if not rcond > singular_below(F.dtype):
-        code, unmatched = CODES["singular"], _unmatched(system, row_starts)
-    return Factored(code, best.factors, scales, row_starts, rcond, unmatched)
+        code, unmatched = CODES["singular"], _unmatched(system)
+    return Factored(code, best.factors, scales, pattern.row_starts, rcond, unmatched)
 
 
 class _Attempt(NamedTuple):
@@ -165,32 +164,30 @@ def _attempt(n: int, symbolic: _Symbolic, F: np.ndarray, scales: Scales) -> _Att
 def _analyse(
     system: System, F: np.ndarray, robust: bool, backend: SparseBackend, kind: Kind
 ) -> _Symbolic:
-    task, _, rows, columns, _ = system
-    order = np.argsort(columns, kind="stable").astype(np.int32)
-    starts, rows = starts_of(columns, task.n), rows[order]
+    task, pattern, _ = system
+    entries = np.arange(F.size, dtype=np.int32)
+    by_rows = sp.csr_matrix(
+        (entries, pattern.columns, pattern.row_starts), (task.n, task.n), copy=False
+    )
+    by_columns = by_rows.tocsc()
+    starts, rows, order = by_columns.indptr, by_columns.indices, by_columns.data
     matrix = CSC(task.n, starts, rows, F[order])
     analysis = backend.analyse(matrix, kind, robust)
     return _Symbolic(starts, order, rows, analysis, backend, kind)
 
 
-def starts_of(lines: np.ndarray, n: int) -> np.ndarray:
-    """Where each line starts, of entries sorted by lines."""
-    starts = np.zeros(n + 1, np.int32)
-    np.cumsum(np.bincount(lines, minlength=n), out=starts[1:])
-    return starts
+def _has_empty_line(pattern: Pattern) -> bool:
+    empty_row = (np.diff(pattern.row_starts) == 0).any()
+    return (
+        empty_row or (np.bincount(pattern.columns, minlength=pattern.task.n) == 0).any()
+    )
 
 
-def _has_empty_line(system: System, row_starts: np.ndarray) -> bool:
-    n = system.task.n
-    empty_row = (np.diff(row_starts) == 0).any()
-    return empty_row or (np.bincount(system.columns, minlength=n) == 0).any()
-
-
-def _unmatched(system: System, row_starts: np.ndarray) -> tuple[int, int]:
+def _unmatched(system: System) -> tuple[int, int]:
     """A row and a column that no choice of nonzero pivots can serve."""
-    task, _, _, columns, values = system
+    task, pattern, values = system
     graph: Any = sp.csr_matrix(
-        ((values != 0).astype(np.int8), columns, row_starts),
+        ((values != 0).astype(np.int8), pattern.columns, pattern.row_starts),
         (task.n, task.n),
         copy=True,
     )

@@ -15,7 +15,6 @@ from ._systems import (
     CODES,
     SUCCESSFUL,
     System,
-    digest_of,
     for_each,
     map_each,
     shares,
@@ -36,7 +35,7 @@ def factorise(
     """
 
     def one(system: System) -> tuple[np.ndarray, ...]:
-        key = digest_of(system.pattern_key, system.values)
+        key = system.key
         found = factored(system, key)
         inertia = None if found.factors is None else found.factors.inertia
         if inertia is not None and task.negative:
@@ -124,7 +123,8 @@ def inverse(
 
     def one(system: System, digest: np.ndarray) -> tuple:
         every = np.arange(task.n, dtype=rows.dtype)
-        at = (every, every) if diagonal else (system.columns, system.rows)
+        pattern = system.pattern
+        at = (every, every) if diagonal else (pattern.columns, pattern.rows)
         return (_inverse_at(factored(system, digest.tobytes()), system, *at),)
 
     return for_each(one, task, rows, columns, values, digest)
@@ -203,5 +203,6 @@ def _by_superlu(system: System) -> tuple[Factored, System]:
     """The same matrix by SuperLU, which tells what others do not."""
     kind: Any = "definite" if system.task.kind == "definite" else "general"
     task = system.task._replace(backend=SuperLU(), kind=kind)
-    other = system_of(task, *system[2:])
-    return factored(other, digest_of(other.pattern_key, other.values)), other
+    pattern = system.pattern
+    other = system_of(task, pattern.rows, pattern.columns, system.values)
+    return factored(other, other.key), other

@@ -78,7 +78,8 @@ def sparse_matrix(
         raise ValueError(
             f"`{solver}` solves with sparse matrices only, but the operator is "
             f"{operator!r}. Build a `SparseLinearOperator`, for example by "
-            "`SparseLinearOperator.from_scipy(matrix)`; or say by "
+            "`SparseLinearOperator.from_scipy(matrix)` or, outside of `jit`, "
+            "`materialise(operator)`; or say by "
             f"`{solver}(sparsity=pattern)` where an operator that is known by its "
             "products may be nonzero."
         )

@@ -17,11 +17,11 @@ numbers, `"symmetric"` is A = Aᵀ, real or complex."""
 
 
 class SingularMatrixError(Exception):
-    """A pivot was zero, or the pattern admits no nonzero pivots."""
+    """A pivot is zero, or the pattern does not allow nonzero pivots."""
 
 
 class NotDefiniteError(Exception):
-    """A pivot of a matrix that was said to be positive definite was not positive."""
+    """A pivot of a matrix that should be positive definite is not positive."""
 
 
 class CSC(NamedTuple):
@@ -90,7 +90,7 @@ class SparseFactors(abc.ABC):
 
 
 class SparseBackend(abc.ABC):
-    """A library of sparse factorisations: one class of three methods.
+    """A library of sparse factorisations, as a class with three methods.
 
     Instances are hashable, and equal if they do the same (a frozen dataclass is both).
     """
@@ -112,8 +112,8 @@ class SparseBackend(abc.ABC):
         Args:
             matrix: the first matrix of this pattern.
             kind: what is known of it.
-            robust: whether stable pivots matter more than sparse factors, as other
-                factors of this matrix were of no use.
+            robust: whether stable pivots matter more than sparse factors, because
+                earlier factors of this matrix were too inaccurate.
         """
 
     @abc.abstractmethod

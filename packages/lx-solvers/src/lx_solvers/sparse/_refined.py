@@ -32,7 +32,7 @@ class Refined:
         if adjoint:
             before, after, self.norm = after, before, scales.column_norm
         self.before, self.after = before[:, None], after[:, None]
-        arrays = system.values, system.columns, found.row_starts
+        arrays = system.values, system.pattern.columns, found.row_starts
         self.A: Any = sp.csr_matrix(arrays, (n, n), copy=False)
         self.sizes: Any = abs(self.A) if system.task.each_row else None
 

@@ -19,10 +19,11 @@ class Scales(NamedTuple):
     column_norm: float  # ‖F‖₁
 
 
-def scaled(system: System, row_starts: np.ndarray) -> tuple[Scales | str, np.ndarray]:
+def scaled(system: System) -> tuple[Scales | str, np.ndarray]:
     """Scales, and the values of F; in place of scales the status of a definite matrix
     that has an element on its diagonal that is not positive."""
-    task, _, rows, columns, values = system
+    task, pattern, values = system
+    rows, columns, row_starts = pattern.rows, pattern.columns, pattern.row_starts
     sizes = np.abs(values)
     if task.kind == "general":
         r, c = _equilibrated(sizes, rows, columns, row_starts)

@@ -172,16 +172,13 @@ class _Factors(SparseFactors):
 def _nearly_symmetric(matrix: CSC) -> bool:
     """Whether the diagonal is stored, and most of the pattern with its mirror image."""
     n, starts, rows, _ = matrix
-    columns = np.repeat(np.arange(n, dtype=np.int64), np.diff(starts))
-    off = rows != columns
-    if rows.size - np.count_nonzero(off) < n:
+    A = sp.csc_matrix((np.ones(rows.size, np.int8), rows, starts), (n, n), copy=False)
+    A.has_sorted_indices = A.has_canonical_format = True
+    on_diagonal = int(A.diagonal().sum(dtype=np.int64))
+    if on_diagonal < n:
         return False
-    i, j = rows[off].astype(np.int64), columns[off]
-    entries, mirrored = i * n + j, np.sort(j * n + i)
-    if not entries.size:
-        return True
-    found = mirrored[np.minimum(np.searchsorted(mirrored, entries), entries.size - 1)]
-    return bool(np.count_nonzero(found == entries) >= _ALIKE * entries.size)
+    mirrored = A.multiply(A.T.tocsc()).nnz - n
+    return bool(mirrored >= _ALIKE * (rows.size - n))
 
 
 def _parity(permutation: np.ndarray) -> int:

@@ -1,6 +1,7 @@
 """One matrix or a batch of them, as the host gets them, and the digests by which they
 are found again."""
 
+import functools
 import hashlib
 import os
 import threading
@@ -18,14 +19,36 @@ SUCCESSFUL = CODES["successful"]
 _WORTH_A_THREAD = 500  # unknowns of each system of a batch
 
 
+class Pattern:
+    """Where the entries of a matrix are, in order of rows, then of columns. What is
+    derived from that is computed when it is first asked for: further vectors need
+    neither."""
+
+    def __init__(self, task: Task, dtype: np.dtype, rows: np.ndarray, columns: Any):
+        self.task, self.dtype = task, dtype
+        self.rows: np.ndarray = rows
+        self.columns: np.ndarray = columns
+
+    @functools.cached_property
+    def row_starts(self) -> np.ndarray:
+        return starts_of(self.rows, self.task.n)
+
+    @functools.cached_property
+    def key(self) -> bytes:
+        return digest_of(self.task, str(self.dtype), self.row_starts, self.columns)
+
+
 class System(NamedTuple):
-    """One matrix, by rows: its entries are in order of rows, then of columns."""
+    """One matrix."""
 
     task: Task
-    pattern_key: bytes
-    rows: np.ndarray
-    columns: np.ndarray
+    pattern: Pattern
     values: np.ndarray
+
+    @property
+    def key(self) -> bytes:
+        """By which its factors are found."""
+        return digest_of(self.pattern.key, self.values)
 
 
 def for_each(
@@ -50,8 +73,14 @@ def for_each(
 def system_of(
     task: Task, rows: np.ndarray, columns: np.ndarray, values: np.ndarray
 ) -> System:
-    key = digest_of(task, str(values.dtype), rows, columns)
-    return System(task, key, rows, columns, values)
+    return System(task, Pattern(task, values.dtype, rows, columns), values)
+
+
+def starts_of(lines: np.ndarray, n: int) -> np.ndarray:
+    """Where each line starts, of entries sorted by lines."""
+    starts = np.zeros(n + 1, np.int32)
+    np.cumsum(np.bincount(lines, minlength=n), out=starts[1:])
+    return starts
 
 
 def map_each(fn: Callable[[Any], Any], items: Any, size: int) -> list[Any]:

@@ -25,14 +25,14 @@ class SparseCholesky(AbstractLinearSolver[SparseState]):
     """Factorisation of a sparse operator tagged positive or negative semidefinite that
     is nonsingular.
 
-    As `SparseLU`, but with an ordering and pivots for such matrices, which take half
-    the memory and time at best. Reports `not_definite` when a pivot is not positive,
-    and `singular` when the operator is not definite to working precision.
+    Works like `SparseLU`, but with an ordering and pivots for such matrices, which at
+    best take half the memory and time. Reports `not_definite` when a pivot is not
+    positive, and `singular` when the operator is not definite to working precision.
 
-    Both triangles of the matrix are stored and used. `stats` is that of `SparseLU`.
+    Both triangles of the matrix are stored and used. `stats` is as for `SparseLU`.
 
     Args:
-        backend, sparsity: as of `SparseLU`.
+        backend, sparsity: as for `SparseLU`.
 
     Raises:
         ValueError: the operator is not sparse, not square, or not tagged.

@@ -18,15 +18,15 @@ from ._solve import SparseState, coloured, factorised, solved
 
 class SparseLDL(AbstractLinearSolver[SparseState]):
     """Factorisation of a sparse operator tagged symmetric or Hermitian, which may be
-    indefinite: a saddle point problem, or a Helmholtz equation, say.
+    indefinite, as for a saddle point problem or a Helmholtz equation.
 
     Needs rslab (`pip install "lx-solvers[sparse]"`); SuperLU has no such factorisation,
-    so use `SparseLU` without it. `stats` is that of `SparseLU`, and
-    `stats["inertia"]` the numbers of positive, negative and zero eigenvalues (those of
-    a complex symmetric operator have no signs: -1).
+    so use `SparseLU` without it. `stats` is as for `SparseLU`; `stats["inertia"]` has
+    the numbers of positive, negative and zero eigenvalues (-1 for a complex symmetric
+    operator, whose eigenvalues have no sign).
 
     Args:
-        backend, sparsity: as of `SparseLU`.
+        backend, sparsity: as for `SparseLU`.
 
     Raises:
         ValueError: the operator is not sparse, not square, or not tagged; or there is

@@ -67,16 +67,19 @@ class SparseLeastSquares(AbstractLinearSolver[_State]):
     any shape, damped or not.
 
     The augmented system is factorised on the host, by LU. A rank-deficient operator is
-    `singular`, unless `damp` makes the problem regular; use `LSMR` for the
-    pseudoinverse solution. So is one whose condition number is far above 1/√eps, some
-    1e9 in double precision and 1e4 in single, as the augmented system squares it.
+    reported as `singular`, unless `damp` makes the problem regular; use `LSMR` for the
+    pseudoinverse solution. An operator whose condition number is far above 1/√eps
+    (about 1e9 in double precision and 1e4 in single) is also reported as `singular`,
+    because the augmented system squares it.
 
-    Success means that the residuals of the augmented system are rounding errors.
-    `stats["reciprocal_condition"]` is its, in the 1-norm.
+    Success means that the residuals of the augmented system are rounding errors. Where
+    rows differ by more than some twelve orders of magnitude, equations with the smallest
+    ones may still count for nothing. `stats["reciprocal_condition"]` is that of the
+    augmented system, in the 1-norm.
 
     Args:
         damp: d, where ‖Ax - b‖² + d²‖x‖² is minimised; at least 0.
-        backend, sparsity: as of `SparseLU`.
+        backend, sparsity: as for `SparseLU`.
 
     ```python
     pattern = lx.SparsityPattern([0, 1, 2], [0, 1, 1], (3, 2))

@@ -20,21 +20,21 @@ from ._solve import SparseState, coloured, factorised, solved
 class SparseLU(AbstractLinearSolver[SparseState]):
     """LU factorisation of a square, nonsingular `SparseLinearOperator`.
 
-    The host factorises: SuperLU, which comes with SciPy, or rslab, if that is installed
-    (`pip install "lx-solvers[sparse]"`). The analysis of a pattern is used again for
-    new values, and factors for further vectors, transposes and derivatives; they are
-    kept in `sparse_cache`.
+    The factorisation runs on the host: by SuperLU, which comes with SciPy, or by rslab,
+    if it is installed (`pip install "lx-solvers[sparse]"`). The analysis of a pattern
+    is reused for new values, and factors are reused for further vectors, transposes and
+    derivatives; both are kept in `sparse_cache`.
 
     Success means that the residual, computed in JAX, is that of a backward stable
-    solution. `singular` is said of an operator that is so to working precision, however
-    its rows and columns are scaled. `stats["reciprocal_condition"]` is an estimate in
-    the 1-norm, for the scaled operator; `stats["unmatched_row"]` and
+    solution. `singular` means that the operator is singular to working precision,
+    however its rows and columns are scaled. `stats["reciprocal_condition"]` is an
+    estimate in the 1-norm, for the scaled operator; `stats["unmatched_row"]` and
     `stats["unmatched_column"]` name a row and a column that cannot have pivots whatever
     the values are, or are -1.
 
     Args:
         backend: `"superlu"`, `"rslab"`, or a `SparseBackend` of your own; by default
-            rslab where it is installed.
+            rslab, if it is installed.
         sparsity: where an operator that is known by its products, such as the Jacobian
             that a differential equation solver builds, may be nonzero: a
             `SparsityPattern` or `ColouredPattern`. It is then formed by one product for

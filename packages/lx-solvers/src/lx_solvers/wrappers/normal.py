@@ -23,10 +23,9 @@ from .._sizes import sqrt_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from ..direct._factors import check_damp
-from ..krylov._driver import step_limit
 from ..krylov._guess import bounded, held, useless
 from ..krylov._options import conjugated, transposed
-from ..krylov._phases import Exit, first_of
+from ..krylov._phases import Exit, first_of, step_limit
 from ..krylov._scalars import over, times, together, where
 from ..krylov._spaces import as_matvec, spaces
 from ..krylov._stability import HOPELESS, C, backward_error, leaves_much
@@ -54,7 +53,8 @@ class NormalState(eqx.Module):
 
 
 class Normal(AbstractLinearSolver[NormalState]):
-    """Any shape of full rank, by the normal equations and a solver for definite ones.
+    """The normal equations and a solver for definite operators, for operators of any
+    shape and full rank.
 
     With at least as many rows as columns x solves AᴴA x = Aᴴb, which is the
     least-squares solution; with more columns x = Aᴴw and A Aᴴ w = b, which is the
@@ -75,9 +75,10 @@ class Normal(AbstractLinearSolver[NormalState]):
       products. Where eps ‖A‖‖x‖ > 0.01 ‖b‖, so that x is nothing but rounding errors,
       the result is `singular`.
 
-    As long as none holds and r gets better, the inner solver is applied to what is left
-    (Björck 1996, section 6.6.5, doi:10.1137/1.9781611971484). The tolerances are the
-    inner solver's; the square root of the rounding unit and 0 if it has none.
+    As long as none of these holds and r becomes smaller, the inner solver is applied to
+    the remaining residual (Björck 1996, section 6.6.5, doi:10.1137/1.9781611971484).
+    The tolerances are the inner solver's; the square root of the rounding unit and 0 if
+    it has none.
 
     With an inner solver for semidefinite systems, such as `CG`, the rank may be
     deficient. With at least as many rows as columns the solution is then that of least
@@ -115,8 +116,8 @@ class Normal(AbstractLinearSolver[NormalState]):
     rows than columns, ‖Aᴴr‖ / (‖A‖ (‖A‖‖x‖ + ‖r‖)); `rank_deficient`.
 
     Raises:
-        ValueError: negative damping; a preconditioner or initial guess of other
-            structures; what the inner solver raises.
+        ValueError: negative damping; a preconditioner or initial guess of another
+            structure; or the inner solver raises it.
 
     ```python
     operator = lx.MatrixLinearOperator(jnp.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))

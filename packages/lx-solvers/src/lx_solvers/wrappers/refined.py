@@ -50,6 +50,7 @@ from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from ..direct import _views as views
 from ..direct._factors import HIGHEST, dense_matrix, judge
+from ..direct._refinement import counts, row_error
 from ._doubled import residual
 
 
@@ -67,13 +68,15 @@ class Refined(AbstractLinearSolver[_RefinedState]):
     """Iterative refinement, around any solver that keeps factors.
 
     Takes what the inner solver takes. It keeps the matrix besides the factors. Success
-    means that the corrections, and with them the residual, shrank to nothing: it
-    rescues what `LU` calls unstable. It ends in `unstable` where corrections do not
-    shrink, and in `max_steps_reached` where more of them would.
+    means that the corrections, and with them the residual, in every row of a square
+    system, shrank to nothing: it rescues what `LU` calls unstable. It ends in
+    `unstable` where corrections do not shrink, and in `max_steps_reached` where more of
+    them would.
 
     Args:
         inner: the solver to refine; a direct one, of a matrix of full rank.
-        steps: the most corrections to make. It ends earlier when they no longer shrink.
+        steps: the largest number of corrections. The refinement ends earlier if they no
+            longer shrink.
         precision: the dtype to factorise in, such as `jnp.float32` for a float64
             operator; by default the operator's own. The solution is delivered in the
             operator's dtype.
@@ -160,12 +163,17 @@ class Refined(AbstractLinearSolver[_RefinedState]):
 
         if m == k:
             A, solve = (FH, backward) if adjoint else (F, forward)
-            size_A = _norm(A)
 
             def correct(x):
-                r = residual(b, A, *x)
+                (y,) = x
+                r = residual(b, A, y)
                 d, result = solve(r)
-                return (d,), result, self._small(r, b, size_A * largest(x[0]))
+                sized = jnp.abs(y), counts(_times_power(y, after))
+                size, counted = jnp.matmul(
+                    jnp.abs(A), jnp.stack(sized, axis=1), precision=HIGHEST
+                ).T
+                error = row_error(r, b, size, counted, y)
+                return (d,), result, error <= u**0.5
 
             (x,), *rest = self._iterate((jnp.zeros_like(b),), correct, 0, inputs)
             return _times_power(x, after), *rest
@@ -203,7 +211,8 @@ class Refined(AbstractLinearSolver[_RefinedState]):
     ):
         """Add corrections until those of the wanted part are rounding errors in each
         element, or have been no smaller than before for a while (they need not shrink
-        from the first step on)."""
+        from the first step on). The last is not added: what is said of the residual
+        holds for the x that is returned."""
         u, patience = eps(start[0].dtype), 3
 
         def norm(parts):
@@ -213,29 +222,25 @@ class Refined(AbstractLinearSolver[_RefinedState]):
             size, d = jnp.abs(x[wanted]) + u * norm(x), jnp.abs(d[wanted])
             return largest(jnp.where(d == 0, d, d / size))
 
-        def goes_on(carry):
-            _, _, small, _, best, stale, count = carry
-            more = (best > u) | ~small
-            # at the end one pass without a correction, for the residual of x
-            return more & (stale < patience) & (count <= self.steps + 1)
-
         def step(carry):
-            x, inner, _, _, best, stale, count = carry
+            _, x, inner, _, _, best, stale, count = carry
             d, result, small = correct(x)
-            x = tuple(jnp.where(count <= self.steps, a + b, a) for a, b in zip(x, d))
-            ratio = relative(d, x)
+            corrected = tuple(a + b for a, b in zip(x, d))
+            ratio = relative(d, corrected)
             stale = jnp.where(ratio < best, 0, stale + 1)
             best = jnp.where(ratio < best, ratio, best)
+            more = (best > u) | ~small
+            more = more & (stale < patience) & (count <= self.steps)
+            x = tuple(jnp.where(more, a, b) for a, b in zip(corrected, x))
             inner = RESULTS.where(inner == RESULTS.successful, result, inner)
-            return x, inner, small, norm(d), best, stale, count + 1
+            return more, x, inner, small, norm(d), best, stale, count + 1
 
         infinity = jnp.full((), jnp.inf, norm(start).dtype)
         zero = jnp.zeros((), jnp.int32)
-        never = jnp.zeros((), bool)
-        carry = start, RESULTS.successful, never, infinity, infinity, zero, zero
-        x, inner, small, last, _, stale, count = while_loop(
-            goes_on, step, carry, inputs
-        )
+        yes, no = jnp.ones((), bool), jnp.zeros((), bool)
+        carry = yes, start, RESULTS.successful, no, infinity, infinity, zero, zero
+        out = while_loop(lambda carry: carry[0], step, carry, inputs)
+        _, x, inner, small, last, _, stale, count = out
         converged: Bool[Array, ""] = small & (last <= u**0.5 / 2 * norm(x))
         # with such factors nothing contracts: of a null vector no residual tells
         converged &= inner != RESULTS.singular
@@ -243,8 +248,8 @@ class Refined(AbstractLinearSolver[_RefinedState]):
         spent = (count > self.steps + 1) & (stale < patience)
         failure = RESULTS.where(spent, RESULTS.max_steps_reached, RESULTS.unstable)
         failure = RESULTS.where(fine, failure, inner)
-        # the first is x itself, and one beyond the limit is none
-        return x, converged, failure, jnp.clip(count - 1, 0, self.steps)
+        # the first is x itself, and the last was not added
+        return x, converged, failure, jnp.clip(count - 2, 0, self.steps)
 
     @staticmethod
     def _small(r: Array, b: Array, size: Array) -> Bool[Array, ""]:

@@ -14,10 +14,10 @@ from lx_operators import (
     is_positive_semidefinite,
 )
 
-from .._results import NAMES, code
-from .._solver import AbstractLinearSolver
-from ..krylov.cg import CG
-from ..krylov.gmres import GMRES
+from ._results import NAMES, code
+from ._solver import AbstractLinearSolver
+from .krylov.cg import CG
+from .krylov.gmres import GMRES
 
 
 class Trial(NamedTuple):

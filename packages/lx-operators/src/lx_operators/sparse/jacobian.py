@@ -27,41 +27,42 @@ from .._structures import (
 )
 from .._tags import Tags, as_tags, transpose_tags
 from .._varying import examples, manual_axes, vary, varying_axes
-from ..sparse import _lazily as sparse
-from .function import FunctionLinearOperator, output_structure
+from ..leaves.function import FunctionLinearOperator, output_structure
+from . import _lazily as sparse
 
 if TYPE_CHECKING:
-    from ..sparse.compression import ColouredPattern
+    from .compression import ColouredPattern
 
 
 class JacobianLinearOperator(AbstractLinearOperator):
     """The Jacobian ∂f/∂x of `fn(x, args)` at `x`.
 
     Its products are Jacobian-vector products; no matrix is formed unless asked for.
-    Each product runs `fn` again; `lx.linearise` runs it once and for all.
+    Each product runs `fn` again; `lx.linearise` runs it only once.
 
     Args:
         fn: a function `(x, args) ↦ y`, of pytrees of floating or complex arrays.
         x: the point, a pytree of arrays.
         args: passed to `fn`; any pytree, not differentiated by the products.
         tags: a tag or an iterable of tags.
-        jac: how products are made. `"fwd"`: by forward mode. `"bwd"`: by reverse mode
-            alone, for functions that have only a custom vjp. `None`: forward mode for
-            products, and for `as_matrix` whichever needs fewer.
+        jac: how products are computed. `"fwd"`: by forward mode. `"bwd"`: by reverse
+            mode alone, for functions that have only a custom vjp. `None`: forward mode
+            for products, and for `as_matrix` whichever needs fewer.
         closure_convert: whether arrays that `fn` closes over become part of the
             operator, as in `FunctionLinearOperator`.
         sparsity: where the matrix may be nonzero: a `SparsityPattern` (or one with
             colours, a `ColouredPattern`), a SciPy sparse matrix, asdex's pattern, or
-            "detect", which finds it by `jacobian_sparsity`. `materialise` then gives a
-            sparse operator, by one product for each colour of the pattern; products
-            are as before. In a loop, find the pattern once before it.
+            "detect", which finds it by `jacobian_sparsity`. `materialise` then returns
+            a sparse operator, at one product for each colour of the pattern; products
+            with vectors do not change. For a loop, find the pattern once, before the
+            loop.
         check_sparsity: whether each compression makes one more product, with a random
-            vector, and is an error at run time if the pattern lacks entries.
+            vector, and raises an error at run time if the pattern lacks entries.
 
     Raises:
-        ValueError: `jac` is none of these, `fn` returns something else than floating or
-            complex arrays, a tag needs equal input and output structure, or `sparsity`
-            has another shape than the matrix.
+        ValueError: `jac` is none of these, `fn` does not return floating or complex
+            arrays, a tag needs equal input and output structure, or `sparsity` has
+            another shape than the matrix.
 
     ```python
     operator = lx.JacobianLinearOperator(lambda x, args: jnp.sin(x), jnp.ones(3))
@@ -93,7 +94,7 @@ class JacobianLinearOperator(AbstractLinearOperator):
         sparsity: Any = None,
         check_sparsity: bool = False,
     ):
-        check_callable(fn)
+        check_callable(fn, "x", "args")
         if jac not in (None, "fwd", "bwd"):
             raise ValueError(f"`jac` must be None, 'fwd' or 'bwd', but got {jac!r}.")
         self.x = vary(jtu.tree_map(floating, x), manual_axes())

@@ -1,0 +1,159 @@
+"""Solutions of scaled square systems, held against every row, and refined.
+
+A row whose own terms are small may be lost in the rounding errors of others, which
+elimination and reflections mix in. So every row of the answer is checked, by
+|b - Fy| ≤ √eps (|F||y| + |b|), for which no scales matter (Oettli and Prager 1964,
+doi:10.1007/BF01386090). If it fails, the answer is refined, which mends most (Higham
+1991, doi:10.1007/BF01952790); if that does not help, it is `unstable`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Inexact, Real
+
+from .._control_flow import while_loop
+from .._results import choose
+from .._scaling import eps, largest
+from .._solution import RESULTS
+from ._equilibration import Scales
+from ._factors import HIGHEST, judge
+
+_SOLVES = 6  # at most, for one vector
+
+
+class Square(NamedTuple):
+    """F = R⁻¹AC⁻¹, in any form."""
+
+    F: Inexact[Array, "..."]
+    underflowed: Bool[Array, ""]
+
+
+def as_square(F: Inexact[Array, "..."], A: Inexact[Array, "..."]) -> Square:
+    """F, and whether any element of A was lost in it."""
+    return Square(F, jnp.any((F == 0) & (A != 0)))
+
+
+def dense_times(
+    F: Inexact[Array, "n n"], Y: Inexact[Array, "n k"], adjoint: bool
+) -> Inexact[Array, "n k"]:
+    """F Y, or Fᵀ Y."""
+    along = (((0 if adjoint else 1,), (0,)), ((), ()))
+    return jax.lax.dot_general(F, Y, along, precision=HIGHEST)
+
+
+def refined(
+    solve: Callable[[Inexact[Array, " n"]], Inexact[Array, " n"]],
+    square: Square,
+    scales: Scales,
+    b: Inexact[Array, " n"],
+    adjoint: bool,
+    times: Callable[[Array, Array, bool], Array] = dense_times,
+) -> tuple[Inexact[Array, " n"], Real[Array, ""]]:
+    """The solution of Fy = b, or Fᴴy = b, and its backward error.
+
+    Args:
+        solve: from b to y, by the factors.
+        square: F.
+        scales: of A = RFC.
+        b: the right-hand side.
+        adjoint: which of the two.
+        times: as `dense_times`, for the form of F.
+
+    Returns:
+        y, and what `row_error` says of it.
+    """
+    F = square.F.conj() if adjoint else square.F
+    tiny = jnp.finfo(b.dtype).tiny
+
+    def running(carry):
+        k, _, _, error = carry
+        return (k < _SOLVES) & (error > eps(b.dtype) ** 0.75)
+
+    def step(carry):
+        k, y, r, _ = carry
+        y += solve(r)
+        r = b - times(F, y[:, None], adjoint)[:, 0]
+        of_x = counts(scales.unscaled(y, adjoint))
+        sized = jnp.stack((jnp.abs(y), of_x), axis=1)
+        sizes, counted = times(jnp.abs(F), sized, adjoint).T
+        error = row_error(r, b, sizes, counted, y)
+        # of elements below the normal numbers nothing is known
+        least = jnp.where(square.underflowed, tiny * largest(y), 0)
+        return k + 1, y, r, jnp.maximum(error, largest(least / (sizes + tiny)))
+
+    real = jnp.finfo(b.dtype).dtype
+    start = jnp.zeros((), jnp.int32), jnp.zeros_like(b), b, jnp.full((), jnp.inf, real)
+    inputs = square, scales, b
+    _, y, _, error = while_loop(running, step, start, inputs=inputs)
+    return y, error
+
+
+def judge_rows(backward_error: Real[Array, ""], dtype: Any) -> RESULTS:
+    """Whether every row of a solution is solved."""
+    return judge(unstable=~(backward_error <= eps(dtype) ** 0.5))
+
+
+def row_error(
+    r: Inexact[Array, "..."],
+    b: Inexact[Array, "..."],
+    sizes: Real[Array, "..."],
+    counted: Real[Array, "..."],
+    y: Inexact[Array, "..."],
+) -> Real[Array, ""]:
+    """max |r| / (|F||y| + |b|) over the rows, the same for all scales of rows and
+    columns. Rows in which all is below the normal numbers count as solved.
+
+    Where bᵢ = 0, all unknowns of row i may be zero but for the rounding errors of the
+    others. If they are rounding errors in x, too, such a row is held against ‖y‖
+    (Arioli, Demmel and Duff, SIAM J. Matrix Anal. Appl. 10, 1989, 165–190; here the
+    elements of F are of order one), so that it is within √eps if its residual is below
+    64 eps ‖y‖.
+
+    Args:
+        r: the residual b - Fy.
+        b: the right-hand side.
+        sizes: |F||y|.
+        counted: |F| times `counts(x)`, for the solution x = C⁻¹y without scales.
+        y: the solution.
+    """
+    size, most = jax.lax.abs(b) + sizes, largest(y)
+    tiny, u = jnp.finfo(size.dtype).tiny, eps(size.dtype)
+    noise = jnp.maximum(64 * u**0.5 * most, tiny / u).astype(size.dtype)
+    exempt = (counted == 0) | (most < tiny / u**2)
+    least = jnp.where(exempt, tiny / u, tiny)
+    least = jnp.where((b == 0) & (counted == 0), noise, least)
+    return largest(jax.lax.abs(r) / jnp.maximum(size, least.astype(size.dtype)))
+
+
+def counts(x: Inexact[Array, "..."]) -> Real[Array, "..."]:
+    """1 for elements of more than √eps ‖x‖, and 0 for others."""
+    size = jax.lax.abs(x)
+    return (size > eps(size.dtype) ** 0.5 * largest(size)).astype(size.dtype)
+
+
+def judge_answer(
+    backward_error: Real[Array, ""], rcond: Real[Array, ""], *, dtype: Any
+) -> RESULTS:
+    """The verdict on a solution x that was held against the operator.
+
+    Args:
+        backward_error: `unstable` if above √eps: x is no solution. See `row_error`.
+        rcond: ‖b‖/‖x‖ for an operator with rows and columns scaled: `singular` if it is
+            rounding error, as (A + E)x = 0 then has a solution for E of relative size
+            `rcond`.
+        dtype: of x.
+    """
+    u = eps(dtype)
+    # both are NaN or infinite where a pivot was zero: that is singular
+    fine = choose(backward_error <= u**0.5, RESULTS.successful, RESULTS.unstable)
+    fine = choose(rcond > 4 * u, fine, RESULTS.singular)
+    return choose(backward_error > u**0.5, RESULTS.unstable, fine)
+
+
+def ratio_or(x: Real[Array, ""], y: Real[Array, ""], default: float) -> Real[Array, ""]:
+    """x / y, and where both are zero, the default."""
+    nothing = (x == 0) & (y == 0)
+    return jnp.where(nothing, default, x / jnp.where(nothing, jnp.ones_like(y), y))
