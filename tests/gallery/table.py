@@ -129,9 +129,6 @@ COLUMNS: dict[str, Column] = {
         Column("IDR", lambda tol: lxs.IDR(tol, 0.0), _square, (), False),
         Column("DeflatedCG", lambda tol: lxs.DeflatedCG(tol, 0.0),
                _known("definite", "semidefinite"), _psd, False),
-        # a small cycle and two dtypes: its program takes long to compile
-        Column("GCRODR", lambda tol: lxs.GCRODR(tol, 0.0, restart=12, recycle=4),
-               _square, (), False, DTYPES[1:3]),
         Column("LSMR", lambda tol: lxs.LSMR(tol, 0.0), _any, (), False),
         Column("LSQR", lambda tol: lxs.LSQR(tol, 0.0), _any, (), False),
         Column("Normal(CG)", lambda tol: lxs.Normal(lxs.CG(tol, 0.0)), _any, (), False),

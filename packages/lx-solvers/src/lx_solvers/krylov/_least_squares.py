@@ -221,8 +221,9 @@ def least_squares(
 
         plain = None
         if preconditioned:  # ‖A‖ and ‖Aᴴ r‖, where the numbers are those of L A M
-            length, of = norm2(AHu), norm2(LHu) if scaled else 1  # ‖u‖ = 1
-            size_A = jnp.maximum(s.plain[0], over(length, of))
+            length = norm2(AHu)  # ‖u‖ = 1
+            reached = over(length, norm2(LHu)) if scaled else length
+            size_A = jnp.maximum(s.plain[0], reached)
             plain = stacked([size_A, β * length])
 
         # the test: of the residual, or of the part of it that can be reduced, which is
@@ -235,7 +236,7 @@ def least_squares(
         def test(phases: Phases):
             now, floor = _Shared(*unpacked(shared)), phases.floor(goal, X)
             allowed = expected(goal, given.b, given.peaks, floor, Y)
-            cond = jnp.maximum(now.cond, 1)
+            cond, Ax = jnp.maximum(now.cond, 1), X.zero()
             if strict is not False:
                 size_A = now.A if plain is None else scalar_at(plain, 0)
                 Ax = size_A * plain_norm2(x)

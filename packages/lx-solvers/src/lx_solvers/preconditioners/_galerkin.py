@@ -87,7 +87,7 @@ def galerkin(A: SparsityPattern, R: Any, P: Any, *, hermitian: bool) -> Galerkin
     # A P, of which each entry (i, J) is the sum of A[i, j] P[j, J] over j
     at, right = pairs(columns, P.indptr)
     key, left_of = numbered(rows[at].astype(np.int64) * n_coarse + P.indices[right])
-    first = scipy.sparse.csr_matrix(
+    first: Any = scipy.sparse.csr_matrix(
         (P.data[right], (left_of, at)), shape=(key.size, A.size)
     )
     i, J = key // n_coarse, key % n_coarse
@@ -97,7 +97,7 @@ def galerkin(A: SparsityPattern, R: Any, P: Any, *, hermitian: bool) -> Galerkin
     I = np.repeat(np.arange(R.shape[0]), np.diff(R.indptr))[at].astype(np.int64)
     key, row = numbered(I * n_coarse + J[right])
     I, J = key // n_coarse, key % n_coarse
-    second = scipy.sparse.csr_matrix(
+    second: Any = scipy.sparse.csr_matrix(
         (R.data[at], (row, right)), shape=(key.size, first.shape[0])
     )
     mirror, computed = None, key.size
@@ -107,11 +107,10 @@ def galerkin(A: SparsityPattern, R: Any, P: Any, *, hermitian: bool) -> Galerkin
         lower = np.minimum(I, J) * n_coarse + np.maximum(I, J)
         mirror = np.searchsorted(key[upper], lower)
         mirror = np.where(I <= J, mirror, mirror - computed)
-    chunks = _chunks((second @ first).tocsr())
+    weights, reads, rows = map(_put, _chunks((second @ first).tocsr()))
     with jax.ensure_compile_time_eval():
         pattern = SparsityPattern(I, J, (R.shape[0], n_coarse))
-    index = (*chunks, mirror)
-    return Galerkin(*map(_put, index), pattern, computed)
+    return Galerkin(weights, reads, rows, _put(mirror), pattern, computed)
 
 
 def _put(x: np.ndarray | None) -> Any:

@@ -232,8 +232,8 @@ def _transfers(amg: AMG, A: SparseLinearOperator) -> tuple[_Transfer, ...]:
     for each in made.levels[:-1]:
         R, P = (_sorted(matrix, A.values.dtype) for matrix in (each.R, each.P))
         RAP = galerkin(pattern, R, P, hermitian=hermitian and _are_adjoint(R, P))
-        laid = (_laid_out(SparseLinearOperator.from_scipy(matrix)) for matrix in (R, P))
-        transfers.append(_Transfer(*laid, RAP))
+        R, P = (_laid_out(SparseLinearOperator.from_scipy(each)) for each in (R, P))
+        transfers.append(_Transfer(R, P, RAP))
         pattern = RAP.pattern
     return tuple(transfers)
 
