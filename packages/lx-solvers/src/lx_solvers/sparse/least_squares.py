@@ -73,9 +73,9 @@ class SparseLeastSquares(AbstractLinearSolver[_State]):
     because the augmented system squares it.
 
     Success means that the residuals of the augmented system are rounding errors. Where
-    rows differ by more than some twelve orders of magnitude, equations with the smallest
-    ones may still count for nothing. `stats["reciprocal_condition"]` is that of the
-    augmented system, in the 1-norm.
+    rows differ by more than some twelve orders of magnitude, the smallest ones may
+    still count for nothing. `stats["reciprocal_condition"]` is that of the augmented
+    system, in the 1-norm.
 
     Args:
         damp: d, where ‖Ax - b‖² + d²‖x‖² is minimised; at least 0.
