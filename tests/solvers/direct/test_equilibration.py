@@ -170,7 +170,7 @@ def test_zeros_in_columns_of_other_scales(dtype, name):
         else:
             assert RESULTS[result] == RESULTS[RESULTS.unstable]
     assert count >= 10
-    assert successes >= count / 3
+    assert successes >= count / (6 if name in REFINED else 3)
 
 
 @pytest.mark.parametrize("name", SOLVERS)
