@@ -26,10 +26,8 @@ def laplacian(k: int) -> tuple[Any, Any]:
     import lineax as lx
     import numpy as np
 
-    offsets = [(0, 0, 0)]
-    for axis in range(3):
-        for d in (-1, 1):
-            offsets.append(tuple(d if a == axis else 0 for a in range(3)))
+    unit = np.eye(3, dtype=int)
+    offsets: Any = [(0, 0, 0), *map(tuple, (*unit, *-unit))]
     pattern = lx.SparsityPattern.from_stencil(offsets, (k, k, k))
     diagonal = np.asarray(pattern.rows) == np.asarray(pattern.columns)
     return pattern, np.where(diagonal, 6.0, -1.0)

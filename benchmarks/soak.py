@@ -35,8 +35,8 @@ CACHE = 32 * 2**20  # bytes for sparse factors, so that some are dropped
 compiled = collections.Counter()
 
 
-def _count(name: str, seconds: float, **_: Any) -> None:
-    compiled[name] += 1
+def _count(event: str, duration_secs: float, **_: Any) -> None:
+    compiled[event] += 1
 
 
 jax.monitoring.register_event_duration_secs_listener(_count)

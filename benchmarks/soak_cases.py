@@ -213,7 +213,7 @@ def cases() -> Iterator[Case]:
             run = functools.partial(check, how, build, solver, draw, None, whole)
             yield Case(f"{name}, dense, {how}", run, 1e-8)
     n = 40
-    where = np.arange(n), np.arange(n)
+    where: Any = np.arange(n), np.arange(n)
     for how in TRANSFORMATIONS:
         solver = lx.CG(**TIGHT)
         run = functools.partial(

@@ -169,7 +169,7 @@ def _analyse(
     by_rows = sp.csr_matrix(
         (entries, pattern.columns, pattern.row_starts), (task.n, task.n), copy=False
     )
-    by_columns = by_rows.tocsc()
+    by_columns: Any = by_rows.tocsc()
     starts, rows, order = by_columns.indptr, by_columns.indices, by_columns.data
     matrix = CSC(task.n, starts, rows, F[order])
     analysis = backend.analyse(matrix, kind, robust)
