@@ -246,7 +246,7 @@ def least_squares(
             small = now.normal / (nonzero * goal.rtol + nonzero * goal.atol)
             reducible = jnp.maximum(reducible, small)
             if strict is not False:
-                errors = rounding * (size + Ax)
+                errors = C * X.eps * (size + Ax)
                 singular = over(now.normal, errors)
                 reducible = jnp.maximum(reducible, where(strict, singular, 0))
             reducible = where(reduced, 0, reducible)
