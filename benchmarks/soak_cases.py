@@ -199,7 +199,8 @@ TIGHT: Any = {"rtol": 1e-11, "atol": 0.0}
 def cases() -> Iterator[Case]:
     """All combinations."""
     n = 24
-    whole = tuple(x.reshape(-1) for x in np.indices((n, n)))
+    i, j = np.indices((n, n))
+    whole = i.reshape(-1), j.reshape(-1)
     for name, solver, definite in [
         ("LU", lx.LU(), False),
         ("QR", lx.QR(), False),
@@ -213,7 +214,7 @@ def cases() -> Iterator[Case]:
             run = functools.partial(check, how, build, solver, draw, None, whole)
             yield Case(f"{name}, dense, {how}", run, 1e-8)
     n = 40
-    where: Any = np.arange(n), np.arange(n)
+    where = np.arange(n), np.arange(n)
     for how in TRANSFORMATIONS:
         solver = lx.CG(**TIGHT)
         run = functools.partial(
