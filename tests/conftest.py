@@ -215,7 +215,7 @@ def pytest_report_header(config):
     lines = [f"tests/faults: FAULTS_SEED={os.environ.get('FAULTS_SEED', '0')}"]
     if not config.option.file_or_dir and not config.option.keyword:
         lines += [
-            "the whole suite: 20 to 25 minutes on two cores",
+            "the whole suite: about half an hour on two cores",
             "a part of it: hatch run test tests/operators -k diagonal",
         ]
     return lines
