@@ -47,13 +47,14 @@ OTHERS = {
     "Normal(Cholesky)": (lx.Normal(lx.Cholesky()), ()),
     "Auto": (lx.AutoLinearSolver(well_posed=True), ()),
 }
+ALL = SOLVERS | OTHERS
 BATCHED = ("LU", "QR", "Cholesky", "GMRES", "LSMR", *list(OTHERS)[:3])
 FIRST = ("LU", "Auto", "CG")
 HESSIANS = ("LU", "CG", "GMRES", "LSMR")
 
 
 def value(name):
-    solver, tags = {**SOLVERS, **OTHERS}[name]
+    solver, tags = ALL[name]
 
     def solve(matrix, vector):
         operator = lx.MatrixLinearOperator(matrix, tags)
@@ -193,7 +194,7 @@ def batches() -> Iterator[Case]:
 
 def problem(name):
     """What a solver is given: its triangle or its three diagonals, else all."""
-    tags = {**SOLVERS, **OTHERS}[name][1]
+    tags = ALL[name][1]
     return functools.partial(measure.definite, lower=tags is LOWER, band=tags is BANDED)
 
 
@@ -227,7 +228,7 @@ def memory(kind: str) -> float:
 def first(name: str) -> float:
     """Seconds from `import lineax` to the value of a first solve. JAX and Equinox were
     imported, JAX's device and a first program of its own were there before."""
-    solver, tags = {**SOLVERS, **OTHERS}[name]
+    solver, tags = ALL[name]
     operator = lx.MatrixLinearOperator(MATRIX, tags)
     jax.block_until_ready(lx.linear_solve(operator, VECTOR, solver).value)
     return time.perf_counter() - BEFORE_IMPORT

@@ -203,7 +203,7 @@ def points(series: Series) -> Iterator[tuple[int, float, float]]:
 
 
 def exponent(n: list[float], y: list[float]) -> float:
-    """Of the three largest: the slope of a line through the logarithms."""
+    """The slope of a line through the logarithms of the three largest sizes."""
     return float(np.polyfit(np.log(n[-3:]), np.log(y[-3:]), 1)[0])
 
 
