@@ -32,11 +32,11 @@ if TYPE_CHECKING:
         power_of_two as power_of_two,
         reciprocal_scale as reciprocal_scale,
     )
+    from ._sequence import after as after
     from ._slogdet import (
         slogdet_of as slogdet_of,
         trace_of as trace_of,
     )
-    from .direct._sequence import after as after
     from .direct.identity import (
         Identity as Identity,
         solver_for as solver_for,

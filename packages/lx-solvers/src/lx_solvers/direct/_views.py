@@ -28,9 +28,9 @@ from lx_operators.internal import (
 )
 
 from .._results import code, judged
+from .._sequence import after
 from .._solution import RESULTS
 from ._factors import working_dtype
-from ._sequence import after
 
 
 class View(NamedTuple):

@@ -15,6 +15,7 @@ from lx_operators.internal import bare, block_diagonal, block_shapes
 
 from .._checks import check_options, check_state
 from .._results import both, first_failure
+from .._sequence import follow, in_sequence
 from .._slogdet import part, slogdet_of, trace_of, trace_of_part
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
@@ -84,7 +85,7 @@ class BlockDiagonal(AbstractLinearSolver[_State]):
             state = _vmap(self._init, blocks.size)(blocks.operator)
             return _Stacked(state, blocks.size)
         parts, tree = _flatten(blocks)
-        return _Listed(tuple(map(self._init, parts)), tree)
+        return _Listed(tuple(in_sequence(self._init, parts)), tree)
 
     def _init(self, block: AbstractLinearOperator) -> Any:
         return self.inner_solver.init(block, {})
@@ -97,7 +98,11 @@ class BlockDiagonal(AbstractLinearSolver[_State]):
             result = first_failure(results)
             return x, result, {"blocks": stats} if stats else {}
         vectors = state.tree.flatten_up_to(vector)
-        solved = [self._compute(*pair) for pair in zip(state.states, vectors)]
+        # the states were made in sequence: the last is there when all are
+        vectors = follow(vectors, state.states[-1:])
+        solved = in_sequence(
+            lambda b, inner: self._compute(inner, b), vectors, state.states
+        )
         result, stats = RESULTS.successful, [stats for _, _, stats in solved]
         for _, ended, _ in solved:
             result = both(result, ended)
@@ -159,10 +164,13 @@ def _(state: _Stacked):
 def _(state: _Listed, solver, tangent):
     if not isinstance(bare(tangent.primal), BlockDiagonalLinearOperator):
         return None
-    traces = []
-    for i, inner in enumerate(state.states):
-        block = part(lambda op, i=i: _flatten(bare(op))[0][i], tangent)
-        traces.append(trace_of_part(inner, solver.inner_solver, block))
+
+    def trace(inner: Any, i: int) -> Any:
+        block = part(lambda op: _flatten(bare(op))[0][i], tangent)
+        return trace_of_part(inner, solver.inner_solver, block)
+
+    states = follow(state.states, state.states[-1:])
+    traces = in_sequence(trace, states, range(len(states)))
     return jnp.sum(jnp.asarray(traces))
 
 

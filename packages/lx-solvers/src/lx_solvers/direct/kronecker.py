@@ -23,6 +23,7 @@ from lx_operators.internal import (
 
 from .._checks import check_options, check_state
 from .._results import both, first_failure, judged
+from .._sequence import follow, in_sequence
 from .._slogdet import part, slogdet_of, trace_of, trace_of_part
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
@@ -78,7 +79,7 @@ class Kronecker(AbstractLinearSolver[_KroneckerState]):
             )
         dtype = common_dtype(operator.in_structure(), operator.out_structure())
         parts = [promoted(part, dtype) for part in product.operators]
-        states = tuple(self.inner_solver.init(part, {}) for part in parts)
+        states = in_sequence(lambda part: self.inner_solver.init(part, {}), parts)
         factors = tuple(
             (
                 part.out_size() if part.out_size() == part.in_size() else None,
@@ -87,11 +88,13 @@ class Kronecker(AbstractLinearSolver[_KroneckerState]):
             )
             for part in parts
         )
-        return _KroneckerState(states, factors, dtype)
+        return _KroneckerState(tuple(states), factors, dtype)
 
     def compute(self, state, vector, options):
         check_state(state, _KroneckerState, "Kronecker")
-        x, result, start = vector, RESULTS.successful, 0
+        # the states were made in sequence: the last is there when all are
+        x = follow(vector, state.states[-1:])
+        result, start = RESULTS.successful, 0
         for inner, (_, rows, ins) in zip(state.states, state.factors):
             b, back = columns(x, start, start + rows)
             y, ended = many(self.inner_solver, inner, b)
@@ -153,8 +156,10 @@ def _(state: _KroneckerState):
 
 @trace_of.register
 def _(state: _KroneckerState, solver, tangent):
-    trace: Any = 0
-    for i, (inner, power) in enumerate(zip(state.states, _powers(state))):
-        one = part(lambda op, i=i: bare(op).operators[i], tangent)
-        trace += power * trace_of_part(inner, solver.inner_solver, one)
-    return trace
+    def trace(inner: Any, i: int) -> Any:
+        one = part(lambda op: bare(op).operators[i], tangent)
+        return trace_of_part(inner, solver.inner_solver, one)
+
+    states = follow(state.states, state.states[-1:])
+    traces = in_sequence(trace, states, range(len(states)))
+    return sum(power * one for power, one in zip(_powers(state), traces))

@@ -36,6 +36,7 @@ from lx_operators.internal import (
 
 from .._checks import check_options, check_state
 from .._scaling import eps, largest
+from .._sequence import in_sequence
 from .._slogdet import slogdet_of, slogdet_of_factors, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
@@ -107,7 +108,8 @@ class KroneckerEigh(AbstractLinearSolver[_EighState]):
         packed = pack_structures(operator)
         dtype = working_dtype(common_dtype(packed.in_structure.thaw()))
         matrices = [dense_matrix(part) for part in parts]
-        pairs = [jax.lax.linalg.eigh(A, symmetrize_input=False) for A in matrices]
+        eigh = functools.partial(jax.lax.linalg.eigh, symmetrize_input=False)
+        pairs = in_sequence(eigh, matrices)
         each = [w.astype(dtype) for _, w in pairs]
         values = _spectrum(jax.lax.stop_gradient(operator), lambda _: each)
         values = jnp.broadcast_to(values, tuple(w.size for w in each))

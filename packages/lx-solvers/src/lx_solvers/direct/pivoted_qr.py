@@ -18,6 +18,7 @@ from lx_operators.internal import PackedStructures, pack_structures
 from .._checks import check_options, check_state
 from .._projection import annihilated
 from .._scaling import eps, largest
+from .._sequence import after
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
@@ -34,7 +35,6 @@ from ._factors import (
 )
 from ._pivoting import pivoted_qr
 from ._reflectors import times_q
-from ._sequence import after
 
 
 class _PivotedQRState(eqx.Module):

@@ -12,8 +12,6 @@ operators are solved by recursion: x̃ⱼ is then a solution with T₁ ⊕ … s
 Non-standard: singularity is judged as in `LU`, by one step of inverse iteration.
 """
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -30,6 +28,7 @@ from lx_operators.internal import (
 from .._checks import check_options, check_state
 from .._control_flow import scan
 from .._scaling import eps, largest, power_of_two
+from .._sequence import in_sequence
 from .._sizes import variates
 from .._slogdet import part, slogdet_of, slogdet_of_factors, trace_of
 from .._solution import RESULTS
@@ -90,10 +89,10 @@ class Sylvester(AbstractLinearSolver[_SylvesterState]):
         # LAPACK does not survive what is not finite
         sizes = jnp.stack([largest(A) for A in matrices])
         finite, scale = jnp.isfinite(sizes), power_of_two(jnp.max(sizes))
-        pairs = [
-            _schur(jnp.where(ok, A / scale.astype(wide), 0))
-            for A, ok in zip(matrices, finite)
+        matrices = [
+            jnp.where(ok, A / scale.astype(wide), 0) for A, ok in zip(matrices, finite)
         ]
+        pairs = in_sequence(_schur, matrices)
         T, Q = (tuple(each) for each in zip(*pairs))
         rcond = _reciprocal_condition(T)
         singular = ~(rcond > 4 * eps(wide))
@@ -208,13 +207,14 @@ def _(state: _SylvesterState, solver, tangent):
     block triangular T ⊕ S on its diagonal are those of the blocks."""
     if state.view != views.View():
         return None
-    trace: Any = 0
-    for i, (Q, T) in enumerate(zip(state.Q, state.T)):
+
+    def of_part(T: Array, i: int) -> Array:
+        Q = state.Q[i]
         others = state.T[:i] + state.T[i + 1 :]
         shifts = _eigenvalues(others).ravel() if others else jnp.zeros(1, T.dtype)
         eye = jnp.eye(T.shape[0], dtype=T.dtype)
 
-        def add(total: Array, shift: Array, T=T, eye=eye) -> tuple[Array, None]:
+        def add(total: Array, shift: Array) -> tuple[Array, None]:
             inverse = jax.lax.linalg.triangular_solve(
                 T + shift * eye, eye, left_side=True, lower=False
             )
@@ -223,6 +223,7 @@ def _(state: _SylvesterState, solver, tangent):
         total, _ = scan(add, jnp.zeros_like(T), shifts, inputs=T)
         G = Q @ (total / state.scale.astype(T.dtype)) @ Q.T.conj()
         G = G.real if state.real else G
-        one = part(lambda op, i=i: bare(op).operators[i], tangent)
-        trace += jnp.sum(G.T * one.as_matrix().astype(G.dtype))
-    return trace
+        one = part(lambda op: bare(op).operators[i], tangent)
+        return jnp.sum(G.T * one.as_matrix().astype(G.dtype))
+
+    return sum(in_sequence(of_part, state.T, range(len(state.T))))

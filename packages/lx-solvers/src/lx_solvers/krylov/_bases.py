@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 
 from .._scaling import norm2
+from .._sequence import qr
 from ._scalars import where
 from ._spaces import Space
 
@@ -62,7 +63,7 @@ def orthonormal(Z: Array, least: float) -> Array:
     columns = jnp.pad(Z.reshape(k, n).T, ((0, max(k - n, 0)), (0, 0)))
     own = jnp.abs(jnp.diagonal(jnp.linalg.qr(columns, mode="r")))
     # the dependent ones last, whose columns of Q have a part of those after them
-    Q, R = jnp.linalg.qr(columns[:, jnp.argsort(-own)])
+    Q, R = qr(columns[:, jnp.argsort(-own)])
     some = jnp.abs(jnp.diagonal(R)) > least
     return rows_times(some, Q[:n].T.reshape(Z.shape))
 
@@ -72,7 +73,7 @@ def triangular(H: Array) -> tuple[Array, Array]:
     ones on its diagonal for these, and zeros else."""
     absent = jnp.all(H == 0, axis=0)
     own = jnp.where(absent[None], jnp.eye(len(absent), dtype=H.dtype), 0)
-    Q, R = jnp.linalg.qr(jnp.concatenate([H, own]))
+    Q, R = qr(jnp.concatenate([H, own]))
     return Q[: len(H)], R
 
 

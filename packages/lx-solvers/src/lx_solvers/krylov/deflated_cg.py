@@ -10,6 +10,7 @@ from lx_operators.internal import max_norm
 from .._checks import check_state
 from .._control_flow import while_loop
 from .._scaling import plain_norm2, real_dot
+from .._sequence import qr
 from .._solver import AbstractLinearSolver, Options
 from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
@@ -139,7 +140,7 @@ def _deflated(
 
     S, AS = jnp.concatenate([U, end.P]), jnp.concatenate([C, end.AP])
     columns = AS.reshape(k + ℓ, -1).T
-    Q, R = jnp.linalg.qr(jnp.pad(columns, ((0, k + ℓ), (0, 0))))  # tall, at any size
+    Q, R = qr(jnp.pad(columns, ((0, k + ℓ), (0, 0))))  # tall, at any size
     F = Q[: X.size].T.reshape(S.shape)
     R = where(jnp.any(columns != 0, 0)[None], R, 0)
     new_U, new_C = kept(S, F, R, k)

@@ -11,6 +11,7 @@ from lx_operators import AbstractLinearOperator
 from lx_operators.internal import inverse_tags, known
 
 from .._results import code, named, succeeded
+from .._sequence import follow
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from ._preconditioner import FAILED, AbstractPreconditioner, stopped
@@ -46,6 +47,7 @@ class SolverPreconditioner(AbstractPreconditioner[_State]):
         return _State(inner, verdict)
 
     def apply(self, state, vector):
+        vector = follow(vector, state.verdict)
         z, result, _ = self.solver.compute(state.inner, vector, {})
         good = succeeded(result)
         if not self.is_constant():

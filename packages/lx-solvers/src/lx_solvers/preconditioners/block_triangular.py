@@ -20,6 +20,7 @@ from lx_operators import (
 from lx_operators.internal import Grid, block_grid, map_grid, unravel
 
 from .._auto import AutoLinearSolver
+from .._sequence import follow
 from ._adapted import as_preconditioner
 from ._preconditioner import AbstractPreconditioner, stopped
 
@@ -142,7 +143,7 @@ class BlockTriangular(AbstractPreconditioner[_State]):
                         "an operator in place of its inverse, such as that of a Schur "
                         f"complement, but got {part!r}; or use `SchurComplement`."
                     )
-                part = part.as_operator(block)
+                part = part.as_operator(follow(block, inverses))
             inverses.append(part)
         return _State(grid, tuple(inverses), "upper" if self.upper else "lower")
 
@@ -237,7 +238,7 @@ class SchurComplement(AbstractPreconditioner[_State]):
         if isinstance(first, AbstractPreconditioner):
             first = first.as_operator(A)
         if isinstance(schur, AbstractPreconditioner):
-            schur = schur.as_operator(S)
+            schur = schur.as_operator(follow(S, first))
             schur = schur if positive or self.form != "diagonal" else -schur
         elif self.form == "diagonal":
             schur = -schur

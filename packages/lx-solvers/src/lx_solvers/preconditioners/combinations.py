@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 from lx_operators import AbstractLinearOperator, conj
 
+from .._sequence import follow, in_sequence
 from ._flat import on_flat
 from ._preconditioner import AbstractPreconditioner
 from ._sweep import Sweep, parts_of, shared_tags, sweep
@@ -38,10 +39,10 @@ class Additive(AbstractPreconditioner[tuple[AbstractLinearOperator, ...]]):
         return _set_up(self, operator)
 
     def init(self, operator, options):
-        return tuple(part.as_operator(operator) for part in self.parts)
+        return tuple(_prepared(self.parts, operator))
 
     def apply(self, state, vector):
-        products = [M.mv(vector) for M in state]
+        products = in_sequence(lambda r, M: M.mv(r), [vector] * len(state), state)
         return jax.tree.map(lambda *leaves: sum(leaves[1:], leaves[0]), *products)
 
     def transpose(self, state, options):
@@ -90,7 +91,7 @@ class Multiplicative(AbstractPreconditioner[Sweep]):
         return _set_up(self, operator)
 
     def init(self, operator, options):
-        parts = [part.as_operator(operator) for part in self.parts]
+        parts = _prepared(self.parts, operator)
         if self.symmetric:
             parts += [M.H for M in reversed(parts)]
         return sweep(operator, parts)
@@ -155,7 +156,7 @@ class TwoLevel(AbstractPreconditioner[Sweep]):
 
     def init(self, operator, options):
         S = self.smoother.as_operator(operator)
-        coarse = _Coarse(self.vectors).as_operator(operator)
+        coarse = _Coarse(self.vectors).as_operator(follow(operator, S))
         return sweep(operator, [S, coarse, S.H])
 
     def apply(self, state, vector):
@@ -197,3 +198,8 @@ def _set_up(self: Any, operator: AbstractLinearOperator) -> Any:
     if all(new is old for new, old in zip(parts, self.parts)):
         return self
     return eqx.tree_at(lambda x: x.parts, self, parts)
+
+
+def _prepared(parts: Any, operator: AbstractLinearOperator) -> list[Any]:
+    operators = [operator] * len(parts)
+    return in_sequence(lambda A, part: part.as_operator(A), operators, parts)

@@ -8,11 +8,15 @@ the program hangs (JAX 0.10; the calls' stacks end in `jax::ParallelBatchMap`). 
 calls of one solve are made a chain: what follows is computed from what came before.
 
 A single call does not wait. Hence `after` is a primitive: it is nothing until `vmap`
-makes a batch of it.
+makes a batch of what comes first.
 """
+
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jax.tree_util as jtu
 import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -26,20 +30,61 @@ def after(x: Array, first: Array) -> Array:
     return after_p.bind(x, first)
 
 
+def follow(x: Any, first: Any) -> Any:
+    """A pytree; in a batch, its inexact arrays are known only once all of `first` is.
+    Its integers, which may have to be known while tracing, stay as they are."""
+    known = [leaf for leaf in jtu.tree_leaves(first) if _is(leaf, jnp.number)]
+    if not known:
+        return x
+    last, *others = sorted(known, key=lambda leaf: leaf.size)
+    for leaf in others:
+        last = after(last, leaf)
+    return jtu.tree_map(
+        lambda leaf: after(leaf, last) if _is(leaf, jnp.inexact) else leaf, x
+    )
+
+
+def in_sequence(
+    fn: Callable[..., Any], items: Iterable[Any], *others: Iterable[Any]
+) -> list[Any]:
+    """`fn(item, *others)` for each; in a batch, no item is known before the outcome of
+    the one before it."""
+    out: list[Any] = []
+    for item, *row in zip(items, *others, strict=True):
+        out.append(fn(follow(item, out[-1]) if out else item, *row))
+    return out
+
+
+def qr(A: Array) -> tuple[Array, Array]:
+    """Q and R, which in a batch is known only once Q is: both have a call of LAPACK
+    of their own."""
+    Q, R = jnp.linalg.qr(A)
+    return Q, after(R, Q)
+
+
+def _is(leaf: Any, kind: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, kind)
+
+
 def _alone(x: Array, first: Array) -> Array:
     return x
 
 
 def _batch(operands, axes):
-    x, first = operands
-    x_axis, first_axis = axes
-    if x_axis is None or first_axis is None or first.size == 0:  # not two batches
+    (x, first), (x_axis, first_axis) = operands, axes
+    if first_axis is None:  # a single call so far
+        return after(x, first), x_axis
+    if first.size == 0:
         return x, x_axis
-    x = jnp.moveaxis(x, x_axis, 0)
     first = jnp.moveaxis(first, first_axis, 0)
     never = _never(first.reshape(len(first), -1)[:, 0])
-    never = jax.lax.broadcast_in_dim(never, x.shape, (0,))
-    return jax.lax.select(never, jax.lax.full_like(x, 0), x), 0
+    if x_axis is None:
+        never = jnp.broadcast_to(jnp.any(never), x.shape)
+    else:
+        x = jnp.moveaxis(x, x_axis, 0)
+        never = jax.lax.broadcast_in_dim(never, x.shape, (0,))
+    out = jax.lax.select(never, jax.lax.full_like(x, 0), x)
+    return out, None if x_axis is None else 0
 
 
 def _never(x: Array) -> Bool[Array, "..."]:
