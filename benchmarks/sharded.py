@@ -1,12 +1,13 @@
 """Sharded sparse solves on devices and processes of this machine: the tables of the
 guide *Many devices, many hosts*.
 
-    python benchmarks/sharded.py [--k 40] [--memory 100] [--parts]
+    python benchmarks/sharded.py [--k 40] [--memory 100 [--whole]] [--parts]
 
 The problem is -Δu on k³ points, seven entries a row, in blocks by recursive bisection.
-`--memory k` measures the bytes per unknown of each solver on one device instead, and
-`--parts` what a model of a step needs: the time per unknown, and that of a message
-between two processes.
+`--memory k` measures the bytes per unknown of each solver on one device instead, the
+pattern made from the rows of the device, or with `--whole` from the whole one.
+`--parts` measures what a model of a step needs: the time per unknown, and that of a
+message between two processes.
 """
 
 import argparse
@@ -31,6 +32,21 @@ def laplacian(k: int) -> tuple[Any, Any]:
     pattern = lx.SparsityPattern.from_stencil(offsets, (k, k, k))
     diagonal = np.asarray(pattern.rows) == np.asarray(pattern.columns)
     return pattern, np.where(diagonal, 6.0, -1.0)
+
+
+def laplacian_rows(k: int, start: int, stop: int) -> tuple[Any, Any, Any]:
+    """The rows, columns and values of the entries of some rows."""
+    import numpy as np
+
+    row = np.arange(start, stop, dtype=np.int32)
+    entries = [(row, row, np.full(row.size, 6.0))]
+    for stride in (1, k, k * k):
+        at = row // stride % k  # the coordinate along one axis
+        for step, inside in [(-stride, at > 0), (stride, at < k - 1)]:
+            i = row[inside]
+            entries.append((i, i + np.int32(step), np.full(i.size, -1.0)))
+    rows, columns, values = map(np.concatenate, zip(*entries))
+    return rows, columns, values
 
 
 def seconds(run: Any, *arguments: Any, runs: int = 3) -> float:
@@ -189,7 +205,7 @@ def parts(process: int, address: str) -> None:
         print(json.dumps(out), flush=True)
 
 
-def memory(k: int) -> None:
+def memory(k: int, whole: bool) -> None:
     """Bytes per unknown: of the operator, and of what a solve allocates besides."""
     os.environ["JAX_PLATFORMS"] = "cpu"
     import resource
@@ -202,10 +218,17 @@ def memory(k: int) -> None:
     auto = (jax.sharding.AxisType.Auto,)
     mesh = jax.make_mesh((1,), ("rows",), axis_types=auto)
     start = time.perf_counter()
-    pattern, values = laplacian(k)
-    sharded = lx.ShardedSparsityPattern(pattern, mesh)
-    values = sharded.assemble(values)
     n = k**3
+    if whole:
+        pattern, values = laplacian(k)
+        sharded = lx.ShardedSparsityPattern(pattern, mesh)
+        values = sharded.assemble(values)
+        del pattern
+    else:
+        sharded = lx.ShardedSparsityPattern.from_callback(
+            (n, n), mesh, lambda *rows: laplacian_rows(k, *rows)[:2]
+        )
+        values = sharded.assemble(lambda *rows: laplacian_rows(k, *rows)[2])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"{n} unknowns: made in {time.perf_counter() - start:.0f} s, ", end="")
     print(f"at a peak of {peak / n:.0f} bytes per unknown of the process")
@@ -213,7 +236,6 @@ def memory(k: int) -> None:
     held = sum(x.nbytes for x in jax.tree.leaves(A))
     print(f"the operator holds {held / n:.0f}\n")
     b = sharded.distribute(np.random.default_rng(0).normal(size=n))
-    del pattern
     print("| solver | bytes per unknown | steps | seconds |\n|---|--:|--:|--:|")
     for name, solver in {
         "CG": lx.CG(SOLVED, 0.0, criterion="two_norm"),
@@ -248,6 +270,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--k", type=int, default=40)
     parser.add_argument("--memory", type=int, default=0)
+    parser.add_argument("--whole", action="store_true")
     parser.add_argument("--parts", action="store_true")
     parser.add_argument("--worker", nargs=5, default=None)
     options = parser.parse_args()
@@ -261,7 +284,7 @@ def main() -> None:
     elif options.parts:
         print(json.dumps(measured(0, 2, 2)[0], indent=1))
     elif options.memory:
-        memory(options.memory)
+        memory(options.memory, options.whole)
     else:
         table(options.k)
 

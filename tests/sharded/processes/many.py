@@ -43,6 +43,38 @@ RHS = np.random.default_rng(0).normal(size=A.shape[0])
 B = S.pattern.distribute(RHS)
 
 
+def own_rows():
+    """A pattern of which each process is asked for the rows of its own devices alone:
+    the same lists as from the whole one, and so the same products."""
+    order = everywhere(S.pattern.rows).reshape(-1)
+    order = order[order >= 0]
+    M = A[order][:, order]
+    asked = []
+
+    def entries(start, stop):
+        asked.append(start)
+        i, j = M[start:stop].tocoo().coords
+        return i + start, j
+
+    own = lx.ShardedSparsityPattern.from_callback(M.shape, MESH, entries, overlap=1)
+    whole = lx.ShardedSparsityPattern(M, MESH, overlap=1)
+    q = own.blocks[0]
+    assert asked == [q * d for d in range(DEVICES) if d * COUNT // DEVICES == PROCESS]
+    lists = ("local", "halo", "overlap", "rows")
+    for x, y in zip(*([getattr(P, name) for name in lists] for P in (own, whole))):
+        same = jax.tree.map(np.array_equal, everywhere(x), everywhere(y))
+        assert all(jax.tree.leaves(same)), same
+    values = own.assemble(lambda start, stop: M[start:stop].data)
+    operator = lx.ShardedSparseLinearOperator(values, own, PSD)
+    b = own.distribute(lambda start, stop: RHS[order[start:stop]])
+    solver = lx.CG(1e-10, 1e-10, preconditioner=lx.AdditiveSchwarz(1))
+    x = jax.jit(lambda A, b: lx.linear_solve(A, b, solver, throw=False).value)(
+        operator, b
+    )
+    truth = spla.spsolve(A.tocsc(), RHS)[order]
+    np.testing.assert_allclose(own.collect(x), truth, rtol=1e-7)
+
+
 def everywhere(tree):
     """Sharded arrays as NumPy's, on each process all of them."""
     whole = NamedSharding(MESH, PartitionSpec())
@@ -111,6 +143,8 @@ def solve():
         np.savez(FOLDER / f"solve{COUNT}.npz", **out)
     x = np.asarray(S.pattern.collect(jnp.asarray(out["Schwarz x"])))
     np.testing.assert_allclose(x, spla.spsolve(A.tocsc(), RHS), rtol=1e-7)
+    if COUNT > 1:
+        own_rows()
     save()
     progress()
 

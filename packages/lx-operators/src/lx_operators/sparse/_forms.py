@@ -57,16 +57,20 @@ class Chunks(eqx.Module):
 
 def cut(lengths: np.ndarray, dtype: np.dtype) -> Chunks:
     """The chunks of rows of these lengths."""
-    width, whole = best_width(lengths)
+    width, whole = best_width(np.bincount(lengths, minlength=1))
     return Chunks(None, None, None, width) if whole else pieces(lengths, width, dtype)
 
 
-def best_width(lengths: np.ndarray) -> tuple[int, bool]:
-    """The entries of a chunk, and whether each row is to be one."""
-    counts = np.bincount(lengths, minlength=1)
+def best_width(counts: np.ndarray) -> tuple[int, bool]:
+    """The entries of a chunk, and whether each row is to be one.
+
+    Args:
+        counts: how many rows have 0, 1, 2, … entries.
+    """
     sizes, longest = np.arange(counts.size), max(counts.size - 1, 1)
+    every = float(counts.sum() * longest)  # the terms, if each row is a chunk
     if longest <= _WIDEST:
-        width, least = longest, float(lengths.size * longest)
+        width, least = longest, every
     else:
         width, least = 0, np.inf
     for w in range(1, min(longest, UNROLLED) + 1):
@@ -74,7 +78,7 @@ def best_width(lengths: np.ndarray) -> tuple[int, bool]:
         cost = chunks * (w + _SUM)
         if cost < least:
             width, least = w, cost
-    return width, width == longest and least == lengths.size * longest
+    return width, width == longest and least == every
 
 
 def pieces(lengths: np.ndarray, width: int, dtype: np.dtype) -> Chunks:

@@ -1,7 +1,7 @@
 """What devices exchange before a product: the elements of x that others need."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Inexact, Int
 
+from ._division import Division
 from ._index_maps import taken
 
 _PADDING = 1.5  # what one `all_to_all` may send, relative to single messages
@@ -70,16 +71,16 @@ class Halo(eqx.Module):
 
 
 def halo(
-    needed: Sequence[np.ndarray], block: int, axis: str, put: Any
+    needed: Sequence[np.ndarray], block: int, division: Division
 ) -> tuple[Halo, list[np.ndarray]]:
     """The exchange, and for each device where in what it receives the elements that it
     needs are.
 
     Args:
-        needed, block, axis: as of `Halo`.
-        put: makes a sharded array of one for all devices, `[p, ...]`.
+        needed, block: as of `Halo`.
+        division: the devices, and their axis.
     """
-    p, dtype = len(needed), np.int32
+    p, axis, dtype = division.p, division.axis, np.int32
     owners = [each // max(block, 1) for each in needed]
     distances = [(owner - i) % p for i, owner in enumerate(owners)]
     used = np.unique(np.concatenate([np.zeros(0, int), *distances]))
@@ -94,7 +95,7 @@ def halo(
                 mine = np.flatnonzero(owner == j)
                 send[j, i, : mine.size] = each[mine] - j * block
                 places[i][mine] = j * longest + np.arange(mine.size)
-        return Halo((put(send),), None, block, p * longest, axis), places
+        return Halo((division.put_known(send),), None, block, p * longest, axis), places
     sends, all_pairs, start = [], [], 0
     for d in used:
         mine = [np.flatnonzero(each == d) for each in distances]
@@ -106,7 +107,7 @@ def halo(
                 send[j, : mine[i].size] = needed[i][mine[i]] - j * block
                 places[i][mine[i]] = start + np.arange(mine[i].size)
                 pairs.append((j, i))
-        sends.append(put(send))
+        sends.append(division.put_known(send))
         all_pairs.append(tuple(pairs))
         start += longest
     return Halo(tuple(sends), tuple(all_pairs), block, start, axis), places
@@ -136,14 +137,3 @@ class Numbered(NamedTuple):
             there = ~own & (received[at] == elements)
             out[there] = q + self.slots[device][at[there]]
         return out
-
-
-def padded(parts: Sequence[np.ndarray], fill: int, length: int = 0) -> np.ndarray:
-    """Integer arrays of unequal length as one `[p, k]`."""
-    length = max(length, *(part.size for part in parts))
-    largest = max(int(np.max(part, initial=0)) for part in parts)
-    dtype = np.int32 if max(largest, fill) < 2**31 else np.int64
-    out = np.full((len(parts), length), fill, dtype)
-    for row, part in zip(out, parts):
-        row[: part.size] = part
-    return out

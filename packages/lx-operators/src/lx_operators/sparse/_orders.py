@@ -64,10 +64,3 @@ def _permutation(name: str, order: Any, size: int) -> np.ndarray:
             f"of shape {order.shape}."
         )
     return order
-
-
-def in_blocks(order: np.ndarray, p: int, q: int) -> np.ndarray:
-    """An order, cut into p blocks of q, `[p, q]`; -1 where they are padded."""
-    out = np.full(p * q, -1, np.int32 if order.size < 2**31 else np.int64)
-    out[: order.size] = order
-    return out.reshape(p, q)

@@ -1,14 +1,15 @@
 """The systems of overlapping subdomains: a device's own unknowns, and those it receives
 in a product."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Inexact, Int
 
-from ._halo import Halo, Numbered, halo, padded
+from ._division import Division
+from ._halo import Halo, Numbered, halo
 
 
 class Overlap(eqx.Module):
@@ -36,51 +37,58 @@ class Overlap(eqx.Module):
 
 
 def overlapping(
-    coordinates: tuple[np.ndarray, np.ndarray, np.ndarray],
+    coordinates: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
     numbered: Numbered,
     vector_halo: Halo,
     k: int,
-    put: Any,
+    division: Division,
 ) -> Overlap:
     """The lists of an overlap of one layer.
 
     Args:
-        coordinates: rows, columns, and where the values of all entries are, by row.
+        coordinates: of each device whose lists are made here: rows, columns, and where
+            the values of its entries are, by row.
         numbered: the unknowns of each device.
         vector_halo: the exchange of vectors.
         k: the number of values of each device.
-        put: makes an array of one for all devices, `[p, ...]`.
+        division: the devices, and which lists are made here.
     """
-    i, j, place = coordinates
-    p, q = len(numbered.received), numbered.block
-    ends = np.searchsorted(i, np.arange(p * q + 1))
-    rows, columns, wanted, shared = [], [], [], np.zeros((p, vector_halo.size), bool)
-    for d, received in enumerate(numbered.received):
-        lengths = ends[received + 1] - ends[received]
+    q, received = numbered.block, numbered.received
+    needed_rows = np.unique(np.concatenate(received))
+    # the rows that some other device needs; blocks follow each other by row
+    sent = [
+        tuple(x[np.isin(each[0], needed_rows)] for x in each) for each in coordinates
+    ]
+    i, j, place = map(np.concatenate, zip(*division.gathered(sent)))
+    rows, columns, wanted = [], [], []
+    for d in division.own:
+        starts = np.searchsorted(i, received[d])
+        lengths = np.searchsorted(i, received[d], side="right") - starts
         before = np.cumsum(lengths) - lengths
-        each = np.arange(lengths.sum()) + np.repeat(ends[received] - before, lengths)
+        each = np.arange(lengths.sum()) + np.repeat(starts - before, lengths)
         row, column = numbered(d, i[each]), numbered(d, j[each])
         inside = column >= 0
         rows.append(row[inside])
         columns.append(column[inside])
         wanted.append(place[each[inside]])
-        shared[d, numbered.slots[d]] = True
-    needed = [np.unique(x) for x in wanted]
-    exchange, slots = halo(needed, k, vector_halo.axis, put)
+    needed = division.gathered([np.unique(x) for x in wanted])
+    exchange, slots = halo(needed, k, division)
+    shared = np.zeros((division.p, vector_halo.size), bool)
     source = []
-    for d in range(p):
-        at = slots[d][np.searchsorted(needed[d], wanted[d])]
+    for at, d in enumerate(division.own):
+        shared[d, numbered.slots[d]] = True
+        value = slots[d][np.searchsorted(needed[d], wanted[at])]
         unused = q + np.flatnonzero(~shared[d])
-        row = np.concatenate([rows[d], unused])
-        column = np.concatenate([columns[d], unused])
-        at = np.concatenate([at, np.full(unused.size, exchange.size)])
+        row = np.concatenate([rows[at], unused])
+        column = np.concatenate([columns[at], unused])
+        value = np.concatenate([value, np.full(unused.size, exchange.size)])
         order = np.lexsort((column, row))
-        rows[d], columns[d] = row[order], column[order]
-        source.append(at[order])
+        rows[at], columns[at] = row[order], column[order]
+        source.append(value[order])
     return Overlap(
-        put(padded(rows, -1)),
-        put(padded(columns, -1)),
-        put(padded(source, 0)),
-        put(shared),
+        division.put_padded(rows, -1),
+        division.put_padded(columns, -1),
+        division.put_padded(source, 0),
+        division.put_known(shared),
         exchange,
     )

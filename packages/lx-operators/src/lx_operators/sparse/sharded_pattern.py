@@ -1,6 +1,6 @@
 """A sparsity pattern whose rows are divided among devices."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,10 +14,13 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, ArrayLike, Inexact, Int
 
 from .._structures import floating
-from ._forms import Chunks, best_width, pieces
-from ._halo import Halo, Numbered, halo, padded
-from ._orders import in_blocks, ordered
+from ._device_rows import device_rows
+from ._division import Division, axis_kind, checked_axis
+from ._halo import Halo, Numbered, halo
+from ._indices import checked_shape
+from ._orders import ordered
 from ._overlap import Overlap, overlapping
+from ._own_rows import Entries, OwnRows, in_blocks, values_of_rows, vector_of_rows
 from .pattern import SparsityPattern
 
 
@@ -31,8 +34,9 @@ class ShardedSparsityPattern(eqx.Module):
     takes them back. Values are `[p, k]`, device by device: `assemble` makes them.
 
     A product exchanges only the elements of x that other devices' rows need. The lists
-    of these are made here, on the host, once; every process makes them from the whole
-    pattern.
+    of these are made here, on the host, once. Every process makes them from the whole
+    pattern; `from_callback` makes them from the rows of each process's own devices, for
+    matrices that are too large for one host.
 
     Args:
         pattern: a `SparsityPattern`, or a SciPy sparse matrix.
@@ -72,7 +76,8 @@ class ShardedSparsityPattern(eqx.Module):
     """Each device's rows, of what it owns and receives: arrays `[p, ...]`."""
     halo: Halo
     entries: Int[Array, "p k"]
-    """Which entry of the pattern each value is; -1 of padding."""
+    """Which entry of the pattern each value is; -1 of padding. Of a pattern made by
+    `from_callback`, which of the entries of its device."""
     rows: Int[Array, "p q"]
     """Which row of the pattern each row is; -1 of padding."""
     columns: Int[Array, "p q"] | None
@@ -83,6 +88,8 @@ class ShardedSparsityPattern(eqx.Module):
     shape: tuple[int, int] = eqx.field(static=True)
     blocks: tuple[int, int] = eqx.field(static=True)
     size: int = eqx.field(static=True)
+    by_device: bool = eqx.field(static=True)
+    """Whether it was made by `from_callback`."""
 
     def __init__(
         self,
@@ -94,73 +101,152 @@ class ShardedSparsityPattern(eqx.Module):
         column_order: Any = None,
         overlap: int = 0,
     ):
-        if not isinstance(pattern, SparsityPattern):
+        self.by_device = isinstance(pattern, OwnRows)
+        if not isinstance(pattern, SparsityPattern | OwnRows):
             pattern = SparsityPattern.from_scipy(pattern)
-        if isinstance(pattern.rows, jax.core.Tracer):
+        if isinstance(getattr(pattern, "rows", None), jax.core.Tracer):
             raise ValueError(
                 "a traced pattern cannot be divided among devices; build the "
                 "`ShardedSparsityPattern` outside of `jit`, and pass it in."
             )
-        self.mesh, self.axis = mesh, _checked_axis(mesh, axis)
-        p = mesh.shape[self.axis]
+        self.mesh, self.axis = mesh, checked_axis(mesh, axis)
         self.shape = m, n = pattern.shape
         if overlap not in (0, 1) or (overlap and m != n):
             raise ValueError(
                 "`overlap` must be 0, or 1 of a square matrix, but got "
                 f"{overlap!r} of one of shape {self.shape}."
             )
-        self.blocks = q, _ = -(-m // p), -(-n // p)
-        self.size = pattern.size
-        i, j = np.asarray(pattern.rows), np.asarray(pattern.columns)
-        orders = ordered(order, column_order, (i, j), self.shape, p, self.blocks)
-        # where rows and columns go
-        places = [np.argsort(each) for each in orders]
-        i, j = places[0][i], places[1][j]
-        by_row = np.lexsort((j, i))
-        i, j = i[by_row], j[by_row]
-        ends = np.searchsorted(i, q * np.arange(p + 1))
-        parts = [slice(*x) for x in zip(ends[:-1], ends[1:])]
-        rows = [i[part] - q * d for d, part in enumerate(parts)]
-        received = _received([j[part] for part in parts], self.blocks[1])
-        self.halo, slots = halo(received, self.blocks[1], self.axis, self._put)
-        numbered = Numbered(received, slots, self.blocks[1])
-        columns = [numbered(d, j[part]) for d, part in enumerate(parts)]
-        # by row, then by column, as columns are numbered now
-        inner = [np.lexsort((y, x)) for x, y in zip(rows, columns)]
-        rows = [x[k] for x, k in zip(rows, inner)]
-        columns = [x[k] for x, k in zip(columns, inner)]
-        shape = (q, self.blocks[1] + self.halo.size)
-        self.local = _stacked(rows, columns, shape, self._put)
-        entries = [by_row[part][k] for part, k in zip(parts, inner)]
-        self.entries = self._put(padded(entries, -1))
-        self.overlap = None
-        if overlap:
-            places = [
-                np.argsort(k) + self.entries.shape[1] * d for d, k in enumerate(inner)
-            ]
-            coordinates = i, j, np.concatenate(places)
-            self.overlap = overlapping(
-                coordinates, numbered, self.halo, self.entries.shape[1], self._put
-            )
-        self.rows = self._put(in_blocks(orders[0], p, q))
+        division = Division.over(mesh, self.axis, alone=not self.by_device)
+        p = division.p
+        self.blocks = -(-m // p), -(-n // p)
+        if isinstance(pattern, OwnRows):
+            orders = None
+            parts = [pattern.of_device(d, self.blocks[0]) for d in division.own]
+        else:
+            i, j = np.asarray(pattern.rows), np.asarray(pattern.columns)
+            orders = ordered(order, column_order, (i, j), self.shape, p, self.blocks)
+            parts = in_blocks(i, j, orders, p, self.blocks[0])
+        self._divide(parts, division, overlap)
+        self.rows = _blocks_of(orders and orders[0], m, self.blocks[0], division)
         self.columns = None
         if m != n:
-            self.columns = self._put(in_blocks(orders[1], p, self.blocks[1]))
+            self.columns = _blocks_of(orders and orders[1], n, self.blocks[1], division)
+
+    def _divide(self, parts: list[Entries], division: Division, overlap: int) -> None:
+        """The lists, from the entries of each device whose lists are made here."""
+        q, block = self.blocks
+        own = division.own
+        self.size = sum(division.gathered([part.rows.size for part in parts]))
+        received = division.gathered(
+            [_received(part.columns, d, block) for d, part in zip(own, parts)]
+        )
+        self.halo, slots = halo(received, block, division)
+        numbered = Numbered(received, slots, block)
+        rows = [part.rows - q * d for d, part in zip(own, parts)]
+        columns = [numbered(d, part.columns) for d, part in zip(own, parts)]
+        # by row, then by column, as columns are numbered now
+        inner = [np.lexsort((j, i)) for i, j in zip(rows, columns)]
+        self.local = device_rows(
+            [i[k] for i, k in zip(rows, inner)],
+            [j[k] for j, k in zip(columns, inner)],
+            (q, block + self.halo.size),
+            division,
+        )
+        self.entries = division.put_padded(
+            [part.numbers[k] for part, k in zip(parts, inner)], -1
+        )
+        self.overlap = None
+        if overlap:
+            length = self.entries.shape[1]
+            coordinates = [
+                (part.rows, part.columns, np.argsort(k) + length * d)
+                for d, part, k in zip(own, parts, inner)
+            ]
+            self.overlap = overlapping(
+                coordinates, numbered, self.halo, length, division
+            )
+
+    @classmethod
+    def from_callback(
+        cls,
+        shape: tuple[int, int],
+        mesh: Mesh,
+        entries: Callable[[int, int], Any],
+        axis: str | None = None,
+        *,
+        overlap: int = 0,
+    ) -> "ShardedSparsityPattern":
+        """A pattern of which each process has the rows of its own devices alone.
+
+        Rows and columns keep their order: number them so that each block of rows
+        touches few others. Processes tell each other which elements they need; all of
+        them make the pattern at the same time.
+
+        Args:
+            shape: the number of rows and of columns, of the whole matrix.
+            mesh, axis, overlap: as of `ShardedSparsityPattern`; the mesh has devices of
+                every process.
+            entries: a function of `start` and `stop`. It returns the rows and the
+                columns of the entries in the rows from `start` to before `stop`: two
+                integer arrays of one length, counted in the whole matrix, each entry
+                once, in any order.
+
+        Raises:
+            ValueError: entries outside of these rows, or repeated ones.
+
+        ```python
+        auto = (jax.sharding.AxisType.Auto,)
+        mesh = jax.make_mesh((jax.device_count(),), ("rows",), axis_types=auto)
+        n = 8
+
+
+        def entries(start, stop):  # a tridiagonal matrix
+            rows = np.repeat(np.arange(start, stop), 3)
+            columns = rows + np.tile([-1, 0, 1], stop - start)
+            inside = (columns >= 0) & (columns < n)
+            return rows[inside], columns[inside]
+
+
+        def values(start, stop):
+            rows, columns = entries(start, stop)
+            return np.where(rows == columns, 2.0, -1.0)
+
+
+        pattern = lx.ShardedSparsityPattern.from_callback((n, n), mesh, entries)
+        A = lx.ShardedSparseLinearOperator(pattern.assemble(values), pattern)
+        b = pattern.distribute(lambda start, stop: np.ones(stop - start))
+        A.mv(b)  # 1, 0, 0, 0, 0, 0, 0, 1
+        ```
+        """
+        return cls(OwnRows(checked_shape(shape), entries), mesh, axis, overlap=overlap)
 
     @property
     def received(self) -> int:
         """How many elements of x a device receives in a product, padding included."""
         return self.halo.size
 
-    def assemble(self, values: ArrayLike) -> Inexact[Array, "p k"]:
+    def assemble(
+        self, values: ArrayLike | Callable[[int, int], ArrayLike]
+    ) -> Inexact[Array, "p k"]:
         """The values device by device, from those of the pattern's entries.
 
         Args:
-            values: an array `[size]`, in the order of the pattern that was divided.
+            values: an array `[size]`, in the order of the pattern that was divided. Of
+                a pattern made by `from_callback`, a function of `start` and `stop`: the
+                values of the entries that `entries(start, stop)` returns.
 
         Returns:
             An array `[p, k]`, sharded over the mesh axis; 0 where it is padded.
         """
+        if self.by_device != callable(values):
+            must, made = ("a function", "") if self.by_device else ("an array", "not ")
+            raise ValueError(
+                f"`values` must be {must}, as the pattern was {made}made by "
+                "`from_callback`, but got a value of type "
+                f"`{type(values).__name__}`."
+            )
+        if callable(values):
+            return values_of_rows(values, self.entries, self.shape[0], self.blocks[0])
         values = floating(values)
         if values.shape != (self.size,):
             raise ValueError(
@@ -170,17 +256,24 @@ class ShardedSparsityPattern(eqx.Module):
         return _read(values, self.entries, self._sharding)
 
     def distribute(
-        self, vector: ArrayLike, *, columns: bool = False
+        self,
+        vector: ArrayLike | Callable[[int, int], ArrayLike],
+        *,
+        columns: bool = False,
     ) -> Inexact[Array, " pq"]:
         """A vector of rows, in the user's order, as one that is sharded; zero where it
         is padded.
 
         Args:
-            vector: an array `[m]`.
+            vector: an array `[m]`; or a function of `start` and `stop`, which returns
+                the elements from `start` to before `stop`, in the pattern's order.
             columns: a vector of columns, `[n]`, in place of one of rows.
         """
+        size, q = self.shape[int(columns)], self.blocks[int(columns)]
+        if callable(vector):
+            p = self.mesh.shape[self.axis]
+            return vector_of_rows(vector, size, p, q, self._sharding)
         vector = floating(vector)
-        size = self.shape[int(columns)]
         if vector.shape != (size,):
             raise ValueError(
                 f"`vector` must have shape ({size},), but has shape {vector.shape}."
@@ -216,7 +309,7 @@ class ShardedSparsityPattern(eqx.Module):
             return fn(pattern.own(), *arrays)
 
         each, inputs = PartitionSpec(self.axis), (self, *arrays)
-        if _kind(mesh, self.axis) == AxisType.Explicit:
+        if axis_kind(mesh, self.axis) == AxisType.Explicit:
             sharding = NamedSharding(mesh, each)
             inputs = jtu.tree_map(lambda x: jax.sharding.reshard(x, sharding), inputs)
         return jax.shard_map(local, mesh=mesh, in_specs=each, out_specs=each)(*inputs)
@@ -242,10 +335,6 @@ class ShardedSparsityPattern(eqx.Module):
     @property
     def _replicated(self) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec())
-
-    def _put(self, x: np.ndarray) -> Array:
-        sharding = self._sharding
-        return jax.make_array_from_callback(x.shape, sharding, lambda at: x[at])
 
     def __repr__(self) -> str:
         m, n = self.shape
@@ -281,106 +370,15 @@ def _as_sharded(fn: Any, sharding: NamedSharding) -> Any:
     return lambda *args: jax.lax.with_sharding_constraint(fn(*args), sharding)
 
 
-_AUTO = "`jax.make_mesh((8,), ('rows',), axis_types=(jax.sharding.AxisType.Auto,))`"
+def _received(columns: np.ndarray, d: int, q: int) -> np.ndarray:
+    """Which elements of others the entries of device d read, sorted."""
+    return np.unique(columns[columns // max(q, 1) != d])
 
 
-def _checked_axis(mesh: Any, axis: str | None) -> str:
-    if not isinstance(mesh, Mesh):
-        raise ValueError(
-            f"`mesh` must be a `jax.sharding.Mesh`, such as {_AUTO}, but got a value "
-            f"of type `{type(mesh).__name__}`."
-        )
-    if axis is None and len(mesh.axis_names) == 1:
-        axis = mesh.axis_names[0]
-    if axis is None or axis not in mesh.axis_names:
-        raise ValueError(
-            f"`axis` must be an axis of the mesh, one of {mesh.axis_names}, but got "
-            f"{axis!r}."
-        )
-    if _kind(mesh, axis) == AxisType.Manual:
-        raise ValueError(
-            f"the axis {axis!r} of `mesh` must be of type `AxisType.Auto` or "
-            f"`AxisType.Explicit`, but is of type `AxisType.Manual`; make the mesh by "
-            f"{_AUTO}."
-        )
-    return axis
-
-
-def _kind(mesh: Any, axis: str) -> AxisType:
-    return dict(zip(mesh.axis_names, mesh.axis_types))[axis]
-
-
-def _received(columns: Sequence[np.ndarray], q: int) -> list[np.ndarray]:
-    """For each device, which elements of others its entries read, sorted."""
-    owned = [each // max(q, 1) == d for d, each in enumerate(columns)]
-    return [np.unique(each[~own]) for each, own in zip(columns, owned)]
-
-
-def _stacked(
-    rows: Sequence[np.ndarray],
-    columns: Sequence[np.ndarray],
-    shape: tuple[int, int],
-    put: Any,
-) -> SparsityPattern:
-    """One pattern for each device, of equal static facts, as arrays `[p, ...]`. What
-    pads the entries is in no row, as `row_starts` ends before it."""
-    (m, n), size = shape, max(each.size for each in rows)
-    transposed, untransposed = [], []
-    for i, j in zip(rows, columns):
-        order = np.arange(size)
-        order[: i.size] = np.lexsort((i, j))
-        transposed.append(order)
-        untransposed.append(np.argsort(order))
-    row_lengths = [np.bincount(i, minlength=m) for i in rows]
-    column_lengths = [np.bincount(j, minlength=n) for j in columns]
-    starts = [
-        padded([np.concatenate([[0], np.cumsum(x)]) for x in lengths], 0)
-        for lengths in (row_lengths, column_lengths)
-    ]
-    with jax.ensure_compile_time_eval():
-        out = SparsityPattern([], [], shape)
-    fields = dict(
-        rows=put(padded(rows, max(m - 1, 0), size)),
-        columns=put(padded(columns, max(n - 1, 0), size)),
-        row_starts=put(starts[0]),
-        column_starts=put(starts[1]),
-        transposed=put(padded(transposed, 0)),
-        untransposed=put(padded(untransposed, 0)),
-        by_rows=_chunks(row_lengths, size, put),
-        by_columns=_chunks(column_lengths, size, put),
-        size=size,
-        longest_row=max(int(np.max(x, initial=0)) for x in row_lengths),
-        longest_column=max(int(np.max(x, initial=0)) for x in column_lengths),
-        lower=max(m - 1, 0),
-        upper=max(n - 1, 0),
-        is_symmetric=False,
-        exact=False,
-        offsets=None,
-    )
-    for name, value in fields.items():
-        object.__setattr__(out, name, value)
-    return out
-
-
-def _chunks(lengths: Sequence[np.ndarray], size: int, put: Any) -> Chunks:
-    """The chunks of each device's rows, of one width, padded by empty ones; entries
-    that are chunks are padded as entries are."""
-    width, whole = best_width(np.concatenate(lengths))
-    if whole:
-        return Chunks(None, None, None, width)
-    each = [pieces(x, width, np.dtype(np.int64)) for x in lengths]
-    count = size if width == 1 else max(np.asarray(x.rows).size for x in each)
-    starts, rows, firsts = [], [], []
-    for x, length in zip(each, lengths):
-        assert x.starts is not None and x.rows is not None and x.firsts is not None
-        ends = np.asarray(x.starts)
-        starts.append(np.pad(ends, (0, count + 1 - ends.size), mode="edge"))
-        last = max(length.size - 1, 0)
-        rows.append(np.pad(x.rows, (0, count - x.rows.size), constant_values=last))
-        firsts.append(np.asarray(x.firsts))
-    return Chunks(
-        put(padded(starts, 0)),
-        put(padded(rows, 0)),
-        put(padded(firsts, 0)),
-        width,
-    )
+def _blocks_of(
+    order: np.ndarray | None, size: int, q: int, division: Division
+) -> Int[Array, "p q"]:
+    """An order, or that of the numbers themselves, in blocks of q; -1 of padding."""
+    ranges = [(min(q * d, size), min(q * (d + 1), size)) for d in division.own]
+    blocks = [np.arange(*x) if order is None else order[slice(*x)] for x in ranges]
+    return division.put_padded(blocks, -1, q)
