@@ -200,10 +200,14 @@ class Tolerances(NamedTuple):
     """Both tolerances are zero: run to the step limit, and call that success."""
 
     @property
+    def peak(self) -> Array:
+        """The largest magnitude of b, in these units."""
+        return overall(unpacked(self.largest), jnp.zeros_like(self.rtol))
+
+    @property
     def unit(self) -> Array:
         """A power of two, by which b is divided."""
-        each = unpacked(self.largest)
-        return power_of_two(overall(each, jnp.zeros_like(self.rtol)))
+        return power_of_two(self.peak)
 
     @property
     def shrink(self) -> Array:
@@ -216,7 +220,8 @@ class Tolerances(NamedTuple):
 
     @property
     def peaks(self) -> list[Array]:
-        return [peak * self.shrink for peak in unpacked(self.largest)]
+        shrink = self.shrink
+        return [peak * shrink for peak in unpacked(self.largest)]
 
     def unless_fixed(self, condition: Any) -> Array:
         """`condition`, where a loop may end before the step limit."""
@@ -234,8 +239,9 @@ class Tolerances(NamedTuple):
         self, reference: Array, peaks: list[Array], floor: Array, space: Space
     ) -> list[Array]:
         """atol + rtol · max(|refᵢ|, floor · peak), for each leaf."""
+        atol = self.atol
         return [
-            self.atol + self.rtol * _at_least(floor * peak, leaf)
+            atol + self.rtol * _at_least(floor * peak, leaf)
             for leaf, peak in zip(space.leaves(reference), peaks, strict=True)
         ]
 
@@ -252,7 +258,7 @@ class Tolerances(NamedTuple):
         if self.norm not in (max_norm, two_norm):
             return jnp.ones_like(size, bool)
         twice = 2.1 * sqrt_of(self.size)  # so that rounding is no matter
-        peak = overall(unpacked(self.largest), jnp.zeros_like(self.rtol))
+        peak = self.peak
         near = (size - twice * self.rtol) * peak <= twice * self.asked
         return near | ~jax.lax.is_finite((_MOST + size) * peak)
 
