@@ -130,18 +130,19 @@ def solution_tangent(
     if moves:
         moved = operator_tangent.mv(solution)
         rhs = neg(moved) if rhs is None else sub(rhs, moved)
+    if not is_zero(damp):
+        tangent_adjoint: Any = operator_tangent.H if moves else None
+        return _damped_tangent(
+            problem, vector, solution, tangent_adjoint, rhs, damp_tangent, solved
+        )
     m, n = operator.out_size(), operator.in_size()
     full_rank = has_full_rank(problem)
     columns_independent = full_rank and m >= n
     no_residual = (full_rank and m <= n) or leaves_no_residual(problem.forward.state)
-    tangent_adjoint: Any = operator_tangent.H if moves else None
-    if not is_zero(damp):
-        return _damped_tangent(
-            problem, vector, solution, tangent_adjoint, rhs, damp_tangent, solved
-        )
     if no_residual and columns_independent:
         return solved(problem, rhs)
 
+    tangent_adjoint = operator_tangent.H
     adjoint = without_first_guess(conjugated(transposed(problem)))
     rho, xi = unit(vector, operator), unit(solution)
     residual = back = None  # known before any tangent is

@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from ._forms import cut, few_diagonals, uncut
 from ._index_maps import Assembly
-from ._indices import index_dtype
+from ._indices import index_dtype, on_device
 
 
 def in_order(
@@ -59,15 +59,15 @@ def facts(
     if assembly is not None:
         *arrays, unique = assembly
         kind = index_dtype(len(arrays[0]))
-        target, order, entries = (jnp.asarray(x.astype(kind)) for x in arrays)
+        target, order, entries = (on_device(x.astype(kind)) for x in arrays)
         summing = Assembly(target, order, entries, unique)
     return dict(
-        rows=jnp.asarray(rows),
-        columns=jnp.asarray(columns),
-        row_starts=jnp.asarray(row_starts.astype(dtype)),
-        column_starts=jnp.asarray(column_starts.astype(dtype)),
-        transposed=jnp.asarray(transposed),
-        untransposed=jnp.asarray(untransposed),
+        rows=on_device(rows),
+        columns=on_device(columns),
+        row_starts=on_device(row_starts.astype(dtype)),
+        column_starts=on_device(column_starts.astype(dtype)),
+        transposed=on_device(transposed),
+        untransposed=on_device(untransposed),
         by_rows=cut(row_lengths, dtype),
         by_columns=cut(column_lengths, dtype),
         assembly=summing,

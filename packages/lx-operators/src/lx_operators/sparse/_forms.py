@@ -32,6 +32,7 @@ import numpy as np
 from jaxtyping import Array, Inexact, Int
 
 from ._index_maps import taken
+from ._indices import on_device
 
 _SUM = 3.0  # what summing up a chunk costs, in terms
 _WIDEST = 64  # terms of a chunk
@@ -88,9 +89,7 @@ def pieces(lengths: np.ndarray, width: int, dtype: np.dtype) -> Chunks:
     ends, firsts = np.cumsum(lengths), np.concatenate([[0], np.cumsum(each)])
     starts = (ends - lengths)[rows] + width * (np.arange(rows.size) - firsts[rows])
     starts = np.concatenate([starts, ends[-1:]])
-    starts, rows, firsts = (
-        jnp.asarray(x.astype(dtype)) for x in (starts, rows, firsts)
-    )
+    starts, rows, firsts = (on_device(x.astype(dtype)) for x in (starts, rows, firsts))
     return Chunks(starts, rows, firsts, width)
 
 

@@ -23,6 +23,7 @@ from .._structures import (
     structures_of,
     unravel,
 )
+from ._indices import on_device
 from .colouring import Colouring, Kind, colour, seen_alone
 from .operator import SparseLinearOperator
 from .pattern import SparsityPattern
@@ -109,9 +110,9 @@ class ColouredPattern(eqx.Module):
                     colours[rows] * length + columns,
                 )
         with jax.ensure_compile_time_eval():
-            self.colours = jnp.asarray(found.colours)
-            self.positions = jnp.asarray(positions, jnp.int64 if large else jnp.int32)
-            self.mirrored = None if mirrored is None else jnp.asarray(mirrored)
+            self.colours = on_device(found.colours)
+            self.positions = on_device(positions.astype("i8" if large else "i4"))
+            self.mirrored = None if mirrored is None else on_device(mirrored)
         self.pattern, self.kind, self.count = pattern, found.kind, found.count
         self.check = check
 

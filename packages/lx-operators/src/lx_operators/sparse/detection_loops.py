@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 
 from .detection_control import Inside, Interpret, Rule, closed, parts_of, sizes_of
 from .detection_rules import Operation
@@ -219,6 +218,9 @@ def _reached(power: Matrix, start: Sets) -> Sets:
     Elements that lead to each other end with one set: strongly connected components,
     and then doubling on the acyclic graph between them.
     """
+    # takes as long to import as all else here, and most functions have no such loop
+    from scipy.sparse.csgraph import connected_components
+
     count, labels = connected_components(power, directed=True, connection="strong")
     out = start.reduced(labels, count)
     entries = power.tocoo()

@@ -40,7 +40,7 @@ from ._phases import Exit, Phases, advance, begin, outcome, step_limit
 from ._recurrence import Pass, Recurrence, Step
 from ._scalars import Packed, barrier, pack, times, unpack, where
 from ._spaces import Space, as_matvec, signed, spaces
-from ._stability import C, backward_error, ending, scaled_norm2
+from ._stability import C, Left, ending, scaled_norm2
 from ._tolerances import Aims, RightHandSide, overall, peaks, right_hand_side
 
 Outcome = tuple[PyTree[Array], RESULTS, dict[str, Any]]
@@ -228,16 +228,16 @@ def iteration(
             floor, sizes = phases.floor(goal, X), peaks(X, x)
             if goal.norm is None:
                 ratio = goal.residual_ratio(r, b, goal.peaks, floor, Y)
-                return ratio, overall(sizes, X)
+                return ratio, overall(sizes, X.zero())
             α = length()
             # what is recurred is less than what rounding leaves: there is nothing to
             # be gained from further steps, however much the last one moved
             _, size_A = taken_apart(loop.carried)
-            left = plain_norm2(r) <= X.eps * size_A * overall(sizes, X)
+            left = ν <= X.eps * size_A * overall(sizes, X.zero())
             taken = where(phases.check | left | ~(jnp.abs(α) < jnp.inf), 0, α)
             moved = X, times(taken, step.p), goal.scale(x, sizes, floor, X)
             residual = Y, r, goal.scale(b, goal.peaks, floor, Y)
-            return goal.ratio(residual, moved), overall(sizes, X)
+            return goal.ratio(residual, moved), overall(sizes, X.zero())
 
         again = False
         if y0 is not None:
@@ -364,13 +364,12 @@ def report(
         more: other statistics.
         M: the preconditioner; one that could not be set up ends the solve so.
     """
-    sizes = scaled_norm2(norm_A, end.x), norm_b
-    error = backward_error(norm_r, *sizes, slope, cond)
-    exit = ending(outcome(end.phases, given.goal), error, *sizes, X.eps)
+    left = Left(norm_r, scaled_norm2(norm_A, end.x), norm_b, slope, cond)
+    exit = ending(outcome(end.phases, given.goal), left, X.eps)
     lost = end.phases.exit == Exit.nonfinite  # which `ending` leaves as it is
     value = X.solution(where(lost, jnp.nan, times(given.goal.unit, end.x)))
     more = {**(more or {}), **told(M)}
-    stats = monitor.stats(end, limit, backward_error=error, **more)
+    stats = monitor.stats(end, limit, backward_error=left.error, **more)
     return value, heeded(M, vector, judged(named(exit), vector, value)), stats
 
 

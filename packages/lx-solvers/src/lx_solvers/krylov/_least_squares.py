@@ -40,7 +40,7 @@ from ._options import (
 from ._phases import Exit, Phases, advance, begin, step_limit
 from ._scalars import barrier, over, packed, scalar_at, stacked, times, unpacked, where
 from ._spaces import Space, as_matvec, as_matvecs, spaces
-from ._stability import C, backward_error, scaled_norm2
+from ._stability import C, Left, scaled_norm2
 from ._tolerances import expected, peaks, right_hand_side
 
 
@@ -91,6 +91,8 @@ class _Loop(NamedTuple):
 
     x: Array
     r: Array
+    size: Array
+    """‖r‖."""
     u: Array
     v: Array
     h: Array
@@ -231,7 +233,9 @@ def least_squares(
         size = barrier(jnp.sqrt(real_dot(r, r)))
         size_L = norm2(L(r)) if scaled else size
         stable = C * X.eps if strict is True else rounding
-        reduced = (now.normal <= stable * size_L) & (size < jnp.inf)
+
+        def is_reduced(now: _Shared) -> Array:
+            return (now.normal <= stable * size_L) & (size < jnp.inf)
 
         def test(phases: Phases):
             now, floor = _Shared(*unpacked(shared)), phases.floor(goal, X)
@@ -249,7 +253,7 @@ def least_squares(
                 errors = C * X.eps * (size + Ax)
                 singular = over(now.normal, errors)
                 reducible = jnp.maximum(reducible, where(strict, singular, 0))
-            reducible = where(reduced, 0, reducible)
+            reducible = where(is_reduced(now), 0, reducible)
             if undamped(solver.damp):
                 left = goal.residual_ratio(undamp(r), given.b, given.peaks, floor, Y)
             else:
@@ -261,7 +265,7 @@ def least_squares(
             return left, ratio
 
         smaller = jnp.minimum(size, jnp.maximum(now.cond, 1) * now.normal)
-        wanted = check | reduced | goal.in_reach(smaller)
+        wanted = check | is_reduced(now) | goal.in_reach(smaller)
         left, ratio = s.phases.ratios(goal, wanted, test, count=2)
         stopped = False
         if rule is not None:
@@ -283,7 +287,7 @@ def least_squares(
         )
         history = monitor.record(s.history, phases, lambda: norm2(undamp(r)) * unit)
         directions = u, v, h, Ah, h_bar, Ah_bar
-        return _Loop(x, r, *directions, scalars, plain, left, phases, history)
+        return _Loop(x, r, size, *directions, scalars, plain, left, phases, history)
 
     none, norm_b = X.zeros(), plain_norm2(given.b)
     x, given = start_from(y0, given, X)
@@ -295,6 +299,7 @@ def least_squares(
     start = _Loop(
         x=x,
         r=b,
+        size=norm_b,
         u=jnp.zeros_like(b),
         v=none,
         h=none,
@@ -317,7 +322,7 @@ def least_squares(
     if preconditioned:
         norm_A, slope = unpacked(end.plain)
         slope = None if scaled else over(slope, norm_A)
-    size, Ax = plain_norm2(end.r), scaled_norm2(norm_A, end.x)
+    size, Ax = end.size, scaled_norm2(norm_A, end.x)
     cond = jnp.maximum(shared.cond, 1)
     if strict is not False:  # as in the test
         cond = jnp.maximum(cond, where(strict, over(Ax, norm_b), 0))
@@ -345,8 +350,8 @@ def least_squares(
         ),
         M=options.get("preconditioner"),
     )
-    error = backward_error(size, Ax, norm_b)
-    solved = (end.left <= 1) | (error <= C * X.eps) | given.zero
+    stable = Left(size, Ax, norm_b).within(C * X.eps)
+    solved = (end.left <= 1) | stable | given.zero
     stats["least_squares"] = (result == RESULTS.successful) & ~solved
     return value, result, stats
 
@@ -371,12 +376,12 @@ def _same(v: Array) -> Array:
     return v
 
 
-def rotation(a: Array, b: Array) -> tuple[Array, Array, Array]:
-    """c, s and ρ of Givens' rotation that takes (a, b) to (ρ, 0); ρ = 1 for (0, 0)."""
+def rotation(a: Array, b: Array, *others: Array) -> tuple[Array, ...]:
+    """c, s and ρ of Givens' rotation that takes (a, b) to (ρ, 0), with ρ = 1 for
+    (0, 0); and ρ times the others, in the same kernel."""
     ρ = jnp.sqrt(a * a + b * b)
     ρ = where(ρ == 0, 1, ρ)
-    c, s, ρ = unpacked(packed(a / ρ, b / ρ, ρ))
-    return c, s, ρ
+    return unpacked(packed(a / ρ, b / ρ, ρ, *(ρ * other for other in others)))
 
 
 def _significant(condition: Any, size: Array, least: Array, shrink: Array) -> tuple:

@@ -37,10 +37,9 @@ class Pass:
         """‖r‖."""
         self.x = loop.x
         """The solution so far."""
-        self.rtol, self.atol = goal.rtol, goal.atol
+        self._goal = goal
         self.norm_b, self.norm_A = norm_b, norm_A
-        """The tolerances, ‖b‖, and a lower bound of ‖A‖ from the steps so far: for
-        methods that have ends of their own."""
+        """‖b‖, and a lower bound of ‖A‖ from the steps so far."""
         self.b = b
         """The right-hand side."""
         self._guessed, self._first = guessed, at.first
@@ -52,6 +51,16 @@ class Pass:
         self.vector: Any = None
         self.product: Any = None
         self.renewed: Any = None
+
+    @property
+    def rtol(self) -> Array:
+        """The relative tolerance, for methods that have ends of their own."""
+        return self._goal.rtol
+
+    @property
+    def atol(self) -> Array:
+        """The absolute tolerance, likewise."""
+        return self._goal.atol
 
     def A(self, p: Array) -> Array:
         """The one product of a pass, A p. In a check it is A x, from which the driver

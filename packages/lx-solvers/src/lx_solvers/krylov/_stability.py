@@ -16,7 +16,7 @@ bound of ‖A‖ makes these larger, never smaller. See the decision record
 `docs/decisions/0006-backward-stability.md`.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -36,45 +36,68 @@ def scaled_norm2(norm_A: Array, x: Array) -> Array:
     return plain_norm2(times(norm_A, x))
 
 
-def backward_error(
-    r: Array, Ax: Array, b: Array, slope: Array | None = None, cond: Any = 1
-) -> Array:
-    """The backward error of x.
+class Left(NamedTuple):
+    """What a solution x leaves of A x = b."""
 
-    Args:
-        r, b: ‖b - A x‖ and ‖b‖.
-        Ax: ‖A‖ ‖x‖, or a lower bound of it.
-        slope: ‖Aᴴ (b - A x)‖ / ‖A‖, or an upper bound of it, if x is to solve a
-            least-squares problem.
-        cond: an estimate of the condition number, for the same.
-    """
-    error = over(r, Ax + b)
-    if slope is None:
-        return error
-    return jnp.minimum(error, over(slope, jnp.maximum(Ax / cond, r)))
+    r: Array
+    """‖b - A x‖."""
+    Ax: Array
+    """‖A‖ ‖x‖, or a lower bound of it."""
+    b: Array
+    """‖b‖."""
+    slope: Array | None = None
+    """‖Aᴴ (b - A x)‖ / ‖A‖, or an upper bound of it, if x is to solve a least-squares
+    problem."""
+    cond: Any = 1
+    """An estimate of the condition number, for the same."""
+
+    @property
+    def error(self) -> Array:
+        """The backward error of x."""
+        error = over(self.r, self.Ax + self.b)
+        if self.slope is None:
+            return error
+        return jnp.minimum(error, over(self.slope, self._least_change))
+
+    @property
+    def _least_change(self) -> Array:
+        return jnp.maximum(self.Ax / self.cond, self.r)
+
+    def within(self, most: Any) -> Array:
+        """Whether the backward error is at most this. Without a quotient, of which XLA
+        would make a kernel."""
+        within = self.r <= most * (self.Ax + self.b)
+        if self.slope is None:
+            return within
+        return within | (self.slope <= most * self._least_change)
+
+    @property
+    def much(self) -> Array:
+        """Whether a residual of this backward error is a notable part of ‖b‖: C eps
+        lets it be 32 % of it before eps ‖A‖ ‖x‖ is `HOPELESS`. A system that is
+        singular in exact numbers and has no solution is solved so, once x is large
+        enough."""
+        least = HOPELESS * self.b
+        much = self.r > least
+        if self.slope is None:
+            return much
+        return much & (self.slope * (self.Ax + self.b) > least * self._least_change)
 
 
-def ending(exit: Array, error: Array, Ax: Array, b: Array, eps: float) -> Array:
+def ending(exit: Array, left: Left, eps: float) -> Array:
     """The exit of a solve that missed its tolerance: `converged` if the solution is
     backward stable, `singular` if it is so only because x is so large that rounding
     errors alone exceed `HOPELESS` ‖b‖. If what is left does, it is as it was.
 
     Args:
         exit: how the loop ended.
-        error: the backward error, by the true residual.
-        Ax, b: as in `backward_error`.
+        left: what it left, by the true residual.
         eps: of the arithmetic.
     """
     missed = exit == Exit.tired
     for other in (Exit.stagnated, Exit.breakdown, Exit.stopped):
         missed = missed | (exit == other)
-    stable = where(leaves_much(error, Ax, b), exit, jnp.int32(Exit.converged))
-    stable = where(eps * Ax > HOPELESS * b, jnp.int32(Exit.singular), stable)
-    return where(missed & (error <= C * eps), stable, exit)
-
-
-def leaves_much(error: Array, Ax: Array, b: Array) -> Array:
-    """Whether the residual of this backward error is a notable part of ‖b‖: C eps lets
-    it be 32 % of it before eps ‖A‖ ‖x‖ is `HOPELESS`. A system that is singular in
-    exact numbers and has no solution is solved so, once x is large enough."""
-    return error * (Ax + b) > HOPELESS * b
+    stable = where(left.much, exit, jnp.int32(Exit.converged))
+    hopeless = eps * left.Ax > HOPELESS * left.b
+    stable = where(hopeless, jnp.int32(Exit.singular), stable)
+    return where(missed & left.within(C * eps), stable, exit)

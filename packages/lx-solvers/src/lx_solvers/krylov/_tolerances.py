@@ -27,7 +27,7 @@ underflows that need not, and a solve takes the same steps at every scale.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
@@ -53,13 +53,14 @@ from .._scaling import (
     reciprocal_scale,
 )
 from .._sizes import sqrt_of
-from ._scalars import over, packed, scalar_at, times, where
+from ._scalars import over, packed, times, unpacked, where
 from ._spaces import Space
 
 Norm = Callable[[PyTree[Array]], Scalar]
 _Solver = TypeVar("_Solver")
 Part = tuple[Space, Array, list[Array]]
 STRICT = 1e-3  # the least `floor`
+_MOST = 16.0  # no |b|∞ / `unit` is above: where the unit is the largest that there is
 ENERGY_NORM = "energy_norm"  # nothing is asked of the residual but to be computed anew
 CRITERIA = ("elementwise", "two_norm")
 
@@ -181,35 +182,46 @@ def concrete(value: Any) -> float | None:
 
 
 class Tolerances(NamedTuple):
-    """Tolerances, in the units in which b is near 1."""
+    """Tolerances, in the units in which b is near 1. They all follow from the largest
+    elements of b, by operations so cheap that XLA repeats them where they are used."""
 
     rtol: Array
-    numbers: Array
-    """The unit, `atol`, `reach`, and the largest magnitude of each leaf of b. One
-    array, which is taken apart where it is used, as each array costs time to compile.
-    """
+    asked: Array
+    """`atol`, in the units in which b was given."""
+    largest: Array
+    """The largest magnitude of each leaf of b, in the same units."""
+    size: Any
+    """How many elements b has."""
     norm: Norm | None
-    """None: the 2-norm of the residual alone counts, which may be as large as `reach`.
-    """
+    """None: the 2-norm of the residual alone counts."""
+    two_norm: Array | None
+    """The tolerance of that."""
     fixed: Bool[Array, ""] | bool
     """Both tolerances are zero: run to the step limit, and call that success."""
 
     @property
+    def peak(self) -> Array:
+        """The largest magnitude of b, in these units."""
+        return overall(unpacked(self.largest), jnp.zeros_like(self.rtol))
+
+    @property
     def unit(self) -> Array:
-        return scalar_at(self.numbers, 0)
+        """A power of two, by which b is divided."""
+        return power_of_two(self.peak)
+
+    @property
+    def shrink(self) -> Array:
+        """Exactly 1 / `unit`, without a quotient."""
+        return reciprocal_scale(self.unit)
 
     @property
     def atol(self) -> Array:
-        return scalar_at(self.numbers, 1)
-
-    @property
-    def reach(self) -> Array:
-        """The largest 2-norm of a residual that may pass."""
-        return scalar_at(self.numbers, 2)
+        return self.asked * self.shrink
 
     @property
     def peaks(self) -> list[Array]:
-        return [scalar_at(self.numbers, i) for i in range(3, self.numbers.size)]
+        shrink = self.shrink
+        return [peak * shrink for peak in unpacked(self.largest)]
 
     def unless_fixed(self, condition: Any) -> Array:
         """`condition`, where a loop may end before the step limit."""
@@ -227,22 +239,35 @@ class Tolerances(NamedTuple):
         self, reference: Array, peaks: list[Array], floor: Array, space: Space
     ) -> list[Array]:
         """atol + rtol · max(|refᵢ|, floor · peak), for each leaf."""
+        atol = self.atol
         return [
-            self.atol + self.rtol * _at_least(floor * peak, leaf)
+            atol + self.rtol * _at_least(floor * peak, leaf)
             for leaf, peak in zip(space.leaves(reference), peaks, strict=True)
         ]
 
     def in_reach(self, size: Array) -> Bool[Array, ""]:
-        """Whether a residual of this 2-norm may pass: false only if it cannot. NaN
-        and overflowed norms are always checked."""
-        return (size <= self.reach) | ~jax.lax.is_finite(size)
+        """Whether a residual of this 2-norm may pass: false only if it cannot. NaN and
+        overflowed norms are always checked.
+
+        No tolerance is above atol + rtol |b|∞, and |b|∞ is between 1 and 2. Of what
+        does not change in a loop XLA would make a kernel before it, so `size` is part
+        of each term.
+        """
+        if self.two_norm is not None:
+            return (size <= self.two_norm) | ~jax.lax.is_finite(size)
+        if self.norm not in (max_norm, two_norm):
+            return jnp.ones_like(size, bool)
+        twice = 2.1 * sqrt_of(self.size)  # so that rounding is no matter
+        peak = self.peak
+        near = (size - twice * self.rtol) * peak <= twice * self.asked
+        return near | ~jax.lax.is_finite((_MOST + size) * peak)
 
     def residual_ratio(
         self, r: Array, b: Array, peaks: list[Array], floor: Array, Y: Space
     ) -> Scalar:
         """How far a residual is from passing: it does if this is at most 1."""
-        if self.norm is None:
-            return over(norm2(r), self.reach)
+        if self.two_norm is not None:
+            return over(norm2(r), self.two_norm)
         return self.ratio((Y, r, self.scale(b, peaks, floor, Y)))
 
     def ratio(self, *parts: Part) -> Scalar:
@@ -292,11 +317,11 @@ def expected(
     goal: Tolerances, b: Array, peaks: list[Array], floor: Array, space: Space
 ) -> Scalar:
     """The 2-norm of a residual that, evenly spread, passes by half."""
-    if goal.norm is None:
-        return goal.reach / 2
+    if goal.two_norm is not None:
+        return goal.two_norm / 2
     scale = goal.scale(b, peaks, floor, space)
     # no element of `scale` is larger, so that no square of it overflows
-    most = goal.atol + goal.rtol * overall(goal.peaks, space)
+    most = goal.atol + goal.rtol * overall(goal.peaks, space.zero())
     shrink = reciprocal_scale(most)
     squares = (jnp.sum((leaf * shrink) ** 2) for leaf in scale)
     size = jnp.sqrt(sum(squares, space.zero())) * reciprocal_scale(shrink)
@@ -316,13 +341,13 @@ def peaks(space: Space, array: Array) -> list[Array]:
     each = [largest(jnp.abs(leaf)) for leaf in space.leaves(array)]
     if len(each) == 1:
         return each
-    every = overall(each, space)
+    every = overall(each, space.zero())
     return [where(one == 0, every, one) for one in each]
 
 
-def overall(each: list[Array], space: Space) -> Array:
+def overall(each: Sequence[Array], zero: Array) -> Array:
     """The largest of the leaves' largest magnitudes."""
-    return functools.reduce(jax.lax.max, each) if each else space.zero()
+    return functools.reduce(jax.lax.max, each) if each else zero
 
 
 class RightHandSide(NamedTuple):
@@ -359,23 +384,18 @@ def right_hand_side(vector: PyTree[Array], space: Space, solver: Aims) -> RightH
         )
     b = space.ravel(vector)
     each = peaks(space, b)
-    peak = overall(each, space)
-    unit = power_of_two(peak)
     rtol, atol = resolved(solver.rtol, solver.atol, space.real_dtype)
     known = [*map(concrete, (rtol, atol))]
     rtol, atol = (jnp.asarray(tol).astype(space.real_dtype) for tol in (rtol, atol))
     fixed = (rtol == 0) & (atol == 0) if None in known else known == [0, 0]
-    shrink = reciprocal_scale(unit)  # exactly 1 / unit, without a quotient
-    b, atol = times(shrink, b), atol * shrink
+    largest_of_b = packed(*each) if each else jnp.zeros(0, space.real_dtype)
     norm = solver.norm if solver.criterion == "elementwise" else None
-    reach = jnp.full((), jnp.inf, space.real_dtype)
+    goal = Tolerances(rtol, atol, largest_of_b, space.size, norm, None, fixed)
+    b = times(goal.shrink, b)
     if solver.criterion == ENERGY_NORM:
-        reach = jnp.zeros_like(reach)
+        goal = goal._replace(two_norm=space.zero())
     elif norm is None:
-        reach = jnp.maximum(rtol * plain_norm2(b), atol)
-    elif norm in (max_norm, two_norm):  # no tolerance is above atol + rtol · |b|∞
-        twice = 2 * sqrt_of(space.size)  # so that rounding is no matter
-        reach = twice * (atol + rtol * (peak * shrink))
-    numbers = packed(unit, atol, reach, *(p * shrink for p in each))
-    goal = Tolerances(rtol, numbers, norm, fixed)
+        allowed = jnp.maximum(rtol * plain_norm2(b), goal.atol)
+        goal = goal._replace(two_norm=allowed)
+    peak = overall(each, space.zero())
     return RightHandSide(b, goal, jax.lax.is_finite(peak), peak == 0)

@@ -7,7 +7,6 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 from lx_operators import (
-    AbstractLinearOperator,
     is_negative_semidefinite,
     is_positive_semidefinite,
 )
@@ -19,7 +18,7 @@ from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._options import effective
 from ._recurrence import Step
-from ._scalars import barrier, stacked, times, where
+from ._scalars import barrier, packed, stacked, times, unpacked, where
 from ._single_reduction import SingleReduction
 from ._tolerances import (
     CRITERIA,
@@ -30,16 +29,29 @@ from ._tolerances import (
 )
 
 
-class _State(NamedTuple):
-    """The letters of Barrett et al."""
+class _Known(NamedTuple):
+    """The scalars that a step knows before its product: one kernel computes them all.
+    The letters are those of Barrett et al."""
 
-    p: Array
+    a: Any
+    β: Any
+    """p ← a z + β p."""
     ρ: Any
     length: Any
     """An upper bound of ‖p‖, without a preconditioner."""
-    α: Any
+    earlier: Any
+    """β² ⟨p, A p⟩ of the last direction, where it is a part of ⟨z, A z⟩."""
     recurred: Any
     """‖r‖ as it was recurred, if the last pass was a check; else ∞."""
+    norm_A: Any
+    """A lower bound of ‖A‖ from the steps before, without a preconditioner."""
+
+
+class _State(NamedTuple):
+    p: Array
+    known: Array
+    """`_Known`, packed."""
+    α: Any
     gains: Array | None
     """By how much the last steps lessened ‖e‖²_A, if that is asked for."""
     near: Any
@@ -56,32 +68,42 @@ class _ConjugateGradients:
 
     def start(self, X, b):
         zero, inf, delay = X.zero(), X.zero() + jnp.inf, self.error_delay
+        known = _Known(zero, zero, inf, zero, zero, inf, zero)
         gains = None if delay is None else jnp.full(delay, jnp.inf, X.real_dtype)
         near = jnp.zeros((), bool) if self.by_error else None
-        return _State(X.zeros(), inf, zero, zero + 1, inf, gains, near)
+        return _State(X.zeros(), packed(*known), zero + 1, gains, near)
 
     def step(self, s, r, now):
-        ν = now.ν
+        ν, eps = now.ν, jnp.finfo(now.ν.dtype).eps
+        last = _Known(*unpacked(s.known))
         scale = where(ν == 0, 0, 1 / ν)
         z = r if now.plain else now.M(times(scale, r))
         ρ = ν if now.plain else barrier(real_dot(r, z))
         # directions are conjugate only to residuals that are near the recurred ones
-        off = (ν > 1.001 * s.recurred) | (1.001 * ν < s.recurred)
-        afresh = ~(s.ρ > 0) | ((s.recurred < jnp.inf) & off)
-        β = where(afresh, 0, ρ / s.ρ)
-        p, β = now.onward(scale if now.plain else 1, z, β, s.p)
+        off = (ν > 1.001 * last.recurred) | (1.001 * ν < last.recurred)
+        afresh = ~(last.ρ > 0) | ((last.recurred < jnp.inf) & off)
+        β = where(afresh, 0, ρ / last.ρ)
+        length = 1 + β * last.length  # without a preconditioner
+        # where p and the last p are conjugate; unless that is lost in rounding
+        exact = (last.recurred == jnp.inf) & (length**2 < 0.01 / eps)
+        known = packed(
+            *_Known(
+                a=where(now.check, 0, scale if now.plain else jnp.ones_like(ν)),
+                β=where(now.check, 1, β),
+                ρ=now.kept(ρ, last.ρ, jnp.inf),
+                length=now.kept(length, last.length),
+                earlier=now.kept(where(exact, β * ρ / s.α, 0), last.earlier),
+                recurred=where(now.check, ν, jnp.inf),
+                norm_A=jnp.maximum(last.norm_A, _stretch(last, s.α)),
+            )
+        )
+        a, β, ρ, length, *_, norm_A = unpacked(known)
+        p = times(a, z) + times(β, s.p)
         Ap = now.A(p)
-        α = barrier(ρ / real_dot(p, Ap))
+        α = barrier(now.kept(ρ / real_dot(p, Ap), s.α))
 
-        length = 1 + β * s.length  # without a preconditioner
-        # ⟨p, A p⟩ is ρ / α. Where p and the last p are conjugate, it and β² times the
-        # last one are ⟨z, A z⟩, with ‖z‖ = 1; unless that or these are lost in
-        # rounding; then ⟨p, A p⟩ / ‖p‖² at most
-        exact = (s.recurred == jnp.inf) & (length**2 < 0.01 / jnp.finfo(ν.dtype).eps)
-        stretch = ρ / (α * where(exact, 1, length**2)) + where(exact, β * ρ / s.α, 0)
         # curvature that is only that of rounding errors: p is a null vector
-        noise = (8 * jnp.finfo(ν.dtype).eps) ** 2
-        null = now.plain & (ρ <= α * (noise * now.norm_A * length**2))
+        null = now.plain & (ρ <= α * ((8 * eps) ** 2 * norm_A * length**2))
         broken = ~((ρ > 0) & (α > 0) & (α < jnp.inf)) | null
         gains = s.gains
         if gains is not None:
@@ -91,28 +113,30 @@ class _ConjugateGradients:
         if near is not None and gains is not None:
             energy = real_dot(now.x, now.b - r)  # ‖x‖²_A
             aim = jnp.maximum(now.rtol**2 * energy, now.atol**2)
-            solved = near & ~off & (s.recurred < jnp.inf) & ~broken
+            solved = near & ~off & (last.recurred < jnp.inf) & ~broken
             near = now.kept(~broken & (_squared_error(gains) <= aim), near)
-        state = _State(
-            p,
-            ρ=now.kept(ρ, s.ρ, jnp.inf),
-            length=now.kept(length, s.length),
-            α=now.kept(α, s.α),
-            recurred=where(now.check, ν, jnp.inf),
-            gains=gains,
-            near=near,
-        )
         return Step(
             α,
             p,
             Ap,
-            state,
+            _State(p, known, α, gains, near),
             broken=broken,
             finite=jnp.isfinite(ρ) & ((ρ == 0) | (jnp.abs(α) > 0)),  # 0 on overflow
-            stretch=stretch,
             due=False if near is None else near,
             solved=solved,
         )
+
+
+def _stretch(known: _Known, α: Array) -> Array:
+    """A lower bound of ‖A‖ from a step, without a preconditioner; 0 if it was not made.
+
+    ⟨p, A p⟩ is ρ / α. Where p and the last p are conjugate, it and β² times the last
+    one are ⟨z, A z⟩, with ‖z‖ = 1; elsewhere it is ⟨p, A p⟩ / ‖p‖² at most.
+    """
+    squared = where(known.earlier > 0, 1, known.length**2)
+    stretch = known.ρ / (α * squared) + known.earlier
+    made = (known.ρ < jnp.inf) & (α > 0) & (α < jnp.inf)
+    return where(made, jnp.minimum(stretch, jnp.finfo(α.dtype).max), 0)
 
 
 def _squared_error(gains: Array) -> Array:
@@ -233,20 +257,21 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
     def init(self, operator, options):
         state = driver.prepare(operator, options, "CG", self.preconditioner)
         M = effective(options, state).get("preconditioner")
-        if M is not None and not _semidefinite(M):
+        if M is not None and sign_of(M) == 0:
             raise ValueError(
                 "the preconditioner of `CG` must be known to be semidefinite: an "
                 "operator must be tagged `positive_semidefinite_tag`, but got "
                 f"{M!r}."
             )
-        if not _semidefinite(operator):
+        sign = sign_of(operator)
+        if sign == 0:
             raise ValueError(
                 "`CG` needs an operator that is tagged `positive_semidefinite_tag` or "
                 f"`negative_semidefinite_tag`, but got {operator!r}. For Hermitian "
                 "indefinite operators use `MINRES`, for others `GMRES`, or "
                 "`Normal(CG(...))`."
             )
-        return dataclasses.replace(state, sign=sign_of(operator))
+        return dataclasses.replace(state, sign=sign)
 
     def compute(self, state, vector, options):
         return self.iteration(state, vector, options).outcome()
@@ -256,8 +281,10 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
         by_error = self.criterion == ENERGY_NORM
         delay = 10 if by_error and self.error_delay is None else self.error_delay
         method: Any = _ConjugateGradients(delay, by_error)
+        if self.single_reduction:
+            method = SingleReduction()
         return driver.iteration(
-            SingleReduction() if self.single_reduction else method,
+            method,
             self,
             "CG",
             state,
@@ -265,6 +292,9 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
             options,
             every=self.stabilise_every,
             sign_of_M=sign_of,
+            norm_A=None
+            if self.single_reduction
+            else lambda s: _Known(*unpacked(s.known)).norm_A,
             stats=None if delay is None else _energy,
         )
 
@@ -278,10 +308,6 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
         return True
 
 
-def _semidefinite(operator: AbstractLinearOperator) -> bool:
-    return is_positive_semidefinite(operator) or is_negative_semidefinite(operator)
-
-
 def _energy(last: _State, unit: Array) -> dict[str, Any]:
     assert last.gains is not None
     known = where(last.gains < jnp.inf, last.gains, 0)
@@ -289,5 +315,7 @@ def _energy(last: _State, unit: Array) -> dict[str, Any]:
 
 
 def sign_of(operator: Any) -> int:
-    """1 for a positive semidefinite operator, -1 for a negative one."""
-    return 1 if is_positive_semidefinite(operator) else -1
+    """1 for a positive semidefinite operator, -1 for a negative one, 0 for others."""
+    if is_positive_semidefinite(operator):
+        return 1
+    return -1 if is_negative_semidefinite(operator) else 0

@@ -37,10 +37,10 @@ class _Numbers(NamedTuple):
         return cls(t=0, f=0, α_bar=α, ζ_bar=α * β, ρ=1, ρ_bar=1, c_bar=1, s_bar=0)
 
     def step(self, β: Array, α: Array) -> tuple["_Numbers", Array, Array]:
-        c, s, ρ = rotation(self.α_bar, β)  # P: R's column
+        # P: R's column, and ρ c̄, θ̄ = ρ s̄
+        c, s, ρ, ρc_bar, θ_bar = rotation(self.α_bar, β, self.c_bar, self.s_bar)
         θ, α_bar = s * α, c * α
-        θ_bar = self.s_bar * ρ
-        c_bar, s_bar, ρ_bar = rotation(self.c_bar * ρ, θ)  # P̄: R̄'s column
+        c_bar, s_bar, ρ_bar = rotation(ρc_bar, θ)  # P̄: R̄'s column
         ζ, ζ_bar = c_bar * self.ζ_bar, -s_bar * self.ζ_bar
         f = θ_bar * ρ / (self.ρ * self.ρ_bar)
         new = _Numbers(θ / ρ, f, α_bar, ζ_bar, ρ, ρ_bar, c_bar, s_bar)
