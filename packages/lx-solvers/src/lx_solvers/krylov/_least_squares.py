@@ -257,7 +257,9 @@ def least_squares(
             ratio = jnp.minimum(left, reducible)
             if goal.norm is not None:
                 update = X, times(now.φ, Δ), goal.scale(x, peaks(X, x), floor, X)
-                ratio = jnp.maximum(ratio, goal.ratio(update))
+                # nothing comes after the step that reduces all there is
+                settled = where(reduced, 0, goal.ratio(update))
+                ratio = jnp.maximum(ratio, settled)
             return left, ratio
 
         smaller = jnp.minimum(size, jnp.maximum(now.cond, 1) * now.normal)
