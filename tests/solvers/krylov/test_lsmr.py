@@ -219,6 +219,19 @@ def test_a_small_singular_value_is_not_zero(spectral, draw, run, make, shape):
 
 
 @both
+def test_the_step_that_reduces_all_there_is(spectral, draw, run, make):
+    """Clustered singular values and two zeros: the bidiagonalisation ends in one step,
+    whose update is large. It is the last, as further ones would be along noise."""
+    for _ in range(40):
+        a = spectral(np.float64, np.r_[np.linspace(1, 2, N - 2), 0, 0], SQUARE)
+        b = draw(np.float64, N)
+        x, result, steps, stats = run(make(1e-8, 0.0), a, b)
+        assert (result, stats["istop"]) == ("successful", 2)
+        assert steps <= N - 1
+        np.testing.assert_allclose(x, np.linalg.pinv(a, 1e-10) @ b, atol=1e-10)
+
+
+@both
 def test_which_rule_it_passed(spectral, draw, run, make):
     """A least-squares solution is told from a solution of the system, at any shape."""
     few = np.r_[np.linspace(1, 30, 6), np.zeros(N - 6)]

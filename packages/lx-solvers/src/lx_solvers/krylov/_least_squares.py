@@ -149,13 +149,20 @@ def least_squares(
     maybe = X.size != Y.size and (not is_known(X.size, Y.size) or X.size > Y.size)
     wide = maybe and undamped(solver.damp)
     y0 = None if wide else first_guess(options, X, name)
+    # a residual then means that A is singular
     strict = undamped(solver.damp) and not_tall(X, Y)
     conlim = jnp.asarray(solver.conlim).astype(X.real_dtype)
     conlim = where(conlim == 0, jnp.inf, jnp.minimum(conlim, 0.1 / X.eps))
+    norm_b = plain_norm2(given.b)
 
     # what a vector of the bidiagonalisation is worth, when there is no more than
     # rounding
-    rounding = 8 * X.eps
+    rounding = np.asarray(8 * X.eps, X.real_dtype)
+    stable = where(strict, C * X.eps, rounding)
+
+    def condition(cond: Array, Ax: Array) -> Array:
+        """An estimate of the condition number; of a strict test, ≥ ‖A‖ ‖x‖ / ‖b‖."""
+        return jnp.maximum(cond, where(strict, jnp.maximum(over(Ax, norm_b), 1), 1))
 
     def split(scalars: tuple[Array, Array]) -> tuple[Any, _Shared]:
         numbers, shared = map(unpacked, scalars)
@@ -232,7 +239,6 @@ def least_squares(
         # nothing, whatever the tolerance, below the rounding errors
         size = barrier(jnp.sqrt(real_dot(r, r)))
         size_L = norm2(L(r)) if scaled else size
-        stable = C * X.eps if strict is True else rounding
 
         def is_reduced(now: _Shared) -> Array:
             return (now.normal <= stable * size_L) & (size < jnp.inf)
@@ -240,19 +246,13 @@ def least_squares(
         def test(phases: Phases):
             now, floor = _Shared(*unpacked(shared)), phases.floor(goal, X)
             allowed = expected(goal, given.b, given.peaks, floor, Y)
-            cond, Ax = jnp.maximum(now.cond, 1), X.zero()
-            if strict is not False:
-                size_A = now.A if plain is None else scalar_at(plain, 0)
-                Ax = size_A * plain_norm2(x)
-                cond = jnp.maximum(cond, where(strict, over(Ax, norm_b), 0))
-            reducible = cond * now.normal / allowed
+            size_A = now.A if plain is None else scalar_at(plain, 0)
+            Ax = size_A * plain_norm2(x)
+            reducible = condition(now.cond, Ax) * now.normal / allowed
             nonzero = where(size > 0, size_L, 1)
             small = now.normal / (nonzero * goal.rtol + nonzero * goal.atol)
-            reducible = jnp.maximum(reducible, small)
-            if strict is not False:
-                errors = C * X.eps * (size + Ax)
-                singular = over(now.normal, errors)
-                reducible = jnp.maximum(reducible, where(strict, singular, 0))
+            noise = where(strict, over(now.normal, C * X.eps * (size + Ax)), 0)
+            reducible = jnp.maximum(reducible, jnp.maximum(small, noise))
             reducible = where(is_reduced(now), 0, reducible)
             if undamped(solver.damp):
                 left = goal.residual_ratio(undamp(r), given.b, given.peaks, floor, Y)
@@ -261,7 +261,9 @@ def least_squares(
             ratio = jnp.minimum(left, reducible)
             if goal.norm is not None:
                 update = X, times(now.φ, Δ), goal.scale(x, peaks(X, x), floor, X)
-                ratio = jnp.maximum(ratio, goal.ratio(update))
+                # nothing comes after the step that reduces all there is
+                settled = where(is_reduced(now), 0, goal.ratio(update))
+                ratio = jnp.maximum(ratio, settled)
             return left, ratio
 
         smaller = jnp.minimum(size, jnp.maximum(now.cond, 1) * now.normal)
@@ -289,7 +291,7 @@ def least_squares(
         directions = u, v, h, Ah, h_bar, Ah_bar
         return _Loop(x, r, size, *directions, scalars, plain, left, phases, history)
 
-    none, norm_b = X.zeros(), plain_norm2(given.b)
+    none = X.zeros()
     x, given = start_from(y0, given, X)
     phases = begin(given, limit, check=True)
     shared = _Shared(φ=0, α=0, shrink=1, A=0, most=0, least=np.inf, cond=0, normal=0)
@@ -323,9 +325,6 @@ def least_squares(
         norm_A, slope = unpacked(end.plain)
         slope = None if scaled else over(slope, norm_A)
     size, Ax = end.size, scaled_norm2(norm_A, end.x)
-    cond = jnp.maximum(shared.cond, 1)
-    if strict is not False:  # as in the test
-        cond = jnp.maximum(cond, where(strict, over(Ax, norm_b), 0))
     value, result, stats = report(
         end,
         limit,
@@ -337,7 +336,7 @@ def least_squares(
         norm_b,
         size,
         slope,
-        cond,
+        condition(shared.cond, Ax),
         dict(
             istop=where(given.zero & (exit == Exit.converged), 0, istop).astype(
                 jnp.int32

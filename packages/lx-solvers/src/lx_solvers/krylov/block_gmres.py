@@ -39,6 +39,7 @@ class _Cycle(NamedTuple):
     H: Array  # [(m + 1) k, m k]
     Y: Array  # [m k, k]
     left: Array  # [k]: ‖rⱼ‖
+    new: Array  # whether the last step found a direction; if none did, A V ⊂ V
     j: Array
 
 
@@ -99,14 +100,16 @@ def _block(
             h = where((block <= c.j)[:, None], inner(flat, Q), 0)
             Q = orthonormal(Q - combine(h, flat), 0.5)
             V = c.V.at[c.j + 1].set(Q)
-            H = jax.lax.dynamic_update_slice_in_dim(H, inner(Q, rest), (c.j + 1) * k, 0)
+            h = inner(Q, rest)
+            new = jnp.any(h != 0)
+            H = jax.lax.dynamic_update_slice_in_dim(H, h, (c.j + 1) * k, 0)
             H = jax.lax.dynamic_update_slice_in_dim(c.H, H, c.j * k, 1)
             Y, left = least_squares(H, begin)
-            return _Cycle(V, H, Y, left, c.j + 1)
+            return _Cycle(V, H, Y, left, new, c.j + 1)
 
         def going(c: _Cycle) -> Array:
             go = jnp.any(c.left > aim) & (c.j < m) & (s.steps + c.j < limit)
-            return go & jnp.all(jnp.isfinite(c.left))
+            return go & c.new & jnp.all(jnp.isfinite(c.left))
 
         V = jnp.zeros((m + 1, *s.R.shape), X.dtype).at[0].set(V0)
         start = _Cycle(
@@ -114,6 +117,7 @@ def _block(
             jnp.zeros(((m + 1) * k, m * k), X.dtype),
             jnp.zeros((m * k, k), X.dtype),
             s.left,
+            jnp.asarray(True),
             jnp.int32(0),
         )
         end = while_loop(going, step, start, inputs)

@@ -59,10 +59,11 @@ class LSMR(AbstractLinearSolver[driver.KrylovState]):
 
     Success is one of two. Either the residual is within its tolerance; or what is left
     of it in the range of A is, which is at most ‖Aᴴ r‖ divided by the smallest singular
-    value, as estimated, and ‖Aᴴ r‖ ≤ rtol ‖A‖ ‖r‖; or ‖Aᴴ r‖ is zero to rounding. Where
-    A has no more rows than columns, a residual means that A is singular, and ‖Aᴴ r‖
-    must be no larger than rounding errors of r make it. With damping, A and r are those
-    of [A; λ] x = [b; 0], and r is judged by its 2-norm.
+    value, as estimated, and ‖Aᴴ r‖ ≤ rtol ‖A‖ ‖r‖; or ‖Aᴴ r‖ is zero to rounding, and
+    then nothing is asked of the last update. Where A has no more rows than columns, a
+    residual means that A is singular, and ‖Aᴴ r‖ must be no larger than rounding errors
+    of r make it. With damping, A and r are those of [A; λ] x = [b; 0], and r is judged
+    by its 2-norm.
 
     A step is one product with the operator and one with its adjoint (and one each with
     the preconditioner and its adjoint); the start is one more of each, and so is a

@@ -50,57 +50,17 @@ class LSQR(AbstractLinearSolver[driver.KrylovState]):
     the operator; and before success is claimed, b - A x and Aᴴ (b - A x) are
     recomputed, in the same way as at the start.
 
-    Success is one of two. Either the residual is within its tolerance; or what is left
-    of it in the range of A is, which is at most ‖Aᴴ r‖ divided by the smallest singular
-    value, as estimated, and ‖Aᴴ r‖ ≤ rtol ‖A‖ ‖r‖; or ‖Aᴴ r‖ is zero to rounding. Where
-    A has no more rows than columns, a residual means that A is singular, and ‖Aᴴ r‖
-    must be no larger than rounding errors of r make it. With damping, A and r are those
-    of [A; λ] x = [b; 0], and r is judged by its 2-norm.
-
     A step is one product with the operator and one with its adjoint (and one each with
     the preconditioner and its adjoint); the start is one more of each, and so is a
     check. b, r, u, a direction's image and the product are kept, five vectors of the
     size of b; and x, v, a direction and the adjoint product, four of the size of x.
 
     Args:
-        rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single
-            and 1e-8 in double precision, and `atol` 0.
-        norm: from a pytree to a real scalar; for the elementwise criterion.
-        max_steps: the step limit; ten times the solution's size by default. With
-            `rtol = atol = 0` exactly this many steps are made.
-        conlim: stop if the estimated condition number exceeds this (or a tenth of the
-            reciprocal of the rounding unit); 0 for no limit.
-        damp: λ ≥ 0: minimise ‖A x - b‖² + λ² ‖x‖².
-        preconditioner: a recipe that has the form of a right factor, such as
-            `Jacobi()`, set up from the operator.
-        criterion: "elementwise": each element of the residual is within its tolerance
-            relative to b, and each of the last update relative to the solution;
-            "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
-        history: record the 2-norm of b - A x before and after each step in
-            `stats["residuals"]`: `True`, or the number of entries to record.
-        progress: show a progress bar.
+        rtol, atol, norm, max_steps, conlim, damp: as for `LSMR`.
+        preconditioner, criterion, history, progress: as for `LSMR`.
 
-    Options: `stop`, a function of the residual's 2-norm, the solution and the number of
-    steps that ends the solve; `preconditioner`, an operator M, such that A M is better
-    conditioned (the reciprocal norms of A's columns, say); the solution is then the one
-    of least ‖M⁻¹ x‖. `y0`, an initial guess, which is ignored if it leaves a residual
-    above ‖b‖ / eps, or if the operator has more columns than rows: the part of it that
-    A annihilates would stay in the solution. Other operators of deficient rank get the
-    least-squares solution nearest to `y0`; to remove that part would cost as much as a
-    solve without `y0`, which gives the solution of least norm. With damping `y0` is
-    used for any shape, unless it leaves more of [b; 0] than zero does.
-
-    Statistics: `norm_r` = ‖b - A x‖, `norm_Ar` = ‖Aᴴ (b - A x) - λ² x‖, `norm_x`, all
-    in the 2-norm; `norm_A`, a lower bound of the 2-norm of A, and `cond_A`, an estimate
-    of its condition number, damping included; and `istop`: 0 for b = 0, 1 if the
-    residual is within its tolerance, 2 for a least-squares solution, 3 for `conlim`, 4
-    for `max_steps`, 5 for stagnation, 6 for input that is not finite, 7 for a stopping
-    rule; `least_squares`: whether success was claimed of a least-squares solution, not
-    of one whose residual is within its tolerance or that of rounding.
-
-    Raises:
-        ValueError: negative tolerances, damping or limit; both tolerances zero without
-            `max_steps`; damping and a preconditioner.
+    What counts as success, the options, the statistics and the errors are those of
+    `LSMR`.
 
     ```python
     operator = lx.MatrixLinearOperator(jnp.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
