@@ -246,7 +246,8 @@ def least_squares(
             small = now.normal / (nonzero * goal.rtol + nonzero * goal.atol)
             reducible = jnp.maximum(reducible, small)
             if strict is not False:
-                errors = C * X.eps * (size + Ax)
+                # the recurred Aᴴ r has no rounding errors of A x in it
+                errors = C * X.eps * (size + where(phases.check, Ax, 0))
                 singular = over(now.normal, errors)
                 reducible = jnp.maximum(reducible, where(strict, singular, 0))
             reducible = where(reduced, 0, reducible)
@@ -256,7 +257,9 @@ def least_squares(
                 left = size / allowed
             ratio = jnp.minimum(left, reducible)
             if goal.norm is not None:
-                update = X, times(now.φ, Δ), goal.scale(x, peaks(X, x), floor, X)
+                # where nothing is left to reduce, further steps are rounding errors
+                φ = where(reduced, 0, now.φ)
+                update = X, times(φ, Δ), goal.scale(x, peaks(X, x), floor, X)
                 ratio = jnp.maximum(ratio, goal.ratio(update))
             return left, ratio
 
@@ -318,7 +321,8 @@ def least_squares(
         norm_A, slope = unpacked(end.plain)
         slope = None if scaled else over(slope, norm_A)
     size, Ax = plain_norm2(end.r), scaled_norm2(norm_A, end.x)
-    cond = jnp.maximum(shared.cond, 1)
+    # a solve that was cut short may not have met the smallest singular values
+    cond = where(exit == Exit.tired, jnp.inf, jnp.maximum(shared.cond, 1))
     if strict is not False:  # as in the test
         cond = jnp.maximum(cond, where(strict, over(Ax, norm_b), 0))
     value, result, stats = report(

@@ -66,7 +66,7 @@ def ending(exit: Array, error: Array, Ax: Array, b: Array, eps: float) -> Array:
         eps: of the arithmetic.
     """
     missed = exit == Exit.tired
-    for other in (Exit.stagnated, Exit.breakdown, Exit.stopped):
+    for other in (Exit.stagnated, Exit.breakdown, Exit.singular, Exit.stopped):
         missed = missed | (exit == other)
     stable = where(leaves_much(error, Ax, b), exit, jnp.int32(Exit.converged))
     stable = where(eps * Ax > HOPELESS * b, jnp.int32(Exit.singular), stable)
