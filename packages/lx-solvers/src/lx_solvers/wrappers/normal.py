@@ -250,7 +250,8 @@ class Normal(AbstractLinearSolver[NormalState]):
             trusted = first | solved if direct else True  # w is what was asked for
             exit = first_of(
                 (~finite & first, Exit.nonfinite),
-                (~finite, Exit.breakdown),
+                (~finite & solved, Exit.breakdown),
+                (~finite, result),
                 (g_norm == 0, Exit.converged),
                 (~first & fixed, result),
                 (trusted & (excess <= 1), Exit.converged),
