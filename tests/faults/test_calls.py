@@ -198,6 +198,8 @@ NEXT_STEP = {
         lambda: lx.linear_solve(BATCH, jnp.ones((3, 2))),
         "equinox.filter_vmap",
     ),
+    "batch, inverse": (lambda: lx.invert(BATCH), "equinox.filter_vmap"),
+    "batch, determinant": (lambda: lx.slogdet(BATCH), "equinox.filter_vmap"),
     "batch, scaled": (lambda: lx.linear_solve(2 * BATCH, b), "equinox.filter_vmap"),
     "array": (lambda: lx.linear_solve(jnp.array(M), b), "MatrixLinearOperator.array"),
     "list": (lambda: lx.linear_solve(M.tolist(), b), "MatrixLinearOperator.jnp.array"),

@@ -90,6 +90,14 @@ def test_solves_and_turns_its_state(well_posed):
         np.testing.assert_allclose(value, np.linalg.solve(truth, b), rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "well_posed, full", [(True, True), (None, True), (False, False)]
+)
+def test_full_rank(well_posed, full):
+    """As published: what it states before it has seen an operator."""
+    assert lxs.AutoLinearSolver(well_posed=well_posed).assume_full_rank() is full
+
+
 def test_foreign_state():
     with pytest.raises(ValueError, match="AutoLinearSolver.init"):
         state = lxs.LU().init(matrix(), {})

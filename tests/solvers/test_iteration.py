@@ -376,12 +376,12 @@ def test_ending():
         left = Left(error * (Ax + 1) * one, Ax * one, one)
         return int(ending(jnp.int32(exit), left, eps))
 
-    for exit in (Exit.tired, Exit.stagnated, Exit.breakdown):
+    for exit in (Exit.tired, Exit.stagnated, Exit.breakdown, Exit.singular):
         assert end(exit, 10 * eps, 1e3) == Exit.converged
         assert end(exit, 1e3 * eps, 1e3) == exit
         assert end(exit, 10 * eps, 1e16) == Exit.singular
         assert end(exit, 30 * eps, 1e12) == Exit.converged  # 0.7 % of b is left
         assert end(exit, 30 * eps, 3e12) == exit  # 2 %
         assert end(exit, np.nan, 1e3) == exit
-    for exit in (Exit.singular, Exit.nonfinite, Exit.ill_conditioned):
+    for exit in (Exit.nonfinite, Exit.ill_conditioned):
         assert end(exit, 0.0, 1.0) == exit

@@ -36,6 +36,20 @@ def test_inverse_as_preconditioner(name, method, spectral, draw, run):
     assert error <= 10 * stats["backward_error"] + 2.0**-52  # ‖A‖ is a lower bound
 
 
+@each_loop
+def test_tolerance_below_rounding(name, method, spectral, draw, run):
+    """What rounding allows is a success, however the method comes to its end: nearly
+    singular to working precision, and singular, where b is in the range."""
+    more = {"conlim": 0} if method.adjoint else {}
+    solver = method.make(1e-17, 0.0, **more)
+    for values in (np.r_[np.ones(N - 1), 1e-15], np.r_[np.ones(N - 3), 0, 0, 0]):
+        a = spectral(np.float64, values)
+        b = a @ draw(np.float64, N)
+        x, result, *_ = run(solver, a, b, method.tags)
+        assert result == "successful"
+        assert stable(a, x, b)
+
+
 def test_no_false_success(name, method, rng, run):
     """Ill-conditioned, graded, singular (consistent and not) and zero matrices."""
     graded = np.diag(np.geomspace(1, 1e-14, N)) + 1e-15

@@ -232,6 +232,34 @@ def test_the_step_that_reduces_all_there_is(spectral, draw, run, make):
 
 
 @both
+@pytest.mark.parametrize("shape", [SQUARE, TALL])
+def test_cut_short(spectral, draw, run, make, shape):
+    """One large singular value: ‖Aᴴ r‖ is down to rounding errors after one step, long
+    before r is."""
+    a = spectral(np.float64, np.r_[1, np.full(N - 1, 1e-12)], shape)
+    b = a @ draw(np.float64, N)
+    for rtol in (1e-12, 1e-14):
+        for steps in (1, 2, 10 * N):
+            x, result, *_ = run(make(rtol, 0.0, max_steps=steps, conlim=0), a, b)
+            left = np.linalg.norm(b - a @ x) / np.linalg.norm(b)
+            assert result != "successful" or left <= max(rtol, 1e-14)
+            assert result == "successful" or steps < 10 * N
+
+
+@both
+def test_nothing_to_do_but_rounding_errors(run, make):
+    """b is orthogonal to the range to rounding, and A is singular: no tolerance makes x
+    a multiple of the null vector."""
+    a = np.eye(N)
+    a[:3, :3] = [[1, 2, 4], [2, 4, 8], [1, 0, 1]]
+    b = np.r_[2, -1, np.zeros(N - 2)] / 5**0.5
+    for rtol in (1e-6, 1e-12, 1e-17):
+        x, result, *_ = run(make(rtol, 0.0, conlim=0), a, b)
+        assert result == "successful"
+        assert np.linalg.norm(x) <= 1e-12
+
+
+@both
 def test_which_rule_it_passed(spectral, draw, run, make):
     """A least-squares solution is told from a solution of the system, at any shape."""
     few = np.r_[np.linspace(1, 30, 6), np.zeros(N - 6)]

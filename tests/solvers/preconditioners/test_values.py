@@ -214,7 +214,7 @@ def test_gram_of_columns(rng, sparse, scale):
     np.testing.assert_allclose(norms, [1, 1, 0, 1], atol=1e-14)
 
 
-def test_columns_of_what_is_large_are_not_formed():
+def test_what_is_large_is_not_formed():
     """A sparse matrix stays sparse; of a function the matrix is not formed unasked."""
     n = 200_000
     operator = lo.SparseLinearOperator.from_scipy(2 * scipy.sparse.eye_array(n))
@@ -223,6 +223,8 @@ def test_columns_of_what_is_large_are_not_formed():
     function = lo.FunctionLinearOperator(jnp.negative, operator.in_structure())
     with pytest.raises(ValueError, match="GiB"):
         lxs.Jacobi().right_factor(function)
+    with pytest.raises(ValueError, match="`BlockJacobi`.*GiB.*sparse"):
+        lxs.BlockJacobi(2).as_operator(function)
 
 
 def test_block_jacobi(rng):

@@ -313,6 +313,8 @@ def test_direct_solvers_are_not_told_of_tolerances(rng):
         a = (u * np.geomspace(1, 1 / condition, 5)) @ v.T
         _, text, _ = run(Normal(Cholesky()), a, a @ np.ones(5) + 0.1 * u[:, 0])
         assert "rtol" not in text and "restart" not in text
+    _, text, _ = run(Normal(Cholesky()), np.ones((9, 5)), np.arange(9.0))
+    assert "singular" in text and "GMRES" not in text
 
 
 @pytest.mark.parametrize("shape", SHAPES)

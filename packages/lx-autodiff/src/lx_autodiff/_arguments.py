@@ -117,7 +117,7 @@ def check_one(operator: AbstractLinearOperator) -> None:
     if isinstance(node, MatrixLinearOperator) and node.matrix.ndim > 2:
         raise ValueError(
             f"`operator` is a batch of operators, with a matrix of shape "
-            f"{node.matrix.shape}. Solve with one at a time under a `vmap`: "
+            f"{node.matrix.shape}. Pass one at a time under a `vmap`, such as "
             "`equinox.filter_vmap(linear_solve)(operator, vector)`, with `in_axes` "
             "if the vector is not a batch."
         )

@@ -26,7 +26,7 @@ from lx_operators.internal import (
 from lx_solvers import AbstractLinearSolver, AutoLinearSolver
 from lx_solvers.internal import solver_for
 
-from ._arguments import check_solve
+from ._arguments import check_one, check_solve
 from ._linear_solve import linear_solve
 from ._method import set_up
 from ._partition import Static, split, stop_gradient
@@ -144,6 +144,7 @@ def invert(
     ```
     """
     check_solve(operator, solver)
+    check_one(operator)
     if isinstance(operator, InverseLinearOperator):
         inner: Any = operator.fn
         if inverse_is_two_sided(inner.operator):

@@ -32,7 +32,7 @@ from lx_operators.internal import (
 from lx_solvers import AbstractLinearSolver, AutoLinearSolver
 from lx_solvers.internal import has_trace, slogdet_of, trace_of
 
-from ._arguments import NO_STATE, check_solve
+from ._arguments import NO_STATE, check_one, check_solve
 from ._method import Method, Problem, prepare, set_up
 from ._partition import Static, split, stop_gradient
 from ._primitive import solve
@@ -104,6 +104,7 @@ def square_problem(
         what: is asked for; for the text of the error.
     """
     check_solve(operator, solver)
+    check_one(operator)
     m, n = operator.out_size(), operator.in_size()
     if m != n:
         raise ValueError(

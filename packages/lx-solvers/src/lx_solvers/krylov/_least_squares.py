@@ -251,7 +251,9 @@ def least_squares(
             reducible = condition(now.cond, Ax) * now.normal / allowed
             nonzero = where(size > 0, size_L, 1)
             small = now.normal / (nonzero * goal.rtol + nonzero * goal.atol)
-            noise = where(strict, over(now.normal, C * X.eps * (size + Ax)), 0)
+            # the recurred Aᴴ r has no rounding errors of A x in it
+            errors = C * X.eps * (size + where(phases.check, Ax, 0))
+            noise = where(strict, over(now.normal, errors), 0)
             reducible = jnp.maximum(reducible, jnp.maximum(small, noise))
             reducible = where(is_reduced(now), 0, reducible)
             if undamped(solver.damp):
@@ -325,6 +327,8 @@ def least_squares(
         norm_A, slope = unpacked(end.plain)
         slope = None if scaled else over(slope, norm_A)
     size, Ax = end.size, scaled_norm2(norm_A, end.x)
+    # a solve that was cut short may not have met the smallest singular values
+    cond = where(exit == Exit.tired, jnp.inf, shared.cond)
     value, result, stats = report(
         end,
         limit,
@@ -336,7 +340,7 @@ def least_squares(
         norm_b,
         size,
         slope,
-        condition(shared.cond, Ax),
+        condition(cond, Ax),
         dict(
             istop=where(given.zero & (exit == Exit.converged), 0, istop).astype(
                 jnp.int32

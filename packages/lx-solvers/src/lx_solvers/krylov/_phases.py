@@ -142,8 +142,11 @@ class Phases:
 
     def floor(self, goal: Tolerances, space: Space) -> Array:
         """The `floor` of the test (`_tolerances.py`). An element's tolerance below the
-        rounding errors of the whole cannot be met."""
-        return where(self.relaxed, 1, goal.floor(space))
+        rounding errors of the whole cannot be met: neither once residuals stall, nor
+        where the method cannot go on."""
+        could = self.pending == Exit.tired
+        could |= self.pending == Exit.stopped
+        return where(self.relaxed | (self.last & ~could), 1, goal.floor(space))
 
     def ratios(
         self,

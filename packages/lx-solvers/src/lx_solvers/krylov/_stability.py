@@ -95,7 +95,7 @@ def ending(exit: Array, left: Left, eps: float) -> Array:
         eps: of the arithmetic.
     """
     missed = exit == Exit.tired
-    for other in (Exit.stagnated, Exit.breakdown, Exit.stopped):
+    for other in (Exit.stagnated, Exit.breakdown, Exit.singular, Exit.stopped):
         missed = missed | (exit == other)
     stable = where(left.much, exit, jnp.int32(Exit.converged))
     hopeless = eps * left.Ax > HOPELESS * left.b

@@ -14,7 +14,7 @@ from lx_operators import (
     is_negative_semidefinite,
     is_positive_semidefinite,
 )
-from lx_operators.internal import block_grid, unwrapped
+from lx_operators.internal import block_grid, check_matrix, unwrapped
 
 from ._flat import HIGHEST, dtype_of, matmul, on_flat
 from ._preconditioner import AbstractPreconditioner, definite_tags
@@ -123,6 +123,7 @@ def _leaf_blocks(operator: AbstractLinearOperator) -> tuple[Array, ...]:
         if all(len(leaves) == 1 for leaves in shapes) and None not in mine:
             dtype = dtype_of(operator)
             return tuple(block.as_matrix().astype(dtype) for block in mine)
+    check_matrix(operator, *_NO_MATRIX)
     matrix, start, found = operator.as_matrix(), 0, []
     for leaf in leaves:
         stop = start + math.prod(leaf.shape)
@@ -143,6 +144,7 @@ def _blocks(operator: AbstractLinearOperator, size: int, sign: int) -> Array:
         zeros = jnp.zeros((count, size, size), A.values.dtype)
         blocks = zeros.at[i // size, i % size, j % size].add(values)
     else:
+        check_matrix(operator, *_NO_MATRIX)
         matrix = operator.as_matrix()
         pad = count * size - n
         matrix = jnp.pad(matrix, ((0, pad), (0, pad)))
@@ -151,3 +153,10 @@ def _blocks(operator: AbstractLinearOperator, size: int, sign: int) -> Array:
         blocks = matrix[index, :, index, :]
     last = jnp.arange(size) >= n - (count - 1) * size
     return blocks.at[-1].add(jnp.diag(sign * last.astype(blocks.dtype)))
+
+
+_NO_MATRIX = (
+    "`BlockJacobi`, which reads the blocks from it,",
+    "Write the operator as a sparse or a block operator, whose blocks are read without "
+    "it; or pass the blocks' inverse as an operator in `options`.",
+)

@@ -301,7 +301,8 @@ def _judged(aim: _Aim, sizes: _Sizes, s: _Loop) -> _Numbers:
     trusted = first | solved if aim.direct else True  # w is what was asked for
     exit = first_of(
         (~finite & first, Exit.nonfinite),
-        (~finite, Exit.breakdown),
+        (~finite & solved, Exit.breakdown),
+        (~finite, result),
         (g_norm == 0, Exit.converged),
         (~first & aim.fixed, result),
         (trusted & (excess <= 1), Exit.converged),
