@@ -29,7 +29,7 @@ class Adjoint(eqx.Module):
 
 
 class Problem(eqx.Module):
-    """A x = b but for b: an operator, and how it is solved.
+    """A x = b without its b: an operator, and how to solve with it.
 
     `backward` says how solves with the transpose are done: None, by the same solver
     with its transposed state.

@@ -61,7 +61,7 @@ class Batch(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """All of a solve that is not an array."""
+    """Everything in a solve that is not an array."""
 
     static: Static  # of (problem, vector)
     on_failure: OnFailure

@@ -11,10 +11,10 @@ from ._operator import AbstractLinearOperator
 from ._structures import common_dtype
 
 MAX_BYTES = 4 * 2**30
-"""What is formed unasked takes at most this much, unless the operator itself does."""
+"""A matrix that nobody has asked for may take this much, or as much as the operator."""
 
 FORMED_PER_HELD = 4
-"""So many times the elements that an operator holds are formed, however many."""
+"""A matrix with up to this many times the operator's elements is always formed."""
 
 
 def elements(tree: PyTree[Any]) -> int:
@@ -60,13 +60,13 @@ def check_matrix(
 
 
 def gib(size: int) -> str:
-    """A number of bytes, for people."""
+    """A number of bytes as readable text."""
     figure = size / 2**30
     return f"{figure:.3g} GiB" if figure < 1000 else f"{figure:,.0f} GiB"
 
 
 def describe_matrix(operator: AbstractLinearOperator) -> str:
-    """Its shape, for people."""
+    """The matrix's shape as readable text."""
     return f"the {operator.out_size()} by {operator.in_size()} matrix"
 
 
