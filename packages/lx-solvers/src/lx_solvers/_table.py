@@ -149,7 +149,7 @@ def _kronecker_sum(operator: AbstractLinearOperator) -> bool:
 # 2-D grid by LU and by SuperLU on two cores: n = 144 0.2 and 1.4 ms, 256 0.7 and 1.7,
 # 324 1.4 and 1.1, 1024 37 and 2.3 (CPU times).
 _LARGE = 400
-_LARGE_RECTANGULAR = 1000  # QR stands ill-conditioned ones better
+_LARGE_RECTANGULAR = 1000  # QR handles ill-conditioned ones better
 
 
 def _sparse(operator: AbstractLinearOperator) -> bool:

@@ -275,7 +275,7 @@ def _norm(*blocks: AbstractLinearOperator | None) -> Array:
 
 
 def _solved(b: PyTree[Array], Mx: PyTree[Array], size: Array) -> Array:
-    """Whether Mx is b, beside ‖M‖‖x‖."""
+    """Whether Mx is b, relative to ‖M‖‖x‖."""
     u = max((eps(leaf.dtype) for leaf in jtu.tree_leaves(b)), default=0.0)
     rest = _size(_plus(b, _negated(Mx)))
     return negligible(rest, size + _size(b) + _size(Mx), u)

@@ -306,7 +306,7 @@ def arnoldi(
 
 
 def _moved(y: Array, inverse_D: Array) -> Array:
-    """The norm of what the last step changed beside that of the whole, of D y."""
+    """The norm of the last step's change of D y, relative to that of D y."""
     unit = reciprocal_scale(inverse_D[0].real).astype(y.dtype)
     y = unit * (y * inverse_D[:, None])
     whole, last = (jnp.sum(jnp.abs(y[:, i]) ** 2) for i in (0, 1))

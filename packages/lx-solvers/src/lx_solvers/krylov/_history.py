@@ -42,7 +42,7 @@ class Monitor:
             return None
         value = residual()
         if self.bar is not None:
-            # in the loop only: beside it, a call would have no place in time
+            # in the loop only: outside, a call would have no place in time
             jax.debug.callback(self.bar.show, phases.num_steps, value)
         if history is None:
             return None

@@ -40,8 +40,8 @@ from ._protocol import Kind, SparseBackend, Task
 
 
 def host_primitives() -> Any:
-    """Imported where they are needed, and SciPy with them: a solver may be named, and
-    passed over, without."""
+    """Imported where they are needed, and SciPy with them: a solver can be named, or
+    considered and not chosen, without them."""
     from . import _primitives
 
     return _primitives
