@@ -86,8 +86,8 @@ def _cold(fn: Callable) -> float:
 
 
 def kernels(fn: Callable, *args) -> float:
-    """How many kernels the compiled program has beside library calls: XLA's fusions.
-    To these the rest of the compile time is nearly proportional."""
+    """How many kernels the compiled program has, not counting library calls: XLA's
+    fusions. To these the rest of the compile time is nearly proportional."""
     return jitted(fn).lower(*args).compile().as_text().count(" fusion(")
 
 
