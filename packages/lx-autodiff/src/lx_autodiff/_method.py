@@ -151,7 +151,7 @@ def _conjugated(method: Method) -> Method:
 
 
 def without_first_guess(problem: Problem) -> Problem:
-    """For tangents, which are linear in their vector: an initial guess is for b only."""
+    """For tangents, which are linear in their vector: an initial guess is for b."""
     forward = problem.forward
     options = {
         key: x for key, x in forward.options.items() if key not in ("y0", "stop")
