@@ -66,8 +66,8 @@ class _Bar:
             from tqdm.auto import tqdm
         except ImportError:
             raise ImportError(
-                "`progress=True` needs tqdm, which comes with the extra `progress`: "
-                "`pip install 'lx-solvers[progress]'`."
+                "`progress=True` needs tqdm, which is not installed: "
+                "`pip install tqdm`."
             ) from None
         self.make = lambda: tqdm(desc=name, total=int(total), unit="step")
         self.bar = None

@@ -76,7 +76,7 @@ class AMG(AbstractPreconditioner[Cycle]):
     Raises:
         ValueError: the operator is not sparse; its pattern is traced when the hierarchy
             is made; or its pattern differs from that of the hierarchy.
-        ImportError: pyamg is not installed: `pip install "lx-solvers[amg]"`.
+        ImportError: pyamg is not installed: `pip install pyamg`.
 
     ```python
     n = 400
@@ -202,8 +202,7 @@ def _transfers(amg: AMG, A: SparseLinearOperator) -> tuple[_Transfer, ...]:
         import pyamg
     except ImportError as error:
         raise ImportError(
-            "`AMG` needs pyamg, which is not installed: "
-            '`pip install "lx-solvers[amg]"`.'
+            "`AMG` needs pyamg, which is not installed: `pip install pyamg`."
         ) from error
     import scipy.sparse
 

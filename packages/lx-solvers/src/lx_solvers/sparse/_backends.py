@@ -36,7 +36,7 @@ def chosen_backend(
         if not has_rslab():
             raise ValueError(
                 "the backend rslab is not installed; install it by `pip install "
-                '"lx-solvers[sparse]"`, or use `backend="superlu"`.'
+                'rslab==1.7.0`, or use `backend="superlu"`.'
             )
         wanted = _rslab()
     elif isinstance(backend, SparseBackend):
