@@ -169,6 +169,7 @@ def _ordered(pattern: SparsityPattern, eliminating: bool) -> Order:
 
 
 def padded(values: Array) -> Array:
+    """The values and one zero, which stands for entries that do not exist."""
     return jnp.concatenate([values, jnp.zeros(1, values.dtype)])
 
 

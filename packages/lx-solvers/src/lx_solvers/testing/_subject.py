@@ -142,9 +142,8 @@ class Subject:
     def many(self, ready: _Ready, vectors: Matrix) -> tuple[Matrix, np.ndarray]:
         structure = ready.packed.out_structure.thaw()
         xs, fine = self._many(ready.state, _unravel(vectors, structure))
-        return self._ravel(ready.problem, xs, ready.packed, len(vectors)), np.asarray(
-            fine
-        )
+        xs = self._ravel(ready.problem, xs, ready.packed, len(vectors))
+        return xs, np.asarray(fine)
 
     def each(
         self, problem: ProblemClass, matrices: np.ndarray, vectors: Matrix
