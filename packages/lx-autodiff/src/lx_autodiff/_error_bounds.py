@@ -134,7 +134,7 @@ def error_bounds(
         raise ValueError(
             f"`solution.value` has structure {describe(got)}, but the operator's input "
             f"{describe(wanted)}: it must be the solution for this `operator` and one "
-            "`vector`. Of a solve with `rhs_axis`, use `jax.vmap` over the vectors and "
+            "`vector`. For a solve with `rhs_axis`, use `jax.vmap` over vectors and "
             "solutions."
         )
     leaves = jtu.tree_leaves((wanted, operator.out_structure()))
