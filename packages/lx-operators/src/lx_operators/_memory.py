@@ -37,7 +37,7 @@ def check_matrix(
         who: the function, in backticks, and why it needs a matrix.
         instead: what to do instead, a sentence.
         max_bytes: the limit; None for no limit.
-        held: arrays beside the operator's that are as large as its matrix, if any, such
+        held: other arrays than the operator's, as large as its matrix, if any, such
             as factors: the matrix was asked for when they were made.
 
     Raises:
