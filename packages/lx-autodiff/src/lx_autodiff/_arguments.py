@@ -1,4 +1,4 @@
-"""What `linear_solve` takes: checks, and errors that say what to do."""
+"""The arguments of `linear_solve`: checks, and errors that say what to do."""
 
 from typing import Any, NoReturn
 

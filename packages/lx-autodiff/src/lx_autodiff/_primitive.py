@@ -41,7 +41,7 @@ DERIVATIVE_FAILURE: dict[OnFailure, OnFailure] = {
 
 
 class Type(NamedTuple):
-    """What is known of an array without its values."""
+    """The shape and dtype of an array, without its values."""
 
     shape: tuple[int, ...]
     dtype: np.dtype

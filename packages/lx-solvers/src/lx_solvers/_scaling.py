@@ -179,7 +179,7 @@ def eps(dtype: np.dtype) -> float:
 
 
 def _bias(dtype: np.dtype) -> int:
-    """What is added to an exponent where it is stored."""
+    """The bias of stored exponents."""
     return jnp.finfo(dtype).maxexp - 1
 
 

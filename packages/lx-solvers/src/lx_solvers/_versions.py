@@ -1,4 +1,4 @@
-"""What a bug report needs to say."""
+"""The versions and settings for a bug report."""
 
 import importlib.metadata
 import platform

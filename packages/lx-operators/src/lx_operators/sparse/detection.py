@@ -1,4 +1,4 @@
-"""Which elements of a function's output depend on which elements of its input."""
+"""Detection of the elements of a function's input on which its outputs depend."""
 
 import warnings
 from collections.abc import Callable, Sequence

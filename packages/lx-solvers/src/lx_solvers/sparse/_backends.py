@@ -1,4 +1,4 @@
-"""Which library factorises."""
+"""The choice of the library that factorises."""
 
 import importlib.util
 from typing import Any

@@ -103,7 +103,8 @@ def _factorise(system: System) -> Factored:
         return made[-1]
 
     def tries() -> Iterator[_Symbolic]:
-        """What is known already, what these values suggest, what is safest."""
+        """The analyses to try: a known one, one for these values, and the safest
+        one."""
         yield sparse_cache.get(key, analysed)
         if not made:
             yield analysed()
