@@ -1,4 +1,4 @@
-"""What we want to reach: data, read by `run.py`."""
+"""The goals: data, read by `run.py`."""
 
 from typing import NamedTuple
 

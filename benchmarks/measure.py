@@ -1,8 +1,8 @@
 """How every participant is timed, and the problems that they all solve.
 
 A participant is a script that prints JSON, `{column: {case: figure}}`, for the cases
-whose names match a pattern. Names agree between participants, so that `run.py` can put
-figures beside each other. Figures are seconds; of cases that begin with "memory", MiB;
+whose names match a pattern. Names agree between participants, so that `run.py` can
+compare figures. Figures are seconds; of cases that begin with "memory", MiB;
 of those that begin with "kernels", numbers of them.
 """
 

@@ -31,7 +31,7 @@ from ._solver import AbstractLinearSolver
 
 
 class Row(NamedTuple):
-    """Where `holds`, what `make` returns is taken, `because`."""
+    """If `holds`, the solver that `make` returns is taken, `because`."""
 
     because: str
     holds: Callable[[AbstractLinearOperator], bool]
@@ -212,7 +212,7 @@ def _structured(inner: AbstractLinearSolver, well_posed: bool | None) -> _Rows:
 def _square(inner: AbstractLinearSolver) -> _Rows:
     return (
         Row(
-            "it is blocks that can be eliminated",
+            "it has blocks that can be eliminated",
             _eliminable,
             lambda: choices.BlockElimination(inner),
         ),
