@@ -54,8 +54,7 @@ class Halo(eqx.Module):
         return jnp.concatenate([x[:0], *parts])
 
     def accumulate(self, y: Inexact[Array, " size"]) -> Inexact[Array, " block"]:
-        """The transpose: contributions to elements that others own, summed by the
-        owners."""
+        """The transpose: contributions to what others own, summed by the owners."""
         total = jnp.zeros_like(y, shape=(self.block,))
         if self.pairs is None:
             (send,) = self.sends
@@ -73,11 +72,11 @@ class Halo(eqx.Module):
 def halo(
     needed: Sequence[np.ndarray], block: int, axis: str, put: Any
 ) -> tuple[Halo, list[np.ndarray]]:
-    """The exchange; and for each device, where the elements that it needs are among
-    those that it receives.
+    """The exchange, and for each device where in what it receives the elements that it
+    needs are.
 
     Args:
-        needed, block, axis: as for `Halo`.
+        needed, block, axis: as of `Halo`.
         put: makes a sharded array of one for all devices, `[p, ...]`.
     """
     p, dtype = len(needed), np.int32
@@ -118,7 +117,7 @@ class Numbered(NamedTuple):
 
     Args:
         received: for each device the sorted elements of others that it receives.
-        slots: where they are among all that it receives.
+        slots: where among what it receives they are.
         block: the size of a block.
     """
 
@@ -127,7 +126,7 @@ class Numbered(NamedTuple):
     block: int
 
     def __call__(self, device: int, elements: np.ndarray) -> np.ndarray:
-        """The numbers of elements; -1 for those that do not exist."""
+        """The numbers of elements; -1 of those that are not there."""
         received, q = self.received[device], self.block
         own = elements // max(q, 1) == device
         at = np.searchsorted(received, elements)

@@ -1,4 +1,4 @@
-"""The order in which rows and columns are divided among devices."""
+"""In what order rows and columns are divided among devices."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def ordered(
     """The orders of rows and of columns: the old row, or column, of each new one.
 
     Args:
-        order, column_order: as for `ShardedSparsityPattern`.
+        order, column_order: as of `ShardedSparsityPattern`.
         coordinates: the rows and columns of the entries.
         shape: of the matrix.
         p: the number of blocks.

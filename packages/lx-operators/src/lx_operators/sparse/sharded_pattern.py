@@ -54,8 +54,8 @@ class ShardedSparsityPattern(eqx.Module):
         received: how many elements of x a device receives in a product.
 
     Raises:
-        ValueError: no mesh axis of this name, or one of type `Manual`, an invalid
-            order, or an overlap for a matrix that is not square.
+        ValueError: no mesh axis of this name, or one of type `Manual`, an order that is
+            none, or an overlap of a matrix that is not square.
 
     ```python
     auto = (jax.sharding.AxisType.Auto,)
@@ -72,11 +72,11 @@ class ShardedSparsityPattern(eqx.Module):
     """Each device's rows, of what it owns and receives: arrays `[p, ...]`."""
     halo: Halo
     entries: Int[Array, "p k"]
-    """Which entry of the pattern each value is; -1 for padding."""
+    """Which entry of the pattern each value is; -1 of padding."""
     rows: Int[Array, "p q"]
-    """Which row of the pattern each row is; -1 for padding."""
+    """Which row of the pattern each row is; -1 of padding."""
     columns: Int[Array, "p q"] | None
-    """Likewise for columns; None if they are the same as for rows."""
+    """Likewise the columns; None if they are as the rows."""
     overlap: Overlap | None
     mesh: Mesh = eqx.field(static=True)
     axis: str = eqx.field(static=True)
@@ -230,7 +230,7 @@ class ShardedSparsityPattern(eqx.Module):
         return jnp.where(self.entries >= 0, values, jnp.zeros_like(values))
 
     def own_rows(self) -> Array:
-        """Which rows of a device's block are not padding, inside `shard_map`."""
+        """Which rows of a device's block are no padding, inside `shard_map`."""
         q = self.blocks[0]
         start = q * jax.lax.axis_index(self.axis)
         return start + jnp.arange(q, dtype=start.dtype) < self.shape[0]
