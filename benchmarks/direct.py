@@ -1,4 +1,4 @@
-"""The direct solvers beside what does the core of their work: Markdown tables.
+"""The direct solvers compared with the core of their work alone: Markdown tables.
 
     python benchmarks/direct.py [rank] [checks] [vectors] [tiny]
 
@@ -101,7 +101,7 @@ def rank() -> None:
 
 
 def checks() -> None:
-    """What honesty costs: one vector, beside factorising and substituting alone."""
+    """The cost of checks for one vector, relative to bare factors and substitutions."""
     for name, bare, solver, tags in (
         ("LU", bare_lu, lx.LU(), ()),
         ("QR", bare_qr, lx.QR(), ()),

@@ -1,4 +1,4 @@
-"""What we want to reach: data, read by `run.py`."""
+"""The goals: data, read by `run.py`."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,9 @@ from typing import NamedTuple
 class Goal(NamedTuple):
     """For the cases that match, the ratio of ours to a column is at most `bound`."""
 
+    name: str
     cases: str
+    """A pattern."""
     column: str
     bound: float
     limit: str = ""
@@ -47,23 +49,23 @@ _SMALL = """\
 *Runs.* At n = 4 a call takes about 10 µs, nearly all of it in JAX's dispatch. At n = 10
 and 50 a pass of a Krylov loop is short relative to the time that XLA needs to offer its
 kernels to threads, once an array has more than 512 bytes (see the last section), and
-the checks add kernels; `BiCGStab` makes a pass for each product, the published one for
-every two. LU and QR scale the rows. If the outcome of the solve matters, as in a
-gradient, two triangular solves with one vector check whether the matrix is singular;
-the tables of the direct solvers below show what that costs. The gradient of LU at n =
-2000 needs 61 MiB in addition to its result, the bare one needs none: the sizes of the
-columns of U, which decide singularity, are read at a point where XLA would otherwise
-have reused the memory of the factors; without them it takes 0.77 of the time. Here the
-same LAPACK call takes up to half as long again from one process to the next; the
-programs of those tables run in one process."""
+the checks add kernels; `BiCGStab` makes a pass for each product here, and for every two
+products in the published library. LU and QR scale the rows. If the outcome of the solve
+matters, as in a gradient, two triangular solves with one vector check whether the
+matrix is singular; the tables of the direct solvers below show what that costs. The
+gradient of LU at n = 2000 needs 61 MiB in addition to its result, and the bare one
+needs none: the sizes of the columns of U, which decide singularity, are read at a point
+where XLA would otherwise have reused the memory of the factors; without them it takes
+0.77 of the time. Here the same LAPACK call takes up to half as long again from one
+process to the next; the programs of those tables run in one process."""
 _EAGER = """\
 *Eager calls.* The remaining time is Python's: operator, solver, vector and solution are
 flattened and compared with those of the last call, and the call waits for the result,
 because a failed solve raises an error."""
 _RANK = """\
-*Rank-deficient problems.* `geqp3` alone takes 0.38 of the time of the SVD, as half of
-its work is matrix–vector; forming Q, which JAX's pivoted QR always does, brings it to
-0.5 and more."""
+*Rank-deficient problems.* `geqp3` alone takes 0.38 of the time of the SVD, because half
+of its work is matrix–vector products; forming Q, which JAX's pivoted QR always does,
+brings it to 0.5 and more."""
 _TINY = """\
 *Tiny systems.* At n = 3 a third of the time goes into the first touch of the memory
 that the result and the factors take, the rest into transposing the batch to the last
@@ -73,38 +75,98 @@ _STREAM = """\
 *Poisson.* A step of CG here streams its vectors some 18 times, a bare one 14: as a pass
 may be one that computes the residual anew, it reads x and b as well."""
 _ASYNCHRONOUS = """\
-*Dispatched by default.* JAX runs a program in the caller's thread where XLA counts
-fewer than 1000 operations in it (of loops one pass, library calls not at all), and else
-hands it to another and waits for it, which takes 40 to 70 µs here (see the last
-section). Where ours has the count by its checks and the published solver not, as GMRES
-at n = 4 and QR at n = 50, that is all that these rows show. In a program that does more
-than solve, all are handed over together."""
+*Dispatched by default.* JAX runs a program in the caller's thread if XLA counts fewer
+than 1000 operations in it (a loop counts as one pass, a library call not at all).
+Otherwise it hands the program to another thread and waits, which takes 40 to 70 µs here
+(see the last section). If only the checks of this library bring its program to that
+count, as for GMRES at n = 4 and QR at n = 50, these rows show nothing else. In a
+program that does more than solve, everything is handed over together."""
 
 GOALS = (
-    Goal("^first ", PEER, 0.8),
-    Goal(f"^compile {_DIRECT} (value|gradient)", PEER, 0.75, _DIRECT_COMPILE),
-    Goal(f"^compile {_DIRECT} (value|gradient)", JAX, 1.3, _DIRECT_COMPILE),
-    Goal(f"^compile {_LOOPS} value", PEER, 0.75, _LOOP_COMPILE),
-    Goal(f"^compile {_LOOPS} gradient", PEER, 0.6, _LOOP_COMPILE),
-    Goal(f"^compile {_LOOPS} (value|gradient)", LOOP, 1.3, _LOOP_COMPILE),
-    Goal(r"^compile (LSMR|Normal\(CG\)) value", PEER, 0.5, _LEAST_SQUARES_COMPILE),
-    Goal(r"^compile (LSMR|Normal\(CG\)) gradient", PEER, 0.4, _LEAST_SQUARES_COMPILE),
-    Goal("^compile (CG|GMRES|LSMR) hessian", PEER, 0.3, _LOOP_COMPILE),
-    Goal("^run ", PEER, 1.05, _SMALL),
-    Goal("^asynchronous ", PEER, 1.05, _ASYNCHRONOUS),
-    Goal(f"^run {_DIRECT} value n=(500|2000)", JAX, 1.1, _SMALL),
-    Goal("^eager LU", PEER, 0.4, _EAGER),
-    Goal("^eager LU", JAX, 4.0, _EAGER),
-    Goal("^many (LU|Cholesky)", JAX, 1.1, _SMALL),
-    Goal("^many QR", JAX, 2.0, _SMALL),
-    Goal("^deficient", PEER, 0.33, _RANK),
-    Goal("^batch .* n=(10|20|50|100)$", PEER, 1.0),
-    Goal("^batch LU .* n=(2|3)$", JAX, 0.25, _TINY),
-    Goal("^batch LU .* n=4$", JAX, 0.5, _TINY),
-    Goal("^batch LU .* n=(6|8)$", JAX, 0.8, _TINY),
-    Goal("^poisson", SCIPY, 0.7, _STREAM),
-    Goal("^poisson", LOOP, 2.5, _STREAM),
+    Goal("first result, from import", "^first ", PEER, 0.8),
+    Goal(
+        "compile direct solvers",
+        f"^compile {_DIRECT} (value|gradient)",
+        PEER,
+        0.75,
+        _DIRECT_COMPILE,
+    ),
+    Goal(
+        "compile direct solvers",
+        f"^compile {_DIRECT} (value|gradient)",
+        JAX,
+        1.3,
+        _DIRECT_COMPILE,
+    ),
+    Goal(
+        "compile Krylov loops, value",
+        f"^compile {_LOOPS} value",
+        PEER,
+        0.75,
+        _LOOP_COMPILE,
+    ),
+    Goal(
+        "compile Krylov loops, gradient",
+        f"^compile {_LOOPS} gradient",
+        PEER,
+        0.6,
+        _LOOP_COMPILE,
+    ),
+    Goal(
+        "compile Krylov loops",
+        f"^compile {_LOOPS} (value|gradient)",
+        LOOP,
+        1.3,
+        _LOOP_COMPILE,
+    ),
+    Goal(
+        "compile LSMR and Normal(CG), value",
+        r"^compile (LSMR|Normal\(CG\)) value",
+        PEER,
+        0.5,
+        _LEAST_SQUARES_COMPILE,
+    ),
+    Goal(
+        "compile LSMR and Normal(CG), gradient",
+        r"^compile (LSMR|Normal\(CG\)) gradient",
+        PEER,
+        0.4,
+        _LEAST_SQUARES_COMPILE,
+    ),
+    Goal(
+        "compile CG, GMRES and LSMR, Hessian",
+        "^compile (CG|GMRES|LSMR) hessian",
+        PEER,
+        0.3,
+        _LOOP_COMPILE,
+    ),
+    Goal("run", "^run ", PEER, 1.05, _SMALL),
+    Goal("run, dispatched by default", "^asynchronous ", PEER, 1.05, _ASYNCHRONOUS),
+    Goal(
+        "run direct solvers, n = 500 and 2000, value",
+        f"^run {_DIRECT} value n=(500|2000)",
+        JAX,
+        1.1,
+        _SMALL,
+    ),
+    Goal("eager call of LU", "^eager LU", PEER, 0.4, _EAGER),
+    Goal("eager call of LU", "^eager LU", JAX, 4.0, _EAGER),
+    Goal(
+        "many right-hand sides, LU and Cholesky",
+        "^many (LU|Cholesky)",
+        JAX,
+        1.1,
+        _SMALL,
+    ),
+    Goal("many right-hand sides, QR", "^many QR", JAX, 2.0, _SMALL),
+    Goal("rank-deficient", "^deficient", PEER, 0.33, _RANK),
+    Goal("batches, n = 10 and more", "^batch .* n=(10|20|50|100)$", PEER, 1.0),
+    Goal("batches, LU, n = 2 and 3", "^batch LU .* n=(2|3)$", JAX, 0.25, _TINY),
+    Goal("batches, LU, n = 4", "^batch LU .* n=4$", JAX, 0.5, _TINY),
+    Goal("batches, LU, n = 6 and 8", "^batch LU .* n=(6|8)$", JAX, 0.8, _TINY),
+    Goal("Poisson, CG", "^poisson", SCIPY, 0.7, _STREAM),
+    Goal("Poisson, CG", "^poisson", LOOP, 2.5, _STREAM),
 )
 
-# of all cases that begin so, the geometric mean of ours beside a column
-MEANS = (Goal("^run ", PEER, 0.7),)
+# the geometric mean of the ratios of ours to a column, over all cases that match
+MEANS = (Goal("run, geometric mean", "^run ", PEER, 0.7),)

@@ -134,7 +134,7 @@ def batches(small: bool) -> Iterator[Row]:
 
 
 def steps(small: bool) -> Iterator[Row]:
-    """The time of a step, of a stencil and of a diagonal operator, beside the time to
+    """The time of a step, of a stencil and of a diagonal operator, and the time to
     stream the vectors that a textbook loop reads and writes."""
     for n in (10_000,) if small else (1_000_000, 10_000_000):
         side = round(n**0.5)

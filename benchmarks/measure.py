@@ -1,8 +1,8 @@
 """How every participant is timed, and the problems that they all solve.
 
 A participant is a script that prints JSON, `{column: {case: figure}}`, for the cases
-whose names match a pattern. Names agree between participants, so that `run.py` can put
-figures beside each other. Figures are seconds; of cases that begin with "memory", MiB;
+whose names match a pattern. Names agree between participants, so that `run.py` can
+compare figures. Figures are seconds; of cases that begin with "memory", MiB;
 of those that begin with "kernels", numbers of them.
 """
 
@@ -86,8 +86,8 @@ def _cold(fn: Callable) -> float:
 
 
 def kernels(fn: Callable, *args) -> float:
-    """How many kernels the compiled program has beside library calls: XLA's fusions.
-    To these the rest of the compile time is nearly proportional."""
+    """How many kernels the compiled program has, not counting library calls: XLA's
+    fusions. To these the rest of the compile time is nearly proportional."""
     return jitted(fn).lower(*args).compile().as_text().count(" fusion(")
 
 

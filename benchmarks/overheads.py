@@ -1,4 +1,4 @@
-"""What running a program costs beside its work, on a CPU: Markdown tables.
+"""Overheads of running a program on a CPU: Markdown tables.
 
     python benchmarks/overheads.py
 

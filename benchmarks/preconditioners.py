@@ -1,4 +1,4 @@
-"""Preconditioners beside pyamg and SciPy: Markdown tables.
+"""Preconditioners compared with pyamg and SciPy: Markdown tables.
 
     python benchmarks/preconditioners.py [TABLE]... [SIZE]... [--write JSON]
 
@@ -88,7 +88,7 @@ def spilu_steps(matrix: Any, rhs: Any) -> tuple[int, float, float]:
 
 
 def amg(unknowns: int = 100_000) -> None:
-    """CG with AMG beside pyamg's own accelerated solve, of the same hierarchy."""
+    """CG with AMG and pyamg's own accelerated solve, with the same hierarchy."""
     k = round(unknowns**0.5)
     matrix, A = poisson(k)
     rhs = np.random.default_rng(0).standard_normal(k * k)

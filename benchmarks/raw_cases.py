@@ -205,7 +205,7 @@ def with_jax() -> Iterator[Case]:
             f"many {name} n=500, 500 right-hand sides",
             lambda fn=solve: running(fn, *measure.arrays(measure.right_hand_sides)),
         )
-    yield (  # the goal for QR is stated beside `jnp.linalg.solve`
+    yield (  # the goal for QR is relative to `jnp.linalg.solve`
         "many QR n=500, 500 right-hand sides",
         lambda: running(jnp.linalg.solve, *measure.arrays(measure.right_hand_sides)),
     )

@@ -1,4 +1,4 @@
-"""Products of sparse matrices beside SciPy's CSR and JAX's BCOO and BCSR.
+"""Products of sparse matrices compared with SciPy's CSR and JAX's BCOO and BCSR.
 
     python benchmarks/sparse.py                 all matrices
     python benchmarks/sparse.py "2-D.*1e5"      those that match
@@ -107,7 +107,7 @@ def row(name, given_matrix, columns, theirs):
 
 
 def iterations():
-    """CG on 2-D Poisson 1e6: the time of an iteration, beside SciPy's."""
+    """CG on 2-D Poisson 1e6: the time of an iteration, and SciPy's."""
     matrix: Any = laplacian(1000, 2)
     operator = lx.SparseLinearOperator.from_scipy(matrix, lx.positive_semidefinite_tag)
     b = np.random.default_rng(0).normal(size=matrix.shape[0])

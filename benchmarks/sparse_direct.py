@@ -1,4 +1,4 @@
-"""Sparse direct solvers beside SciPy: the first solve, new values on a known pattern,
+"""Sparse direct solvers and SciPy: the first solve, new values on a known pattern,
 another vector, 16 vectors, a gradient, a batch of small systems.
 
     python benchmarks/sparse_direct.py [PATTERN] [--large] [--cpu] [--peer PYTHON]…

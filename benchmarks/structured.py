@@ -1,4 +1,4 @@
-"""Structured solvers beside dense LU and SciPy: times, and how they grow with n.
+"""Structured solvers compared with dense LU and SciPy: times, and how they grow with n.
 
     python benchmarks/structured.py
 

@@ -1,4 +1,4 @@
-"""The code of a page, run for the picture that stands beside it."""
+"""The code of a page, run for the picture that belongs to it."""
 
 import contextlib
 import io

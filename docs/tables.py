@@ -88,9 +88,9 @@ def decision_table() -> str:
 
 
 def dispatch_table(well_posed: bool | None) -> str:
-    """What `AutoLinearSolver(well_posed)` takes: the first row that holds."""
+    """The rows of `AutoLinearSolver(well_posed)`: it takes the first that applies."""
     rows = [[row.because, f"`{row.solver!r}`"] for row in table()[well_posed]]
-    return _table(["the first that holds of the operator", "takes"], rows)
+    return _table(["the first row that applies to the operator", "solver"], rows)
 
 
 TABLES = {

@@ -3,7 +3,7 @@ elements; and the derivative of the mean of u with respect to κ in each element
 
 The mesh gives the pattern, once. Assembly is a sum over the elements, in JAX, of the
 values alone; the sparse solver finds the analysis again by the pattern. The derivative
-is held to finite differences.
+is checked against finite differences.
 """
 
 import itertools
@@ -42,7 +42,7 @@ def problem(*sizes: int):
     inner = np.all((points > 0) & (points < 1), axis=1)
     unknown = np.where(inner, np.cumsum(inner) - 1, -1)[simplices]
     n = int(inner.sum())
-    # where each element's matrix goes, but for what belongs to the border
+    # where the entries of each element's matrix go, except those of the border
     rows, columns = (
         np.broadcast_to(unknown[..., None], (*unknown.shape, d + 1)),
         np.broadcast_to(unknown[:, None], (*unknown.shape, d + 1)),

@@ -2,11 +2,11 @@
 
 -∇·c∇u = 1 on k³ cells, u zero outside, with c = 1000 in a cube in the middle. The rows
 of the sparse matrix are divided among the processes; each has factors of its own rows
-(additive Schwarz), and exchanges only the values that its rows need of others. The
+(additive Schwarz), and exchanges only the values that its rows need from others. The
 gradient of the compliance ∑u with respect to all c is checked by a difference.
 
 `python examples/many_processes_poisson.py` starts four processes on this machine. On a
-cluster start the file once per process, with the coordinator's address and the number
+cluster, start the file once per process, with the coordinator's address and the number
 of the process.
 """
 

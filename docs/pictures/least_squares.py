@@ -1,4 +1,4 @@
-"""Correct digits of fits of degree 7 on [c, c + 1], beside exact arithmetic."""
+"""Correct digits of fits of degree 7 on [c, c + 1], compared with exact arithmetic."""
 
 from fractions import Fraction
 

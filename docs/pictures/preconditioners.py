@@ -12,7 +12,7 @@ data = Path(__file__).parent.parent / "data" / "preconditioners.json"
 problems = json.loads(data.read_text())
 names = list(dict.fromkeys(name for trials in problems.values() for name in trials))
 styles = {
-    name: dict(color=f"C{i % 10}", linestyle="-" if i < 10 else "--")
+    name: dict(color=f"C{i % 6}", linestyle=("-", "--", ":")[i // 6])
     for i, name in enumerate(names)
 }
 

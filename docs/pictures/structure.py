@@ -13,5 +13,5 @@ for name, points in times.items():
     n, seconds = zip(*points)
     axes.loglog(n, seconds, marker="o", markersize=4, label=name)
 axes.set(xlabel="unknowns n", ylabel="seconds for one solve")
-axes.set_ylim(bottom=1e-4)
+axes.set_ylim(bottom=3e-5)
 axes.legend(fontsize=9)

@@ -112,6 +112,9 @@ def _reasons(outcomes: Outcomes) -> str:
     return _table(["solver", *(f"`{name}`" for name in named.values())], rows)
 
 
+_TITLES = {"definite": "positive definite", "deficient": "rank-deficient"}
+
+
 def _details(outcomes: Outcomes) -> str:
     parts = []
     for kind in KINDS:
@@ -126,7 +129,7 @@ def _details(outcomes: Outcomes) -> str:
             for entry in entries
         ]
         table = _table(["matrix", *(f"`{name}`" for name in columns)], rows)
-        parts.append(f"### {kind.capitalize()}\n\n{table}")
+        parts.append(f"### {_TITLES.get(kind, kind).capitalize()}\n\n{table}")
     return "\n\n".join(parts)
 
 

@@ -65,3 +65,14 @@ def test_lowest_environment(projects, floors):
         if requirement.name not in floors
     }
     assert declared == {name: f">={version}" for name, version in pinned.items()}
+
+
+def test_pinned_extra(projects):
+    """What says how to install rslab names the version that is pinned."""
+    (pin,) = projects["lx-solvers"]["optional-dependencies"]["sparse"]
+    for path in (
+        "docs/start/install.md",
+        "docs/guides/sparse-direct.md",
+        "packages/lx-solvers/src/lx_solvers/sparse/_backends.py",
+    ):
+        assert pin in (ROOT / path).read_text(), path

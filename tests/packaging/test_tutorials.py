@@ -1,6 +1,5 @@
 """The tutorials, followed literally from an empty directory, with wheels."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,10 +12,13 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.xdist_group("packaging")
 
 
-@pytest.mark.parametrize("page", ["operator", "solver"])
-def test_tutorial(page, environment, run, tmp_path):
-    """Each file is written as shown, each command does what the page says."""
-    requirements, python, commands = [], sys.executable, 0
+@pytest.mark.parametrize(
+    ("page", "package"), [("operator", "lx-operators"), ("solver", "lineax")]
+)
+def test_tutorial(page, package, environment, run, tmp_path):
+    """Each file is written as shown, each command does what the page says. For tests,
+    this package is installed, and pytest; for programs, all four."""
+    requirements, python, commands = [package], None, 0
     for name, text in tutorial(ROOT / "docs" / "extend" / f"{page}.md"):
         if name != "console":
             with open(tmp_path / name, "a") as file:
@@ -26,9 +28,12 @@ def test_tutorial(page, environment, run, tmp_path):
             program, *arguments = command.split()
             if program == "pip":
                 requirements += arguments[1:]
+                continue
+            if program == "python" and "lineax" not in requirements:
+                requirements, python = [*requirements, "lineax"], None
+            if python is None:
                 find = environment(*requirements)
                 python = find("import sys; print(sys.executable)").strip()
-                continue
             module = ["-m", "pytest"] if program == "pytest" else []
             outcome = run(python, *module, *arguments, cwd=tmp_path, PYTHONPATH="")
             commands += 1

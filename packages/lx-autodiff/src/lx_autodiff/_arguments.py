@@ -1,4 +1,4 @@
-"""What `linear_solve` takes: checks, and errors that say what to do."""
+"""The arguments of `linear_solve`: checks, and errors that say what to do."""
 
 from typing import Any, NoReturn
 
@@ -33,7 +33,7 @@ NO_STATE = _NoState()
 
 
 def check_solve(operator: Any, solver: Any) -> None:
-    """They are an operator and a solver."""
+    """Checks that these are an operator and a solver."""
     if not isinstance(operator, AbstractLinearOperator):
         reject(operator, solver)
     if not isinstance(solver, AbstractLinearSolver):
@@ -41,7 +41,8 @@ def check_solve(operator: Any, solver: Any) -> None:
 
 
 def reject(operator: Any, solver: Any) -> NoReturn:
-    """What is no operator, or else what is no solver, is a `ValueError`."""
+    """Raises a `ValueError` for the operator, if it is not one, or else for the
+    solver."""
     if not isinstance(operator, AbstractLinearOperator):
         raise ValueError(
             "`operator` must be a linear operator, but got a value of type "
@@ -54,7 +55,7 @@ def reject(operator: Any, solver: Any) -> NoReturn:
 
 
 def _operator_hint(what: Any) -> str:
-    """How what is no operator becomes one."""
+    """How to make an operator from a value that is not one."""
     if hasattr(what, "todense"):  # of SciPy or of `jax.experimental.sparse`
         hint = sparse_hint(what)
         return f"{hint[0].upper()}{hint[1:]}."

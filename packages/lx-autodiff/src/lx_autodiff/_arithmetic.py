@@ -27,7 +27,7 @@ def unless(
 
 
 def add(x: PyTree[Array] | None, y: PyTree[Array] | None) -> PyTree[Array]:
-    """x + y, of which one may be None, for zero."""
+    """x + y; either may be None, for zero."""
     if x is None or y is None:
         return y if x is None else x
     return jtu.tree_map(jnp.add, x, y)

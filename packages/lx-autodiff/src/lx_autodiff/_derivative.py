@@ -14,9 +14,9 @@ and (I − P) b = r, A†b = x, so that
 The first form holds for real and complex A, tall and wide, of full rank or not. In the
 second all solves share the factors of A, A† is applied once, and no projection costs a
 solve of its own: r is read from the factors, where they have an orthonormal basis
-(`annihilated`), and else is b − Ax; (I − Q) z rides on the solve that is needed anyway.
+(`annihilated`), and else is b − Ax; (I − Q) z shares the solve that is needed anyway.
 
-What is known of the rank makes terms vanish:
+Knowing the rank makes terms vanish:
 
     columns independent:  Q = I: no z                     (tall and of full rank)
     rows independent:     r = 0: no term with r           (wide and of full rank)
@@ -51,9 +51,10 @@ If rows are independent, u is of moderate size; then M⁻¹dAᴴr = (I − GA) d
                                                                     z = dAᴴ u
     else:                 the sum of the two, with  w = d² dAᴴ u
 
-by two, three and four solves, whatever moves; those for h and y are of no tangent. As
-d → 0, x tends to A†b, and 2d ḋ x to 0. At d = 0 the derivative is that of A†b; the
-formulas hold, with z = dAᴴ h if columns may be dependent, else z = 0, and y = 0.
+with two, three and four solves, whichever arguments have tangents; those for h and y
+involve no tangent. As d → 0, x tends to A†b, and 2d ḋ x to 0. At d = 0 the derivative
+is that of A†b; the formulas hold, with z = dAᴴ h if columns may be dependent, else z =
+0, and y = 0.
 
 Scale. If A and b are of size s and x of size 1, dx/dA is of size 1/s. But the linear
 map from dA to dx, and with it the transposed map from a cotangent to the gradient, has
@@ -65,7 +66,7 @@ the result of the solve:
 
 These are exact, and known before any tangent, so the map stays linear.
 
-All this is of the exact x: the derivative of a solve that failed is NaN.
+All this holds for the exact x: the derivative of a solve that failed is NaN.
 """
 
 import functools
@@ -145,7 +146,7 @@ def solution_tangent(
     tangent_adjoint = operator_tangent.H
     adjoint = without_first_guess(conjugated(transposed(problem)))
     rho, xi = unit(vector, operator), unit(solution)
-    residual = back = None  # known before any tangent is
+    residual = back = None  # known before any tangent
     if not no_residual:
         residual = _residual(problem, adjoint, vector, solution)
         problem, adjoint = _once(problem, residual), _once(adjoint, residual)
@@ -240,8 +241,8 @@ def _solved(spec: Spec, problem: Problem, vector: PyTree[Array]) -> PyTree[Array
 
 
 def _once(problem: Problem, known: PyTree[Array]) -> Problem:
-    """`problem`, with which, in a batch, nothing is solved before `known` is there; see
-    `after`. A dense solver does nothing before it has the verdict of its state."""
+    """`problem`, with which a batch solves nothing before `known` has been computed:
+    see `after`. A dense solver does nothing before it has the verdict of its state."""
     leaves = jtu.tree_leaves(known)
 
     def tied(leaf: Any) -> Any:
@@ -261,7 +262,8 @@ def _once(problem: Problem, known: PyTree[Array]) -> Problem:
 def _residual(
     problem: Problem, adjoint: Problem, vector: PyTree[Array], solution: PyTree[Array]
 ) -> PyTree[Array]:
-    """r: its value from the factors, if they tell it; its derivative that of b − Ax."""
+    """r: its value comes from the factors, if they give it; its derivative is that of b
+    − Ax."""
     arrays, static = split((problem.operator, adjoint.forward.state, vector, solution))
 
     def formula(arrays: Sequence[Array]) -> PyTree[Array]:

@@ -7,8 +7,8 @@ of terms M t, in which t is small and computed accurately, and M a known map:
 - tall:    A†p + (AᴴA)⁻¹Aᴴs,   r = p + s;   p, as a change of b, and Aᴴs both are small
 - wide:    A†r - (I - A†A)s,   x = Aᴴw + s;   w = A†ᴴx
 
-A bound |t| ≤ ω u, u what t would be if each element of A and b changed by as much as
-itself, makes ω the componentwise backward error (Oettli and Prager 1964,
+If |t| ≤ ω u, where u is what t would be if each element of A and b changed by as much
+as itself, then ω is the componentwise backward error (Oettli and Prager 1964,
 doi:10.1007/BF01386090; of the augmented system where A is not square: Björck 1991,
 doi:10.1007/BF01931285), and ‖Σ |M|u‖∞ / ‖x‖∞ the condition number that belongs to it
 (Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., 2002, sections 7.2
@@ -134,7 +134,7 @@ def error_bounds(
         raise ValueError(
             f"`solution.value` has structure {describe(got)}, but the operator's input "
             f"{describe(wanted)}: it must be the solution for this `operator` and one "
-            "`vector`. Of a solve with `rhs_axis`, use `jax.vmap` over the vectors and "
+            "`vector`. For a solve with `rhs_axis`, use `jax.vmap` over vectors and "
             "solutions."
         )
     leaves = jtu.tree_leaves((wanted, operator.out_structure()))
@@ -350,5 +350,5 @@ def _max(x: Array, axis: int | None = None) -> Array:
 
 
 def _ratio(a: Array, b: Array) -> Array:
-    """a / b of what is not negative; 0 / 0 is 0."""
+    """a / b for nonnegative numbers; 0 / 0 is 0."""
     return jnp.where(a == 0, 0, a / jnp.where(a == 0, 1, b))

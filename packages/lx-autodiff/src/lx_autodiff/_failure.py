@@ -1,4 +1,4 @@
-"""What a failed solve says."""
+"""Errors of failed solves."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -48,7 +48,7 @@ def _texts(
 
 
 def _further(operator: Any, solver: Any) -> dict[str, list[str]]:
-    """What else to try, beside the item's own text."""
+    """What else to try, in addition to the item's own text."""
     if not hasattr(getattr(solver, "inner_solver", solver), "rtol"):
         return {}
     loosen = "Or loosen `rtol` and `atol`, or pass a preconditioner in `options`."

@@ -1,4 +1,4 @@
-"""Exact derivatives of what is defined by an equation."""
+"""Exact derivatives of solutions of equations."""
 
 from collections.abc import Callable
 

@@ -1,8 +1,8 @@
 """The diagonal of the inverse.
 
-dA⁻¹ = -A⁻¹ dA A⁻¹, of which element i is -eᵢᵀA⁻¹ dA A⁻¹eᵢ: two solves for each element,
-a few elements at a time, so that no n × n array is formed, nor kept for a backward
-pass.
+dA⁻¹ = -A⁻¹ dA A⁻¹, whose diagonal element i is -eᵢᵀA⁻¹ dA A⁻¹eᵢ: two solves for each
+element, a few elements at a time, so that no n × n array is formed or kept for a
+backward pass.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""`linear_solve`: checks, dtypes, state, and what becomes of a failure."""
+"""`linear_solve`: checks, dtypes, state, and failures."""
 
 import dataclasses
 import functools
@@ -154,7 +154,7 @@ class _Problem(NamedTuple):
 
 
 def _has_numbers(static: Static) -> bool:
-    """Whether a `_Problem` has Python numbers beside those of its solvers."""
+    """Whether a `_Problem` has Python numbers other than those of its solvers."""
     start, parts = 0, static.treedef.children()
     for name, part in zip(_Problem._fields, parts):
         leaves = static.leaves[start : start + part.num_leaves]
@@ -165,8 +165,8 @@ def _has_numbers(static: Static) -> bool:
 
 
 def _without_numbers(problem: _Problem) -> _Problem:
-    """The same with arrays for numbers, of which none is to have a program of its own:
-    those of the vector, and the 2.5 of `2.5 * A`."""
+    """The same with arrays in place of the Python numbers for which no separate program
+    is to be compiled: those of the vector, and the 2.5 of `2.5 * A`."""
     vector = jtu.tree_map(
         lambda leaf: jnp.asarray(leaf) if isinstance(leaf, NUMBERS) else leaf,
         problem.vector,
@@ -274,7 +274,8 @@ def _listed(types: list[tuple[Any, Any]]) -> str:
 
 
 class _Parted(NamedTuple):
-    """A state that is not of arrays alone, as it goes through `jit`."""
+    """A state that holds more than arrays, in the form in which it goes through
+    `jit`."""
 
     arrays: list[Array]
     static: Sealed

@@ -29,7 +29,7 @@ class Adjoint(eqx.Module):
 
 
 class Problem(eqx.Module):
-    """A x = b but for b: an operator, and how it is solved.
+    """A x = b without its b: an operator, and how to solve with it.
 
     `backward` says how solves with the transpose are done: None, by the same solver
     with its transposed state.
@@ -151,7 +151,7 @@ def _conjugated(method: Method) -> Method:
 
 
 def without_first_guess(problem: Problem) -> Problem:
-    """For tangents, which are linear in their vector: a first guess is for b alone."""
+    """For tangents, which are linear in their vector: an initial guess is for b."""
     forward = problem.forward
     options = {
         key: x for key, x in forward.options.items() if key not in ("y0", "stop")

@@ -16,7 +16,7 @@ import numpy as np
 
 
 class Static(NamedTuple):
-    """All of a pytree but its arrays."""
+    """Everything in a pytree except its arrays."""
 
     treedef: Any
     leaves: tuple[Any, ...]  # None where an array belongs

@@ -41,7 +41,7 @@ DERIVATIVE_FAILURE: dict[OnFailure, OnFailure] = {
 
 
 class Type(NamedTuple):
-    """What is known of an array without its values."""
+    """The shape and dtype of an array, without its values."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -61,7 +61,7 @@ class Batch(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """All of a solve that is not an array."""
+    """Everything in a solve that is not an array."""
 
     static: Static  # of (problem, vector)
     on_failure: OnFailure

@@ -104,7 +104,7 @@ def solve_mixed(
 
     The operator is complex-linear, and so is what is solved. Where the solution has an
     imaginary part in a real leaf, beyond what rounding or the solver's tolerance leaves
-    of it, there is none of that structure: the result is `not_real`.
+    of it, there is no solution of that structure: the result is `not_real`.
     """
     x, result, stats = solve_promoted(problem, vector, on_failure=on_failure)
     leaves, treedef = jtu.tree_flatten(x)

@@ -1,10 +1,10 @@
 """Determinants from the factors of a solve.
 
 With A nonsingular, d log det A = tr(A⁻¹ dA) (Jacobi), whose real part is the derivative
-of log|det A| and whose imaginary part turns the sign. Of triangular operators only the
-diagonals enter (a unit one does not move); solvers of structured operators know the
-trace from their factors; of others A⁻¹ is formed, by n solves with the factors that
-are there.
+of log|det A| and whose imaginary part turns the sign. For triangular operators only the
+diagonals count (a unit diagonal has no tangent). Solvers of structured operators get
+the trace from their factors. For others A⁻¹ is formed, by n solves with the existing
+factors.
 """
 
 import functools
@@ -38,7 +38,7 @@ from ._partition import Static, split, stop_gradient
 from ._primitive import solve
 from ._unit_vectors import elements, product, solved
 
-_FEW = 256  # unknowns, of which an n × n array does no harm
+_FEW = 256  # unknowns up to which an n × n array does no harm
 
 
 class SignAndLog(NamedTuple):
@@ -101,7 +101,7 @@ def square_problem(
 
     Args:
         operator, solver, options, state: as in `slogdet`.
-        what: is asked for; for the text of the error.
+        what: what is asked for, for the text of the error.
     """
     check_solve(operator, solver)
     check_one(operator)

@@ -1,5 +1,5 @@
-"""What needs a solve for each unit vector, a few at a time: no n × n array is formed,
-nor kept for a backward pass."""
+"""Computations with one solve for each unit vector, a few at a time, so that no n × n
+array is formed or kept for a backward pass."""
 
 from collections.abc import Callable
 

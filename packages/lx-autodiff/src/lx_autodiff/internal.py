@@ -1,4 +1,4 @@
-"""What is built on beyond the public names."""
+"""Names for packages that build on this one, beyond the public ones."""
 
 from . import _jvp as _jvp, _transpose as _transpose
 from ._primitive import linear_solve_p

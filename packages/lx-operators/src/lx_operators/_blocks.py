@@ -1,4 +1,4 @@
-"""What is known of operators made of blocks."""
+"""Facts about operators made of blocks."""
 
 import functools
 from collections.abc import Callable, Sequence

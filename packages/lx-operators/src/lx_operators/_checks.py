@@ -37,17 +37,18 @@ def check_operator(operator: Any, argument: str) -> None:
 
 
 def check_callable(fn: Any, *arguments: str) -> None:
-    """It is a function, and takes that many arguments, as far as its signature tells.
+    """`fn` must be a function that takes these arguments, as far as its signature
+    tells.
 
     Args:
         fn: the function.
-        arguments: what it is called with, by name; none if that is not to be checked.
+        arguments: the names of its arguments; none to skip this check.
     """
     if not callable(fn):
         raise ValueError(
             f"`fn` must be a function, but got a value of type `{type(fn).__name__}`."
         )
-    # what wraps a function may show the signature of another
+    # a wrapper may show the signature of another function
     if arguments and inspect.isfunction(fn) and not hasattr(fn, "__wrapped__"):
         signature = inspect.signature(fn)
         try:

@@ -46,7 +46,7 @@ class Closure(eqx.Module):
         arrays = [leaf for leaf in leaves if _is_array(leaf)]
         arrays = vary(arrays, self.axes)
         flat = jaxpr_as_fun(ClosedJaxpr(self.jaxpr, self.consts))(*arrays)
-        # A constant comes out of a jaxpr as what it was written as, and weakly typed.
+        # A constant output of a jaxpr keeps its own dtype, weakly typed.
         flat = [jnp.asarray(y, leaf.dtype) for y, leaf in zip(flat, self.out.leaves)]
         return jtu.tree_unflatten(self.out.treedef, flat)
 
@@ -81,7 +81,7 @@ def close(fn: Callable, *args: PyTree[Any]) -> Closure:
     arrays = examples([leaf for leaf in leaves if _is_array(leaf)], axes)
     closed, out = jax.make_jaxpr(of_arrays, return_shape=True)(*arrays)
     jaxpr = canonical(closed.jaxpr)
-    # JAX 0.7.2 has a type of its own for NumPy's arrays here, which is no array
+    # JAX 0.7.2 has its own type for NumPy's arrays here, which is not an array
     arrays = jax.Array, np.ndarray
     consts: list[Any] = [
         c if isinstance(c, arrays) else np.asarray(c) for c in closed.consts

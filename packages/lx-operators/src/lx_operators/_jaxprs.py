@@ -1,4 +1,4 @@
-"""Equal jaxprs, made one object.
+"""Makes equal jaxprs one object.
 
 JAX compares jaxprs by identity. A function that is traced again at every call would be
 a new static value each time, and everything that has it in a static field would be
@@ -16,7 +16,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 
 _seen: dict[Hashable, weakref.WeakSet[Jaxpr]] = {}
-_ROOM = 1024  # outlines, before those of which no jaxpr is alive are dropped
+_ROOM = 1024  # outlines, before those without a living jaxpr are dropped
 
 
 def canonical(jaxpr: Jaxpr) -> Jaxpr:

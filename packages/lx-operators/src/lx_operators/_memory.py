@@ -11,10 +11,10 @@ from ._operator import AbstractLinearOperator
 from ._structures import common_dtype
 
 MAX_BYTES = 4 * 2**30
-"""What is formed unasked takes at most this much, unless the operator itself does."""
+"""A matrix that nobody has asked for may take this much, or as much as the operator."""
 
 FORMED_PER_HELD = 4
-"""So many times the elements that an operator holds are formed, however many."""
+"""A matrix with up to this many times the operator's elements is always formed."""
 
 
 def elements(tree: PyTree[Any]) -> int:
@@ -37,7 +37,7 @@ def check_matrix(
         who: the function, in backticks, and why it needs a matrix.
         instead: what to do instead, a sentence.
         max_bytes: the limit; None for no limit.
-        held: arrays beside the operator's that are as large as its matrix, if any, such
+        held: other arrays than the operator's, as large as its matrix, if any, such
             as factors: the matrix was asked for when they were made.
 
     Raises:
@@ -60,13 +60,13 @@ def check_matrix(
 
 
 def gib(size: int) -> str:
-    """A number of bytes, for people."""
+    """A number of bytes as readable text."""
     figure = size / 2**30
     return f"{figure:.3g} GiB" if figure < 1000 else f"{figure:,.0f} GiB"
 
 
 def describe_matrix(operator: AbstractLinearOperator) -> str:
-    """Its shape, for people."""
+    """The matrix's shape as readable text."""
     return f"the {operator.out_size()} by {operator.in_size()} matrix"
 
 

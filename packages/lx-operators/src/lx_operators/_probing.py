@@ -45,7 +45,7 @@ def by_columns(operator: AbstractLinearOperator) -> Inexact[Array, "m n"]:
 
 def _by_columns_if_linear(operator: AbstractLinearOperator) -> Inexact[Array, "m n"]:
     """The matrix by n products; NaN if one more product with it, of random numbers,
-    differs grossly from that of the operator, so that this is no linear map."""
+    differs grossly from that of the operator, because the map is then not linear."""
     check_not_to_real(operator)
     basis = _basis(operator.in_structure())
     if not isinstance(basis.size, int) or 0 in basis.shape or _is_half(operator):
@@ -59,7 +59,7 @@ def _by_columns_if_linear(operator: AbstractLinearOperator) -> Inexact[Array, "m
     terms = A * cast(v, A.dtype)[None]
     size = jnp.sum(jnp.abs(terms), axis=1)
     eps = jnp.finfo(size.dtype).eps
-    # products in reduced precision are no offence, nor what rounding leaves of zeros
+    # reduced precision is allowed in products, and rounding errors in place of zeros
     allowed = 0.03 * size + eps**0.5 * jnp.max(size) + 8 * eps * jnp.max(jnp.abs(v))
     linear = ~jnp.any(jnp.abs(product - jnp.sum(terms, axis=1)) > allowed)
     return jnp.where(linear, A, jnp.full_like(A, jnp.nan))
@@ -87,16 +87,16 @@ def by_fewest(operator: AbstractLinearOperator) -> Inexact[Array, "m n"]:
 
 
 def of_function(operator: AbstractLinearOperator) -> Inexact[Array, "m n"]:
-    """As `by_fewest`, and NaN where the products show that it is no linear function."""
+    """As `by_fewest`, but NaN if the products show that the function is not linear."""
     if operator.out_size() < operator.in_size() and _transposable(operator):
-        return by_rows(operator)  # `jax.linear_transpose` is of linear functions only
+        return by_rows(operator)  # `jax.linear_transpose` takes linear functions only
     return _by_columns_if_linear(operator)
 
 
 def _transposable(operator: AbstractLinearOperator) -> bool:
     try:
         jax.eval_shape(operator.transpose().mv, operator.out_structure())
-    except Exception:  # JAX has no one error for "no transpose rule"
+    except Exception:  # JAX has no single error type for a missing transpose rule
         return False
     return True
 

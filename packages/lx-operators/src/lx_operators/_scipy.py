@@ -104,7 +104,8 @@ def to_scipy(operator: AbstractLinearOperator) -> Any:
 
         return product
 
-    make: Any = scipy.sparse.linalg.LinearOperator  # whose type says less than it takes
+    # its declared type is narrower than what it accepts
+    make: Any = scipy.sparse.linalg.LinearOperator
     return make(
         shape_of(operator),
         matvec=numpys(operator, False),

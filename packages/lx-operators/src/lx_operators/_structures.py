@@ -139,7 +139,7 @@ def shape_of(operator: Any) -> tuple[int, int]:
 
 
 def dtype_of(operator: Any) -> Any:
-    """The dtype of the matrix: that to which those of all leaves promote."""
+    """The dtype of the matrix, to which the dtypes of all leaves promote."""
     return common_dtype(operator.in_structure(), operator.out_structure())
 
 

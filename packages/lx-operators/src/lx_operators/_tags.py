@@ -80,7 +80,7 @@ def as_tags(tags: Hashable | Iterable[Hashable]) -> Tags:
     """One tag, or any iterable of tags, as a frozen set.
 
     Raises:
-        ValueError: if given a string, which no rule and no question knows.
+        ValueError: if given a string, because no rule and no question uses strings.
     """
     if isinstance(tags, Iterable) and not isinstance(tags, str):
         found = frozenset(tags)

@@ -15,8 +15,8 @@ from ._structures import structures_of
 def columns(
     x: Inexact[Array, "..."], start: int, stop: int
 ) -> tuple[Inexact[Array, "..."], Callable[[Array], Array]]:
-    """The axes `start:stop` of an array in front and the others as one last axis; and a
-    function that brings such an array back, whose front axes may have changed."""
+    """An array with the axes `start:stop` first and all others joined into one last
+    axis; and a function that undoes this, even if the first axes have changed."""
     front = tuple(range(stop - start))
     moved = jnp.moveaxis(x, tuple(range(start, stop)), front)
     rest = moved.shape[stop - start :]

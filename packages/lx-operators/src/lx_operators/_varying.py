@@ -68,7 +68,7 @@ def types_on_mesh(avals: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
     """The types of a primitive's outputs, for operands of these types.
 
     On a mesh they name it, and inside `shard_map` also the axes that any operand varies
-    over. JAX's own rules say so, of a computation of these shapes.
+    over. They come from JAX's own rules for a computation of these shapes.
 
     Args:
         avals: the types of the operands.

@@ -1,4 +1,4 @@
-"""Pictures of operators. They need matplotlib: `pip install "lx-operators[plot]"`."""
+"""Pictures of operators. They need matplotlib: `pip install matplotlib`."""
 
 from typing import Any
 
@@ -148,6 +148,6 @@ def _axes(ax: Any, function: str) -> Any:
         import matplotlib.pyplot as plt
     except ImportError as error:
         raise ImportError(
-            f'`{function}` needs matplotlib: `pip install "lx-operators[plot]"`.'
+            f"`{function}` needs matplotlib: `pip install matplotlib`."
         ) from error
     return plt.subplots()[1]

@@ -1,4 +1,4 @@
-"""What `jax.export` has to be told about our solvers."""
+"""Settings of `jax.export` for our solvers."""
 
 import jax.export
 

@@ -1,4 +1,4 @@
-"""What is needed of N(0, A⁻¹) beside solves: a factor of A, and the variances."""
+"""What N(0, A⁻¹) needs besides solves: a factor of A, and the variances."""
 
 import functools
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a solve did, in a few lines: as text, and as HTML in notebooks."""
+"""Reports on solves, in a few lines: as text, and as HTML in notebooks."""
 
 import dataclasses
 import html

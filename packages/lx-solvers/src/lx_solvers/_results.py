@@ -1,7 +1,7 @@
 """Questions about how a solve went, in the fewest operations.
 
 Every solve asks them, so they are written in JAX's primitives: what `jax.numpy` and
-`RESULTS.where` do beside takes longer to trace than all else here.
+`RESULTS.where` do in addition takes longer to trace than everything else here.
 """
 
 import functools

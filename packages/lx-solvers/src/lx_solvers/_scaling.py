@@ -72,8 +72,8 @@ def _folded(x: Int[Array, "..."], axis: int) -> Int[Array, "..."]:
 
 
 def negligible(residual: Array, size: Array, u: float) -> Bool[Array, ""]:
-    """Whether a residual is at most √u beside a size, of which nothing is known where
-    it overflowed."""
+    """Whether a residual is at most √u relative to a size; false if the size
+    overflowed."""
     return (residual <= u**0.5 * size) & jnp.isfinite(size)
 
 
@@ -179,7 +179,7 @@ def eps(dtype: np.dtype) -> float:
 
 
 def _bias(dtype: np.dtype) -> int:
-    """What is added to an exponent where it is stored."""
+    """The bias of stored exponents."""
     return jnp.finfo(dtype).maxexp - 1
 
 

@@ -1,14 +1,14 @@
 """Computations in sequence, where two at once may deadlock.
 
-XLA runs what does not depend on each other at the same time, in a pool of as many
-threads as there are cores. A LAPACK call of a batch, run by one of these threads,
-splits the batch over the same pool and waits for the pieces. As many such calls at a
-time as there are threads (two, on a machine of two cores) leave none for the pieces:
-the program hangs (JAX 0.10; the calls' stacks end in `jax::ParallelBatchMap`). So the
-calls of one solve are made a chain: what follows is computed from what came before.
+XLA runs independent operations at the same time, in a pool of as many threads as there
+are cores. A LAPACK call of a batch, run by one of these threads, splits the batch over
+the same pool and waits for the pieces. If as many such calls run as there are threads
+(two, on a machine with two cores), no thread is left for the pieces, and the program
+hangs (JAX 0.10; the calls' stacks end in `jax::ParallelBatchMap`). So the calls of one
+solve form a chain: each is computed from results of the one before.
 
-A single call does not wait. Hence `after` is a primitive: it is nothing until `vmap`
-makes a batch of what comes first.
+A single call does not wait. Hence `after` is a primitive: it does nothing until `vmap`
+makes a batch of it.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,7 +26,8 @@ after_p = Primitive("after")
 
 
 def after(x: Array, first: Array) -> Array:
-    """x; in a batch, known only once `first`, of integers or inexact, is."""
+    """Returns x, but in a batch only after `first` has been computed, an array of any
+    dtype of numbers."""
     return after_p.bind(x, first)
 
 
@@ -88,8 +89,8 @@ def _batch(operands, axes):
 
 
 def _never(x: Array) -> Bool[Array, "..."]:
-    """False, which XLA does not know."""
-    if jnp.issubdtype(x.dtype, jnp.integer):  # the least is no code and no rank
+    """False, in a form that XLA does not simplify."""
+    if jnp.issubdtype(x.dtype, jnp.integer):  # no status or rank is the least one
         return jax.lax.eq(x, jax.lax.full_like(x, np.iinfo(x.dtype).min))
     x = jax.lax.real(x) if jnp.iscomplexobj(x) else x
     return jax.lax.bitwise_and(jax.lax.is_finite(x), jax.lax.ne(x, x))

@@ -73,7 +73,7 @@ def slogdet_of_factors(
     Args:
         factors: pivots or eigenvalues.
         turned: whether the determinant is the conjugate of that product.
-        scales: by what rows and columns were divided.
+        scales: what rows and columns were divided by.
         odd: whether the sign changes, as an odd number of rows was swapped.
         verdict: on the factors. `singular` makes the determinant zero, whatever the
             rounding errors in the pivots; any other failure makes it NaN.
@@ -91,8 +91,8 @@ def slogdet_of_factors(
 
 
 def judged_slogdet(verdict: RESULTS, sign: Array, log: Array) -> SignAndLog:
-    """Sign and logarithm of a determinant, with regard to what the factors are worth: 0
-    and -∞ if they are singular to working precision, NaN if they cannot be used."""
+    """Sign and logarithm of a determinant, as far as the factors can be trusted: 0 and
+    -∞ if they are singular to working precision, NaN if they cannot be used."""
     worth = code(verdict)
     singular, fine = (
         jax.lax.eq(worth, code(item)) for item in (RESULTS.singular, RESULTS.successful)

@@ -31,7 +31,7 @@ from ._solver import AbstractLinearSolver
 
 
 class Row(NamedTuple):
-    """Where `holds`, what `make` returns is taken, `because`."""
+    """If `holds`, the solver that `make` returns is taken, `because`."""
 
     because: str
     holds: Callable[[AbstractLinearOperator], bool]
@@ -149,7 +149,7 @@ def _kronecker_sum(operator: AbstractLinearOperator) -> bool:
 # 2-D grid by LU and by SuperLU on two cores: n = 144 0.2 and 1.4 ms, 256 0.7 and 1.7,
 # 324 1.4 and 1.1, 1024 37 and 2.3 (CPU times).
 _LARGE = 400
-_LARGE_RECTANGULAR = 1000  # QR stands ill-conditioned ones better
+_LARGE_RECTANGULAR = 1000  # QR handles ill-conditioned ones better
 
 
 def _sparse(operator: AbstractLinearOperator) -> bool:
@@ -212,7 +212,7 @@ def _structured(inner: AbstractLinearSolver, well_posed: bool | None) -> _Rows:
 def _square(inner: AbstractLinearSolver) -> _Rows:
     return (
         Row(
-            "it is blocks that can be eliminated",
+            "it has blocks that can be eliminated",
             _eliminable,
             lambda: choices.BlockElimination(inner),
         ),

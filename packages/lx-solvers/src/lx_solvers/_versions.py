@@ -1,4 +1,4 @@
-"""What a bug report needs to say."""
+"""The versions and settings for a bug report."""
 
 import importlib.metadata
 import platform
@@ -34,7 +34,8 @@ def show_versions() -> None:
 
 
 def _version(package: str) -> str:
-    """Its version; of what is imported from a folder, the version that it says."""
+    """A package's version; for one imported from a folder, the version that it
+    states."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -211,8 +211,8 @@ def _check_grid(grid: Grid) -> None:
                 "`MatrixLinearOperator(array)`."
             )
     places = [place for place, _ in present(grid)]
-    for k, (axis, name) in enumerate((("row", len(grid)), ("column", lengths[0]))):
-        for i in range(name):
+    for k, (axis, count) in enumerate((("row", len(grid)), ("column", lengths[0]))):
+        for i in range(count):
             if all(place[k] != i for place in places):
                 raise ValueError(
                     f"{axis} {i} of `blocks` has only None, so its structure is not "

@@ -1,4 +1,4 @@
-"""What is found out of a pattern when it is built: orders, forms and static facts."""
+"""Facts that are computed when a pattern is built: orders, forms and static fields."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ from ._indices import index_dtype, on_device
 def in_order(
     rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, tuple | None]:
-    """Entries by row, then column, each once; and the assembly, unless contributions
-    are the entries as they stand."""
+    """The entries by row, then column, without duplicates; and the assembly, or None if
+    the contributions already are the entries in this order."""
     key = rows.astype(np.int64) * max(shape[1], 1) + columns
     if np.all(key[1:] > key[:-1]):
         return rows, columns, None
@@ -35,7 +35,7 @@ def facts(
     shape: tuple[int, int],
     assembly: tuple | None = None,
 ) -> dict[str, Any]:
-    """All fields of a pattern of sorted entries, no two in one place."""
+    """All fields of a pattern whose entries are sorted and distinct."""
     import scipy.sparse
 
     (m, n), size = shape, rows.size
@@ -84,7 +84,7 @@ def facts(
 
 
 def facts_of_traced(rows: Any, columns: Any, shape: tuple[int, int]) -> dict[str, Any]:
-    """All fields of a pattern of which only the number of contributions is known."""
+    """All fields of a pattern for which only the number of contributions is known."""
     rows, columns = jnp.asarray(rows), jnp.asarray(columns)
     dtypes = (rows.dtype, columns.dtype)
     integers = all(jnp.issubdtype(d, jnp.integer) for d in dtypes)

@@ -13,8 +13,8 @@ Coordinates = tuple[Any, Any, tuple[int, int]]
 
 
 def coordinates_of_scipy(matrix: Any) -> tuple[Coordinates, np.ndarray]:
-    """The rows, columns and shape of a SciPy matrix, in order and each once; and the
-    values of its entries."""
+    """The rows, columns and shape of a SciPy matrix, sorted and without duplicates; and
+    the values of its entries."""
     if not hasattr(matrix, "tocsr") or not hasattr(matrix, "nnz"):
         raise ValueError(
             "the matrix must be a SciPy sparse matrix or array, but has type "
@@ -36,7 +36,7 @@ def coordinates_of_scipy(matrix: Any) -> tuple[Coordinates, np.ndarray]:
 
 
 def _check_compressed(matrix: Any) -> None:
-    """The index arrays of CSR and CSC, which SciPy's own methods trust."""
+    """Checks the index arrays of CSR and CSC, which SciPy's own methods trust."""
     if matrix.format not in ("csr", "csc"):
         return
     major, minor = matrix.shape if matrix.format == "csr" else matrix.shape[::-1]
@@ -86,7 +86,7 @@ def stencil_coordinates(
 
 
 def coordinates_of_bcoo(matrix: Any) -> tuple[Any, Any, Any, tuple[int, int]]:
-    """Values, rows, columns and shape; what pads the matrix is dropped."""
+    """Values, rows, columns and shape; padding is dropped."""
     indices, data = getattr(matrix, "indices", None), getattr(matrix, "data", None)
     if indices is None or data is None or jnp.ndim(indices) != 2:
         raise ValueError(_not_plain("BCOO", matrix))

@@ -117,7 +117,7 @@ def few_diagonals(
 
 
 def where(there: Array, values: Inexact[Array, "..."]) -> Inexact[Array, "..."]:
-    """The values that there are, zero elsewhere."""
+    """The existing values, and zeros elsewhere."""
     # sharded as the values are, where that is a part of their type
     there = jnp.zeros_like(values, bool) | jnp.broadcast_to(there, values.shape)
     return jnp.where(there, values, jnp.zeros_like(values))

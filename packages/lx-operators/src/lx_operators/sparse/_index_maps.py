@@ -21,7 +21,7 @@ from ._primitives import linear_in, primitive
 
 
 class Assembly(eqx.Module):
-    """How contributions become entries, several of them perhaps one.
+    """How contributions become entries; several may become one.
 
     `order` lists the contributions entry by entry, `entries` says which entry each of
     these is, `target` which entry each contribution becomes. `unique`: no two of them
@@ -37,13 +37,13 @@ class Assembly(eqx.Module):
 
 
 def taken(x: Array, indices: Array, axis: int = -1) -> Array:
-    """Elements of an array, at indices that are known to be inside."""
+    """Elements of an array, at indices that are known to be in bounds."""
     axis = axis % x.ndim
     where = (slice(None),) * axis + (indices,)
     return x.at[where].get(mode="promise_in_bounds", wrap_negative_indices=False)
 
 
-# Up to this many numbers, sums of several rows are made as those of one long vector.
+# Up to this many numbers, several rows are summed like one long vector.
 _FEW = 2**18
 
 

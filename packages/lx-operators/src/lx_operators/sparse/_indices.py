@@ -1,4 +1,4 @@
-"""What is asked of indices and pointers, and the errors that name the entry."""
+"""Checks of indices and pointers, with errors that name the entry."""
 
 from typing import Any
 

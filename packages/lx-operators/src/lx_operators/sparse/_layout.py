@@ -52,7 +52,7 @@ def entries_of_chunks(
     pattern: SparsityPattern, steps: Int[Array, "*w"] | None = None
 ) -> tuple[Int[Array, "*w chunks"], Array]:
     """The entries of each chunk, all or those at these steps from its start, and which
-    of them there are."""
+    of them exist."""
     chunks = pattern.by_rows
     starts = pattern.row_starts if chunks.starts is None else chunks.starts
     steps = jnp.arange(chunks.width) if steps is None else steps

@@ -1,5 +1,6 @@
-"""What finds and uses the patterns of Jacobians, imported when it is first used: it
-needs SciPy's sparse matrices, which take longer to import than all of the operators.
+"""Functions that find and use the patterns of Jacobians, imported when they are first
+used: they need SciPy's sparse matrices, which take longer to import than all of the
+operators.
 """
 
 from typing import TYPE_CHECKING

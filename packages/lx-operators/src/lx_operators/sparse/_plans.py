@@ -1,7 +1,7 @@
 """Where the entries of sums and products of sparse matrices come from.
 
-A plan is made on the host, of patterns whose indices are known, and kept for as long as
-these are: the second product of two patterns costs no search.
+A plan is made on the host, for patterns whose indices are known, and kept as long as
+they exist: the second product of two patterns costs no search.
 """
 
 import functools
@@ -39,7 +39,7 @@ class Product(NamedTuple):
 
 
 def known(*patterns: SparsityPattern) -> bool:
-    """Whether the indices of all these patterns are there to be read."""
+    """Whether the indices of all these patterns are known."""
     return not any(isinstance(p.rows, jax.core.Tracer) for p in patterns)
 
 
@@ -48,7 +48,7 @@ def _arrays(pattern: SparsityPattern) -> tuple[Any, Any]:
 
 
 def same_arrays(a: SparsityPattern, b: SparsityPattern) -> bool:
-    """Whether two patterns are one, traced or not."""
+    """Whether two patterns are the same, traced or not."""
     pairs = zip(_arrays(a), _arrays(b))
     return a.shape == b.shape and all(x is y for x, y in pairs)
 

@@ -1,4 +1,4 @@
-"""How a primitive of JAX is made of a function: evaluation, types, lowering."""
+"""Primitives of JAX made from functions: evaluation, types, lowering."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, mlir
 
 PROGRAMS: dict[str, Callable] = {}
-"""The function that each primitive was made of."""
+"""The function that each primitive was made from."""
 
 
 def primitive(
@@ -18,15 +18,15 @@ def primitive(
     shape: Callable[..., tuple[int, ...]],
     on_cpu: Callable[..., Any] | None = None,
 ) -> Any:
-    """Makes a primitive of a function of arrays and static keywords. Derivatives and
+    """Makes a primitive from a function of arrays and static keywords. Derivatives and
     batching are for the caller to register.
 
     Args:
         name: of the primitive.
         shape: the shape of the result, from the types of the operands and the keywords;
             its dtype is that of the first operand.
-        on_cpu: the same function where the CPU has a faster way; None where it has not.
-            Programs that are exported do without, as its kernels may change.
+        on_cpu: a faster version of the function for CPUs, or None. Exported programs do
+            not use it, because its kernels may change.
     """
 
     def decorate(fn: Callable) -> Primitive:
@@ -87,7 +87,7 @@ def linear_in(
         transposes: from the cotangent, the operands and the keywords, the cotangents of
             these arguments, as functions without arguments: only what is undefined is
             computed.
-        tangents_of: of the first of these arguments, what matters of a tangent.
+        tangents_of: the part that matters of a tangent of the first of these arguments.
     """
 
     def jvp(primals: Sequence[Any], tangents: Sequence[Any], **static: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The structures of a sparse operator's vectors, which are flat arrays if not told."""
+"""The structures of a sparse operator's vectors, which are flat arrays by default."""
 
 from typing import Any
 
@@ -44,7 +44,8 @@ def structure(operator: Any, side: int, dtype: Any) -> Structure:
 def conformed(
     operator: Any, dtype: Any, vector: PyTree, transposed: bool = False
 ) -> tuple[Array, Any]:
-    """A vector flat, and what makes a flat product one of the output structure."""
+    """A vector as a flat array; and a function from a flat product to the output
+    structure."""
     side = int(transposed)
     x = conform(vector, structure(operator, side, dtype), "the vector")
     x = x if operator.structures[side] is None else ravel(x)

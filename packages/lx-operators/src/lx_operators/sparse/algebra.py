@@ -1,8 +1,8 @@
 """Sums, products and scalings that simplify to a sparse operator.
 
-A product is held as its factors, so that `X.T @ D @ X` is known for what it is however
-it is put together, and a product with a vector costs that of the factors. What looks
-for structure (`unwrapped`), and `materialise`, see the one sparse matrix that it is.
+A product is held as its factors, so that `X.T @ D @ X` is recognised however it is put
+together, and a product with a vector costs that of the factors. `unwrapped` and
+`materialise` give the one sparse matrix that it is.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Operators as one sparse matrix, where that is what they are.
+"""Operators that can be written as one sparse matrix.
 
 Patterns of sums and products are made on the host, so the rules hold where indices are
 known; with traced patterns (under `jit`, of operators that are its arguments) a sum or
@@ -59,8 +59,8 @@ from .pattern import SparsityPattern
 
 @functools.singledispatch
 def as_sparse(operator: Any) -> SparseLinearOperator | None:
-    """The operator with entries of its own; None where they are not known, or are those
-    of a full matrix."""
+    """The operator as a sparse one; None if its entries are not known, or fill the
+    matrix."""
     return None
 
 
@@ -81,7 +81,7 @@ def _(operator: Any):
 
 
 def sparse_like(operator: Any, values: Array, pattern: SparsityPattern) -> Any:
-    """A sparse operator between the structures of another, which knows as much."""
+    """A sparse operator with the structures and the known tags of another."""
     ins, outs = structures_of(operator)
     out = SparseLinearOperator(
         values,
@@ -271,7 +271,7 @@ def _(operator: BlockLinearOperator):
 
 
 def _of_grid(operator: Any, grid: Any, of_rows: Any, of_columns: Any) -> Any:
-    """A grid of operators, the sizes of whose rows and columns these operators tell."""
+    """A grid of operators; these operators give the sizes of its rows and columns."""
     heights = [size_of(structures_of(b)[1]) for b in of_rows]
     widths = [size_of(structures_of(b)[0]) for b in of_columns]
     terms, tops, lefts = [], np.cumsum([0, *heights]), np.cumsum([0, *widths])
@@ -325,7 +325,7 @@ def _kronecker(a: tuple, b: tuple) -> tuple[Array, SparsityPattern]:
 
 @sparse_form.register
 def _(operator: AbstractLinearOperator):
-    """Only of what is made of sparse operators: others have better forms."""
+    """Only for operators made of sparse ones: others have better forms."""
     kinds = (
         SparseLinearOperator,
         LaidOutLinearOperator,

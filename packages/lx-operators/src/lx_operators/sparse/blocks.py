@@ -5,9 +5,9 @@ With A of blocks A_IJ `[r, c]`, and x and y in pieces of c and r numbers,
     y_I[a] = Σ_b Σ_J A_IJ[a, b] x_J[b]:
 
 r c sparse products with one pattern, that of the blocks, of which XLA makes one pass
-for each a. An index is read once for a block, not once for a number. Beside the same
-matrix number by number, prepared products take 0.6 of the time for blocks of 2, 0.3 to
-0.8 for blocks of 3 and 4, where rows have about as many blocks.
+for each a. An index is read once for a block, not once for a number. Prepared products
+take 0.6 of the time of the same matrix stored number by number for blocks of 2, and 0.3
+to 0.8 for blocks of 3 and 4, if all rows have about as many blocks.
 """
 
 import functools
@@ -89,8 +89,8 @@ class BlockSparseLinearOperator(AbstractLinearOperator):
 
     @classmethod
     def from_scipy(cls, matrix: Any, tags: object = ()) -> "BlockSparseLinearOperator":
-        """The operator of a SciPy sparse matrix, best of format `bsr`; of others SciPy
-        chooses the shape of the blocks.
+        """The operator of a SciPy sparse matrix, preferably of format `bsr`; for other
+        formats, SciPy chooses the shape of the blocks.
 
         Args:
             matrix: the SciPy matrix; duplicates are summed.
@@ -100,7 +100,7 @@ class BlockSparseLinearOperator(AbstractLinearOperator):
             A `BlockSparseLinearOperator`.
 
         Raises:
-            ValueError: no SciPy sparse matrix, or values that are not finite.
+            ValueError: not a SciPy sparse matrix, or values that are not finite.
         """
         if not hasattr(matrix, "tobsr"):
             raise ValueError(
@@ -152,12 +152,12 @@ class BlockSparseLinearOperator(AbstractLinearOperator):
 
 
 class LaidOutBlocksLinearOperator(AbstractLinearOperator):
-    """The same operator, its blocks laid out for products; `linearise` makes it.
+    """The same operator with its blocks laid out for products; made by `linearise`.
 
     Args:
         laid: each number of the blocks as `lay_out` lays out values, `[r, c, w, k]`.
-        columns: the columns that chunks read; None of diagonals.
-        pattern, tags: as of a `BlockSparseLinearOperator`.
+        columns: the columns that chunks read; None for diagonals.
+        pattern, tags: as for `BlockSparseLinearOperator`.
     """
 
     laid: Inexact[Array, "r c w k"]
@@ -187,7 +187,8 @@ class LaidOutBlocksLinearOperator(AbstractLinearOperator):
 
 
 def _summed(operator: Any, numbers: Array, vector: Any, part: Any) -> Array:
-    """The product, of the products of each number of the blocks, `numbers[a, b]`."""
+    """The product, as the sum of those with each number of the blocks, `numbers[a,
+    b]`."""
     x = conform(vector, operator.in_structure(), "the vector")
     numbers = numbers.astype(x.dtype)
     r, c = numbers.shape[:2]
@@ -203,7 +204,7 @@ def _blocks_of(operator: LaidOutBlocksLinearOperator) -> BlockSparseLinearOperat
 
 
 class _Expanded(eqx.Module):
-    """The pattern number by number, and the order of these among the blocks' own."""
+    """The pattern of single numbers, and the order that takes them from the blocks."""
 
     pattern: SparsityPattern
     order: Int[Array, " k"]
@@ -214,7 +215,7 @@ _expansions: Memory[dict[tuple[int, int], _Expanded]] = Memory()
 
 
 def _expanded(pattern: SparsityPattern, r: int, c: int) -> _Expanded:
-    """Found once for each pattern."""
+    """The expanded pattern, computed once for each pattern."""
     found = _expansions.get(pattern.rows)
     if found is None:
         _expansions.keep(pattern.rows, found := {})
@@ -239,7 +240,7 @@ def _expand(pattern: SparsityPattern, r: int, c: int) -> _Expanded:
 
 
 def by_numbers(operator: Any) -> SparseLinearOperator:
-    """The same matrix, of either operator, number by number."""
+    """The matrix of either operator, number by number."""
     if isinstance(operator, LaidOutBlocksLinearOperator):
         operator = _blocks_of(operator)
     _, r, c = operator.blocks.shape

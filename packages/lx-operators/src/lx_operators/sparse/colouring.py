@@ -30,8 +30,8 @@ class Colouring:
 
 
 def colour(pattern: Any, kinds: Sequence[Kind] = ("columns", "rows")) -> Colouring:
-    """The colouring, of these kinds, with the fewest colours; of two with as many the
-    one that is named first.
+    """The colouring with the fewest colours of these kinds; the kind that is named
+    first, if several take as few.
 
     Args:
         pattern: a `SparsityPattern` of known indices.
@@ -120,7 +120,7 @@ def _apart(met: np.ndarray, starts: np.ndarray, others: int, least: int) -> np.n
         met: the rows of each column, one column after the other.
         starts: where each column begins in `met`.
         others: the number of rows.
-        least: of how many colours a better order is not looked for.
+        least: the number of colours at which no better order is looked for.
     """
     size = starts.size - 1
     colours = _greedy(met, starts, others, range(size))

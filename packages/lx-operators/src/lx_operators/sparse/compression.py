@@ -133,10 +133,10 @@ class ColouredPattern(eqx.Module):
 
 
 def as_pattern(sparsity: Any) -> SparsityPattern:
-    """A pattern of known indices, from whatever says where entries are.
+    """A pattern with known indices, from any object that describes one.
 
     Raises:
-        ValueError: it does not, or its indices are traced.
+        ValueError: it describes no pattern, or its indices are traced.
     """
     match sparsity:
         case SparsityPattern():
@@ -223,7 +223,7 @@ def _kinds(
 def compress(
     operator: AbstractLinearOperator, sparsity: Any = None, *, check: bool = False
 ) -> SparseLinearOperator:
-    """An operator known by its products, as a sparse matrix: one product for each
+    """Computes the sparse matrix of an operator from products with it: one for each
     colour of its pattern, all in one compiled evaluation.
 
     Works under `jit`, `vmap` and derivatives.
@@ -237,8 +237,8 @@ def compress(
         check: whether one more product looks for entries that the pattern lacks.
 
     Returns:
-        A `SparseLinearOperator` with the structures and tags of `operator`; where its
-        leaves are of several dtypes, in their common one.
+        A `SparseLinearOperator` with the structures and tags of `operator`; in the
+        common dtype of its leaves.
 
     Raises:
         ValueError: no pattern, a pattern of another shape, or a traced one.

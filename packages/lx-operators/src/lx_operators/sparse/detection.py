@@ -1,4 +1,4 @@
-"""Which elements of a function's output depend on which elements of its input."""
+"""Detection of the elements of a function's input on which its outputs depend."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ class _Interpreter:
     """Runs a program on sets in place of numbers."""
 
     def __init__(self) -> None:
-        self.unknown: set[str] = set()  # the operations that no rule is for
+        self.unknown: set[str] = set()  # the operations without a rule
 
     def __call__(
         self, jaxpr: Jaxpr, sets: list[Sets | None], known: list[Known | None]
@@ -126,7 +126,7 @@ def jacobian_sparsity(
 
     Raises:
         ValueError: the pattern would have 2³¹ entries or more, or `fn` returns
-            something else than floating or complex arrays.
+            something other than floating or complex arrays.
 
     Warns:
         UserWarning: names operations whose sparsity is unknown. All their outputs are

@@ -22,7 +22,7 @@ Rule = Callable[[Operation, Interpret], Inside]
 
 
 def closed(jaxpr: Any, inputs: Inside, interpret: Interpret) -> Inside:
-    """What comes out of a program, with or without constants of its own."""
+    """The outputs of a program, with or without constants of its own."""
     sets, known = inputs
     if isinstance(jaxpr, ClosedJaxpr):
         consts = [constant(value) for value in jaxpr.consts]

@@ -1,4 +1,4 @@
-"""What each element of an operation's output depends on, from what its inputs do.
+"""The inputs on which each element of an operation's output depends.
 
 A rule takes an `Operation` and returns the sets of each output. Rules are written for
 the equations of a Jacobian-vector product, which are linear in the tangent; they also

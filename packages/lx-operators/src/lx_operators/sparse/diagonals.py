@@ -41,7 +41,7 @@ class SparseDiagonalsLinearOperator(AbstractLinearOperator):
         rows: the number of rows of the matrix; by default it is square.
 
     Raises:
-        ValueError: offsets that are no integers, or twice the same; not as many
+        ValueError: offsets that are not integers, or not distinct; not as many
             diagonals as offsets; a tag that needs a square matrix.
 
     ```python
@@ -74,7 +74,7 @@ class SparseDiagonalsLinearOperator(AbstractLinearOperator):
             )
         n = diagonals.shape[1]
         self.rows = n if rows is None else _checked_rows(rows)
-        # also a NaN outside of the matrix must not reach a derivative
+        # a NaN outside the matrix must not reach a derivative either
         row = np.arange(n)[None, :] - np.array(self.offsets, int).reshape(-1, 1)
         inside = (row >= 0) & (row < self.rows)
         self.diagonals = jnp.where(inside, diagonals, jnp.zeros_like(diagonals))

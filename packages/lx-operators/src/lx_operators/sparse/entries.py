@@ -58,8 +58,8 @@ class SparseLinearOperator(AbstractLinearOperator):
         tags: a tag or an iterable of tags. Properties that follow from the pattern
             (diagonal, triangular, tridiagonal) need no tag.
         input_structure, output_structure: pytrees of `jax.ShapeDtypeStruct` (or of
-            arrays), if vectors are no arrays `[n]` and `[m]`; their dtypes are those of
-            `values`.
+            arrays), if vectors are not arrays `[n]` and `[m]`; their dtypes are those
+            of `values`.
 
     Raises:
         ValueError: not as many values as the pattern has entries, a structure of
@@ -121,7 +121,7 @@ class SparseLinearOperator(AbstractLinearOperator):
         shape: tuple[int, int],
         tags: object = (),
     ) -> "SparseLinearOperator":
-        """The operator of coordinates; values in one place are summed.
+        """A sparse operator from coordinates; values at the same place are summed.
 
         Args:
             values: an array `[k]`.
@@ -149,8 +149,8 @@ class SparseLinearOperator(AbstractLinearOperator):
             A `SparseLinearOperator`.
 
         Raises:
-            ValueError: no SciPy sparse matrix, damaged indices, or values that are not
-                finite.
+            ValueError: not a SciPy sparse matrix, damaged indices, or values that are
+                not finite.
         """
         coordinates, values = coordinates_of_scipy(matrix)
         check_finite(values, *coordinates[:2])
@@ -168,7 +168,7 @@ class SparseLinearOperator(AbstractLinearOperator):
             matrix: an array `[m, n]`.
             tags: a tag or an iterable of tags.
             pattern: the `SparsityPattern` of the elements to take, zeros or not; needed
-                where the matrix is traced.
+                if the matrix is traced.
 
         Returns:
             A `SparseLinearOperator`.
@@ -186,7 +186,7 @@ class SparseLinearOperator(AbstractLinearOperator):
     @classmethod
     def from_bcoo(cls, matrix: Any, tags: object = ()) -> "SparseLinearOperator":
         """The operator of a `jax.experimental.sparse.BCOO` matrix without batch and
-        dense axes. Entries that pad it, outside of the matrix, are dropped.
+        dense axes. Entries outside the matrix, which pad it, are dropped.
 
         Args:
             matrix: the BCOO matrix.

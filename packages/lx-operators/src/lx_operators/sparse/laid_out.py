@@ -31,14 +31,14 @@ from .product import laid_out_product
 
 
 class LaidOutLinearOperator(AbstractLinearOperator):
-    """A sparse operator, its values laid out for products; `linearise` makes it.
+    """A sparse operator with its values laid out for products; made by `linearise`.
 
     It holds its values once, in chunks or as diagonals (see `_forms.py`).
 
     Args:
         laid: the values, `[w, chunks]` or `[d, m]`.
-        columns: the columns that chunks read; None of diagonals.
-        pattern, tags, structures: as of a `SparseLinearOperator`.
+        columns: the columns that chunks read; None for diagonals.
+        pattern, tags, structures: as for `SparseLinearOperator`.
     """
 
     laid: Inexact[Array, "w c"]
@@ -68,7 +68,8 @@ class LaidOutLinearOperator(AbstractLinearOperator):
 
 
 def laid_out(operator: SparseLinearOperator) -> Any:
-    """The operator, laid out; itself, where its values lie as well as they can."""
+    """The operator, laid out; or itself, if its values already are in the best
+    layout."""
     pattern = operator.pattern.without_assembly()
     diagonals = pattern.offsets is not None
     chunks = pattern.by_rows
@@ -117,12 +118,12 @@ def _(operator: LaidOutLinearOperator):
 
 @adjoint_product.register
 def _(operator: LaidOutLinearOperator):
-    # laid out here, once: not where the product is, perhaps in a loop
+    # laid out here, once, and not at the product, which may be in a loop
     return operator.mv if is_own_adjoint(operator) else operator.H.mv
 
 
 def _of_entries(operator: LaidOutLinearOperator) -> SparseLinearOperator:
-    """The same operator where its values are not asked for."""
+    """The same operator, for questions that do not need its values."""
     values: Any = jax.ShapeDtypeStruct((operator.pattern.size,), operator.laid.dtype)
     return rebuilt(operator, values=values)
 

@@ -52,8 +52,8 @@ class SparsityPattern(eqx.Module):
         exact: whether the indices were known when the pattern was built.
 
     Raises:
-        ValueError: indices that are no integers, not one-dimensional, not of one
-            length, or outside of the matrix.
+        ValueError: indices that are not integers, not one-dimensional, of different
+            lengths, or outside the matrix.
 
     ```python
     # [[4, 1, 0], [1, 4, 1], [0, 1, 4]]
@@ -109,7 +109,7 @@ class SparsityPattern(eqx.Module):
             matrix: the SciPy matrix.
 
         Raises:
-            ValueError: no SciPy sparse matrix; or its index arrays are damaged.
+            ValueError: not a SciPy sparse matrix; or its index arrays are damaged.
         """
         return cls(*coordinates_of_scipy(matrix)[0])
 
@@ -154,7 +154,7 @@ class SparsityPattern(eqx.Module):
         self, values: Inexact[Array, " contributions"]
     ) -> Inexact[Array, " size"]:
         """The values of the entries, from those of the contributions that the pattern
-        was made of: what is in one place is summed.
+        was made of: contributions to the same place are summed.
 
         Works under `jit`, `vmap` and derivatives, on a fixed pattern.
 
@@ -195,7 +195,7 @@ class SparsityPattern(eqx.Module):
             A `SparsityPattern`.
 
         Raises:
-            ValueError: indices that are no such thing; a traced pattern.
+            ValueError: indices of another form; a traced pattern.
         """
         if isinstance(self.rows, jax.core.Tracer):
             raise ValueError(

@@ -53,7 +53,7 @@ def laid_out_product(
     vector: Inexact[Array, "..."],
     pattern: SparsityPattern,
 ) -> Inexact[Array, "..."]:
-    """A x, of values that are laid out, and the columns of their chunks (None of
+    """A x, from values that are laid out, and the columns of their chunks (None for
     diagonals)."""
     return _bind(_laid_p, laid, vector, pattern, columns)
 
@@ -249,7 +249,7 @@ def _transposed_laid(
 
 
 def _where_entries_are(tangent: Any, x: Any, *leaves: Array, tree: Any) -> Array:
-    """What is laid out is zero where there is no entry, however it moves."""
+    """Laid out values, and their tangents, are zero where there is no entry."""
     _, pattern = index_of(tree, leaves)
     return lay_out(read_back(tangent, pattern), pattern)
 
@@ -355,7 +355,7 @@ def _batch_size(operands: Any, axes: Any) -> int:
 
 
 def _first(x: Array, axis: int | None, size: int) -> Array:
-    """The batch axis in front, also of what is not batched."""
+    """The batch axis in front, also for arrays that are not batched."""
     if axis is None:
         return jnp.broadcast_to(x[None], (size, *x.shape))
     return jnp.moveaxis(x, axis, 0)

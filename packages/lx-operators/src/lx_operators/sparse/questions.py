@@ -1,4 +1,4 @@
-"""What a sparse matrix says of its elements and of itself."""
+"""How sparse operators answer generic functions and questions."""
 
 import jax
 import jax.numpy as jnp

@@ -30,8 +30,8 @@ class ShardedSparseLinearOperator(AbstractLinearOperator):
     other devices' rows need, and no more: `bytes_received` says how many. The transpose
     sends contributions the same way back.
 
-    Where the blocks are padded, a square matrix is continued by the identity, another
-    one by zeros. So solutions of padded right-hand sides are padded by zeros.
+    Padding continues a square matrix by the identity, and any other by zeros. So
+    solutions of padded right-hand sides are padded by zeros.
 
     Args:
         values: the entries, device by device, `[p, k]`, as `pattern.assemble` makes
@@ -99,7 +99,7 @@ class ShardedSparseLinearOperator(AbstractLinearOperator):
 
         Args:
             operator: a `SparseLinearOperator`.
-            mesh, axis, order, column_order, overlap: as of `ShardedSparsityPattern`.
+            mesh, axis, order, column_order, overlap: as for `ShardedSparsityPattern`.
             tags: by default those of the operator.
 
         Returns:

@@ -1,4 +1,4 @@
-"""The longer laws: derivatives, promotion of dtypes, and that fields are all."""
+"""The longer laws: derivatives, dtypes, and that an operator is its fields."""
 
 import equinox as eqx
 import jax

@@ -171,7 +171,7 @@ def _no_columns(outs: Structure) -> np.ndarray:
 
 
 def _complex_if(real: Any, values: np.ndarray) -> Any:
-    """`real`, rounded to which random numbers are, or its complex companion."""
+    """The dtype to round random numbers to: `real`, or its complex companion."""
     if not np.iscomplexobj(values):
         return real
     return promote_types(real, jnp.complex64)

@@ -112,7 +112,7 @@ def verify(
 def _always(
     operator: AbstractLinearOperator, key: Array, probes: int, rtol: float
 ) -> Iterator[Check]:
-    """What every operator promises."""
+    """Checks of what every operator promises."""
     ins, outs = structures_of(operator)
     how = f"{probes} random products"
     wrong = _wrong_structures(operator)

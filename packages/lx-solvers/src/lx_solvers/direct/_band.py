@@ -97,7 +97,7 @@ def band_qr(F: Inexact[Array, "m w"], n: int, lower: int) -> BandQR:
 
 
 def _or_one(size: Real[Array, ""], like: Array) -> Array:
-    """What can be divided by."""
+    """A size to divide by, with 1 in place of zero."""
     return jnp.where(size == 0, jnp.ones_like(size), size).astype(like.dtype)
 
 

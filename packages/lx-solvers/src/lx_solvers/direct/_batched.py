@@ -1,4 +1,4 @@
-"""What becomes something else where `vmap` makes a large batch of it.
+"""Computations that run differently if `vmap` makes a large batch of them.
 
 That a computation is batched can only be seen by a primitive's batching rule. Those
 here are evaluated as `one`, a function of one member of the batch, by themselves and in
@@ -97,8 +97,8 @@ def batched_primitive(
 
 
 def linear_in_last(primitive: Primitive, transpose: Callable[..., Array]) -> None:
-    """Declares the one result linear in the last operand; of the others it has no
-    derivative.
+    """Declares that the one result is linear in the last operand, and has no derivative
+    in the others.
 
     Args:
         primitive: of `batched_primitive`.
@@ -140,7 +140,7 @@ def _in_pieces(
 
     A piece takes its share of each of as many groups of neighbours as there are
     devices. So a batch that is spread over them stays where it is. The last piece
-    overlaps the one before, for there to be nothing to pad.
+    overlaps the one before, so that nothing is padded.
 
     Args:
         many, arrays: as in `batched_primitive`.

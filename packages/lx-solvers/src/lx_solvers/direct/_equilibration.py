@@ -9,7 +9,7 @@ fail, R and C are found together, by least squares:
     min Σ (log₂|aᵢⱼ| - ρᵢ - γⱼ)²    over the nonzero elements
 
 (Curtis and Reid, "On the automatic scaling of matrices for Gaussian elimination", 1972,
-doi:10.1093/imamat/10.1.118), and used if what is left differs little in size.
+doi:10.1093/imamat/10.1.118), and used if the scaled elements differ little in size.
 """
 
 import functools
@@ -55,7 +55,7 @@ class Scales(eqx.Module):
         adjoint: bool,
         solve: Callable[[Inexact[Array, " n"]], tuple[Inexact[Array, " n"], _Figures]],
     ) -> tuple[Inexact[Array, " n"], _Figures]:
-        """The same, and what `solve` says of its solution."""
+        """The same, and what `solve` reports about its solution."""
         before = self.columns if adjoint else self.rows
         y, figures = solve(jax.lax.mul(b, cast(reciprocal_scale(before), b.dtype)))
         return self.unscaled(y, adjoint), figures

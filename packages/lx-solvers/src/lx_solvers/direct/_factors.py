@@ -24,7 +24,7 @@ HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def working_dtype(dtype: Any) -> np.dtype:
-    """What LAPACK can do: half precision is computed in float32 and cast back."""
+    """The dtype to compute in: half precision, which LAPACK lacks, becomes float32."""
     return promote_types(dtype, jnp.float32)
 
 

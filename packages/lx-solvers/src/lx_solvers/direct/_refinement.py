@@ -1,4 +1,4 @@
-"""Solutions of scaled square systems, held against every row, and refined.
+"""Solutions of scaled square systems, checked row by row, and refined.
 
 A row whose own terms are small may be lost in the rounding errors of others, which
 elimination and reflections mix in. So every row of the answer is checked, by
@@ -25,7 +25,7 @@ _SOLVES = 6  # at most, for one vector
 
 
 class Square(NamedTuple):
-    """F = R⁻¹AC⁻¹, in any form."""
+    """F = R⁻¹AC⁻¹, stored in any form."""
 
     F: Inexact[Array, "..."]
     underflowed: Bool[Array, ""]
@@ -55,15 +55,15 @@ def refined(
     """The solution of Fy = b, or Fᴴy = b, and its backward error.
 
     Args:
-        solve: from b to y, by the factors.
+        solve: b ↦ y, by the factors.
         square: F.
-        scales: of A = RFC.
+        scales: R and C of A = RFC.
         b: the right-hand side.
-        adjoint: which of the two.
-        times: as `dense_times`, for the form of F.
+        adjoint: whether to solve with Fᴴ.
+        times: like `dense_times`, for the form in which F is stored.
 
     Returns:
-        y, and what `row_error` says of it.
+        y, and its `row_error`.
     """
     F = square.F.conj() if adjoint else square.F
     tiny = jnp.finfo(b.dtype).tiny
@@ -76,11 +76,11 @@ def refined(
         k, y, r, _ = carry
         y += solve(r)
         r = b - times(F, y[:, None], adjoint)[:, 0]
-        of_x = counts(scales.unscaled(y, adjoint))
+        of_x = significant(scales.unscaled(y, adjoint))
         sized = jnp.stack((jnp.abs(y), of_x), axis=1)
-        sizes, counted = times(jnp.abs(F), sized, adjoint).T
-        error = row_error(r, b, sizes, counted, y)
-        # of elements below the normal numbers nothing is known
+        sizes, met = times(jnp.abs(F), sized, adjoint).T
+        error = row_error(r, b, sizes, met, y)
+        # elements below the normal numbers are unknown
         least = jnp.where(square.underflowed, tiny * largest(y), 0)
         return k + 1, y, r, jnp.maximum(error, largest(least / (sizes + tiny)))
 
@@ -92,7 +92,7 @@ def refined(
 
 
 def judge_rows(backward_error: Real[Array, ""], dtype: Any) -> RESULTS:
-    """Whether every row of a solution is solved."""
+    """The status of a solution: whether it solves every row."""
     return judge(unstable=~(backward_error <= eps(dtype) ** 0.5))
 
 
@@ -100,14 +100,14 @@ def row_error(
     r: Inexact[Array, "..."],
     b: Inexact[Array, "..."],
     sizes: Real[Array, "..."],
-    counted: Real[Array, "..."],
+    met: Real[Array, "..."],
     y: Inexact[Array, "..."],
 ) -> Real[Array, ""]:
     """max |r| / (|F||y| + |b|) over the rows, the same for all scales of rows and
     columns. Rows in which all is below the normal numbers count as solved.
 
-    Where bᵢ = 0, all unknowns of row i may be zero but for the rounding errors of the
-    others. If they are rounding errors in x, too, such a row is held against ‖y‖
+    If bᵢ = 0, all unknowns of row i may be zero except for the rounding errors of the
+    others. If they are rounding errors in x, too, such a row is judged relative to ‖y‖
     (Arioli, Demmel and Duff, SIAM J. Matrix Anal. Appl. 10, 1989, 165–190; here the
     elements of F are of order one), so that it is within √eps if its residual is below
     64 eps ‖y‖.
@@ -116,19 +116,19 @@ def row_error(
         r: the residual b - Fy.
         b: the right-hand side.
         sizes: |F||y|.
-        counted: |F| times `counts(x)`, for the solution x = C⁻¹y without scales.
+        met: |F| times `significant(x)`, where x = C⁻¹y: 0 if row i meets none of these.
         y: the solution.
     """
     size, most = jax.lax.abs(b) + sizes, largest(y)
     tiny, u = jnp.finfo(size.dtype).tiny, eps(size.dtype)
     noise = jnp.maximum(64 * u**0.5 * most, tiny / u).astype(size.dtype)
-    exempt = (counted == 0) | (most < tiny / u**2)
+    exempt = (met == 0) | (most < tiny / u**2)
     least = jnp.where(exempt, tiny / u, tiny)
-    least = jnp.where((b == 0) & (counted == 0), noise, least)
+    least = jnp.where((b == 0) & (met == 0), noise, least)
     return largest(jax.lax.abs(r) / jnp.maximum(size, least.astype(size.dtype)))
 
 
-def counts(x: Inexact[Array, "..."]) -> Real[Array, "..."]:
+def significant(x: Inexact[Array, "..."]) -> Real[Array, "..."]:
     """1 for elements of more than √eps ‖x‖, and 0 for others."""
     size = jax.lax.abs(x)
     return (size > eps(size.dtype) ** 0.5 * largest(size)).astype(size.dtype)
@@ -137,10 +137,10 @@ def counts(x: Inexact[Array, "..."]) -> Real[Array, "..."]:
 def judge_answer(
     backward_error: Real[Array, ""], rcond: Real[Array, ""], *, dtype: Any
 ) -> RESULTS:
-    """The verdict on a solution x that was held against the operator.
+    """The verdict on a solution x that was put into the equations.
 
     Args:
-        backward_error: `unstable` if above √eps: x is no solution. See `row_error`.
+        backward_error: `unstable` if above √eps: x is not a solution. See `row_error`.
         rcond: ‖b‖/‖x‖ for an operator with rows and columns scaled: `singular` if it is
             rounding error, as (A + E)x = 0 then has a solution for E of relative size
             `rcond`.
@@ -154,6 +154,6 @@ def judge_answer(
 
 
 def ratio_or(x: Real[Array, ""], y: Real[Array, ""], default: float) -> Real[Array, ""]:
-    """x / y, and where both are zero, the default."""
+    """x / y, or the default if both are zero."""
     nothing = (x == 0) & (y == 0)
     return jnp.where(nothing, default, x / jnp.where(nothing, jnp.ones_like(y), y))

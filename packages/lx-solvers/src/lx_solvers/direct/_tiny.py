@@ -153,7 +153,7 @@ def _size(x: Inexact[Array, "..."]) -> Real[Array, "..."]:
 
 
 def _pivot_size(x: Inexact[Array, "..."]) -> Real[Array, "..."]:
-    """By which LAPACK chooses pivots."""
+    """The size by which LAPACK chooses pivots: |re| + |im|."""
     return jnp.abs(x.real) + jnp.abs(x.imag) if jnp.iscomplexobj(x) else jnp.abs(x)
 
 

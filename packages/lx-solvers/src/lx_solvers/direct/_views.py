@@ -46,7 +46,7 @@ class View(NamedTuple):
 
 
 class DenseState(Protocol):
-    """What the state of every dense solver has besides its factors."""
+    """The parts of a dense solver's state other than its factors."""
 
     @property
     def verdict(self) -> RESULTS:

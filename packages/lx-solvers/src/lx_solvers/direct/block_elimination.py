@@ -54,7 +54,7 @@ from .._slogdet import part, slogdet_of, trace_of, trace_of_part
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 
-# Tags that hold of the blocks on the diagonal, and of Schur complements.
+# Tags that hold for the blocks on the diagonal too, and for Schur complements.
 _PRINCIPAL = frozenset(
     (symmetric_tag, hermitian_tag, positive_semidefinite_tag, negative_semidefinite_tag)
 )
@@ -203,8 +203,8 @@ class BlockElimination(AbstractLinearSolver[_State]):
 
 
 def _grid(operator: AbstractLinearOperator) -> Grid | None:
-    """The blocks, if they can be eliminated; what is known of the whole is known of
-    those on the diagonal."""
+    """The blocks, if they can be eliminated; those on the diagonal have the tags of the
+    whole operator that hold for them too."""
     whole = block_grid(operator)
     if whole is None or not square_diagonal(whole):
         return None
@@ -269,13 +269,13 @@ def _norm(*blocks: AbstractLinearOperator | None) -> Array:
             space = block.in_structure()
             z = variates((size_of(space),), common_dtype(space))
             z = unravel(jnp.asarray(z), space)
-            largest = _size(z)
-            norms.append(_size(block.mv(z)) / jnp.where(largest == 0, 1, largest))
+            size = _size(z)
+            norms.append(_size(block.mv(z)) / jnp.where(size == 0, 1, size))
     return jnp.max(jnp.asarray(norms))
 
 
 def _solved(b: PyTree[Array], Mx: PyTree[Array], size: Array) -> Array:
-    """Whether Mx is b, beside ‖M‖‖x‖."""
+    """Whether Mx is b, relative to ‖M‖‖x‖."""
     u = max((eps(leaf.dtype) for leaf in jtu.tree_leaves(b)), default=0.0)
     rest = _size(_plus(b, _negated(Mx)))
     return negligible(rest, size + _size(b) + _size(Mx), u)

@@ -44,7 +44,7 @@ from ._block_lu import (
 )
 from ._equilibration import Scales, block_band, evenly
 from ._factors import HIGHEST, judge, working_dtype
-from ._refinement import counts, judge_answer, ratio_or, row_error
+from ._refinement import judge_answer, ratio_or, row_error, significant
 
 
 class _Blocks(eqx.Module):
@@ -281,11 +281,11 @@ def _figures(
         lower, upper = jnp.roll(upper, 1, axis=0), jnp.roll(lower, -1, axis=0)
         lower, main, upper = adjoint_of(lower), adjoint_of(main), adjoint_of(upper)
     A = _Blocks(lower, main, upper)
-    of_x = counts(scales.unscaled(y.ravel(), adjoint)).reshape(y.shape)
+    of_x = significant(scales.unscaled(y.ravel(), adjoint)).reshape(y.shape)
     sized = jnp.stack((jnp.abs(y), of_x), axis=-1)
-    sizes, counted = jnp.moveaxis(_product(jax.tree.map(jnp.abs, A), sized), -1, 0)
+    sizes, met = jnp.moveaxis(_product(jax.tree.map(jnp.abs, A), sized), -1, 0)
     r = b - _product(A, y[..., None])[..., 0]
-    error = row_error(r, b, sizes, counted, y)
+    error = row_error(r, b, sizes, met, y)
     return error, ratio_or(largest(b), largest(y), 1)
 
 
@@ -322,7 +322,8 @@ def _(state: _State):
 @trace_of.register
 def _(state: _State, solver, tangent):
     """From the blocks of Z = A⁻¹ on its three diagonals alone (Takahashi, Fagan and
-    Chen 1973): Zᵢᵢ = Dᵢ⁻¹ + Vᵢ Zᵢ₊₁,ᵢ₊₁ Wᵢ, beside it -Vᵢ Zᵢ₊₁,ᵢ₊₁ and -Zᵢ₊₁,ᵢ₊₁ Wᵢ."""
+    Chen 1973): Zᵢᵢ = Dᵢ⁻¹ + Vᵢ Zᵢ₊₁,ᵢ₊₁ Wᵢ, next to it -Vᵢ Zᵢ₊₁,ᵢ₊₁ and -Zᵢ₊₁,ᵢ₊₁
+    Wᵢ."""
     if state.view != views.View():
         return None
     factors = state.factors

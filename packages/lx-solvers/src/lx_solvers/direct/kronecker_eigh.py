@@ -173,8 +173,8 @@ def hermitian_factors(operator: Any) -> tuple[AbstractLinearOperator, ...] | Non
 
 
 def _factors(operator: Any) -> tuple[AbstractLinearOperator, ...] | None:
-    """Those of the one Kronecker product or sum in an operator, () of a multiple of
-    the identity, None of anything else."""
+    """Those of the one Kronecker product or sum in an operator, () for a multiple of
+    the identity, None for anything else."""
     match bare(operator):
         case KroneckerLinearOperator(operators=parts):
             square = all(part.out_size() == part.in_size() for part in parts)

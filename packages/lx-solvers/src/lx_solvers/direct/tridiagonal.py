@@ -31,7 +31,7 @@ from .._solver import AbstractLinearSolver
 from . import _views as views
 from ._equilibration import Scales, evenly_tridiagonal
 from ._factors import judge, working_dtype
-from ._refinement import counts, judge_answer, ratio_or, row_error
+from ._refinement import judge_answer, ratio_or, row_error, significant
 
 Bands = tuple[Inexact[Array, " n"], Inexact[Array, " n"], Inexact[Array, " n"]]
 
@@ -134,7 +134,7 @@ def _solve(
     singular matrix F is."""
     y = jax.lax.linalg.tridiagonal_solve(*bands, b[:, None])[:, 0]
     sized = _sizes(bands)
-    sizes, of_x = _times(sized, jnp.abs(y)), counts(scales.unscaled(y, adjoint))
+    sizes, of_x = _times(sized, jnp.abs(y)), significant(scales.unscaled(y, adjoint))
     error = row_error(b - _times(bands, y), b, sizes, _times(sized, of_x), y)
     return y, error, ratio_or(largest(b), largest(y), 1)
 

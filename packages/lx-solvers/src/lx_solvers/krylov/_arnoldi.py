@@ -52,9 +52,9 @@ class _Numbers(NamedTuple):
     β: Any
     """The residual's 2-norm at the start of the cycle."""
     left: Any
-    """That of the recurred residual."""
+    """The 2-norm of the recurred residual."""
     aim: Any
-    """That of a residual that is expected to pass."""
+    """The 2-norm of a residual that is expected to pass."""
     j: Any
     """How many steps of the cycle are made."""
     stalls: Any
@@ -62,7 +62,7 @@ class _Numbers(NamedTuple):
     row: Any
     """The row of V that the pass wrote: 0 at the start of a cycle."""
     scale: Any
-    """What normalised that row."""
+    """The factor that normalised that row."""
     at: Any
     """The first of the three rows of T that it wrote."""
 
@@ -306,7 +306,7 @@ def arnoldi(
 
 
 def _moved(y: Array, inverse_D: Array) -> Array:
-    """The norm of what the last step changed beside that of the whole, of D y."""
+    """The norm of the last step's change of D y, relative to that of D y."""
     unit = reciprocal_scale(inverse_D[0].real).astype(y.dtype)
     y = unit * (y * inverse_D[:, None])
     whole, last = (jnp.sum(jnp.abs(y[:, i]) ** 2) for i in (0, 1))

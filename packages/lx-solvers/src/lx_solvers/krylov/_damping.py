@@ -47,9 +47,9 @@ def augmented(
 def better_than_none(x: Array, Ax: Array, b: Array, check: Array) -> tuple:
     """In a checking pass, x and [A; λ] x; or zeros, if these leave less of [b; 0].
 
-    Beside a large λ, what a bad first guess leaves in x when it is taken back is its
-    own rounding error, and may be all that is seen of x. One that passes is, by this
-    test, at most twice as long as λ⁻² Aᴴ b, the solution for large λ.
+    If λ is large, a bad initial guess that is taken back leaves its own rounding errors
+    in x, and these may be all that remains of x. One that passes is, by this test, at
+    most twice as long as λ⁻² Aᴴ b, the solution for large λ.
     """
     worse = check & (real_dot(Ax, 2 * b - Ax) <= 0)
     return where(worse, 0, x), where(worse, 0, Ax)

@@ -159,7 +159,7 @@ def iteration(
         every: after how many steps the residual is computed anew; None: only before
             success is claimed.
         sign_of_M: 1, or -1 for a preconditioner that is to be negated; by default 1.
-        check_first: whether the first pass is a check, even without a first guess.
+        check_first: whether the first pass is a check, even without an initial guess.
         failure: how a step that is `broken` ends the solve.
         norm_A: a lower bound of ‖A‖ without a preconditioner, from the method's state,
             if that keeps one. The driver then keeps none, and asks for no `stretch`.

@@ -1,4 +1,4 @@
-"""A first guess: where a solve starts, and when it had better not."""
+"""An initial guess: where a solve starts, and when it had better not."""
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -26,13 +26,14 @@ def bounded(x: Array) -> Array:
 
 
 def held(Ax: Array) -> Array:
-    """A x of a first guess, with elements whose squares are in range. Where that makes
-    a difference, x is too large to be of use; if A is not finite, A 0 shows it."""
+    """A x of an initial guess, with elements whose squares are in range. Where that
+    makes a difference, x is too large to be of use; if A is not finite, A 0 shows
+    it."""
     most = float(jnp.finfo(Ax.dtype).max) ** 0.375
     return where(jnp.abs(Ax) <= most, Ax, most)
 
 
 def useless(r: Array, b: Array, eps: float) -> Array:
-    """Whether a first guess that leaves ‖r‖ of ‖b‖ is not to be used: rounding errors
-    of x alone would be as large as b. The solve then starts from zero."""
+    """Whether an initial guess that leaves ‖r‖ of ‖b‖ is not to be used: rounding
+    errors of x alone would be as large as b. The solve then starts from zero."""
     return r > b / eps

@@ -42,7 +42,7 @@ class Monitor:
             return None
         value = residual()
         if self.bar is not None:
-            # in the loop only: beside it, a call would have no place in time
+            # in the loop only: outside, a call would have no place in time
             jax.debug.callback(self.bar.show, phases.num_steps, value)
         if history is None:
             return None
@@ -66,8 +66,8 @@ class _Bar:
             from tqdm.auto import tqdm
         except ImportError:
             raise ImportError(
-                "`progress=True` needs tqdm, which comes with the extra `progress`: "
-                "`pip install 'lx-solvers[progress]'`."
+                "`progress=True` needs tqdm, which is not installed: "
+                "`pip install tqdm`."
             ) from None
         self.make = lambda: tqdm(desc=name, total=int(total), unit="step")
         self.bar = None

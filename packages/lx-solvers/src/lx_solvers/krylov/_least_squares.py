@@ -104,7 +104,7 @@ class _Loop(NamedTuple):
     plain: Any
     """A lower bound of ‖A‖, and ‖Aᴴ r‖ after a check; None without a preconditioner."""
     left: Array
-    """The residual beside its tolerance; ∞ where that was not asked."""
+    """The residual relative to its tolerance; ∞ where it was not computed."""
     phases: Phases
     history: Array | None
 
@@ -145,7 +145,7 @@ def least_squares(
     M, MH = (_same, _same) if M is None else (as_matvec(M, X), as_matvec(M.H, X))
     L, scaled = state.left, state.left is not None
     L, LH = (_same, _same) if L is None else (as_matvec(L, Y), as_matvec(L.H, Y))
-    # of a wide operator no first guess helps: it would stay in the solution
+    # of a wide operator no initial guess helps: it would stay in the solution
     maybe = X.size != Y.size and (not is_known(X.size, Y.size) or X.size > Y.size)
     wide = maybe and undamped(solver.damp)
     y0 = None if wide else first_guess(options, X, name)

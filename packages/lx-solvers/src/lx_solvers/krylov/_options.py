@@ -174,12 +174,14 @@ def heeded(M: Any, vector: PyTree[Array], result: RESULTS) -> RESULTS:
 
 
 def transposed(options: Options) -> Options:
-    """The options for Aᵀ: the transposed preconditioner, and no first guess or rule."""
+    """The options for Aᵀ: the transposed preconditioner, and no initial guess or
+    rule."""
     return _mapped(lambda M: M.T, options)
 
 
 def conjugated(options: Options) -> Options:
-    """The options for Ā: the conjugated preconditioner, and no first guess or rule."""
+    """The options for Ā: the conjugated preconditioner, and no initial guess or
+    rule."""
     return _mapped(conj, options)
 
 

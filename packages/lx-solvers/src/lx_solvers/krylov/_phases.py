@@ -114,7 +114,7 @@ class Phases:
 
     @functools.cached_property
     def first(self) -> Array:
-        """The next pass is the first check, of a first guess."""
+        """The next pass is the first check, of an initial guess."""
         return self.check & (self.num_steps == 0) & (self.best == _FAR)
 
     @functools.cached_property

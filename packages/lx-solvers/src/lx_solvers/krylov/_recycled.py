@@ -107,7 +107,7 @@ def transposed_subspace(state: RecycledState, krylov: KrylovState) -> RecycledSt
 
 
 def conjugated_subspace(state: RecycledState, krylov: KrylovState) -> RecycledState:
-    """The state for Ā. Real and complex leaves side by side are arrays of real numbers
+    """The state for Ā. Real and complex leaves together are arrays of real numbers
     here, and have an empty subspace then."""
     U, C = state.U.conj(), state.C.conj()
     if spaces(state.krylov.operator)[0].realified:

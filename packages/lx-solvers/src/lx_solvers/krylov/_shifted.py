@@ -1,7 +1,8 @@
 """Shifted families (A + σᵢ I) xᵢ = b: all of them from one Krylov space, which is the
 same for each shift, with one product a step.
 
-What is computed here is checked by nobody: `shifted_solve` takes it as a first guess.
+What is computed here is checked by nobody: `shifted_solve` takes it as an initial
+guess.
 """
 
 from typing import Any, NamedTuple

@@ -87,7 +87,7 @@ class Left(NamedTuple):
 def ending(exit: Array, left: Left, eps: float) -> Array:
     """The exit of a solve that missed its tolerance: `converged` if the solution is
     backward stable, `singular` if it is so only because x is so large that rounding
-    errors alone exceed `HOPELESS` ‖b‖. If what is left does, it is as it was.
+    errors alone exceed `HOPELESS` ‖b‖. If the residual does, the exit stays as it was.
 
     Args:
         exit: how the loop ended.

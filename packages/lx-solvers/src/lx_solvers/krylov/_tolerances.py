@@ -10,11 +10,11 @@ given; `atol` is 0 then, as no absolute size is right for every problem.
 
 with |b|∞ taken over the leaf that bᵢ stands in (over all of b if that leaf is zero).
 The `floor` is what makes zeros, or very small elements, of b harmless when `atol` is
-zero: they are judged beside the largest of their leaf. It starts at 10⁻³, so that the
-test is elementwise for all but the smallest elements; where rounding keeps these from
-it, that is, where the true residual stops decreasing, it rises to 1, and the test is
-normwise (`_phases.py`). The same test, with the solution instead of b, is asked of the
-last update.
+zero: they are judged relative to the largest of their leaf. It starts at 10⁻³, so that
+the test is elementwise for all but the smallest elements; where rounding keeps these
+from it, that is, where the true residual stops decreasing, it rises to 1, and the test
+is normwise (`_phases.py`). The same test, with the solution instead of b, is asked of
+the last update.
 
 By `criterion="two_norm"` it passes if ‖r‖₂ ≤ max(rtol ‖b‖₂, atol); nothing is asked of
 the last update, and `norm` is not used.

@@ -146,8 +146,8 @@ class BiCGStab(AbstractLinearSolver[driver.KrylovState]):
         rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single
             and 1e-8 in double precision, and `atol` 0.
         norm: from a pytree to a real scalar; for the elementwise criterion.
-        max_steps: limit of steps, that is, of products; ten times the size by default.
-            With `rtol = atol = 0` exactly this many steps are made.
+        max_steps: the limit of steps, that is, of products; ten times the size by
+            default. With `rtol = atol = 0` exactly this many steps are made.
         ell: ℓ, at least 1; more than 4 does not help in double precision, nor more than
             2 in single.
         preconditioner: a recipe such as `Jacobi()`, or a direct solver, set up from the
@@ -156,7 +156,7 @@ class BiCGStab(AbstractLinearSolver[driver.KrylovState]):
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
         history: record the 2-norm of the residual before and after each step in
-            `stats["residuals"]`; `True` for room for all steps, or how many.
+            `stats["residuals"]`: `True`, or the number of entries to record.
         progress: show a progress bar.
 
     Options: `preconditioner`, an operator that approximates the inverse; `y0`, a first

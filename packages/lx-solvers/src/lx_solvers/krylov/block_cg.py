@@ -135,7 +135,7 @@ class BlockCG(AbstractLinearSolver[driver.KrylovState]):
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
         history: record the 2-norm of the residual before and after each step of `CG` in
-            `stats["residuals"]`; `True` for room for all steps, or how many.
+            `stats["residuals"]`: `True`, or the number of entries to record.
         progress: show a progress bar of `CG`.
 
     Options: `preconditioner`, an operator that approximates the inverse, of the sign of

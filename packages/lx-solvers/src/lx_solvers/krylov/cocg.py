@@ -76,7 +76,7 @@ class COCG(AbstractLinearSolver[driver.KrylovState]):
         rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single
             and 1e-8 in double precision, and `atol` 0.
         norm: from a pytree to a real scalar; for the elementwise criterion.
-        max_steps: limit of steps; ten times the size by default.
+        max_steps: the step limit; ten times the size by default.
             With `rtol = atol = 0` exactly this many steps are made.
         preconditioner: a recipe such as `Jacobi()`, or a direct solver, set up from the
             operator.
@@ -84,11 +84,11 @@ class COCG(AbstractLinearSolver[driver.KrylovState]):
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
         history: record the 2-norm of the residual before and after each step in
-            `stats["residuals"]`; `True` for room for all steps, or how many.
+            `stats["residuals"]`: `True`, or the number of entries to record.
         progress: show a progress bar.
 
     Options: `preconditioner`, a symmetric operator that approximates the inverse; `y0`,
-    a first guess.
+    an initial guess.
 
     Raises:
         ValueError: negative tolerances; both zero without `max_steps`; an operator, or

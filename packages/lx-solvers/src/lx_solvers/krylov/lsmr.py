@@ -57,13 +57,14 @@ class LSMR(AbstractLinearSolver[driver.KrylovState]):
     operator; and before success is claimed, b - A x and Aᴴ (b - A x) are recomputed, in
     the same way as at the start.
 
-    Success is one of two. Either the residual is within its tolerance; or what is left
-    of it in the range of A is, which is at most ‖Aᴴ r‖ divided by the smallest singular
-    value, as estimated, and ‖Aᴴ r‖ ≤ rtol ‖A‖ ‖r‖; or ‖Aᴴ r‖ is zero to rounding, and
-    then nothing is asked of the last update. Where A has no more rows than columns, a
-    residual means that A is singular, and ‖Aᴴ r‖ must be no larger than rounding errors
-    of r make it. With damping, A and r are those of [A; λ] x = [b; 0], and r is judged
-    by its 2-norm.
+    A solve succeeds if the residual is within its tolerance. It also succeeds with a
+    least-squares solution: if ‖Aᴴ r‖ ≤ rtol ‖A‖ ‖r‖, and the part of the residual in
+    the range of A, which is at most ‖Aᴴ r‖ divided by the estimated smallest singular
+    value, is within its tolerance; or if ‖Aᴴ r‖ is zero up to rounding errors,
+    however large the last update was. If A has no more rows than columns, a residual
+    means that A is singular, and ‖Aᴴ r‖ must be no larger than rounding errors of r
+    make it. With damping, A and r are those of [A; λ] x = [b; 0], and r is judged by
+    its 2-norm.
 
     A step is one product with the operator and one with its adjoint (and one each with
     the preconditioner and its adjoint); the start is one more of each, and so is a
@@ -93,7 +94,7 @@ class LSMR(AbstractLinearSolver[driver.KrylovState]):
     conditioned (the reciprocal norms of A's columns, say); the solution is then the one
     of least ‖M⁻¹ x‖. `y0`, an initial guess, which is ignored if it leaves a residual
     above ‖b‖ / eps, or if the operator has more columns than rows: the part of it that
-    A annihilates would stay in the solution. Other operators of deficient rank get the
+    A annihilates would stay in the solution. Other rank-deficient operators get the
     least-squares solution nearest to `y0`; to remove that part would cost as much as a
     solve without `y0`, which gives the solution of least norm. With damping `y0` is
     used for any shape, unless it leaves more of [b; 0] than zero does.

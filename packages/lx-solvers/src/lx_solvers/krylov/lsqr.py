@@ -59,8 +59,27 @@ class LSQR(AbstractLinearSolver[driver.KrylovState]):
         rtol, atol, norm, max_steps, conlim, damp: as for `LSMR`.
         preconditioner, criterion, history, progress: as for `LSMR`.
 
-    What counts as success, the options, the statistics and the errors are those of
-    `LSMR`.
+    Options: `stop`, a function of the residual's 2-norm, the solution and the number of
+    steps that ends the solve; `preconditioner`, an operator M, such that A M is better
+    conditioned (the reciprocal norms of A's columns, say); the solution is then the one
+    of least ‖M⁻¹ x‖. `y0`, an initial guess, which is ignored if it leaves a residual
+    above ‖b‖ / eps, or if the operator has more columns than rows: the part of it that
+    A annihilates would stay in the solution. Other rank-deficient operators get the
+    least-squares solution nearest to `y0`; to remove that part would cost as much as a
+    solve without `y0`, which gives the solution of least norm. With damping `y0` is
+    used for any shape, unless it leaves more of [b; 0] than zero does.
+
+    Statistics: `norm_r` = ‖b - A x‖, `norm_Ar` = ‖Aᴴ (b - A x) - λ² x‖, `norm_x`, all
+    in the 2-norm; `norm_A`, a lower bound of the 2-norm of A, and `cond_A`, an estimate
+    of its condition number, damping included; and `istop`: 0 for b = 0, 1 if the
+    residual is within its tolerance, 2 for a least-squares solution, 3 for `conlim`, 4
+    for `max_steps`, 5 for stagnation, 6 for input that is not finite, 7 for a stopping
+    rule; `least_squares`: whether success was claimed of a least-squares solution, not
+    of one whose residual is within its tolerance or that of rounding.
+
+    Raises:
+        ValueError: negative tolerances, damping or limit; both tolerances zero without
+            `max_steps`; damping and a preconditioner.
 
     ```python
     operator = lx.MatrixLinearOperator(jnp.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))

@@ -180,7 +180,7 @@ class MINRES(AbstractLinearSolver[driver.KrylovState]):
         rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single
             and 1e-8 in double precision, and `atol` 0.
         norm: from a pytree to a real scalar; for the elementwise criterion.
-        max_steps: limit of steps; ten times the size by default. With
+        max_steps: the step limit; ten times the size by default. With
             `rtol = atol = 0` exactly this many steps are made.
         preconditioner: a recipe such as `Jacobi(absolute=True)`, set up from the
             operator, and known to be positive semidefinite.
@@ -188,12 +188,12 @@ class MINRES(AbstractLinearSolver[driver.KrylovState]):
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
         history: record the 2-norm of the residual before and after each step in
-            `stats["residuals"]`; `True` for room for all steps, or how many.
+            `stats["residuals"]`: `True`, or the number of entries to record.
         progress: show a progress bar.
 
     Options: `preconditioner`, a positive definite operator that approximates the
-    inverse of the operator's absolute value, tagged positive semidefinite; `y0`, a
-    first guess.
+    inverse of the operator's absolute value, tagged positive semidefinite; `y0`, an
+    initial guess.
 
     Raises:
         ValueError: negative tolerances; both zero without `max_steps`; an operator that

@@ -231,14 +231,14 @@ class MINRESQLP(AbstractLinearSolver[driver.KrylovState]):
     orthogonality to the null space, and ‖A r‖ / (‖A‖ ‖r‖) would stay above the square
     root of the rounding unit. The residual is carried along as a vector, r -= q ⟨q, r⟩.
 
-    Success is one of two. Either the residual is within its tolerance; or b is not in
-    the range of A. Then ‖A r‖ must be no larger than rounding errors of r make it, and
-    the part of r in the range of A within rtol ‖b‖: it is at most ‖A r‖ divided by the
-    least singular value apart from zero, which is estimated. Or ‖A r‖ is at most 32 eps
-    ‖A‖ ‖r‖, which is backward stable. Either way `stats["least_squares"]` says that b
-    is not in the range. A singular value of less than some hundred rounding units,
-    relative to ‖A‖, may count as zero. Before success is claimed, r = b - A x, and A r,
-    are computed anew.
+    A solve succeeds if the residual is within its tolerance. If b is not in the range
+    of A, it succeeds if ‖A r‖ is no larger than rounding errors of r make it, and the
+    part of r in the range of A is within rtol ‖b‖: that part is at most ‖A r‖ divided
+    by the smallest nonzero singular value, which is estimated. It also succeeds if ‖A
+    r‖ is at most 32 eps ‖A‖ ‖r‖, which is backward stable. In both cases
+    `stats["least_squares"]` says that b is not in the range. A singular value of less
+    than some hundred rounding units, relative to ‖A‖, may count as zero. Before success
+    is claimed, r = b - A x, and A r, are computed anew.
 
     A step is one product with the operator. A start, and a restart after a check, take
     one step; the check itself takes one more product, and does not count as a step. Ten
@@ -249,13 +249,13 @@ class MINRESQLP(AbstractLinearSolver[driver.KrylovState]):
         rtol, atol: relative and absolute tolerance; by default `rtol` is 1e-5 in single
             and 1e-8 in double precision, and `atol` 0.
         norm: from a pytree to a real scalar; for the elementwise criterion.
-        max_steps: limit of steps; ten times the size by default. With
+        max_steps: the step limit; ten times the size by default. With
             `rtol = atol = 0` exactly this many steps are made.
         criterion: "elementwise": each element of the residual is within its tolerance
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
         history: record the 2-norm of the residual before and after each step in
-            `stats["residuals"]`; `True` for room for all steps, or how many.
+            `stats["residuals"]`: `True`, or the number of entries to record.
         progress: show a progress bar.
 
     Options: `y0`, an initial guess; the solution is then the one nearest to it. There

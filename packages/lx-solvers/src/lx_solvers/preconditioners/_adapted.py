@@ -91,8 +91,8 @@ NAMED = {"auto": (".auto", "AutoPreconditioner")}
 
 
 def as_preconditioner(given: Any) -> AbstractPreconditioner | None:
-    """What an iterative solver is given as `preconditioner`, without derivatives: None,
-    a preconditioner, "auto", or a solver.
+    """The value of an iterative solver's field `preconditioner`, without derivatives,
+    from what was given: None, a preconditioner, "auto", or a solver.
 
     Raises:
         ValueError: anything else.

@@ -21,8 +21,8 @@ _MOST_PADDING = 3
 
 
 def colours(pattern: SparsityPattern) -> np.ndarray:
-    """A colour for each unknown, other than those of all that it is coupled to, the
-    smallest that is free, in the given order (Saad 2003, section 3.3.3)."""
+    """A colour for each unknown, which differs from those of all unknowns that it is
+    coupled to: the smallest free one, in the given order (Saad 2003, section 3.3.3)."""
     import scipy.sparse
 
     rows, columns = np.asarray(pattern.rows), np.asarray(pattern.columns)
@@ -56,8 +56,8 @@ class Rows(eqx.Module):
 
 
 class Elimination(eqx.Module):
-    """What one colour's unknowns change when they are eliminated: of entries (i, k) and
-    (k, j) the product is taken off (i, j), or, if that is no entry, of (i, i)."""
+    """What eliminating one colour's unknowns changes: the product of entries (i, k) and
+    (k, j) is subtracted from entry (i, j); or, if there is none, from (i, i)."""
 
     left: Int[Array, " m"]
     pivots: Int[Array, " m"]
@@ -68,14 +68,14 @@ class Elimination(eqx.Module):
 
 
 class Order(eqx.Module):
-    """The multicolour order of a pattern, and where what is."""
+    """The multicolour order of a pattern, and where its entries are in it."""
 
     pattern: SparsityPattern
     order: Int[Array, " n"]
     place: Int[Array, " n"]
     source: Int[Array, " e"]
-    """Which value of A each entry has, in the new order, the diagonal complete; one
-    past the last for none."""
+    """For each entry in the new order, including the whole diagonal, which value of A
+    it has; one past the last if it has none."""
     row: Int[Array, " e"]
     column: Int[Array, " e"]
     diagonal: Int[Array, " n"]
@@ -95,8 +95,8 @@ def ordered(operator: Any, name: str, *, eliminating: bool = False) -> Order:
     """The order of an operator, whose pattern must be concrete.
 
     Args:
-        operator: A, or whatever has its pattern.
-        name: what the error says.
+        operator: A, or any object with its `pattern`.
+        name: of the preconditioner, for the error.
         eliminating: whether factors will be made, not only substitutions.
 
     Raises:
@@ -115,7 +115,7 @@ def ordered(operator: Any, name: str, *, eliminating: bool = False) -> Order:
 def for_operator(
     order: Order | None, operator: SparseLinearOperator, name: str, **more: Any
 ) -> Order:
-    """An order made before, checked; or a new one."""
+    """The order that was made before, checked; or a new one."""
     if order is None:
         return ordered(operator, name, **more)
     check_pattern(order.pattern, operator.pattern, name)
@@ -169,6 +169,7 @@ def _ordered(pattern: SparsityPattern, eliminating: bool) -> Order:
 
 
 def padded(values: Array) -> Array:
+    """The values and one zero, which stands for entries that do not exist."""
     return jnp.concatenate([values, jnp.zeros(1, values.dtype)])
 
 

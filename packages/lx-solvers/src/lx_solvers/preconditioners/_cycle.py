@@ -50,7 +50,7 @@ class Cycle(eqx.Module):
     inverse: Array
     """The inverse of the last level's matrix."""
     last: AbstractLinearOperator | None
-    """That level's operator, which W and F need."""
+    """The last level's operator, which W and F need."""
     kind: str = eqx.field(static=True)
     late: bool = eqx.field(static=True, default=False)
     """F's part comes after V's: of its transpose."""

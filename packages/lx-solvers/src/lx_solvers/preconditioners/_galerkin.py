@@ -4,11 +4,11 @@ With R, P and the pattern of A fixed, the values of R A P are linear in those of
 
     vec(R A P) = G vec(A),    G[(I, J), (i, j)] = R[I, i] P[j, J].
 
-G is made once, on the host, and multiplied as sparse matrices are: its rows are cut
+G is made once, on the host, and multiplied like other sparse matrices: its rows are cut
 into chunks of eight terms. If A is Hermitian and R = Pᴴ, only the upper triangle of R A
-P is computed. G has three to six times as many entries as A, of which each takes a
-number and an index; on 2-D Poisson, five points, all levels together take 30 numbers an
-unknown in 12 bytes each.
+P is computed. G has three to six times as many entries as A, each with a number and an
+index; for 2-D Poisson, five points, all levels together have 30 entries of 12 bytes for
+each unknown.
 """
 
 from typing import Any
@@ -31,11 +31,12 @@ class Galerkin(eqx.Module):
     weights: Array
     """`[w, chunks]`, zero where a row of G has no entry."""
     reads: Int[Array, "w chunks"]
-    """The entries of A."""
+    """The entries of A that are read."""
     rows: Int[Array, " chunks"]
     mirror: Int[Array, " size"] | None
-    """If only the upper triangle is computed: for each entry of R A P, where in the
-    triangle it is, or is below the diagonal, less the triangle's size."""
+    """If only the upper triangle is computed: for each entry of R A P, its position in
+    the triangle; below the diagonal, the position of its mirror image, less the
+    triangle's size."""
     pattern: SparsityPattern
     """Of R A P."""
     computed: int = eqx.field(static=True)
@@ -74,7 +75,7 @@ class Galerkin(eqx.Module):
 
 
 def galerkin(A: SparsityPattern, R: Any, P: Any, *, hermitian: bool) -> Galerkin:
-    """G, of a concrete pattern and of two matrices of SciPy.
+    """G, from a concrete pattern and two SciPy matrices.
 
     Args:
         hermitian: A is Hermitian, and R = Pᴴ.
@@ -84,7 +85,7 @@ def galerkin(A: SparsityPattern, R: Any, P: Any, *, hermitian: bool) -> Galerkin
     R, P = R.tocsr(), P.tocsr()
     m, n_coarse = A.shape[0], P.shape[1]
     rows, columns = np.asarray(A.rows), np.asarray(A.columns)
-    # A P, of which each entry (i, J) is the sum of A[i, j] P[j, J] over j
+    # A P: entry (i, J) is the sum of A[i, j] P[j, J] over j
     at, right = pairs(columns, P.indptr)
     key, left_of = numbered(rows[at].astype(np.int64) * n_coarse + P.indices[right])
     first: Any = scipy.sparse.csr_matrix(
@@ -120,7 +121,7 @@ def _put(x: np.ndarray | None) -> Any:
 
 
 def _chunks(G: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weights and columns `[w, chunks]` of a matrix of SciPy, and each chunk's row."""
+    """Weights and columns `[w, chunks]` of a SciPy matrix, and each chunk's row."""
     lengths = np.diff(G.indptr)
     each = -(-lengths // _WIDTH)
     rows = np.repeat(np.arange(lengths.size), each)

@@ -273,7 +273,7 @@ def prepared(
 
 
 def told(M: Any) -> dict[str, Array]:
-    """What a preconditioner and its parts add to the statistics of a solve."""
+    """The statistics that a preconditioner and its parts add to those of a solve."""
     if not isinstance(M, Prepared):
         return {}
     found: dict[str, Array] = {}

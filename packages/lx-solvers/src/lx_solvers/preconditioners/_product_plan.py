@@ -1,7 +1,7 @@
 """Products of sparse matrices whose patterns are known beforehand.
 
-What is multiplied with what is a list that depends on the patterns alone: it is made
-once, on the host. With it, the values of a product are one sum over sorted segments.
+Which entries are multiplied depends on the patterns alone: the list is made once, on
+the host. With it, the values of a product are one sum over sorted segments.
 """
 
 import equinox as eqx
@@ -54,7 +54,7 @@ def plan_product(A: SparsityPattern, B: SparsityPattern) -> ProductPlan:
 
 
 def pairs(of: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each entry with each entry of the row of another matrix that it meets.
+    """All pairs of an entry and an entry of the row of another matrix that it meets.
 
     Args:
         of: the row that each entry meets.
@@ -68,5 +68,5 @@ def pairs(of: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def numbered(key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The different numbers, sorted, and which of them each is."""
+    """The distinct numbers, sorted, and which of them each number is."""
     return np.unique(key, return_inverse=True)

@@ -1,4 +1,4 @@
-"""What preconditioners ask of a sparse operator."""
+"""Checks and questions of preconditioners about sparse operators."""
 
 from typing import Any
 

@@ -63,5 +63,5 @@ def parts_of(given: Sequence[Any], name: str) -> tuple[AbstractPreconditioner, .
 
 
 def shared_tags(parts: Sequence[AbstractPreconditioner], operator: Any) -> frozenset:
-    """What is known of all parts."""
+    """The tags that all parts have."""
     return frozenset.intersection(*(part.tags(operator) for part in parts))

@@ -33,7 +33,7 @@ class _State(eqx.Module):
     values: Inexact[Array, "p e"]
     """The local systems, on each device its own."""
     digests: UInt32[Array, "p 4"]
-    """By which their factors are found on the host."""
+    """The digests by which their factors are found on the host."""
     statuses: Int[Array, " p"]
     inverse: Inexact[Array, "pc pc"] | None
     """E⁻¹, on each device all of it."""

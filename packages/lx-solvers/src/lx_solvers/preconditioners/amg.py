@@ -28,7 +28,7 @@ METHODS = ("smoothed_aggregation", "ruge_stuben")
 
 
 class _Transfer(eqx.Module):
-    """What leads from a level to the next: R and P, fixed, laid out for products, and
+    """The step from a level to the next: R and P, fixed and laid out for products, and
     how R A P is formed."""
 
     R: AbstractLinearOperator
@@ -76,7 +76,7 @@ class AMG(AbstractPreconditioner[Cycle]):
     Raises:
         ValueError: the operator is not sparse; its pattern is traced when the hierarchy
             is made; or its pattern differs from that of the hierarchy.
-        ImportError: pyamg is not installed: `pip install "lx-solvers[amg]"`.
+        ImportError: pyamg is not installed: `pip install pyamg`.
 
     ```python
     n = 400
@@ -115,7 +115,7 @@ class AMG(AbstractPreconditioner[Cycle]):
     smoothers: tuple[AbstractPreconditioner, ...] | None = eqx.field(
         default=None, kw_only=True, repr=False
     )
-    """That of each level, set up."""
+    """The smoothers of the levels, set up."""
     pattern: SparsityPattern | None = eqx.field(default=None, kw_only=True, repr=False)
     """The pattern of the operators that it serves."""
 
@@ -202,8 +202,7 @@ def _transfers(amg: AMG, A: SparseLinearOperator) -> tuple[_Transfer, ...]:
         import pyamg
     except ImportError as error:
         raise ImportError(
-            "`AMG` needs pyamg, which is not installed: "
-            '`pip install "lx-solvers[amg]"`.'
+            "`AMG` needs pyamg, which is not installed: `pip install pyamg`."
         ) from error
     import scipy.sparse
 
@@ -239,7 +238,7 @@ def _transfers(amg: AMG, A: SparseLinearOperator) -> tuple[_Transfer, ...]:
 
 
 def _graph_laplacian(pattern: SparsityPattern, dtype: Any) -> Array:
-    """What stands for values that are not known."""
+    """The values of the pattern's graph Laplacian, to use in place of unknown ones."""
     rows, columns = np.asarray(pattern.rows), np.asarray(pattern.columns)
     apart = rows != columns
     degrees = np.bincount(rows[apart], minlength=pattern.shape[0])
@@ -259,8 +258,8 @@ def _calibrated(
 
 
 def _laid_out(matrix: SparseLinearOperator) -> AbstractLinearOperator:
-    """What `linearise` returns, in chunks; without JAX, which would have to compile it
-    for each level."""
+    """The same operator, laid out in chunks as by `linearise`; without JAX, which would
+    have to compile it for each level."""
     pattern = matrix.pattern.without_assembly()
     chunks = pattern.by_rows
     if pattern.offsets is not None or not pattern.size:

@@ -22,7 +22,7 @@ from ._preconditioner import AbstractPreconditioner, definite_tags
 
 class _State(eqx.Module):
     inverses: tuple[Array, ...]
-    """One matrix a leaf; or all blocks of one size, `[k, b, b]`."""
+    """One matrix for each leaf; or all blocks, of one size, `[k, b, b]`."""
 
 
 class BlockJacobi(AbstractPreconditioner[_State]):
@@ -133,7 +133,7 @@ def _leaf_blocks(operator: AbstractLinearOperator) -> tuple[Array, ...]:
 
 
 def _blocks(operator: AbstractLinearOperator, size: int, sign: int) -> Array:
-    """The blocks [k, size, size]; the last one continued by 1 or -1."""
+    """The blocks `[k, size, size]`; the last one is padded by ±1 on its diagonal."""
     n = operator.in_size()
     count = -(-n // size)
     A: Any = unwrapped(operator)

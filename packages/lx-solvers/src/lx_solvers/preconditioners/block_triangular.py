@@ -51,7 +51,7 @@ def _substituted(state: _State, vector: PyTree[Array]) -> tuple[PyTree[Array], .
         return tuple(P.mv(r) for P, r in zip(state.inverses, vector))
     for i in indices if state.form in ("lower", "full") else reversed(indices):
         z[i] = state.inverses[i].mv(_less(vector[i], state.grid[i], z))
-    if state.form == "full":  # and what the later ones leave of the first
+    if state.form == "full":  # the first block again, now that the second is known
         (_, B), second = state.grid[0], z[1]
         if B is not None:
             z[0] = _sub(z[0], state.inverses[0].mv(B.mv(second)))
@@ -177,14 +177,14 @@ class SchurComplement(AbstractPreconditioner[_State]):
     Hermitian (Murphy, Golub and Wathen 2000, doi:10.1137/S1064827599355153).
 
     Args:
-        first: of A: a preconditioner, a direct solver, or an operator near A⁻¹.
-        schur: of D - C diag(A)⁻¹ B, likewise; or an operator near S⁻¹, such as the
-            inverse of minus the mass matrix in Stokes flow. By default that matrix is
+        first: for A: a preconditioner, a direct solver, or an operator near A⁻¹.
+        schur: for D - C diag(A)⁻¹ B, likewise; or an operator near S⁻¹, such as the
+            inverse of minus the mass matrix in Stokes flow. By default this matrix is
             formed and factorised.
         form: see the table.
 
     Raises:
-        ValueError: the operator has not two by two blocks.
+        ValueError: the operator does not have two by two blocks.
 
     ```python
     A = lx.MatrixLinearOperator(4 * jnp.eye(3) + 1, lx.positive_semidefinite_tag)
@@ -294,8 +294,8 @@ def _schur(grid: Grid, positive: bool) -> AbstractLinearOperator:
     (A, B), (C, D) = grid
     if A is None or B is None or C is None:
         raise ValueError(
-            "`SchurComplement` of blocks of zeros beside the diagonal: there is "
-            "nothing to complement; use `BlockTriangular` or `BlockJacobi`."
+            "`SchurComplement` needs blocks off the diagonal that are not zero; for "
+            "this operator use `BlockTriangular` or `BlockJacobi`."
         )
     inverse = DiagonalLinearOperator(unravel(1 / diagonal(A), A.in_structure()))
     product = C @ inverse @ B

@@ -26,7 +26,7 @@ from ._preconditioner import AbstractPreconditioner, definite_tags
 
 
 class ChebyshevState(eqx.Module):
-    """What `Chebyshev.init` returns."""
+    """The state of `Chebyshev`."""
 
     operator: AbstractLinearOperator
     inverse: Array | None

@@ -19,12 +19,12 @@ from .ssor import _INSTEAD
 
 
 class FactorState(eqx.Module):
-    """What `init` of incomplete factorisations returns."""
+    """The state of incomplete factorisations."""
 
     order: colour_order.Order
     factors: multicolour.Factors
     shift: Array
-    """What was needed."""
+    """The shift α that was needed."""
     sound: Array
 
 

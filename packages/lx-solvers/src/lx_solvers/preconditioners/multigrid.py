@@ -67,7 +67,7 @@ class Multigrid(AbstractPreconditioner[Cycle]):
     smoother: AbstractPreconditioner
     cycle: str = eqx.field(static=True)
     smoothers: tuple[AbstractPreconditioner, ...] | None
-    """That of each level, once it is set up."""
+    """The smoothers of the levels, once they are set up."""
 
     def __init__(
         self,

@@ -32,14 +32,14 @@ class Nystrom(AbstractPreconditioner[LowRank]):
     l operations.
 
     Args:
-        rank: l. If None, it is doubled until λₗ ≤ 10 μ, by the set-up outside of `jit`,
+        rank: l. If None, it is doubled until λₗ ≤ 10 μ, by the set-up outside `jit`,
             which needs concrete arrays.
         shift: μ, the part of the operator that is a multiple of the identity.
         max_rank: the largest rank to try.
 
     Raises:
         ValueError: the operator is not known to be positive semidefinite; no rank is
-            given inside of `jit`.
+            given inside `jit`.
 
     ```python
     t = jnp.linspace(0, 1, 50)

@@ -1,4 +1,4 @@
-"""Which library factorises."""
+"""The choice of the library that factorises."""
 
 import importlib.util
 from typing import Any
@@ -35,8 +35,8 @@ def chosen_backend(
     elif backend == "rslab":
         if not has_rslab():
             raise ValueError(
-                "the backend rslab is not installed; install it by `pip install "
-                '"lx-solvers[sparse]"`, or use `backend="superlu"`.'
+                f"the backend rslab is not installed; install it by `{_INSTALL}`, or "
+                'use `backend="superlu"`.'
             )
         wanted = _rslab()
     elif isinstance(backend, SparseBackend):
@@ -50,11 +50,12 @@ def chosen_backend(
         raise ValueError(
             f"`{solver}` has no factorisation for {_KINDS[kind]} matrices of dtype "
             f"{dtype} by {wanted!r}. Use `SparseLU`"
-            + ("." if has_rslab() else ', or install the extra "lx-solvers[sparse]".')
+            + ("." if has_rslab() else f", or install rslab: `{_INSTALL}`.")
         )
     return wanted
 
 
+_INSTALL = "pip install rslab==1.7.0"
 _KINDS = {
     "general": "general",
     "definite": "Hermitian definite",

@@ -1,4 +1,4 @@
-"""What is kept on the host between calls, bounded by bytes.
+"""The cache of analyses and factors on the host, bounded by bytes.
 
 Analyses and factors are found again by a digest of what they were made from, and made
 again where they have been dropped: nothing is lost but time.

@@ -4,8 +4,8 @@ A is scaled to F = R⁻¹ A C⁻¹, where R and C are of powers of two that brin
 element of each row, then of each column, near one: exact, so that badly scaled rows and
 columns do no harm. Definite and symmetric matrices have R = C. A backend sees F alone.
 
-The first solve shows whether the factors are any good: if not, and other pivots are to
-be had by a fresh analysis, these are taken.
+The first solve shows whether the factors are any good. If not, a fresh analysis is
+made, if it can lead to other pivots.
 """
 
 import logging
@@ -103,7 +103,8 @@ def _factorise(system: System) -> Factored:
         return made[-1]
 
     def tries() -> Iterator[_Symbolic]:
-        """What is known already, what these values suggest, what is safest."""
+        """The analyses to try: a known one, one for these values, and the safest
+        one."""
         yield sparse_cache.get(key, analysed)
         if not made:
             yield analysed()

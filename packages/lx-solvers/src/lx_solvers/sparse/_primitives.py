@@ -2,7 +2,7 @@
 
 A call to the host costs some 0.1 ms. A batch is one call: many vectors are columns of
 one solve, many matrices are one list of them. Arrays reach the host without a copy on a
-CPU; from other devices they are copied, which is said once.
+CPU; from other devices they are copied, and a warning says so once.
 
 What is cached on the host has to be found by content alone, so the primitives are pure:
 XLA may leave out, repeat or reorder them.

@@ -1,4 +1,4 @@
-"""What a library of sparse factorisations has to offer.
+"""The interface of a library of sparse factorisations.
 
 A backend works on the host, on NumPy arrays, and knows nothing of JAX. It is handed
 matrices whose rows and columns are scaled, whose values are finite and whose size is at
@@ -132,7 +132,8 @@ class SparseBackend(abc.ABC):
 
 
 class Task(NamedTuple):
-    """What is known of a matrix beforehand, and by whom it is factorised."""
+    """The properties of a matrix that are known beforehand, and the backend that
+    factorises it."""
 
     n: int
     kind: Kind

@@ -1,4 +1,4 @@
-"""rslab, an extra: `pip install "lx-solvers[sparse]"`.
+"""rslab, the extra `sparse`.
 
 Supernodal LDLᵀ (Bunch and Kaufman 1977, doi:10.1090/S0025-5718-1977-0428694-0) and LU;
 and for matrices whose factors are hardly larger than themselves, as those of circuits,

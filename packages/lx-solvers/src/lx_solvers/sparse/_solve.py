@@ -40,8 +40,8 @@ from ._protocol import Kind, SparseBackend, Task
 
 
 def host_primitives() -> Any:
-    """Imported where they are needed, and SciPy with them: a solver may be named, and
-    passed over, without."""
+    """Imported where they are needed, and SciPy with them: a solver can be named, or
+    considered and not chosen, without them."""
     from . import _primitives
 
     return _primitives
@@ -101,7 +101,7 @@ def factorised(
 
 
 def solved(state: SparseState, vector: Any) -> tuple[Any, RESULTS, dict[str, Any]]:
-    """What a solver's `compute` returns."""
+    """The result of a solver's `compute`."""
     told: list[Any] = []
 
     def solve_with(b: Array, adjoint: bool) -> Array:
@@ -172,7 +172,7 @@ def _ratio(x: Array, y: Array) -> Array:
 
 
 def _operands(state: SparseState) -> tuple[Array, ...]:
-    """What the primitives take: the digest and the matrix."""
+    """The operands of the primitives: the digest and the matrix."""
     pattern = state.matrix.pattern
     return state.digest, pattern.rows, pattern.columns, state.matrix.values
 

@@ -47,7 +47,7 @@ class System(NamedTuple):
 
     @property
     def key(self) -> bytes:
-        """By which its factors are found."""
+        """The key by which its factors are found."""
         return digest_of(self.pattern.key, self.values)
 
 

@@ -20,7 +20,7 @@ class SparseLDL(AbstractLinearSolver[SparseState]):
     """Factorisation of a sparse operator tagged symmetric or Hermitian, which may be
     indefinite, as for a saddle point problem or a Helmholtz equation.
 
-    Needs rslab (`pip install "lx-solvers[sparse]"`); SuperLU has no such factorisation,
+    Needs rslab (the extra `sparse`); SuperLU has no such factorisation,
     so use `SparseLU` without it. `stats` is as for `SparseLU`; `stats["inertia"]` has
     the numbers of positive, negative and zero eigenvalues (-1 for a complex symmetric
     operator, whose eigenvalues have no sign).

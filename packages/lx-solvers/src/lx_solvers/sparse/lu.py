@@ -21,7 +21,7 @@ class SparseLU(AbstractLinearSolver[SparseState]):
     """LU factorisation of a square, nonsingular `SparseLinearOperator`.
 
     The factorisation runs on the host: by SuperLU, which comes with SciPy, or by rslab,
-    if it is installed (`pip install "lx-solvers[sparse]"`). The analysis of a pattern
+    if it is installed (the extra `sparse`). The analysis of a pattern
     is reused for new values, and factors are reused for further vectors, transposes and
     derivatives; both are kept in `sparse_cache`.
 

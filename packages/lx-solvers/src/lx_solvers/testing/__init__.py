@@ -14,9 +14,8 @@ class TestMySolver(SolverLaws):
 ```
 
 Laws of values run for every dtype, on every class; laws of programs (batches, pytrees,
-sizes) for one dtype. What a solver does not claim is not asked. The truth comes from
-NumPy, in at least twice single precision. Without pytest, `SolverLaws.check()` runs all
-laws.
+sizes) for one dtype. Laws ask only what the solver claims. The truth comes from NumPy,
+in at least twice single precision. Without pytest, `SolverLaws.check()` runs all laws.
 """
 
 from ._laws import SolverLaws

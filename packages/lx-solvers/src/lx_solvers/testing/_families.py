@@ -1,4 +1,4 @@
-"""What the classes of problems share whose operators store a structure."""
+"""Helpers for classes of problems whose operators store a structure."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ def stored(problem: ProblemClass, operator: Callable, **other: Any) -> ProblemCl
 def structured(
     name: str, mask: Callable[[Matrix], Matrix], operator: Callable
 ) -> ProblemClass:
-    """Operators made from the elements of a matrix that a mask leaves."""
+    """Operators made from the elements of a matrix that a mask keeps."""
     return stored(masked(name, mask, ()), operator)
 
 

@@ -19,7 +19,8 @@ from ._problems import Draw, Matrix, ProblemClass, hermitian, spectral
 
 
 def _kronecker(A: Array, tags: Any) -> KroneckerLinearOperator:
-    """B ⊗ C is of rank one, once its blocks are rows: B is a column, C a row."""
+    """With its blocks as rows, B ⊗ C is a matrix of rank one: a column B times a row
+    C."""
     blocks = split(A)
     q, p = blocks.shape[0], blocks.shape[2:]
     rows = blocks.reshape(q * q, p[0] * p[1])

@@ -23,7 +23,7 @@ Draw = Callable[..., np.ndarray]
 
 
 class ProblemClass(NamedTuple):
-    """A family of systems A x = b, of which a solver may claim to solve each.
+    """A family of systems A x = b that a solver may claim to solve.
 
     `matrix(draw, m, n)` is a member of any size; `draw(*shape)` gives normal variates,
     and the condition number, not counting zero singular values, should be at most 10.
@@ -32,15 +32,16 @@ class ProblemClass(NamedTuple):
     ones, and `singular(draw, m, n)`, rank-deficient in any precision. A solver may
     solve them or report a failure, but must not call them solved when they are not.
 
-    Laws use matrices, and solvers operators: `operator(matrix, tags)` makes the one
-    from the other, inside `jax.jit`. An operator that stores its structure reads it off
-    the matrix, such as `lambda matrix, tags: CirculantLinearOperator(matrix[:, 0])`. It
-    may map between any pytrees, which raveled are the matrix's columns and rows.
+    Laws use matrices, and solvers use operators: `operator(matrix, tags)` makes an
+    operator from a matrix, inside `jax.jit`. An operator that stores its structure
+    reads it off the matrix, such as `lambda matrix, tags:
+    CirculantLinearOperator(matrix[:, 0])`. It may map between any pytrees whose leaves,
+    raveled, are the matrix's columns and rows.
     """
 
     name: str
     shape: tuple[int, int]
-    """[m, n]; of a square class no other shape is asked."""
+    """[m, n]; a square class is only asked for square matrices."""
     matrix: Callable[[Draw, int, int], Matrix]
     harsh: Callable[[Draw, int, int], dict[str, Matrix]]
     singular: Callable[[Draw, int, int], dict[str, Matrix]]
@@ -48,7 +49,7 @@ class ProblemClass(NamedTuple):
     deficient: bool = False
     """Members are not of full rank."""
     consistent: bool = False
-    """Only vectors b in the range of A are asked."""
+    """Only vectors b in the range of A are tested."""
     operator: Callable[[Array, Any], AbstractLinearOperator] = MatrixLinearOperator
     pytrees: bool = True
     """Members are also asked for as a `PyTreeLinearOperator` with these tags, which has
@@ -148,7 +149,8 @@ def _of_hermitian(
 
 
 def _complex_symmetric() -> ProblemClass:
-    """W diag(values) Wᵀ, with a real orthogonal W; values of a quarter of the plane."""
+    """W diag(values) Wᵀ, with a real orthogonal W, and values in a quarter of the
+    plane."""
 
     def made(draw: Draw, n: int, sizes: Any) -> Matrix:
         turned = np.exp(0.5j * np.pi * np.linspace(0, 1, n))

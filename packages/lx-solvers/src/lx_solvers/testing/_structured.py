@@ -1,4 +1,4 @@
-"""Problems whose operators store a structure, taken from a dense matrix."""
+"""Problems whose operators read their structure off a dense matrix."""
 
 from typing import Any
 

@@ -35,7 +35,7 @@ class _Ready(NamedTuple):
 
 
 class Subject:
-    """A solver under test, its compiled programs, and how solutions are compared.
+    """A solver under test, its compiled programs, and comparisons of solutions.
 
     Vectors here are flat NumPy arrays; the solver's are pytrees of the operator's
     structures.
@@ -142,9 +142,8 @@ class Subject:
     def many(self, ready: _Ready, vectors: Matrix) -> tuple[Matrix, np.ndarray]:
         structure = ready.packed.out_structure.thaw()
         xs, fine = self._many(ready.state, _unravel(vectors, structure))
-        return self._ravel(ready.problem, xs, ready.packed, len(vectors)), np.asarray(
-            fine
-        )
+        xs = self._ravel(ready.problem, xs, ready.packed, len(vectors))
+        return xs, np.asarray(fine)
 
     def each(
         self, problem: ProblemClass, matrices: np.ndarray, vectors: Matrix
@@ -267,7 +266,7 @@ def _unravel(b: np.ndarray, structure: Any) -> PyTree[Array]:
 def _parts(
     size: int, dtype: Any, other: Any
 ) -> dict[str, tuple[slice, jax.ShapeDtypeStruct]]:
-    """Leaves, by what part of a flat vector they are: one number, nothing, the rest."""
+    """Leaves, as parts of a flat vector: one number, nothing, and the rest."""
     return {
         "a": (slice(0, 1), _shape((), dtype)),
         "b": (slice(1, 1), _shape((0, 2), dtype)),

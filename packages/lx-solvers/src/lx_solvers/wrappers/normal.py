@@ -44,8 +44,8 @@ class Normal(AbstractLinearSolver[NormalState]):
     are more accurate. A is divided by a power of two near its norm first, so that AᴴA
     neither overflows nor underflows.
 
-    Success is judged on the problem itself, as the normal equations' residual may be
-    small when r = b - A x is not. It is one of three, in the 2-norm:
+    Success is judged on the problem itself, because the normal equations' residual may
+    be small when r = b - A x is not. One of three conditions must hold, in the 2-norm:
 
     - ‖r‖ ≤ atol √m + rtol ‖b‖;
     - with more rows than columns, ‖Aᴴr‖ ≤ rtol ‖r‖ ‖Aᴴb‖ / ‖b‖, in which the last ratio
@@ -62,17 +62,17 @@ class Normal(AbstractLinearSolver[NormalState]):
     The tolerances are the inner solver's; the square root of the rounding unit and 0 if
     it has none.
 
-    With an inner solver for semidefinite systems, such as `CG`, the rank may be
-    deficient. With at least as many rows as columns the solution is then that of least
-    squares and, without an initial guess, of least norm; with more columns that is so
-    where the system is consistent, and others fail (`LSMR` solves them). A square
+    With an inner solver for semidefinite systems, such as `CG`, the operator may be
+    rank-deficient. With at least as many rows as columns the solution is then that of
+    least squares and, without an initial guess, of least norm; with more columns that
+    is so where the system is consistent, and others fail (`LSMR` solves them). A square
     operator is seen to be rank-deficient where ‖Aᴴr‖ ≤ c eps ‖A‖‖r‖ but r is not small:
     `stats["rank_deficient"]` tells, and derivatives are NaN. With an iterative inner
-    solver derivatives are those of A†b at constant rank. Some of the normal equations
-    that they need may have no solution if the rank is deficient, in reverse mode and
-    where b - A x is not zero; derivatives are then NaN (those of `LSMR` and `SVD` are
-    not). That the rank need not be full costs one further solve, unless the operator is
-    tagged `nonsingular_tag`. Direct inner solvers refuse singular normal equations.
+    solver derivatives are those of A†b at constant rank. For a rank-deficient operator,
+    in reverse mode and if b - A x is not zero, some of the normal equations that they
+    need may have no solution; derivatives are then NaN (those of `LSMR` and `SVD` are
+    not). Allowing rank-deficient operators costs one further solve, unless the operator
+    is tagged `nonsingular_tag`. Direct inner solvers refuse singular normal equations.
 
     Each application of the inner solver costs one product with A and one with Aᴴ beyond
     its own, and so does `init` with A. Three vectors of the size of b and two of the
@@ -120,7 +120,7 @@ class Normal(AbstractLinearSolver[NormalState]):
         if type(inner).setup is AbstractLinearSolver.setup and (
             recipe is None or type(recipe).setup is AbstractPreconditioner.setup
         ):
-            return self  # nothing to do, for which no product is to be made
+            return self  # nothing to do, so no product is made
         A, _, d, _, tall = self._scaled(operator)
         ready = inner.setup(equations(A, d, tall))
         return self if ready is inner else dataclasses.replace(self, inner_solver=ready)

@@ -50,7 +50,7 @@ from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from ..direct import _views as views
 from ..direct._factors import HIGHEST, dense_matrix, judge
-from ..direct._refinement import counts, row_error
+from ..direct._refinement import row_error, significant
 from ._doubled import residual
 
 
@@ -68,10 +68,10 @@ class Refined(AbstractLinearSolver[_RefinedState]):
     """Iterative refinement, around any solver that keeps factors.
 
     Takes what the inner solver takes. It keeps the matrix besides the factors. Success
-    means that the corrections, and with them the residual, in every row of a square
-    system, shrank to nothing: it rescues what `LU` calls unstable. It ends in
-    `unstable` where corrections do not shrink, and in `max_steps_reached` where more of
-    them would.
+    means that the corrections shrank to nothing, and with them the residual, in every
+    row of a square system. So `Refined` can solve systems that `LU` calls unstable. The
+    status is `unstable` if corrections do not shrink, and `max_steps_reached` if more
+    of them would help.
 
     Args:
         inner: the solver to refine; a direct one, of a matrix of full rank.
@@ -168,11 +168,11 @@ class Refined(AbstractLinearSolver[_RefinedState]):
                 (y,) = x
                 r = residual(b, A, y)
                 d, result = solve(r)
-                sized = jnp.abs(y), counts(_times_power(y, after))
-                size, counted = jnp.matmul(
+                sized = jnp.abs(y), significant(_times_power(y, after))
+                size, met = jnp.matmul(
                     jnp.abs(A), jnp.stack(sized, axis=1), precision=HIGHEST
                 ).T
-                error = row_error(r, b, size, counted, y)
+                error = row_error(r, b, size, met, y)
                 return (d,), result, error <= u**0.5
 
             (x,), *rest = self._iterate((jnp.zeros_like(b),), correct, 0, inputs)
@@ -253,9 +253,9 @@ class Refined(AbstractLinearSolver[_RefinedState]):
 
     @staticmethod
     def _small(r: Array, b: Array, size: Array) -> Bool[Array, ""]:
-        """Whether the residual r of x, before its last correction, is below √eps beside
-        b and the given size of Ax. Corrections alone do not tell: factors in which an
-        element grew to 2⁵⁹ make any correction tiny."""
+        """Whether the residual r of x, before its last correction, is below √eps
+        relative to b and the given size of Ax. Corrections alone do not tell: factors
+        in which an element grew to 2⁵⁹ make any correction tiny."""
         return negligible(largest(r), (size + largest(b)) / 2, eps(r.dtype))
 
     def _solves(self, state: _RefinedState, options: dict):
