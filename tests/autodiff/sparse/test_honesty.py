@@ -259,21 +259,25 @@ def _exact_least_squares(A, b):
 
 
 @each_backend
-def test_graded_least_squares(backend):
-    """Columns of any sizes, and rows from 1e-6 to 1e6, are solved accurately."""
+@pytest.mark.parametrize("damp", [0.0, 0.3])
+def test_graded_least_squares(backend, damp):
+    """Rows and columns of any sizes are solved accurately: a large row is a constraint,
+    and does not hide an error in a small one."""
     rng, (m, k) = np.random.default_rng(0), (14, 8)
     pattern = lxo.SparsityPattern.from_dense(np.ones((m, k)))
-    solver = lx.SparseLeastSquares(backend=backend)
+    solver = lx.SparseLeastSquares(damp, backend=backend)
     solve = jax.jit(
         lambda values, b: linear_solve(
             lxo.SparseLinearOperator(values, pattern), b, solver, throw=False
         )
     )
-    for of_rows, of_columns in ((0, 12), (6, 0), (6, 6)):
+    for of_rows, of_columns in ((0, 12), (6, 0), (6, 6), *3 * [(12, 0)], (12, 12)):
         c = 10.0 ** rng.uniform(-of_columns, of_columns, k)
         r = 10.0 ** rng.uniform(-of_rows, of_rows, m)
         A = r[:, None] * rng.standard_normal((m, k)) * c
-        b = r * rng.standard_normal(m)
-        end = solve(A.ravel(), b)
-        assert end.status == "successful"
-        np.testing.assert_allclose(end.value, _exact_least_squares(A, b), rtol=1e-9)
+        whole = np.vstack((A, damp * np.eye(k)))
+        for b in (r * rng.standard_normal(m), A @ (rng.standard_normal(k) / c)):
+            end = solve(A.ravel(), b)
+            assert end.status == "successful"
+            wanted = _exact_least_squares(whole, np.append(b, np.zeros(k)))
+            np.testing.assert_allclose(end.value, wanted, rtol=1e-9)

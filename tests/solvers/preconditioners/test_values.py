@@ -594,6 +594,16 @@ def test_amg_of_what_has_no_levels():
 
 
 @needs_pyamg
+@pytest.mark.filterwarnings("ignore")  # of pyamg
+def test_amg_without_a_diagonal(laplacian):
+    """Values of which pyamg makes no levels: a failure of the solve, and no error of
+    the set-up."""
+    for values in (0 * laplacian.values, jnp.minimum(laplacian.values, 0)):
+        broken = lo.SparseLinearOperator(values, laplacian.pattern, PSD)
+        assert lxs.AMG().as_operator(broken).verdict != 0
+
+
+@needs_pyamg
 def test_amg_bad_input(laplacian):
     amg = lxs.AMG().setup(laplacian)
     other = lo.SparseLinearOperator.from_scipy(poisson(16), PSD)

@@ -141,9 +141,14 @@ class AMG(AbstractPreconditioner[Cycle]):
         known = is_concrete(A) and bool(np.isfinite(np.asarray(A.values)).all())
         smoothers = []
         with jax.ensure_compile_time_eval():
-            values = A.values if known else _graph_laplacian(pattern, A.values.dtype)
-            A = SparseLinearOperator(values, pattern, definite_tags(operator))
-            transfers = _transfers(self, A)
+            tags, transfers = definite_tags(operator), None
+            if known:
+                A = SparseLinearOperator(A.values, pattern, tags)
+                transfers = _transfers(self, A)
+            if transfers is None:
+                known, values = False, _graph_laplacian(pattern, A.values.dtype)
+                A = SparseLinearOperator(values, pattern, tags)
+                transfers = _transfers(self, A) or ()
             for transfer in transfers:
                 smoothers.append(_calibrated(self.smoother.setup(A), A, known))
                 A = transfer.on_host(A)
@@ -197,7 +202,9 @@ class AMG(AbstractPreconditioner[Cycle]):
         return table_of([(pattern.shape[0], pattern.size) for pattern in patterns])
 
 
-def _transfers(amg: AMG, A: SparseLinearOperator) -> tuple[_Transfer, ...]:
+def _transfers(amg: AMG, A: SparseLinearOperator) -> tuple[_Transfer, ...] | None:
+    """R, P and the Galerkin product of each level; None if pyamg makes none that are
+    finite, as of a matrix with zeros on its diagonal."""
     try:
         import pyamg
     except ImportError as error:
@@ -230,6 +237,8 @@ def _transfers(amg: AMG, A: SparseLinearOperator) -> tuple[_Transfer, ...]:
     transfers, pattern, hermitian = [], A.pattern, is_hermitian(A)
     for each in made.levels[:-1]:
         R, P = (_sorted(matrix, A.values.dtype) for matrix in (each.R, each.P))
+        if not (np.isfinite(R.data).all() and np.isfinite(P.data).all()):
+            return None
         RAP = galerkin(pattern, R, P, hermitian=hermitian and _are_adjoint(R, P))
         R, P = (_laid_out(SparseLinearOperator.from_scipy(each)) for each in (R, P))
         transfers.append(_Transfer(R, P, RAP))

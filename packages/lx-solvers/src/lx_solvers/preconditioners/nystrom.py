@@ -13,6 +13,7 @@ from lx_operators import (
     positive_semidefinite_tag,
 )
 
+from .._scaling import norm2
 from ._flat import columns, dtype_of, matmul
 from ._lanczos import noise
 from ._low_rank import LowRank
@@ -121,7 +122,7 @@ def _approximation(
     Y = columns(operator, Ω)
     real = Y.real.dtype
     Y = Y - jnp.asarray(shift, real).astype(dtype) * Ω
-    ν = jnp.finfo(dtype).eps * jnp.linalg.norm(Y)
+    ν = jnp.finfo(dtype).eps * norm2(Y)
     Y = Y + ν.astype(dtype) * Ω
     core = matmul(Ω.conj().T, Y)
     C = jnp.linalg.cholesky((core + core.conj().T) / 2)

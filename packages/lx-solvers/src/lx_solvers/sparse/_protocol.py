@@ -139,4 +139,4 @@ class Task(NamedTuple):
     kind: Kind
     negative: bool  # whether -A is what is definite
     backend: SparseBackend
-    each_row: bool = False  # whether rows are refined one by one
+    rows: int = 0  # of F, for the augmented system of least squares

@@ -7,10 +7,11 @@ import numpy as np
 import scipy.sparse as sp
 
 from ._factored import Factored, log
-from ._systems import CODES, SUCCESSFUL, System
+from ._systems import CODES, SUCCESSFUL, System, tolerance
 
 _GOAL = 4  # times eps: a backward error that needs no refinement
 _STEPS = 3  # of refinement, at most
+_STEPS_OF_ROWS = 8  # where each row counts
 _LOST = 0.01  # a residual as large as this share of b: the solution tells nothing
 
 _Solved = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -34,7 +35,11 @@ class Refined:
         self.before, self.after = before[:, None], after[:, None]
         arrays = system.values, system.pattern.columns, found.row_starts
         self.A: Any = sp.csr_matrix(arrays, (n, n), copy=False)
-        self.sizes: Any = abs(self.A) if system.task.each_row else None
+        self.sizes: Any = None
+        if system.task.rows:
+            self.sizes = abs(self.A)
+            longest = int(np.diff(self.A.indptr).max())
+            self.limit = tolerance(longest, system.values.dtype)
 
     def __call__(self, b: np.ndarray) -> _Solved:
         try:
@@ -56,22 +61,28 @@ class Refined:
         y = self._solve(scaled)
         r, errors = self._residual(b, y, sizes)
         steps = np.zeros(b.shape[1], np.int32)
-        goal = _GOAL * np.finfo(b.dtype).eps
-        for _ in range(_STEPS):
-            (these,) = np.nonzero(errors > goal)
+        goal, going = _GOAL * np.finfo(b.dtype).eps, finite.copy()
+        for _ in range(_STEPS if self.sizes is None else _STEPS_OF_ROWS):
+            (these,) = np.nonzero(going & (errors > goal))
             if not these.size:
                 break
             better = y[:, these] + self._solve(r[:, these])
             rest, smaller = self._residual(b[:, these], better, sizes[these])
             fast = smaller <= errors[these] / 2
             taken = smaller < errors[these]
+            if self.sizes is not None:
+                # the terms of a row may shrink with its residual
+                fast[:], taken = True, taken | (errors[these] > self.limit)
             own = these[taken]
             y[:, own], r[:, own] = better[:, taken], rest[:, taken]
             errors[own] = smaller[taken]
             steps[own] += 1
-            errors[these[~fast]] = 0  # as good as it gets
-        codes = np.where(_largest(r) > _LOST * sizes, CODES["singular"], SUCCESSFUL)
-        codes = np.where(finite, codes, CODES["nonfinite_input"])
+            going[these[~fast]] = False  # as good as it gets
+        codes = np.full(b.shape[1], SUCCESSFUL)
+        if self.sizes is not None:
+            codes[~(errors <= self.limit)] = CODES["unstable"]
+        codes[_largest(r) > _LOST * sizes] = CODES["singular"]
+        codes[~finite] = CODES["nonfinite_input"]
         x = y * self.after
         return (x if finite.all() else np.where(finite, x, np.nan)), codes, steps
 
@@ -86,13 +97,17 @@ class Refined:
         x = y * self.after
         Ax = (self.A.T @ x.conj()).conj() if self.adjoint else self.A @ x
         r = b - Ax
-        if self.sizes is not None:
-            A = self.sizes.T if self.adjoint else self.sizes
-            each = A @ np.abs(x) + np.abs(b)
-            return r * self.before, _largest(r / np.where(each == 0, 1, each))
         r = r * self.before
         scale = self.norm * _largest(y) + sizes
-        return r, _largest(r) / np.where(scale > 0, scale, 1)
+        if self.sizes is None:
+            return r, _largest(r) / np.where(scale > 0, scale, 1)
+        A = self.sizes.T if self.adjoint else self.sizes
+        each = (A @ np.abs(x) + np.abs(b)) * self.before
+        # Rows whose terms are roundings, as the residuals of a system that has a
+        # solution: what is left of them then changes y by less than √eps, as the
+        # condition is below 1/eps.
+        each = np.maximum(each, np.finfo(b.dtype).eps ** 0.5 * scale)
+        return r, _largest(r / np.where(each > 0, each, 1))
 
 
 def _largest(x: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ._augmented import augmented_scales
 from ._systems import System
 
 _ROUNDS = 8
@@ -25,7 +26,9 @@ def scaled(system: System) -> tuple[Scales | str, np.ndarray]:
     task, pattern, values = system
     rows, columns, row_starts = pattern.rows, pattern.columns, pattern.row_starts
     sizes = np.abs(values)
-    if task.kind == "general":
+    if task.rows and (both := augmented_scales(system, sizes)) is not None:
+        r = c = both
+    elif task.kind == "general":
         r, c = _equilibrated(sizes, rows, columns, row_starts)
     elif task.kind == "definite":
         on_diagonal = rows == columns

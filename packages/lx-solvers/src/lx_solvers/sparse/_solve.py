@@ -13,7 +13,6 @@ componentwise (Oettli and Prager 1964, doi:10.1007/BF01386090),
 and A is not singular to working precision.
 """
 
-import math
 from typing import Any
 
 import equinox as eqx
@@ -30,13 +29,14 @@ from lx_operators.internal import PackedStructures, bare, pack_structures
 from .._checks import check_square
 from .._gaussian import check_positive, inverse_diagonal_of, root_of, turned_root
 from .._results import choose, named, succeeded
-from .._scaling import eps, largest
+from .._scaling import largest
 from .._slogdet import slogdet_of, tangent_of, trace_of
 from .._solution import RESULTS
 from ..direct import _views as views
 from ._backends import chosen_backend
 from ._matrix import sparse_matrix
 from ._protocol import Kind, SparseBackend, Task
+from ._systems import tolerance
 
 
 def host_primitives() -> Any:
@@ -140,16 +140,11 @@ def checked_solve(
     if adjoint:
         matrix, sizes = conj(matrix.T), sizes.transpose()
     error = _backward_error(matrix, sizes, x, b)
-    longest = matrix.pattern.longest_row
-    tolerance = TOLERANCE * math.sqrt(longest + 1) * eps(b.dtype)
+    limit = tolerance(matrix.pattern.longest_row, b.dtype)
     # NaN is no success
-    stable = choose(error <= tolerance, RESULTS.successful, RESULTS.unstable)
+    stable = choose(error <= limit, RESULTS.successful, RESULTS.unstable)
     result = named(number)
     return x, choose(succeeded(result), stable, result), error, steps
-
-
-# A residual has rounding errors of its own, of about √k for rows of k entries.
-TOLERANCE = 8
 
 
 def _backward_error(

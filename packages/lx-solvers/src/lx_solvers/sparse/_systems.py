@@ -16,7 +16,19 @@ from ._protocol import Task
 
 CODES = {name: number for number, name in enumerate(NAMES)}
 SUCCESSFUL = CODES["successful"]
+_TOLERANCE = 8  # times eps
 _WORTH_A_THREAD = 500  # unknowns of each system of a batch
+
+
+def tolerance(longest: int, dtype: Any) -> float:
+    """Up to which backward error a solution is one. A residual has rounding errors of
+    its own, of about √k for rows of k entries.
+
+    Args:
+        longest: the number of entries of the longest row.
+        dtype: of the matrix.
+    """
+    return _TOLERANCE * (longest + 1) ** 0.5 * float(np.finfo(dtype).eps)
 
 
 class Pattern:

@@ -135,13 +135,24 @@ class PreconditionerLaws:
                     subject.demand(least > 0, what)
 
     def test_scale(self, dtype):
-        """For 2ᵖ A it is 2⁻ᵖ M, or M if M has no scale: iterations stay the same."""
+        """For 2ᵖ A it is 2⁻ᵖ M, or M if M has no scale: iterations stay the same, also
+        where squares of elements overflow, or underflow to zero."""
+        far = int(0.6 * jnp.finfo(dtype).maxexp)
         for subject in self._subjects(dtype):
             A = subject.matrix(subject.operator(0))
-            for p in (-20, 20):
+            for p in (-far, -20, 20, far):
                 B = subject.matrix(subject.operator(0, 2.0**p))
+                subject.demand(np.isfinite(B).all() and B.any(), f"M of 2^{p} A")
+                B = B / 2.0 ** np.frexp(np.abs(B).max())[1]
                 B = B * (np.linalg.norm(A) / np.linalg.norm(B))
                 subject.close(B, A, f"M of 2^{p} A")
+
+    def test_compiled_once(self):
+        """Set up for other values of one pattern, it differs in arrays alone: what is
+        static would be compiled into the solve, which was another program then."""
+        for subject in self._subjects():
+            first, second = (subject.static(each) for each in (0.0, 1e-3))
+            subject.demand(first == second, "set up for other values, it is compiled")
 
     def test_jit(self):
         """Compiled and not, M is the same; a state goes through `jit`."""
@@ -202,7 +213,7 @@ class _Subject:
             jnp.asarray(problem.matrix(draw, n, n).astype(dtype)) for _ in range(2)
         ]
         example = problem.operator(self.matrices[0], problem.tags)
-        self.recipe = recipe.setup(example)
+        self.given, self.recipe = recipe, recipe.setup(example)
         self.structure = example.in_structure()
         self.pytrees = self.recipe is recipe
         self._make = eqx.filter_jit(self.made)
@@ -240,6 +251,14 @@ class _Subject:
         structure = [jax.ShapeDtypeStruct((m,), self.dtype) for m in (k, self.n - k)]
         operator = PyTreeLinearOperator(blocks, structure, self.problem.tags)
         return self.recipe.as_operator(operator)
+
+    def static(self, change: float) -> Any:
+        """What is no array of the recipe that was set up for D A D, where D is near the
+        identity: its tags are those of A."""
+        d = jnp.asarray(1 + change * np.cos(np.arange(self.n)), self.dtype)
+        matrix = d[:, None] * self.matrices[0] * d[None, :]
+        operator = self.problem.operator(matrix, self.problem.tags)
+        return eqx.partition(self.given.setup(operator), eqx.is_array)[1]
 
     def operator(self, i: int, factor: float = 1.0) -> Any:
         return self._make(jnp.asarray(factor, self.dtype) * self.matrices[i])
