@@ -368,7 +368,8 @@ def _chunks(lengths: Sequence[np.ndarray], size: int, put: Any) -> Chunks:
     width, whole = best_width(np.concatenate(lengths))
     if whole:
         return Chunks(None, None, None, width)
-    each = [pieces(x, width, np.dtype(np.int64)) for x in lengths]
+    with jax.ensure_compile_time_eval():
+        each = [pieces(x, width, np.dtype(np.int64)) for x in lengths]
     count = size if width == 1 else max(np.asarray(x.rows).size for x in each)
     starts, rows, firsts = [], [], []
     for x, length in zip(each, lengths):
