@@ -78,7 +78,8 @@ def _chunks(lengths: Sequence[np.ndarray], size: int, division: Division) -> Chu
     width, whole = best_width(_histogram(lengths, division))
     if whole:
         return Chunks(None, None, None, width)
-    each = [pieces(x, width, np.dtype(np.int64)) for x in lengths]
+    with jax.ensure_compile_time_eval():
+        each = [pieces(x, width, np.dtype(np.int64)) for x in lengths]
     count = size
     if width > 1:
         count = max(division.gathered([np.asarray(x.rows).size for x in each]))

@@ -84,6 +84,13 @@ class Left(NamedTuple):
         return much & (self.slope * (self.Ax + self.b) > least * self._least_change)
 
 
+def backward_error(
+    r: Array, Ax: Array, b: Array, slope: Array | None = None, cond: Any = 1
+) -> Array:
+    """The backward error of x, of the fields of `Left`, for authors of methods."""
+    return Left(r, Ax, b, slope, cond).error
+
+
 def ending(exit: Array, left: Left, eps: float) -> Array:
     """The exit of a solve that missed its tolerance: `converged` if the solution is
     backward stable, `singular` if it is so only because x is so large that rounding

@@ -97,8 +97,9 @@ class _Loop(NamedTuple):
     x: Array
     w: Any
     """x = Aᴴ w, where that is needed."""
-    moved: Array
-    """The norm of the last change of x."""
+    moved: Any
+    """The norm of the last change of x, if A is tall and not square: for others, a
+    small backward error is enough."""
     numbers: Any
     """`_Numbers`, together."""
     counts: Any
@@ -187,7 +188,7 @@ def corrected(
         return _Loop(
             x=where(more, x + Δx, x),
             w=None if w is None else where(more, w + Δw, w),
-            moved=norm(Δx),
+            moved=None if s.moved is None else norm(Δx),
             numbers=numbers,
             counts=together(counts),
             stats=jtu.tree_map(functools.partial(where, more), stats, s.stats),
@@ -206,7 +207,7 @@ def corrected(
     start = _Loop(
         x=x,
         w=w,
-        moved=zero,
+        moved=zero if aim.tall and not aim.square else None,
         numbers=together(numbers),
         counts=together(_Counts(np.int32(0), np.int32(Exit.running), np.bool_(1))),
         stats=jtu.tree_map(lambda z: jnp.zeros(z.shape, z.dtype), shapes),
@@ -293,8 +294,10 @@ def _judged(aim: _Aim, sizes: _Sizes, s: _Loop) -> _Numbers:
         slope = jnp.maximum(slope, sizes.Ax)
         excess = jnp.minimum(excess, over(g_norm, slope * r_norm * aim.rtol))
     better = (excess < last.excess / 2) & (num_steps < aim.limit)
-    settled = (backward <= rounding) & (s.moved <= 0.01 * x_norm)
-    attained = (attained | (settled & solved & ~better)) & ~aim.fixed
+    if s.moved is not None:
+        settled = (backward <= rounding) & (s.moved <= 0.01 * x_norm)
+        attained |= settled & solved & ~better
+    attained &= ~aim.fixed
     lost = (aim.eps / HOPELESS) * Ax_norm > aim.b
     vague = backward * (Ax_norm + aim.b) / HOPELESS > aim.b
     finite = jax.lax.is_finite(r_norm + g_norm)
