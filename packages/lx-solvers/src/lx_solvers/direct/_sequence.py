@@ -37,7 +37,7 @@ def _batch(operands, axes):
         return x, x_axis
     x = jnp.moveaxis(x, x_axis, 0)
     first = jnp.moveaxis(first, first_axis, 0)
-    never = _never(first.reshape(len(first), -1)[:, 0])
+    never = _never(first.reshape(first.shape[0], -1)[:, 0])
     never = jax.lax.broadcast_in_dim(never, x.shape, (0,))
     return jax.lax.select(never, jax.lax.full_like(x, 0), x), 0
 

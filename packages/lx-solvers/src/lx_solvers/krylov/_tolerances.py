@@ -43,6 +43,8 @@ from lx_operators.internal import (
     same_shapes,
     structure_of,
     two_norm,
+    vary,
+    varying_axes,
 )
 
 from .._scaling import (
@@ -368,6 +370,7 @@ def right_hand_side(vector: PyTree[Array], space: Space, solver: Aims) -> RightH
     shrink = reciprocal_scale(unit)  # exactly 1 / unit, without a quotient
     b, atol = times(shrink, b), atol * shrink
     norm = solver.norm if solver.criterion == "elementwise" else None
+    rtol = vary(rtol, varying_axes(b))  # for branches that read it
     reach = jnp.full((), jnp.inf, space.real_dtype)
     if solver.criterion == ENERGY_NORM:
         reach = jnp.zeros_like(reach)
