@@ -31,10 +31,10 @@ def test_eight_devices():
 @pytest.mark.xdist_group("processes")
 def test_checked_types_and_raised_errors():
     """The defaults of `shard_map` and of `linear_solve` together: value and gradient of
-    13 solvers; a batch; a shared operator; and a failure."""
+    13 solvers; a batch; a shared operator; shared vectors; and a failure."""
     out = run(HERE / "processes" / "checked.py")
     solvers = 13 if jax.__version_info__ >= (0, 8) else 11
-    assert out.count(" ok") == solvers + 3
+    assert out.count(" ok") == solvers + 6
 
 
 @pytest.mark.xdist_group("processes")

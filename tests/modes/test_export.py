@@ -209,6 +209,16 @@ def test_symbolic_sizes_small_and_large():
         )
 
 
+def test_symbolic_batch():
+    """The number of systems is not known either."""
+    k, n = export.symbolic_shape("k, n", constraints=["n >= 2"])
+    solve = jax.vmap(solution("LU"))
+    solve = exported(solve, (k, n, n))
+    A = np.stack([matrix(4), 2 * matrix(4)])
+    wanted = [np.linalg.solve(a, np.ones(4)) for a in A]
+    np.testing.assert_allclose(solve.call(A), wanted, rtol=1e-5)
+
+
 SERVED = """
 import sys
 import jax

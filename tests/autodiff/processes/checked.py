@@ -97,6 +97,16 @@ def shared(matrix, vector):
 ours = shards(shared, mesh_of(AxisType.Auto), (PartitionSpec(), SPEC))(A[0], B)
 compare("a shared operator", ours, np.linalg.solve(A[0], B.T).T)
 
+# a batch of vectors that all devices share
+for solver in lxs.CG(**TIGHT), lxs.GMRES(**TIGHT), lxs.LSMR(**TIGHT):
+
+    def columns(matrix, vectors, solver=solver):
+        return jax.vmap(lambda b: solve(matrix[0], b, solver))(vectors)[None]
+
+    ours = shards(columns, mesh_of(AxisType.Auto), (SPEC, PartitionSpec()))(A, B)
+    wanted = np.linalg.solve(A, B.T).transpose(0, 2, 1)
+    compare(f"shared vectors, {solver!r}", ours, wanted)
+
 # one singular operator among them raises
 try:
     singular = A.copy()

@@ -36,8 +36,10 @@ def cond(
     operand: _Carry,
 ) -> _Result:
     """`jax.lax.cond` for two functions that close over nothing that varies over other
-    axes than the operand."""
+    axes than the operand, or over fewer: under `vmap` JAX makes all that a branch reads
+    vary as the condition does. So a branch makes its constants itself."""
     axes = varying_axes(operand)
+    operand = vary(operand, axes)
 
     def varying(branch: Callable[[_Carry], _Result]) -> Callable[[_Carry], _Result]:
         return lambda x: vary(branch(x), axes)

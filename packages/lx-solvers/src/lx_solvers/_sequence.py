@@ -78,7 +78,7 @@ def _batch(operands, axes):
     if first.size == 0:
         return x, x_axis
     first = jnp.moveaxis(first, first_axis, 0)
-    never = _never(first.reshape(len(first), -1)[:, 0])
+    never = _never(first.reshape(first.shape[0], -1)[:, 0])
     if x_axis is None:
         never = jnp.broadcast_to(jnp.any(never), x.shape)
     else:

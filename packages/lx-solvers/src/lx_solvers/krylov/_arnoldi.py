@@ -127,9 +127,9 @@ def arnoldi(
     def correction(s: _Loop) -> tuple[Array, Array]:
         """V y (or Z y), and D y, as a whole and of what the last step changed."""
         old = _Numbers(*unpacked(s.numbers))
-        j, i = old.j.astype(jnp.int32), index[:, None]
+        j, i = old.j.astype(jnp.int32), jnp.arange(m + 1, dtype=jnp.int32)[:, None]
         Q, R, inverse_D = s.T[:-1:2], s.T[1::2].T, s.T[1::2, m]
-        whole = np.array([[True, False]])
+        whole = jnp.arange(2, dtype=jnp.int32)[None] == 0
         g = old.β.astype(X.dtype) * Q[:, :1]
         g = where((i < j) & (whole | (i == j - 1)), g, 0)
         y = jax.lax.linalg.triangular_solve(R, g, left_side=True)
@@ -138,7 +138,7 @@ def arnoldi(
     def direction(s: _Loop) -> tuple[Array, Array]:
         """The next basis vector; and a D y of no meaning, but not 0."""
         j = _Numbers(*unpacked(s.numbers)).j.astype(jnp.int32)
-        return s.V[j], jnp.asarray(np.eye(m + 1, 2, dtype=X.dtype))
+        return s.V[j], jnp.eye(m + 1, 2, dtype=X.dtype)
 
     def step(s: _Loop) -> _Loop:
         check, claimed = s.phases.check, s.phases.claimed

@@ -166,10 +166,13 @@ class Phases:
                 a branch by itself is one more kernel.
             count: how many the ratios are.
         """
-        never = (jnp.full((), jnp.inf, goal.rtol.dtype),) * count
+
+        def never(counts: Array | None = None) -> tuple[Array, ...]:
+            return (jnp.full((), jnp.inf, goal.rtol.dtype),) * count
+
         if goal.fixed is True:
-            return never
-        some = cond(wanted, lambda n: of(Phases(n)), lambda _: never, self.counts)
+            return never()
+        some = cond(wanted, lambda n: of(Phases(n)), never, self.counts)
         return tuple(map(barrier, some))
 
 

@@ -43,6 +43,8 @@ from lx_operators.internal import (
     same_shapes,
     structure_of,
     two_norm,
+    vary,
+    varying_axes,
 )
 
 from .._scaling import (
@@ -390,6 +392,7 @@ def right_hand_side(vector: PyTree[Array], space: Space, solver: Aims) -> RightH
     fixed = (rtol == 0) & (atol == 0) if None in known else known == [0, 0]
     largest_of_b = packed(*each) if each else jnp.zeros(0, space.real_dtype)
     norm = solver.norm if solver.criterion == "elementwise" else None
+    rtol, atol = vary((rtol, atol), varying_axes(b))  # for branches that read them
     goal = Tolerances(rtol, atol, largest_of_b, space.size, norm, None, fixed)
     b = times(goal.shrink, b)
     if solver.criterion == ENERGY_NORM:
