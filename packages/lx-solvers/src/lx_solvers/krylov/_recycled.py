@@ -8,6 +8,7 @@ from lx_operators import is_hermitian, is_symmetric
 
 from .._scaling import norm2
 from .._solver import Options
+from ..direct._sequence import after
 from ._bases import combine, gram, triangular
 from ._driver import KrylovState
 from ._scalars import where
@@ -61,7 +62,7 @@ def orthonormal_image(U: Array, AU: Array, X: Space) -> tuple[Array, Array]:
     scale = where(size > 0, 1 / where(size > 0, size, 1), 0)[:, None]
     columns = _finite((scale.astype(X.dtype) * AU.reshape(k, -1)).T)
     Q, R = jnp.linalg.qr(jnp.pad(columns, ((0, k), (0, 0))))  # tall, whatever the size
-    P, σ, Wh = jnp.linalg.svd(R)
+    P, σ, Wh = jnp.linalg.svd(after(R, Q))
     some = σ > 100 * X.eps
     inverse = where(some, 1 / where(some, σ, 1), 0)
     W = scale.astype(X.dtype) * (Wh.conj().T * inverse[None].astype(X.dtype))
@@ -80,7 +81,8 @@ def kept(S: Array, F: Array, G: Array, k: int) -> tuple[Array, Array]:
     A S = F G, so with G = Q R and Sᴴ S = Kᴴ K these are, of the largest singular values
     of K R⁻¹ = P Σ Wᴴ, S R⁻¹ W and F Q W, which is orthonormal."""
     Q, R = triangular(G)
-    λ, E = jnp.linalg.eigh(_finite(gram(S)))
+    # LAPACK's calls follow each other: two at once may deadlock (`_sequence.py`)
+    λ, E = jnp.linalg.eigh(_finite(after(gram(S), Q)))
     root = jnp.sqrt(jnp.maximum(λ, 0))[:, None].astype(S.dtype)
     K = root * E.conj().T
     KR = jax.lax.linalg.triangular_solve(R, K, left_side=False)

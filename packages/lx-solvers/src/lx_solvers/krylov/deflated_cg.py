@@ -11,6 +11,7 @@ from .._checks import check_state
 from .._control_flow import while_loop
 from .._scaling import plain_norm2, real_dot
 from .._solver import AbstractLinearSolver, Options
+from ..direct._sequence import after
 from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._bases import combine, coordinates, inner, with_row
@@ -142,7 +143,7 @@ def _deflated(
     Q, R = jnp.linalg.qr(jnp.pad(columns, ((0, k + ℓ), (0, 0))))  # tall, at any size
     F = Q[: X.size].T.reshape(S.shape)
     R = where(jnp.any(columns != 0, 0)[None], R, 0)
-    new_U, new_C = kept(S, F, R, k)
+    new_U, new_C = kept(S, F, after(R, Q), k)
     some = jnp.isfinite(jnp.sum(jnp.abs(new_U)) + jnp.sum(jnp.abs(new_C)))
     new_U, new_C = where(some, new_U, U), where(some, new_C, C)
     return X.solution(x), new_U, krylov.sign * new_C, end.steps

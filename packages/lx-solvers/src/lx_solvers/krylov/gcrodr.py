@@ -13,6 +13,7 @@ from .._checks import check_state
 from .._control_flow import while_loop
 from .._scaling import plain_norm2
 from .._solver import AbstractLinearSolver, Options
+from ..direct._sequence import after
 from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._arnoldi import check_cycle
@@ -130,7 +131,7 @@ def _recycled(
         y, _ = least_squares(c.G, e)
         good = jnp.all(jnp.isfinite(jnp.abs(y)))
         x = s.x + where(good, combine(y[:, 0], S), 0)
-        U, C = kept(S, c.F, c.G, k)
+        U, C = kept(S, c.F, after(c.G, y), k)
         usable = jnp.isfinite(jnp.sum(jnp.abs(C)) + jnp.sum(jnp.abs(U)))
         U, C = where(usable, U, s.U), where(usable, C, s.C)
         x, r = project(x, b - A(x), U, C)
