@@ -4,8 +4,9 @@ methods and by those of SciPy and solvax, where these have them.
     python benchmarks/krylov_products.py
 
 Products are counted one by one, checks and starts included; for sequences, those of
-all systems together. Each method runs with the same memory. A `*` says that the true
-residual is not within the tolerance.
+all systems together. For many right-hand sides, the steps of all are counted. Each
+method runs with the same memory. A `*` says that the true residual is not within the
+tolerance.
 """
 
 from typing import Any
@@ -197,6 +198,35 @@ def _solvax(family):
     return ", ".join(cells)
 
 
+def blocks():
+    """Steps of all columns together; `*` if a column was not solved."""
+    rng = np.random.default_rng(2)
+    n = 1000
+    small = np.diag(np.r_[np.geomspace(1e-4, 1e-2, 5), np.linspace(1, 2, n - 5)])
+    small = small + 0.3 / n**0.5 * np.triu(rng.normal(size=(n, n)), 1)
+    aims: dict[str, Any] = dict(rtol=TOL, atol=0.0, criterion="two_norm")
+    solvers = (
+        lx.BlockGMRES(**aims),
+        lx.GMRES(**aims),
+        lx.GMRES(**aims, restart=300),
+    )
+    print("\n| columns | system | `BlockGMRES` | `GMRES` | `GMRES(restart=300)` |")
+    print("|--:|---|--:|--:|--:|")
+    systems = {"five small eigenvalues": small, "convection": convection(32, 0.1)}
+    for name, a in systems.items():
+        operator = lx.MatrixLinearOperator(jnp.asarray(a))
+        for columns in (8, 16):
+            B, row = rng.normal(size=(columns, len(a))), []
+            for solver in solvers:
+                given = operator, jnp.asarray(B), solver
+                end = lx.linear_solve(*given, rhs_axis=0, throw=False)
+                X = np.asarray(end.value)
+                flag = "".join(told(a, b, x) for b, x in zip(B, X, strict=True))[:1]
+                row.append(f"{int(np.sum(end.stats['num_steps']))}{flag}")
+            print(f"| {columns} | {name} | " + " | ".join(row) + " |", flush=True)
+
+
 if __name__ == "__main__":
     single()
     sequences()
+    blocks()
