@@ -52,7 +52,8 @@ class OwnRows(NamedTuple):
     def of_device(self, d: int, q: int) -> Entries:
         """The entries of one device, which has q rows."""
         start, stop = _range(d, q, self.shape[0])
-        i, j = checked_indices(*self.entries(start, stop), self.shape)
+        rows, columns = self.entries(start, stop)
+        i, j = checked_indices(rows, columns, self.shape)
         dtype = _host_dtype(*self.shape)
         i, j = i.astype(dtype), j.astype(dtype)
         outside = (i < start) | (i >= stop)

@@ -120,17 +120,17 @@ class ShardedSparsityPattern(eqx.Module):
         p = division.p
         self.blocks = -(-m // p), -(-n // p)
         if isinstance(pattern, OwnRows):
-            orders = None
+            orders = None, None
             parts = [pattern.of_device(d, self.blocks[0]) for d in division.own]
         else:
             i, j = np.asarray(pattern.rows), np.asarray(pattern.columns)
             orders = ordered(order, column_order, (i, j), self.shape, p, self.blocks)
             parts = in_blocks(i, j, orders, p, self.blocks[0])
         self._divide(parts, division, overlap)
-        self.rows = _blocks_of(orders and orders[0], m, self.blocks[0], division)
+        self.rows = _blocks_of(orders[0], m, self.blocks[0], division)
         self.columns = None
         if m != n:
-            self.columns = _blocks_of(orders and orders[1], n, self.blocks[1], division)
+            self.columns = _blocks_of(orders[1], n, self.blocks[1], division)
 
     def _divide(self, parts: list[Entries], division: Division, overlap: int) -> None:
         """The lists, from the entries of each device whose lists are made here."""

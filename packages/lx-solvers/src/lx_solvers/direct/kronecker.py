@@ -162,4 +162,6 @@ def _(state: _KroneckerState, solver, tangent):
 
     states = follow(state.states, state.states[-1:])
     traces = in_sequence(trace, states, range(len(states)))
-    return sum(power * one for power, one in zip(_powers(state), traces))
+    return jnp.sum(
+        jnp.stack([power * one for power, one in zip(_powers(state), traces)])
+    )

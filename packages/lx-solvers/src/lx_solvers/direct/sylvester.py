@@ -226,4 +226,4 @@ def _(state: _SylvesterState, solver, tangent):
         one = part(lambda op: bare(op).operators[i], tangent)
         return jnp.sum(G.T * one.as_matrix().astype(G.dtype))
 
-    return sum(in_sequence(of_part, state.T, range(len(state.T))))
+    return jnp.sum(jnp.stack(in_sequence(of_part, state.T, range(len(state.T)))))
