@@ -131,8 +131,8 @@ def draw(which, what, table, names):
     for i, name in enumerate(names):
         part = (table[:, i][:, None] <= factors[None]).mean(0)
         k = list(METHODS).index(name)  # a method looks alike in all pictures
-        look = dict(color=f"C{k}", linestyle="-" if k % 2 else "--", linewidth=1.5)
-        axes.step(factors, part, label=name, where="post", **look)
+        look: Any = dict(color=f"C{k}", linestyle="-" if k % 2 else "--")
+        axes.step(factors, part, label=name, where="post", linewidth=1.5, **look)
     axes.set(xscale="log", ylim=(0, 1.02), xlim=(1, 20), ylabel="part of the systems")
     axes.set_xlabel(f"{what}, relative to the least")
     axes.set_title(f"{which}, {len(table)} systems")

@@ -1,5 +1,7 @@
 """Block conjugate gradients, and block GMRES."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -51,7 +53,7 @@ def many(operator, B, solver, options):
     )
 
 
-def solved(a, B, solver, tags=PSD, **options):
+def solved(a, B, solver, tags: Any = PSD, **options):
     operator = lo.MatrixLinearOperator(jnp.asarray(a), tags)
     return many(operator, jnp.asarray(B), solver, options)
 
