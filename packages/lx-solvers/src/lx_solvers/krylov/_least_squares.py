@@ -158,7 +158,6 @@ def least_squares(
     # what a vector of the bidiagonalisation is worth, when there is no more than
     # rounding
     rounding = np.asarray(8 * X.eps, X.real_dtype)
-    stable = where(strict, C * X.eps, rounding)
 
     def condition(cond: Array, Ax: Array) -> Array:
         """An estimate of the condition number; of a strict test, ≥ ‖A‖ ‖x‖ / ‖b‖."""
@@ -241,6 +240,7 @@ def least_squares(
         size_L = norm2(L(r)) if scaled else size
 
         def is_reduced(now: _Shared) -> Array:
+            stable = where(strict, C * X.eps, rounding)  # a branch makes its constants
             return (now.normal <= stable * size_L) & (size < jnp.inf)
 
         def test(phases: Phases):
