@@ -39,6 +39,17 @@ def test_largest(dtype, size):
         assert largest(jnp.asarray([3 - 4j], dtype)) == 4  # not the modulus
 
 
+@pytest.mark.parametrize("dtype", ALL)
+def test_largest_of_each(dtype):
+    """Of many short vectors, which `vmap` makes one array of."""
+    x = np.ones((1500, 12), dtype)
+    for bad in (np.nan, np.inf):
+        for row, place in ((0, 0), (7, 5), (1499, 11)):
+            x[row, place] = bad
+        wanted = np.abs(x).max(1)
+        np.testing.assert_array_equal(jax.jit(jax.vmap(largest))(x), wanted)
+
+
 def test_largest_along_an_axis():
     for shape in ((300, 5), (33, 67), (7, 129)):  # folded an even and an odd number
         x = np.random.default_rng(0).normal(size=shape)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import lx_operators as lo
 import numpy as np
 import pytest
+from lx_solvers import RESULTS
 
 from .conftest import PSD, N, each_loop, stable
 
@@ -19,6 +20,28 @@ def test_last_allowed_step(name, method, spectral, draw, run):
     x, *end, _ = run(method.make(1e-6, 0.0, max_steps=steps), a, b, method.tags)
     assert end == ["successful", steps]
     np.testing.assert_allclose(x, np.linalg.solve(a, b), atol=1e-9)
+
+
+@each_loop
+def test_any_last_step(name, method, spectral, draw, residual):
+    """Wherever the step limit ends a solve, it is a success if its residual passes.
+    Methods for least squares have criteria of their own."""
+    if method.adjoint:
+        return
+    a, b = spectral(np.float64, np.geomspace(1e-2, 1, N)), np.sign(draw(np.float64, N))
+    operator = lo.MatrixLinearOperator(jnp.asarray(a), method.tags)
+
+    @jax.jit
+    @jax.vmap
+    def ends(tol, most):
+        solver = method.make(tol, 0.0, max_steps=most)
+        return solver.compute(solver.init(operator, {}), b, {})[:2]
+
+    tols, most = map(np.ravel, np.meshgrid([1e-1, 1e-2, 1e-3], np.arange(1, 2 * N)))
+    xs, results = ends(tols, most)
+    passed = np.asarray(results == RESULTS.successful)
+    met = [residual(a, x, b) <= tol for x, tol in zip(xs, tols, strict=True)]
+    np.testing.assert_array_equal(passed, met)
 
 
 def test_inverse_as_preconditioner(name, method, spectral, draw, run):

@@ -119,6 +119,27 @@ def test_not_finite(name, dtype, method, suited, draw, run):
         assert result == "nonfinite_input"
 
 
+@each_loop
+def test_not_finite_among_many(name, method, suited, draw):
+    """In a batch of so many elements that XLA's maximum drops NaNs; b is zero in half
+    of the systems."""
+    solver, k = method.make(1e-3, 0.0), 1000
+    a, b = np.tile(suited(name, np.float32), (k, 1, 1)), draw(np.float32, k, N)
+    b[::2] = 0
+    bad = np.arange(k) % 5 == 0
+    a[bad, 2, 2] = np.nan
+
+    @jax.jit
+    @jax.vmap
+    def ends(a, b):
+        state = solver.init(lo.MatrixLinearOperator(a, method.tags), {})
+        return solver.compute(state, b, {})[1]
+
+    results = ends(a, b)
+    np.testing.assert_array_equal(results == RESULTS.successful, ~bad)
+    np.testing.assert_array_equal(results == RESULTS.nonfinite_input, bad)
+
+
 # Tolerances and limits
 
 

@@ -156,3 +156,12 @@ def test_demands():
     with pytest.warns(UserWarning, match="MINRESQLP.*preconditioner"):
         MINRESQLP(1e-6).init(identity, {"preconditioner": identity})
     assert not MINRESQLP(1e-6).assume_full_rank()
+
+
+def test_not_finite(spectral, draw, run):
+    """A step from NaN is not one at the least residual."""
+    a, b = spectral(np.float64, SINGULAR), draw(np.float64, N)
+    a[2, 2] = np.nan
+    x, result, *_ = run(MINRESQLP(1e-6, 0.0), a, b, lo.hermitian_tag)
+    assert result == "nonfinite_input"
+    assert np.isnan(x).all()

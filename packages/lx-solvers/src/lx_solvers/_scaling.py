@@ -15,10 +15,6 @@ from lx_operators.internal import complex_to_real_dtype
 
 from ._sizes import is_known
 
-# From some thousand elements on XLA's maximum of floats drops NaNs (JAX 0.10, on
-# processors with AVX-512).
-_MANY = 512
-
 # XLA for CPUs splits the reduction of a longer axis in two, and writes down all that is
 # to be reduced before the first (TreeReductionRewriter).
 _WINDOW = 32
@@ -43,9 +39,9 @@ def largest(x: Inexact[Array, "..."], axis: int | None = None) -> Real[Array, ".
     if 0 in x.shape:
         return jnp.max(sizes, axis=axis, initial=0)
     axes = range(x.ndim) if axis is None else (axis,)
-    if is_known(x.size) and x.size < _MANY:
-        return jax.lax.reduce_max(sizes, axes)
-    # The bits of floats ≥ 0, read as integers, have the same order, with NaN last.
+    # The bits of floats ≥ 0, read as integers, have the same order, with NaN last. From
+    # some thousand elements on XLA's maximum of floats drops NaNs (JAX 0.10, on
+    # processors with AVX-512), and `vmap` makes many of few.
     most = _bits(sizes)
     for axis in sorted(axes, reverse=True):
         # a vector may be spread over devices, as a matrix to be factorised is not

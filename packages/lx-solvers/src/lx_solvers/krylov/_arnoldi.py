@@ -179,7 +179,8 @@ def arnoldi(
         Qh = barrier(jnp.sum(s.T[:-1:2] * h[None], 1))
         ρ = jnp.sqrt(jnp.abs(Qh[k]) ** 2 + square)
         recurred = size * (old.left / old.aim) / ρ
-        moved = where(old.left <= 1e-3 * old.aim, 0, _moved(y, s.T[1::2, m]))
+        no_matter = s.phases.last | (old.left <= 1e-3 * old.aim)
+        moved = where(no_matter, 0, _moved(y, s.T[1::2, m]))
         cosine = Qh[k] / ρ.astype(X.dtype)
         numbers = cosine, size / ρ, ρ, length, size, shrink, recurred, moved
         rotation = packed(*(x.astype(X.dtype) for x in numbers))

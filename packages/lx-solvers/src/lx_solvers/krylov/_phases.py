@@ -248,10 +248,11 @@ def advance(
     lost = ~finite
 
     passed = close if settled is True else close & (settled | last.last)
+    passed = passed & finite  # a maximum, also one in a user's norm, may drop NaNs
     judged = check & ~last.probe if probe else check
     ends = []
     if solved is not False:
-        ends = [(goal.unless_fixed(solved & ~check), Exit.converged)]
+        ends = [(goal.unless_fixed(solved & ~check & finite), Exit.converged)]
     exit = first_of(
         (judged & (passed | (nothing & (steps == 0))), Exit.converged),
         *ends,
