@@ -775,7 +775,7 @@ def test_length_of_history(name, method):
 def test_progress_needs_tqdm(name, method, monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     operator = lo.MatrixLinearOperator(jnp.eye(2), method.tags)
-    with pytest.raises(ImportError, match="lx-solvers\\[progress\\]"):
+    with pytest.raises(ImportError, match="pip install tqdm"):
         traced_solve(method.make(1e-7, 0.0, progress=True), operator)
 
 
