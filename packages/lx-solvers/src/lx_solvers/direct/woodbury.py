@@ -32,7 +32,7 @@ from lx_operators.internal import (
 )
 
 from .._checks import check_options, check_square, check_state
-from .._results import both, first_failure
+from .._results import both, choose, first_failure
 from .._scaling import eps, largest, negligible
 from .._slogdet import (
     judged_slogdet,
@@ -112,11 +112,16 @@ class Woodbury(AbstractLinearSolver[_WoodburyState]):
             C = _matrix(update.C, dtype)
             UC, VC = _matmul(U, C), _matmul(V, _adjoint(C))
         Z, ended = _solutions(self.inner_solver, inner, U, outs)
-        S = jnp.eye(U.shape[1], dtype=U.dtype) + _matmul(_adjoint(VC), Z)
-        S = LU().init(MatrixLinearOperator(S), {})
+        K = _matmul(_adjoint(VC), Z)
+        total = jnp.eye(U.shape[1], dtype=U.dtype) + K
+        S = LU().init(MatrixLinearOperator(total), {})
+        # what is left where I and K cancel is their rounding errors
+        noise = 4 * eps(U.dtype) * (1 + largest(K))
+        lost = (S.reciprocal_condition * largest(total) <= noise) & (largest(K) > 0)
         W, ended_too = _solutions(*self._adjoint(inner), VC, ins)
         LH, _ = many(LU(), S, _adjoint(W))
-        verdict = both(both(ended, ended_too), S.verdict)
+        verdict = choose(lost, RESULTS.singular, S.verdict)
+        verdict = both(both(ended, ended_too), verdict)
         return _WoodburyState(A, inner, UC, V, Z, S, _adjoint(LH), verdict, packed)
 
     def _adjoint(self, inner: Any) -> tuple[AbstractLinearSolver, Any]:
