@@ -37,7 +37,7 @@ def follow(x: Any, first: Any) -> Any:
     known = [leaf for leaf in jtu.tree_leaves(first) if _is(leaf, jnp.number)]
     if not known:
         return x
-    last, *others = sorted(known, key=lambda leaf: leaf.size)
+    last, *others = sorted(known, key=lambda leaf: leaf.ndim)
     for leaf in others:
         last = after(last, leaf)
     return jtu.tree_map(
