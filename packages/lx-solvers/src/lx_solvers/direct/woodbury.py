@@ -115,7 +115,7 @@ class Woodbury(AbstractLinearSolver[_WoodburyState]):
         K = _matmul(_adjoint(VC), Z)
         total = jnp.eye(U.shape[1], dtype=U.dtype) + K
         S = LU().init(MatrixLinearOperator(total), {})
-        # what is left where I and K cancel is their rounding errors
+        # where I and K cancel, only their rounding errors remain
         noise = 4 * eps(U.dtype) * (1 + largest(K))
         lost = (S.reciprocal_condition * largest(total) <= noise) & (largest(K) > 0)
         W, ended_too = _solutions(*self._adjoint(inner), VC, ins)

@@ -68,8 +68,7 @@ CRITERIA = ("elementwise", "two_norm")
 
 
 class Aims(Protocol):
-    """The fields of an iterative solver that say what it is to reach, and when it is to
-    give up."""
+    """The fields of an iterative solver that say what to reach, and when to stop."""
 
     @property
     def rtol(self) -> ArrayLike | None: ...
@@ -106,8 +105,7 @@ _OF_SCIPY = {
 
 
 def takes_rtol_and_atol(cls: type[_Solver]) -> type[_Solver]:
-    """Makes SciPy's name of an argument a `TypeError` that says what to write
-    instead."""
+    """Makes SciPy's name of an argument a `TypeError` that says what to write."""
     init = cls.__init__
 
     @functools.wraps(init)
@@ -374,8 +372,7 @@ def right_hand_side(vector: PyTree[Array], space: Space, solver: Aims) -> RightH
     """b / unit, with a power of two as unit.
 
     Raises:
-        ValueError: the vector is not of the space, so the state belongs to another
-            operator.
+        ValueError: the vector is not of the space; the state is another operator's.
     """
     wanted = space.structure.thaw()
     if not same_shapes(structure_of(vector), wanted):
@@ -398,7 +395,6 @@ def right_hand_side(vector: PyTree[Array], space: Space, solver: Aims) -> RightH
     if solver.criterion == ENERGY_NORM:
         goal = goal._replace(two_norm=space.zero())
     elif norm is None:
-        allowed = jnp.maximum(rtol * plain_norm2(b), goal.atol)
-        goal = goal._replace(two_norm=allowed)
+        goal = goal._replace(two_norm=jnp.maximum(rtol * plain_norm2(b), goal.atol))
     peak = overall(each, space.zero())
     return RightHandSide(b, goal, jax.lax.is_finite(peak), peak == 0)

@@ -1,4 +1,4 @@
-"""The augmented system of least squares on the host: its scales, and when it is solved.
+"""Scales of the augmented system of least squares, on the host.
 
 Row i of a least-squares problem that is multiplied by a large number acts as a
 constraint: its multiplier sᵢ is then small, and F y = b holds there. In
@@ -8,7 +8,7 @@ constraint: its multiplier sᵢ is then small, and F y = b holds there. In
 
 let R and C be scales of s and y. k rows are constraints, as many as F has columns; for
 the others the element α of the diagonal is as large as any in its row. Which k that
-are, is told by the elements of F, one in each column and row, whose product is largest:
+are follows from k elements of F in different rows and columns whose product is largest:
 for K this is the largest product of n elements, and there are R and C for which these
 elements are near one and no other is larger (Duff and Koster 2001,
 doi:10.1137/S0895479899358443; Duff and Pralet 2005, doi:10.1137/04061043X). R K R then
@@ -27,7 +27,7 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from ._systems import System
 
-_FLAT = 10  # binary exponents of rows that differ by no more hardly matter
+_FLAT = 10  # rows whose binary exponents differ by no more are not graded
 _SWEEPS = 100  # at most; a few are common
 
 

@@ -103,8 +103,8 @@ class Refined:
             return r, _largest(r) / np.where(scale > 0, scale, 1)
         A = self.sizes.T if self.adjoint else self.sizes
         each = (A @ np.abs(x) + np.abs(b)) * self.before
-        # Rows whose terms are roundings, as the residuals of a system that has a
-        # solution: what is left of them then changes y by less than √eps, as the
+        # Terms of a row may all be rounding errors, as the residuals of a consistent
+        # system are. An error of this size changes y by less than √eps, as the
         # condition is below 1/eps.
         each = np.maximum(each, np.finfo(b.dtype).eps ** 0.5 * scale)
         return r, _largest(r / np.where(each > 0, each, 1))

@@ -1,4 +1,4 @@
-"""The loop of `Normal`: the inner solver is applied to what x leaves of the normal
+"""The loop of `Normal`: the inner solver is applied to the residual of the normal
 equations, until x is good enough for the problem itself."""
 
 import functools
@@ -41,7 +41,7 @@ class _Aim(NamedTuple):
     """The inner solver has no tolerances."""
     eps: float
     limit: Any
-    """Of the inner solver's steps, all together."""
+    """The limit of the inner solver's steps in total."""
     rtol: Array
     fixed: Array
     """Both tolerances are zero: the inner solver makes so many steps, once."""
@@ -56,13 +56,13 @@ class _Sizes(NamedTuple):
 
     x: Array
     r: Array
-    """Of what x leaves of the problem."""
+    """The residual of the problem."""
     g: Array
-    """Of what it leaves of the normal equations."""
+    """The residual of the normal equations."""
     A: Any
     """‖Aᴴ r‖ / ‖r‖, a lower bound of ‖A‖, if A is tall."""
     Ax: Any
-    """‖A x‖ / ‖x‖ if there was a first guess; else 0."""
+    """‖A x‖ / ‖x‖ if there was an initial guess; else 0."""
     damped: Any = 0.0
     """d² ‖z‖, for the z that the normal equations are solved for."""
 
@@ -75,7 +75,7 @@ class _Numbers(NamedTuple):
     slope: Any
     """‖Aᴴb‖ / ‖b‖."""
     excess: Any
-    """What x leaves, divided by what is allowed."""
+    """The residual, relative to what is allowed."""
     consistent: Any
     """The same of the residual alone; or divided by its rounding errors, if less."""
     backward: Any
