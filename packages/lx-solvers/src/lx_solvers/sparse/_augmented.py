@@ -78,19 +78,20 @@ def _column_scales(own: np.ndarray, j: np.ndarray, f: np.ndarray, k: int) -> np.
     p, q = own[constraint], j[constraint]
     apart = f[constraint] - served[p]  # cₗ ≤ cⱼ - apart, for j = p and l = q
 
-    c = -served
-    for _ in range(_SWEEPS):
-        before = c.copy()
-        np.maximum.at(c, p, before[q] + apart)
-        if np.array_equal(c, before):
-            break
+    c = -_relaxed(served, p, q, apart)
     c = np.where(np.isfinite(most), -most, c)
+    return _relaxed(c, q, p, apart)
+
+
+def _relaxed(x: np.ndarray, i: np.ndarray, j: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """The largest y ≤ x with yᵢ ≤ yⱼ - d for each of the differences d."""
+    y = x.copy()
     for _ in range(_SWEEPS):
-        before = c.copy()
-        np.minimum.at(c, q, before[p] - apart)
-        if np.array_equal(c, before):
+        before = y.copy()
+        np.minimum.at(y, i, before[j] - d)
+        if np.array_equal(y, before):
             break
-    return c
+    return y
 
 
 def _is_graded(i: np.ndarray, f: np.ndarray, m: int) -> bool:
