@@ -175,7 +175,9 @@ class PreconditionerLaws:
         """Among many operators one with NaN fails, and no other."""
         for subject in self._subjects():
             failed = subject.batch[2] != 0
-            what = f"in a batch whose last operator is NaN, those that fail are {failed}"
+            what = (
+                f"in a batch whose last operator is NaN, those that fail are {failed}"
+            )
             subject.demand(failed[-1] and not failed[:-1].any(), what)
 
     def test_pytrees(self):
