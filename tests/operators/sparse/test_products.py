@@ -238,3 +238,24 @@ def test_any_product(drawn):
     np.testing.assert_allclose(operator.as_matrix(), matrix, atol=1e-14)
     square = (operator.T @ operator).as_matrix()
     np.testing.assert_allclose(square, matrix.T @ matrix, atol=1e-12)
+
+
+@pytest.mark.parametrize("laid", [False, True])
+@pytest.mark.parametrize("sizes", [(0, 2, 1), (3, 0, 2), (0, 0, 0), (3, 2, 0)])
+def test_empty_batches(laid, sizes):
+    """No unknowns, or no vectors: the shapes of NumPy, in values and in derivatives."""
+    n, k, l = sizes
+    pattern = lx.SparsityPattern.from_dense(np.ones((n, n), bool))
+
+    def product(v, x):
+        operator = lx.SparseLinearOperator(v, pattern)
+        return (lx.linearise(operator) if laid else operator).mv(x)
+
+    def gradient(v, x):
+        return jax.grad(lambda v: jnp.sum(product(v, x)))(v)
+
+    v, x = jnp.ones((l, k, n * n)), jnp.ones((l, k, n))
+    twice = lambda fn, axes: jax.vmap(jax.vmap(fn, axes), axes)  # noqa: E731
+    assert twice(product, (None, 0))(v[:0].sum((0, 1)), x).shape == x.shape
+    assert twice(product, 0)(v, x).shape == x.shape
+    assert twice(gradient, 0)(v, x).shape == v.shape

@@ -46,9 +46,10 @@ class RESULTS(Enumeration):
         "the problem (`damp`), scale its columns, or raise `conlim`."
     )
     nonfinite_input = (
-        "The operator or the vector holds a NaN or an infinity, or a function that was "
-        "given as an operator is not linear (see `verify`). Check how they were "
-        "computed (`jax.config.update('jax_debug_nans', True)`)."
+        "The operator or the vector holds a NaN or an infinity, a product with the "
+        "operator or the preconditioner overflowed, or a function that was given as an "
+        "operator is not linear (see `verify`). Check how they were computed "
+        "(`jax.config.update('jax_debug_nans', True)`)."
     )
     unstable = (
         "Rounding errors grew so much that the solution would be worthless, although "

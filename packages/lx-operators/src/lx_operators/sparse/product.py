@@ -15,6 +15,7 @@ Operands have one batch axis or none in front, and x one axis of columns or none
     values [size] or [b, size], vectors [n] or [n, k] or [b, n] or [b, n, k]
 """
 
+import math
 from typing import Any
 
 import jax
@@ -274,7 +275,8 @@ def _batch_product(operands: Any, axes: Any, *, tree: Any) -> tuple[Array, int]:
         values = _merged(values, of_values, size, inner)
         x = _merged(x, of_x, size, inner)
         out = product(values, x, pattern)
-        return out.reshape(*out.shape[:inner], size, -1, *out.shape[inner + 1 :]), inner
+        before, (total, *behind) = out.shape[:inner], out.shape[inner:]
+        return out.reshape(*before, size, total // size, *behind), inner
     pattern: SparsityPattern = jtu.tree_unflatten(tree, leaves)
 
     def times(values: Array, x: Array) -> Array:
@@ -296,13 +298,13 @@ def _batched_values(
     if of_values is None:
         x = jnp.moveaxis(x, of_x, -1)
         columns = x.shape[inner + 1 :]
-        out = times(values, x.reshape(*x.shape[: inner + 1], -1))
+        out = times(values, x.reshape(*x.shape[: inner + 1], math.prod(columns)))
         return out.reshape(*out.shape[:-1], *columns), inner + len(columns)
     values, x = _first(values, of_values, size), _first(x, of_x, size)
     if inner == 0:
         return times(values, x), 0
     out = times(_joined(values), _joined(x))
-    return out.reshape(size, -1, *out.shape[1:]), 0
+    return out.reshape(*values.shape[:2], *out.shape[1:]), 0
 
 
 def _batch_laid(operands: Any, axes: Any, *, tree: Any) -> tuple[Array, int]:
@@ -341,7 +343,7 @@ def _batch_sampled(
     if not batched:
         return sampled(y, x, pattern, True), 0
     out = sampled(_joined(y), _joined(x), pattern, True)
-    return out.reshape(size, -1, *out.shape[1:]), 0
+    return out.reshape(*y.shape[:2], *out.shape[1:]), 0
 
 
 batching.primitive_batchers[_product_p] = _batch_product
@@ -363,13 +365,14 @@ def _first(x: Array, axis: int | None, size: int) -> Array:
 
 def _joined(x: Array) -> Array:
     """Two batch axes as one."""
-    return x.reshape(-1, *x.shape[2:])
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
 
 def _merged(x: Array, axis: int | None, size: int, inner: int) -> Array:
     """The batch axis merged into the axis that the pattern indexes."""
     x = jnp.moveaxis(_first(x, axis, size), 0, inner)
-    return x.reshape(*x.shape[:inner], -1, *x.shape[inner + 2 :])
+    before, (own, *behind) = x.shape[:inner], x.shape[inner + 1 :]
+    return x.reshape(*before, size * own, *behind)
 
 
 def _block_diagonal(

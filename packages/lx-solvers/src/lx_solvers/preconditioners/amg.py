@@ -74,7 +74,8 @@ class AMG(AbstractPreconditioner[Cycle]):
         max_coarse: the size at which coarsening ends; the matrix is inverted there.
 
     Raises:
-        ValueError: the operator is not sparse; its pattern is traced when the hierarchy
+        ValueError: the operator is not sparse, or complex and the method is Ruge and
+            Stüben's; its pattern is traced when the hierarchy
             is made; or its pattern differs from that of the hierarchy.
         ImportError: pyamg is not installed: `pip install pyamg`.
 
@@ -223,6 +224,11 @@ def _transfers(amg: AMG, A: SparseLinearOperator) -> tuple[_Transfer, ...] | Non
         postsmoother=None,
     )
     if amg.method == "ruge_stuben":
+        if np.iscomplexobj(matrix):
+            raise ValueError(
+                '`AMG("ruge_stuben")` is for real operators, but got one of '
+                f"{matrix.dtype}; `AMG()`, smoothed aggregation, takes complex ones."
+            )
         strength = ("classical", {"theta": amg.theta or 0.25})
         made = pyamg.ruge_stuben_solver(matrix.tocsr(), strength=strength, **limits)
     else:

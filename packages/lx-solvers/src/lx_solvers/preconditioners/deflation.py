@@ -130,13 +130,13 @@ class Deflation(AbstractPreconditioner[_State]):
             self.vectors = checked_vectors(vectors, "Deflation")
         else:
             numbers = np.asarray(blocks)
-            if numbers.ndim != 1 or numbers.dtype.kind not in "iu" or not numbers.size:
+            if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
                 raise ValueError(
                     "`blocks` of `Deflation` must be an integer array [n], but got "
                     f"{numbers.dtype} of shape {numbers.shape}."
                 )
             self.blocks = jnp.asarray(numbers)
-            self.count = int(numbers.max()) + 1
+            self.count = int(numbers.max(initial=-1)) + 1
         self.inner = as_preconditioner(inner) or Jacobi()
 
     def setup(self, operator):

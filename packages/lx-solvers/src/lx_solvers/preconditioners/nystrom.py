@@ -14,9 +14,10 @@ from lx_operators import (
 )
 
 from .._scaling import norm2
+from .._sizes import is_known
 from ._flat import columns, dtype_of, matmul
 from ._lanczos import noise
-from ._low_rank import LowRank
+from ._low_rank import LowRank, empty
 from ._preconditioner import AbstractPreconditioner
 
 
@@ -77,11 +78,14 @@ class Nystrom(AbstractPreconditioner[LowRank]):
             if last <= 10 * self.shift:
                 break
             rank = min(2 * rank, most)
-        return dataclasses.replace(self, rank=rank)
+        return dataclasses.replace(self, rank=max(rank, 1))
 
     def init(self, operator, options):
         check_definite(operator, "Nystrom")
-        rank = min(self.rank or 1, operator.in_size())
+        n = operator.in_size()
+        if is_known(n) and n == 0:
+            return empty(dtype_of(operator))
+        rank = min(self.rank or 1, n)
         U, eigenvalues = _approximation(operator, rank, self.shift)
         μ = jnp.asarray(self.shift, eigenvalues.dtype)
         least = eigenvalues[-1] + μ

@@ -166,9 +166,19 @@ class PreconditionerLaws:
         """Many operators at once, each with its own M."""
         for subject in self._subjects():
             r = subject.vectors(1)[0]
-            for i, got in enumerate(subject.batch[0]):
-                wanted = subject.applied(subject.operator(i), r)
+            for i in range(len(subject.matrices)):
+                got, wanted = subject.batch[0][i], subject.operator(i)
+                wanted = subject.applied(wanted, r)
                 subject.close(got, wanted, f"M r of operator {i} of a batch")
+
+    def test_vmap_failures(self):
+        """Among many operators one with NaN fails, and no other."""
+        for subject in self._subjects():
+            failed = subject.batch[2] != 0
+            what = (
+                f"in a batch whose last operator is NaN, those that fail are {failed}"
+            )
+            subject.demand(failed[-1] and not failed[:-1].any(), what)
 
     def test_pytrees(self):
         """Operators between pytrees have the same M."""
@@ -181,7 +191,8 @@ class PreconditionerLaws:
     def test_no_derivative(self):
         """M is a constant, whichever arrays of A are differentiated."""
         for subject in self._subjects():
-            subject.demand(not subject.batch[1].any(), "M r has a tangent")
+            tangents = subject.batch[1][: len(subject.matrices)]
+            subject.demand(not tangents.any(), "M r has a tangent")
 
     def test_nonfinite(self):
         """For an operator with NaN, setting up reports a failure."""
@@ -221,16 +232,24 @@ class _Subject:
         self._apply = eqx.filter_jit(lambda M, r: self.flat(M.mv(self.tree(r))))
 
     @functools.cached_property
-    def batch(self) -> tuple[np.ndarray, np.ndarray]:
-        """M r of several operators at once, and its tangents where all of A moves."""
+    def batch(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """M r of several operators at once, its tangents where all of A moves, and the
+        verdicts of the set-up. The last operator is NaN."""
         r = jnp.asarray(self.vectors(1)[0])
 
         def one(matrix: Any) -> Any:
-            z = lambda A: self.flat(self.made(A).mv(self.tree(r)))  # noqa: E731
-            return jax.jvp(z, (matrix,), (jnp.ones_like(matrix),))
+            def z(A: Any) -> Any:
+                M = self.made(A)
+                return self.flat(M.mv(self.tree(r))), M.verdict
 
-        values, tangents = jax.jit(jax.vmap(one))(jnp.stack(self.matrices))
-        return np.asarray(values), np.asarray(tangents)
+            value, tangent, verdict = jax.jvp(
+                z, (matrix,), (jnp.ones_like(matrix),), has_aux=True
+            )
+            return value, tangent, verdict
+
+        matrices = [*self.matrices, jnp.full_like(self.matrices[0], jnp.nan)]
+        out = jax.jit(jax.vmap(one))(jnp.stack(matrices))
+        return tuple(map(np.asarray, out))  # pyright: ignore
 
     def _draw(self, *shape: int) -> np.ndarray:
         real, imag = self.random.standard_normal((2, *shape))
