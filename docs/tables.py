@@ -20,7 +20,7 @@ NEEDS = {
     "square": "square",
     "Hermitian": "Hermitian",
     "symmetric": "complex symmetric",
-    "definite": "Hermitian definite",
+    "definite": "positive or negative definite",
     "triangular": "triangular",
     "tridiagonal": "tridiagonal",
     "diagonal": "diagonal",
@@ -37,7 +37,7 @@ NEEDS = {
     "permutation": "permutation",
     "sparse": "sparse, square",
     "sparse of any shape": "sparse, any shape, full rank",
-    "sparse definite": "sparse, Hermitian definite",
+    "sparse definite": "sparse, positive or negative definite",
     "sparse symmetric": "sparse, symmetric or Hermitian; needs rslab",
 }
 

@@ -182,7 +182,7 @@ def _statistics(stats: dict[str, Any]) -> list[tuple[str, str]]:
     if "reciprocal_condition" in stats:
         rcond = np.asarray(stats["reciprocal_condition"], np.float64)
         condition = np.where(rcond > 0, 1 / np.where(rcond > 0, rcond, 1), np.inf)
-        facts.append(("condition number, estimated", _number(condition)))
+        facts.append(("condition of the factors", _number(condition)))
     if "cond_A" in stats:
         facts.append(("condition number, estimated", _number(stats["cond_A"])))
     said = {"num_steps", "max_steps", "reciprocal_condition", "cond_A", "residuals"}
