@@ -77,8 +77,9 @@ def report(
 
     The report prints as text, `print(lx.report(solution))`, and shows as a table with a
     picture of the history in a notebook. It holds the status, the steps, what the
-    solver estimated (rank, condition number, backward error), the history of residuals
-    of an iterative solver made with `history=True`, and, after a failure, what to try.
+    solver estimated (rank, backward error, condition of the factors; for that of A see
+    `cond`), the history of residuals of an iterative solver made with `history=True`,
+    and, after a failure, what to try.
 
     Args:
         solution: what `linear_solve` returned. For a batch, the report gives counts and
