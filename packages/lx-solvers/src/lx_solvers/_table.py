@@ -202,7 +202,8 @@ def _structured(inner: AbstractLinearSolver, well_posed: bool | None) -> _Rows:
             lambda: choices.Kronecker(inner),
         ),
         Row(
-            "it is a Kronecker product or sum of Hermitian factors, plus sI",
+            "it is a Kronecker product or sum of Hermitian factors, "
+            "plus a multiple of the identity",
             _diagonalised,
             lambda: choices.KroneckerEigh(posed),
         ),
