@@ -29,7 +29,8 @@ NEEDS = {
     "block grid": "blocks, triangular or two by two",
     "block tridiagonal": "block tridiagonal: n blocks of size b",
     "Kronecker product": "A ⊗ B, of n₁ and n₂ unknowns",
-    "Hermitian Kronecker sum": "A ⊗ B or A ⊕ B, plus a multiple of the identity; A and B Hermitian",
+    "Hermitian Kronecker sum": "A ⊗ B or A ⊕ B, A and B Hermitian; plus a multiple of "
+    "identity",
     "Kronecker sum": "A ⊕ B",
     "circulant": "circulant",
     "Toeplitz": "Toeplitz",
