@@ -30,7 +30,7 @@ NEEDS = {
     "block tridiagonal": "block tridiagonal: n blocks of size b",
     "Kronecker product": "A ⊗ B, of n₁ and n₂ unknowns",
     "Hermitian Kronecker sum": "A ⊗ B or A ⊕ B, A and B Hermitian; plus a multiple of "
-    "identity",
+    "the identity",
     "Kronecker sum": "A ⊕ B",
     "circulant": "circulant",
     "Toeplitz": "Toeplitz",
