@@ -103,6 +103,33 @@ inverse = lx.MatrixLinearOperator(jnp.diag(1 / b), lx.positive_semidefinite_tag)
 lx.linear_solve(definite, b, cg, options={"preconditioner": inverse})""",
     ),
     Mistake(
+        "SciPy's `spilu` as a preconditioner",
+        """\
+from scipy.sparse.linalg import spilu
+
+sparse = scipy.sparse.csc_array(matrix)
+lx.GMRES(rtol=1e-5, preconditioner=spilu(sparse))""",
+        "`IncompleteLU()` does what `spilu` does",
+        """\
+operator = lx.SparseLinearOperator.from_dense(matrix)
+lx.linear_solve(operator, b, lx.GMRES(rtol=1e-5, preconditioner=lx.IncompleteLU()))""",
+    ),
+    Mistake(
+        "SciPy's `LinearOperator` as a preconditioner",
+        """\
+from scipy.sparse.linalg import LinearOperator
+
+halved = LinearOperator((2, 2), lambda x: x / 2, dtype="float32")
+lx.linear_solve(A, b, lx.GMRES(rtol=1e-5), options={"preconditioner": halved})""",
+        "wrap it as `aslinearoperator(operator)`",
+        """\
+from scipy.sparse.linalg import LinearOperator
+
+halved = LinearOperator((2, 2), lambda x: x / 2, dtype="float32")
+options = {"preconditioner": lx.aslinearoperator(halved)}
+lx.linear_solve(A, b, lx.GMRES(rtol=1e-5), options=options)""",
+    ),
+    Mistake(
         "Several right-hand sides as a matrix",
         "lx.linear_solve(A, jnp.ones((2, 5)))",
         "`rhs_axis=1`",
@@ -146,6 +173,16 @@ lx.linear_solve(operator, b, lx.GMRES(rtol=1e-5, atol=1e-5))""",
         "lx.linear_solve(A, jnp.ones(3))",
         "must have structure f32[2]",
         "lx.linear_solve(A, jnp.ones(2))",
+    ),
+    Mistake(
+        "A list in place of a tuple",
+        """\
+blocks = lx.BlockLinearOperator([[A, None], [A, A]])
+lx.linear_solve(blocks, [b, b])""",
+        "the arrays fit, but not the tuples, lists or dictionaries that hold them",
+        """\
+blocks = lx.BlockLinearOperator([[A, None], [A, A]])
+lx.linear_solve(blocks, (b, b))""",
     ),
     Mistake(
         "A vector of another dtype, under strict promotion",

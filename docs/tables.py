@@ -20,7 +20,7 @@ NEEDS = {
     "square": "square",
     "Hermitian": "Hermitian",
     "symmetric": "complex symmetric",
-    "definite": "Hermitian definite",
+    "definite": "positive or negative definite",
     "triangular": "triangular",
     "tridiagonal": "tridiagonal",
     "diagonal": "diagonal",
@@ -29,7 +29,8 @@ NEEDS = {
     "block grid": "blocks, triangular or two by two",
     "block tridiagonal": "block tridiagonal: n blocks of size b",
     "Kronecker product": "A ⊗ B, of n₁ and n₂ unknowns",
-    "Hermitian Kronecker sum": "A ⊗ B or A ⊕ B, plus sI; A and B Hermitian",
+    "Hermitian Kronecker sum": "A ⊗ B or A ⊕ B, A and B Hermitian; plus a multiple of "
+    "the identity",
     "Kronecker sum": "A ⊕ B",
     "circulant": "circulant",
     "Toeplitz": "Toeplitz",
@@ -37,7 +38,7 @@ NEEDS = {
     "permutation": "permutation",
     "sparse": "sparse, square",
     "sparse of any shape": "sparse, any shape, full rank",
-    "sparse definite": "sparse, Hermitian definite",
+    "sparse definite": "sparse, positive or negative definite",
     "sparse symmetric": "sparse, symmetric or Hermitian; needs rslab",
 }
 

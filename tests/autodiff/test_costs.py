@@ -39,8 +39,14 @@ class Cost(NamedTuple):
         name = repr(self.solver).replace("rtol=1e-08, atol=1e-08", "…")
         once = "–" if not self.factorises else "1, 1, 1"
         solves = ", ".join(map(str, self.solves))
-        each = f"{self.loops}, {self.products} a pass" if self.loops else "–"
+        loops = _counted(self.loops, "loop")
+        products = _counted(self.products, "product")
+        each = f"{loops}, {products}" if self.loops else "–"
         return f"| `{name}` | {self.problem} | {once} | {solves} | {each} |"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 # The value is one solve. A derivative is one more for each of A†(db − dA x); of A†A†ᴴ
@@ -50,7 +56,7 @@ SQUARE, FULL, ANY = (1, 2, 2), (1, 3, 3), (1, 4, 4)
 CG = lxs.CG(**TIGHT)
 COSTS = [
     Cost(lxs.LU(), "square", A, (), "tiny_lu", SQUARE),
-    Cost(lxs.Cholesky(), "definite", DEFINITE, PSD, "cholesky", SQUARE),
+    Cost(lxs.Cholesky(), "positive definite", DEFINITE, PSD, "cholesky", SQUARE),
     Cost(lxs.Diagonal(), "any diagonal", A, lxo.diagonal_tag, "", ANY),
     Cost(lxs.Diagonal(well_posed=True), "diagonal", A, lxo.diagonal_tag, "", SQUARE),
     Cost(lxs.Triangular(), "triangular", A, lxo.lower_triangular_tag, "", SQUARE),
@@ -65,7 +71,7 @@ COSTS = [
     Cost(lxs.PivotedQR(), "any", TALL, (), "geqrf", ANY),
     Cost(lxs.Eigh(), "Hermitian", DEFINITE, lxo.hermitian_tag, "eigh", ANY),
     # One product a step, with A; two where Aᴴ is needed as well.
-    Cost(CG, "definite", DEFINITE, PSD, "", SQUARE, 1, 1),
+    Cost(CG, "positive definite", DEFINITE, PSD, "", SQUARE, 1, 1),
     Cost(lxs.MINRES(**TIGHT), "Hermitian", DEFINITE, lxo.hermitian_tag, "", ANY, 1, 1),
     Cost(lxs.MINRES(**TIGHT), "Hermitian, nonsingular", DEFINITE,
          (lxo.hermitian_tag, lxo.nonsingular_tag), "", SQUARE, 1, 1),
@@ -74,9 +80,9 @@ COSTS = [
     Cost(lxs.SYMMLQ(**TIGHT), "Hermitian", DEFINITE, lxo.hermitian_tag, "", ANY, 1, 1),
     Cost(lxs.BlockGMRES(**TIGHT), "square", A, (), "", SQUARE, 1, 1),
     Cost(lxs.GCRODR(**TIGHT, restart=3, recycle=1), "square", A, (), "", SQUARE, 3, 3),
-    Cost(lxs.DeflatedCG(**TIGHT, recycle=1, directions=2), "definite", DEFINITE, PSD,
-         "", SQUARE, 3, 3),
-    Cost(lxs.BlockCG(**TIGHT), "definite", DEFINITE, PSD, "", SQUARE, 1, 1),
+    Cost(lxs.DeflatedCG(**TIGHT, recycle=1, directions=2), "positive definite",
+         DEFINITE, PSD, "", SQUARE, 3, 3),
+    Cost(lxs.BlockCG(**TIGHT), "positive definite", DEFINITE, PSD, "", SQUARE, 1, 1),
     Cost(lxs.COCG(**TIGHT), "symmetric", DEFINITE, lxo.symmetric_tag, "", SQUARE, 1, 1),
     Cost(lxs.BiCGStab(**TIGHT), "square", A, (), "", SQUARE, 1, 1),
     Cost(lxs.IDR(**TIGHT), "square", A, (), "", SQUARE, 1, 1),

@@ -162,7 +162,7 @@ def test_report_reads_as_a_table():
 
 def test_throw():
     operator = _operator(np.eye(2, k=1), lx.symmetric_tag, float)
-    with pytest.raises(ValueError, match="does not keep what it promises: .*symmetric"):
+    with pytest.raises(ValueError, match="is not what it claims to be: .*symmetric"):
         lx.verify(operator, KEY, throw=True)
     assert lx.verify(_operator(np.eye(2)), KEY, throw=True).ok
 

@@ -91,10 +91,9 @@ def test_documented():
     wanted = [f"lineax.{name}" for floor in FLOORS for name in floor.__all__]
     wanted += [f"lineax.internal.{name}" for name in lineax.internal.__all__]
     for floor in FLOORS:
-        for part in ("testing", "plot"):
-            if find_spec(f"{floor.__name__}.{part}"):
-                module = import_module(f"{floor.__name__}.{part}")
-                wanted += [f"{module.__name__}.{name}" for name in module.__all__]
+        if find_spec(f"{floor.__name__}.testing"):
+            module = import_module(f"{floor.__name__}.testing")
+            wanted += [f"{module.__name__}.{name}" for name in module.__all__]
     assert not set(wanted) - set(entries), "on no page"
     assert not set(entries) - set(wanted), "on a page, but not public"
     assert len(entries) == len(set(entries))

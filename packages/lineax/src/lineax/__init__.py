@@ -5,6 +5,7 @@ code of its own: operators live in `lx_operators`, solvers in `lx_solvers`,
 `linear_solve` in `lx_autodiff`. What a program never names is not imported.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,8 @@ def __getattr__(name: str) -> Any:
         for package in map(import_module, _PACKAGES):
             if name in package.__all__:
                 return globals().setdefault(name, getattr(package, name))
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    text = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(text, name=name, obj=sys.modules[__name__])
 
 
 def _public() -> set[str]:

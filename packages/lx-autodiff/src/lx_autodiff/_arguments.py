@@ -20,6 +20,7 @@ from lx_operators.internal import (
     describe,
     sparse_hint,
     structure_of,
+    type_name,
 )
 from lx_solvers import AbstractLinearSolver
 
@@ -46,7 +47,7 @@ def reject(operator: Any, solver: Any) -> NoReturn:
     if not isinstance(operator, AbstractLinearOperator):
         raise ValueError(
             "`operator` must be a linear operator, but got a value of type "
-            f"`{type(operator).__name__}`. {_operator_hint(operator)}"
+            f"`{type_name(operator)}`. {_operator_hint(operator)}"
         )
     hint = " Pass one such as `LU()` or `CG(rtol=1e-5, atol=0.0)`, or leave it out."
     if isinstance(solver, type) and issubclass(solver, AbstractLinearSolver):

@@ -29,7 +29,7 @@ def cond(
     """Estimates the condition number κ₁(A) = ‖A‖₁ ‖A⁻¹‖₁ of a square operator.
 
     Both norms are found from a few products and a few solves with A and Aᴴ, never from
-    the singular values. `jnp.linalg.cond` costs n³ more operations, and needs a matrix.
+    the singular values. `jnp.linalg.cond` computes all of them from a matrix.
     The estimator is Hager and Higham's, for several columns at a time (Higham and
     Tisseur 2000, doi:10.1137/S0895479899356080). It is a lower bound, nearly always
     within a factor of three, and exact for up to eight unknowns. In the 2-norm the

@@ -128,8 +128,8 @@ def invert(
 
     Returns:
         An `InverseLinearOperator`, which is a `FunctionLinearOperator`, from A's output
-        to its input structure, with the tags that inversion keeps: all but tridiagonal,
-        and unit diagonal only of triangular or diagonal operators. The inverse of an
+        to its input structure, with the tags of A that hold for its inverse: all but
+        tridiagonal, and unit diagonal only if A is triangular. The inverse of an
         inverse is the operator itself, if that is square and known to be nonsingular.
 
     Raises:

@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     )
     from .leaves.toeplitz import ToeplitzLinearOperator as ToeplitzLinearOperator
     from .leaves.zero import ZeroLinearOperator as ZeroLinearOperator
+    from .plot import plot_spectrum as plot_spectrum, spy as spy
     from .sparse.compression import (
         ColouredPattern as ColouredPattern,
         compress as compress,

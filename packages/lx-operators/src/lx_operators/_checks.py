@@ -6,6 +6,7 @@ from typing import Any
 import jax.tree_util as jtu
 
 from ._operator import AbstractLinearOperator
+from ._printing import type_name
 from ._promotion import check_dtypes
 from ._properties import known
 from ._structures import (
@@ -26,13 +27,15 @@ def check_operator(operator: Any, argument: str) -> None:
         hint = (
             sparse_hint(operator)
             if hasattr(operator, "todense")
+            else "wrap it as `aslinearoperator(operator)`"
+            if hasattr(operator, "matvec")
             else "wrap the array as `MatrixLinearOperator(array)`"
             if hasattr(operator, "shape")
             else "pass an `AbstractLinearOperator`"
         )
         raise ValueError(
             f"`{argument}` must be a linear operator, but got a value of type "
-            f"`{type(operator).__name__}`; {hint}."
+            f"`{type_name(operator)}`; {hint}."
         )
 
 
@@ -57,8 +60,7 @@ def check_callable(fn: Any, *arguments: str) -> None:
             listed = ", ".join(arguments)
             raise ValueError(
                 f"`fn` is called as `fn({listed})`, but its arguments are "
-                f"`{signature}`. Pass a function of these, such as "
-                f"`lambda {listed}: fn(...)`."
+                f"`{signature}`. Wrap it, for example as `lambda {listed}: fn(...)`."
             ) from error
 
 

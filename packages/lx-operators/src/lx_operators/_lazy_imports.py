@@ -35,7 +35,8 @@ def attach(
 
     def __getattr__(name: str) -> Any:
         if name not in files:
-            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+            text = f"module {module!r} has no attribute {name!r}"
+            raise AttributeError(text, name=name, obj=this)
         value = getattr(importlib.import_module(files[name], this.__package__), name)
         setattr(this, name, value)
         return value

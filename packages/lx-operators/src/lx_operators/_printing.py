@@ -35,3 +35,11 @@ def within(operator: Any, strength: int) -> str:
 def summary(operator: Any) -> str:
     """One line that names an operator."""
     return layout(operator)[0]
+
+
+def type_name(x: Any) -> str:
+    """The name of the type of x; with its module, if x is an operator of SciPy, whose
+    classes have the names of ours."""
+    kind = type(x)
+    scipys = hasattr(x, "matvec")
+    return f"{kind.__module__}.{kind.__name__}" if scipys else kind.__name__

@@ -48,10 +48,14 @@ def conform(vector: Any, structure: Structure, where: str) -> PyTree[Array]:
     got = jtu.tree_unflatten(treedef, leaves)
     shapes, wanted_shapes = [x.shape for x in leaves], [s.shape for s in wanted]
     if treedef != wanted_treedef or shapes != wanted_shapes:
+        advice = (
+            "the arrays fit, but not the tuples, lists or dictionaries that hold them"
+            if shapes == wanted_shapes
+            else "reshape the vector, or check that it is applied to the right operator"
+        )
         raise ValueError(
             f"{where} must have structure {describe(structure)}, but has "
-            f"{describe(got)}; reshape the vector, or check that it is applied to the "
-            "right operator."
+            f"{describe(got)}; {advice}."
         )
     if all(x.dtype == s.dtype for x, s in zip(leaves, wanted)):
         return got

@@ -98,7 +98,7 @@ def _question(name: str, tag: Tag, meaning: str) -> Any:
         A Python `bool`.
 
     Raises:
-        ValueError: `operator` is no operator.
+        ValueError: `operator` is not an operator.
 
     ```python
     operator = lx.MatrixLinearOperator(jnp.eye(2), lx.{tag!r})

@@ -64,9 +64,12 @@ def sparse_hint(x: Any) -> str:
 
 
 def _no_array(x: Any) -> str:
-    of = f", of dtype {x.dtype}" if hasattr(x, "dtype") else ""
     if hasattr(x, "todense"):
-        of += f", a sparse matrix; {sparse_hint(x)}"
+        return (
+            "expected an array of numbers, but got a sparse matrix of type "
+            f"`{type(x).__name__}`; {sparse_hint(x)}."
+        )
+    of = f", of dtype {x.dtype}" if hasattr(x, "dtype") else ""
     return (
         "expected an array of numbers (or, in a structure, a `jax.ShapeDtypeStruct`), "
         f"but got a value of type `{type(x).__name__}`{of}."
@@ -97,16 +100,16 @@ def freeze_structure(structure: PyTree, argument: str) -> Frozen:
     is_shape = isinstance(structure, tuple) and structure
     if is_shape and all(type(size) is int for size in structure):
         raise ValueError(
-            f"`{argument}` is the tuple {structure!r}, but a structure is a pytree of "
-            "`jax.ShapeDtypeStruct` (arrays will do); for arrays of that shape pass "
+            f"`{argument}` must be a `jax.ShapeDtypeStruct`, an array, or a pytree of "
+            f"these, but got the tuple {structure!r}; for arrays of that shape pass "
             f"`jax.ShapeDtypeStruct({structure!r}, dtype)`."
         )
     if isinstance(structure, bool | int | float | complex) and not isinstance(
         structure, np.generic
     ):
         raise ValueError(
-            f"`{argument}` is the Python number {structure!r}, but a structure is a "
-            "pytree of `jax.ShapeDtypeStruct` (arrays will do); for vectors of n "
+            f"`{argument}` must be a `jax.ShapeDtypeStruct`, an array, or a pytree of "
+            f"these, but got the Python number {structure!r}; for vectors of n "
             "elements pass `jax.ShapeDtypeStruct((n,), dtype)`."
         )
     return freeze(structure)
@@ -199,7 +202,7 @@ def floating(x: Any) -> Array:
         try:
             x = np.asarray(x)
         except ValueError as error:
-            raise ValueError(f"the list is not an array of numbers: {error}") from None
+            raise ValueError(f"a list does not make an array: {error}") from None
     if not _is_array(x):
         raise ValueError(_no_array(x))
     dtype = inexact(jnp.result_type(x))

@@ -34,7 +34,7 @@ from ._norms import (
     tree_dot as tree_dot,
     two_norm as two_norm,
 )
-from ._printing import summary as summary
+from ._printing import summary as summary, type_name as type_name
 from ._promotion import (
     apply_linear as apply_linear,
     conform as conform,

@@ -34,9 +34,7 @@ def spy(operator: Any, ax: Any = None, **keywords: Any) -> Any:
         ImportError: if matplotlib is not installed.
 
     ```python
-    from lx_operators.plot import spy
-
-    spy(lx.SparseLinearOperator.from_dense(jnp.eye(5)))
+    lx.spy(lx.SparseLinearOperator.from_dense(jnp.eye(5)))
     ```
     """
     if isinstance(operator, SparsityPattern):
@@ -97,10 +95,8 @@ def plot_spectrum(
         ImportError: if matplotlib is not installed.
 
     ```python
-    from lx_operators.plot import plot_spectrum
-
     matrix = jnp.array([[1.0, 2.0], [-2.0, 1.0]])
-    plot_spectrum(lx.MatrixLinearOperator(matrix))  # 1 + 2i and 1 - 2i
+    lx.plot_spectrum(lx.MatrixLinearOperator(matrix))  # 1 + 2i and 1 - 2i
     ```
     """
     if not isinstance(operator, AbstractLinearOperator):

@@ -28,8 +28,8 @@ class AutoLinearSolver(AbstractLinearSolver[AutoState]):
 
     | `well_posed` | chosen, the first that fits |
     |---|---|
-    | `True` | square: diagonal, structured, banded, triangular, definite, any (LU) |
-    | `False` | diagonal with zeros allowed, structured, any (pivoted QR) |
+    | `True` | square: diagonal, structured, banded, triangular, semidefinite, LU |
+    | `False` | diagonal with zeros allowed, structured, pivoted QR |
     | `None` | diagonal with zeros allowed, structured, not square (QR), as `True` |
 
     Structured operators are block diagonal operators (`BlockDiagonal`, with the best
@@ -37,8 +37,9 @@ class AutoLinearSolver(AbstractLinearSolver[AutoState]):
     circulant operators (`Circulant`), Kronecker products (`Kronecker`, with the best
     solver for each factor), Kronecker products and sums of Hermitian factors plus
     multiples of the identity (`KroneckerEigh`); and, except for `False`, other
-    Kronecker sums (`Sylvester`), definite Toeplitz operators (`Toeplitz`) and low-rank
-    updates of operators that are known to be nonsingular (`Woodbury`).
+    Kronecker sums (`Sylvester`), positive or negative definite Toeplitz operators
+    (`Toeplitz`) and low-rank updates of operators that are known to be nonsingular
+    (`Woodbury`).
 
     Direct solvers form the matrix of an operator that is not stored as one, such as a
     `FunctionLinearOperator`. This solver refuses to do so if the matrix would be too

@@ -92,7 +92,7 @@ def compare(
     preconditioners: Sequence[Any] | Mapping[str, Any],
     solver: AbstractLinearSolver | None = None,
 ) -> Comparison:
-    """Solve one system with several preconditioners, and tell how each did.
+    """Solves one system with several preconditioners, and reports steps and times.
 
     Args:
         operator: A, concrete.

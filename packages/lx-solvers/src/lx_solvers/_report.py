@@ -77,8 +77,9 @@ def report(
 
     The report prints as text, `print(lx.report(solution))`, and shows as a table with a
     picture of the history in a notebook. It holds the status, the steps, what the
-    solver estimated (rank, condition number, backward error), the history of residuals
-    of an iterative solver made with `history=True`, and, after a failure, what to try.
+    solver estimated (rank, backward error, condition of the factors; for that of A see
+    `cond`), the history of residuals of an iterative solver made with `history=True`,
+    and, after a failure, what to try.
 
     Args:
         solution: what `linear_solve` returned. For a batch, the report gives counts and
@@ -182,7 +183,7 @@ def _statistics(stats: dict[str, Any]) -> list[tuple[str, str]]:
     if "reciprocal_condition" in stats:
         rcond = np.asarray(stats["reciprocal_condition"], np.float64)
         condition = np.where(rcond > 0, 1 / np.where(rcond > 0, rcond, 1), np.inf)
-        facts.append(("condition number, estimated", _number(condition)))
+        facts.append(("condition of the factors", _number(condition)))
     if "cond_A" in stats:
         facts.append(("condition number, estimated", _number(stats["cond_A"])))
     said = {"num_steps", "max_steps", "reciprocal_condition", "cond_A", "residuals"}

@@ -202,7 +202,8 @@ def _structured(inner: AbstractLinearSolver, well_posed: bool | None) -> _Rows:
             lambda: choices.Kronecker(inner),
         ),
         Row(
-            "the eigenvectors of its factors diagonalise it",
+            "it is a Kronecker product or sum of Hermitian factors, "
+            "plus a multiple of the identity",
             _diagonalised,
             lambda: choices.KroneckerEigh(posed),
         ),
@@ -217,7 +218,7 @@ def _square(inner: AbstractLinearSolver) -> _Rows:
             lambda: choices.BlockElimination(inner),
         ),
         Row(
-            "it is block tridiagonal and semidefinite",
+            "it is block tridiagonal, and positive or negative semidefinite",
             _definite_block_rows,
             lambda: choices.BlockTridiagonal(),
         ),
@@ -227,7 +228,7 @@ def _square(inner: AbstractLinearSolver) -> _Rows:
             lambda: choices.Sylvester(),
         ),
         Row(
-            "it is a definite Toeplitz operator",
+            "it is Toeplitz, and positive or negative definite",
             _definite_toeplitz,
             lambda: choices.Toeplitz(),
         ),
@@ -238,7 +239,7 @@ def _square(inner: AbstractLinearSolver) -> _Rows:
         ),
         Row("it has few diagonals", _narrow, lambda: choices.Banded()),
         Row(
-            "it is sparse, large and semidefinite",
+            "it is sparse, large, and positive or negative semidefinite",
             _sparse_semidefinite,
             lambda: choices.SparseCholesky(),
         ),
@@ -250,7 +251,7 @@ def _square(inner: AbstractLinearSolver) -> _Rows:
         Row("it is sparse and large", _large_sparse, lambda: choices.SparseLU()),
         Row("it is triangular", _triangular, lambda: choices.Triangular()),
         Row(
-            "it is semidefinite, hence definite if nonsingular",
+            "it is positive or negative semidefinite",
             _semidefinite,
             lambda: choices.Cholesky(),
         ),

@@ -36,8 +36,8 @@ class FunctionLinearOperator(AbstractLinearOperator):
             checks whether it is linear. Otherwise nonlinearity is noticed only when the
             matrix is formed column by column, and only if it is gross: the matrix is
             then NaN, and no direct solver claims success.
-        input_structure: the pytree of `jax.ShapeDtypeStruct` that `fn` takes (arrays
-            will do).
+        input_structure: the input of `fn`, a pytree of `jax.ShapeDtypeStruct` or of
+            arrays.
         tags: a tag or an iterable of tags.
         closure_convert: whether arrays that `fn` closes over become part of the
             operator, so that it can be passed through `jit`, `grad` and `vmap` and

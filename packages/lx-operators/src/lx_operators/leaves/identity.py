@@ -35,7 +35,7 @@ class IdentityLinearOperator(AbstractLinearOperator):
 
     Args:
         input_structure: a pytree of `jax.ShapeDtypeStruct` (or of arrays).
-        output_structure: likewise; the input structure by default.
+        output_structure: another such pytree; by default the input structure.
 
     Raises:
         ValueError: one structure is real and the other complex.

@@ -197,7 +197,8 @@ def _check_input(given: Frozen, found: Frozen | None) -> None:
     if found is not None and not same_shapes(given.thaw(), found.thaw()):
         raise ValueError(
             f"`input_structure` is {describe(given.thaw())}, but the blocks of "
-            f"`pytree` take {describe(found.thaw())}; leave it out, or mend the blocks."
+            f"`pytree` take {describe(found.thaw())}; leave it out, or correct the "
+            "blocks."
         )
 
 

@@ -36,7 +36,7 @@ class ZeroLinearOperator(AbstractLinearOperator):
 
     Args:
         input_structure: a pytree of `jax.ShapeDtypeStruct` (or of arrays).
-        output_structure: likewise; the input structure by default.
+        output_structure: another such pytree; by default the input structure.
 
     ```python
     operator = lx.ZeroLinearOperator(jax.ShapeDtypeStruct((3,), jnp.float32))

@@ -94,7 +94,7 @@ def chosen(
         )
     check_range(chosen, bound, name[:-1], shape)
     if np.unique(chosen).size != chosen.size:
-        raise ValueError(f"`{name}` must be different, but some are there twice.")
+        raise ValueError(f"`{name}` must not contain duplicates, but some occur twice.")
     out = np.full(bound, -1)
     out[chosen] = np.arange(chosen.size)
     return out, chosen.size

@@ -39,7 +39,7 @@ class SparsityPattern(eqx.Module):
     Attributes:
         rows, columns: where the entries are, `[size]`.
         row_starts: the first entry of each row, and `size`: `[m + 1]`.
-        column_starts: likewise for the entries sorted by column, `[n + 1]`.
+        column_starts: the same for the entries sorted by column, `[n + 1]`.
         transposed: the order of entries that sorts them by column, then row, `[size]`.
         untransposed: its inverse, `[size]`.
         shape: the number of rows and columns.

@@ -103,8 +103,8 @@ def verify(
     report = Verification(summary(operator), tuple(checks))
     if throw and not report.ok:
         raise ValueError(
-            f"`operator` does not keep what it promises: {', '.join(report.broken)}. "
-            f"Mend it, or leave the tags out.\n{report}"
+            f"`operator` is not what it claims to be: {', '.join(report.broken)}. "
+            f"Correct it, or leave the tags out.\n{report}"
         )
     return report
 

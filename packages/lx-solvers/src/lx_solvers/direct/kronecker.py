@@ -72,8 +72,8 @@ class Kronecker(AbstractLinearSolver[_KroneckerState]):
             )
         if self.inner_solver.assume_full_rank() and not of_one_kind(operator):
             raise ValueError(
-                "`Kronecker` with an inner solver for full rank takes factors that all "
-                "have at least as many rows as columns, or all at most, but the "
+                "`Kronecker` with an inner solver that assumes full rank needs factors "
+                "of one kind, none of them wide or none of them tall, but the "
                 f"operator is {operator!r}; use "
                 "`Kronecker(AutoLinearSolver(well_posed=False))`."
             )

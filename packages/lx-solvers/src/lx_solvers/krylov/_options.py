@@ -10,7 +10,13 @@ from typing import Any
 import jax
 from jaxtyping import Array, PyTree
 from lx_operators import AbstractLinearOperator, conj
-from lx_operators.internal import describe, is_real, same_shapes, structure_of
+from lx_operators.internal import (
+    describe,
+    is_real,
+    same_shapes,
+    structure_of,
+    type_name,
+)
 
 from .._results import all_finite, both, choose, named
 from .._solution import RESULTS
@@ -76,8 +82,10 @@ def preconditioner(
     if M is None:
         return None
     if not isinstance(M, AbstractLinearOperator):
-        got = f"a value of type `{type(M).__name__}`"
-        if hasattr(M, "shape") and hasattr(M, "dtype"):
+        got = f"a value of type `{type_name(M)}`"
+        if hasattr(M, "matvec"):
+            got = f"{got}; wrap it as `aslinearoperator(operator)`"
+        elif hasattr(M, "shape") and hasattr(M, "dtype"):
             array = describe(jax.ShapeDtypeStruct(M.shape, M.dtype))
             got = f"an array {array}; wrap it as `MatrixLinearOperator(array)`"
         raise ValueError(

@@ -159,8 +159,8 @@ class BiCGStab(AbstractLinearSolver[driver.KrylovState]):
             `stats["residuals"]`: `True`, or the number of entries to record.
         progress: show a progress bar.
 
-    Options: `preconditioner`, an operator that approximates the inverse; `y0`, a first
-    guess.
+    Options: `preconditioner`, an operator that approximates the inverse; `y0`, an
+    initial guess.
 
     Raises:
         ValueError: negative tolerances; both zero without `max_steps`; an operator that

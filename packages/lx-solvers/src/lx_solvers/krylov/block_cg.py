@@ -138,9 +138,9 @@ class BlockCG(AbstractLinearSolver[driver.KrylovState]):
             `stats["residuals"]`: `True`, or the number of entries to record.
         progress: show a progress bar of `CG`.
 
-    Options: `preconditioner`, an operator that approximates the inverse, of the sign of
-    the operator or positive, tagged so; `y0`, an initial guess, which is used for a
-    single right-hand side only.
+    Options: `preconditioner`, an operator that approximates the inverse: positive
+    semidefinite or, if A is negative, negative, and tagged so; `y0`, an initial guess,
+    which is used for a single right-hand side only.
 
     Statistics: `num_steps`, the steps of the block and of `CG` after it; `block_steps`,
     those of the block alone, which is 0 for a single right-hand side.

@@ -178,7 +178,7 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
         max_steps: the step limit; ten times the size by default. With
             `rtol = atol = 0` exactly this many steps are made.
         preconditioner: a recipe such as `Jacobi()`, or a direct solver, set up from the
-            operator, and known to be semidefinite if that is.
+            operator. It must be known to be semidefinite.
         error_delay: estimate the error ‖x - A⁻¹ b‖_A in the energy norm, with a delay
             of this many steps. `stats["energy_error"]`² is the amount by which the last
             `error_delay` steps reduced the square of the error. So it is a lower bound
@@ -188,25 +188,26 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
         criterion: "elementwise": each element of the residual is within its tolerance
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps;
-            "energy_norm": by the error, not the residual, ‖x - A⁻¹ b‖_A ≤ max(rtol
-            ‖x‖_A, atol), as estimated over `error_delay` steps (10 by default), with
-            what is to come extrapolated from these. The residual is computed anew
-            before, and must be the recurred one. An estimate is no bound: it is too low
-            where convergence stands still for longer than that.
+            "energy_norm": the error, not the residual, ‖x - A⁻¹ b‖_A ≤ max(rtol
+            ‖x‖_A, atol). It is estimated from the last `error_delay` steps (10 by
+            default), and those to come are extrapolated from these. Before success is
+            claimed, the true residual is computed and must agree with the recurred one.
+            The estimate is not a bound: it is too low if convergence stalls for longer
+            than the delay.
         single_reduction: compute all inner products of a step at once (Chronopoulos and
             Gear 1989, doi:10.1016/0377-0427(89)90045-9). On many devices a step then
             waits for one sum over all of them; otherwise for two, or with a
-            preconditioner four. In exact arithmetic the iterates are the same; in
-            rounded, convergence took as many steps within 6 % for condition numbers to
-            1e8. The first step, and the first after each new start, moves nothing, but
-            makes the first product. One more vector is kept.
+            preconditioner four. In exact arithmetic the iterates are the same; with
+            rounding, the numbers of steps agreed within 6 % for condition numbers up to
+            1e8. The first step, and the first after each restart, computes a product
+            but does not move x. One more vector is kept.
         history: record the 2-norm of the residual before and after each step in
             `stats["residuals"]`: `True`, or the number of entries to record.
         progress: show a progress bar.
 
-    Options: `preconditioner`, an operator that approximates the inverse, of the sign of
-    the operator or positive, tagged so; `y0`, an initial guess, which is
-    ignored if it leaves a residual above ‖b‖ / eps.
+    Options: `preconditioner`, an operator that approximates the inverse: positive
+    semidefinite or, if A is negative, negative, and tagged so; `y0`, an initial guess,
+    which is ignored if it leaves a residual above ‖b‖ / eps.
 
     Raises:
         ValueError: negative tolerances; both zero without `max_steps`; an operator that

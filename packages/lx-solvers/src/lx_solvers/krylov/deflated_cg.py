@@ -182,7 +182,7 @@ class DeflatedCG(AbstractLinearSolver[RecycledState]):
         recycle: the dimension of the subspace.
         directions: how many directions a solve keeps, from which the subspace is drawn.
         preconditioner: a recipe such as `Jacobi()`, or a direct solver, set up from the
-            operator, and known to be semidefinite if that is.
+            operator. It must be known to be semidefinite.
         criterion, history, progress: as for `CG`, to which they are passed.
 
     Options: `preconditioner`, as for `CG`; `y0`, an initial guess; `recycle`, the state

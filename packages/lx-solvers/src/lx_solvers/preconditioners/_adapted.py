@@ -109,6 +109,13 @@ def as_preconditioner(given: Any) -> AbstractPreconditioner | None:
         hint = " An operator belongs in `options={'preconditioner': operator}`."
     elif isinstance(given, type):
         hint = f" Make an instance: `{given.__name__}(...)`."
+    elif hasattr(given, "matvec") or hasattr(given, "solve"):  # of SciPy
+        hint = (
+            " What runs on the host becomes an operator by `aslinearoperator(scipy."
+            "sparse.linalg.LinearOperator(shape, matvec, rmatvec))`; pass it as "
+            "`options={'preconditioner': operator}`. `IncompleteLU()` does what "
+            "`spilu` does."
+        )
     elif hasattr(given, "shape"):
         hint = (
             " Wrap an array as an operator, in the options of the solve: "

@@ -178,9 +178,9 @@ class SchurComplement(AbstractPreconditioner[_State]):
 
     Args:
         first: for A: a preconditioner, a direct solver, or an operator near A⁻¹.
-        schur: for D - C diag(A)⁻¹ B, likewise; or an operator near S⁻¹, such as the
-            inverse of minus the mass matrix in Stokes flow. By default this matrix is
-            formed and factorised.
+        schur: for D - C diag(A)⁻¹ B: a preconditioner, a direct solver, or an operator
+            near S⁻¹, such as the inverse of minus the mass matrix in Stokes flow. By
+            default this matrix is formed and factorised.
         form: see the table.
 
     Raises:

@@ -45,7 +45,7 @@ class Chebyshev(AbstractPreconditioner[ChebyshevState]):
 
     Saad 2003, alg. 12.1, doi:10.1137/1.9780898718003; as a smoother of multigrid
     methods Adams et al. 2003, doi:10.1016/S0021-9991(03)00194-3. Each application costs
-    `degree - 1` products. It is definite whatever lies below the interval.
+    `degree - 1` products. M is definite even if A has eigenvalues below the interval.
 
     Args:
         degree: the degree of 1 - λ p(λ), where p(A) is M.

@@ -40,8 +40,8 @@ class IncompleteCholesky(AbstractPreconditioner[FactorState]):
             seldom helps (Duff and Meurant 1989, doi:10.1007/BF01932738).
         shift: the first α to try.
 
-    For `LSMR` and `LSQR` the factors are those of AᴴA, its columns scaled to length
-    one; of a definite A they are its own.
+    For `LSMR` and `LSQR` the factors are those of AᴴA, with the columns of A scaled to
+    length one; or those of A itself, if it is definite.
 
     The statistics of a solve contain α as `preconditioner_shift`. If the diagonal is
     not positive, the solve ends in `preconditioner_failed`.

@@ -12,7 +12,10 @@ from ._flat import on_flat
 from ._preconditioner import AbstractPreconditioner, definite_tags
 from ._sparse import sparse
 
-_INSTEAD = "For others use `Jacobi` or `BlockJacobi`."
+_INSTEAD = (
+    "For an operator with a sparsity pattern pass `materialise(operator)` to the "
+    "solve; for others use `Jacobi` or `BlockJacobi`."
+)
 
 
 class SSOR(AbstractPreconditioner[Any]):

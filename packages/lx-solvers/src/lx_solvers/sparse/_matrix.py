@@ -79,9 +79,8 @@ def sparse_matrix(
             f"`{solver}` solves with sparse matrices only, but the operator is "
             f"{operator!r}. Build a `SparseLinearOperator`, for example by "
             "`SparseLinearOperator.from_scipy(matrix)` or, outside of `jit`, "
-            "`materialise(operator)`; or say by "
-            f"`{solver}(sparsity=pattern)` where an operator that is known by its "
-            "products may be nonzero."
+            "`materialise(operator)`. For a function or a Jacobian, say which of its "
+            f"elements may be nonzero: `{solver}(sparsity=pattern)`."
         )
     if not found.pattern.exact:
         raise ValueError(

@@ -35,11 +35,11 @@ class SparseLU(AbstractLinearSolver[SparseState]):
     Args:
         backend: `"superlu"`, `"rslab"`, or a `SparseBackend` of your own; by default
             rslab, if it is installed.
-        sparsity: where an operator that is known by its products, such as the Jacobian
-            that a differential equation solver builds, may be nonzero: a
-            `SparsityPattern` or `ColouredPattern`. It is then formed by one product for
-            each colour. Not needed for sparse operators, and Jacobians with a
-            `sparsity` of their own.
+        sparsity: for an operator of which only products are known, such as the Jacobian
+            that a differential equation solver builds: which of its elements may be
+            nonzero, a `SparsityPattern` or `ColouredPattern`. Its matrix then takes one
+            product for each colour. Not needed for sparse operators, and Jacobians with
+            a `sparsity` of their own.
 
     ```python
     pattern = lx.SparsityPattern([0, 0, 1, 2], [0, 2, 1, 2], (3, 3))

@@ -65,14 +65,15 @@ class Normal(AbstractLinearSolver[NormalState]):
     With an inner solver for semidefinite systems, such as `CG`, the operator may be
     rank-deficient. With at least as many rows as columns the solution is then that of
     least squares and, without an initial guess, of least norm; with more columns that
-    is so where the system is consistent, and others fail (`LSMR` solves them). A square
-    operator is seen to be rank-deficient where ‖Aᴴr‖ ≤ c eps ‖A‖‖r‖ but r is not small:
-    `stats["rank_deficient"]` tells, and derivatives are NaN. With an iterative inner
-    solver derivatives are those of A†b at constant rank. For a rank-deficient operator,
-    in reverse mode and if b - A x is not zero, some of the normal equations that they
-    need may have no solution; derivatives are then NaN (those of `LSMR` and `SVD` are
-    not). Allowing rank-deficient operators costs one further solve, unless the operator
-    is tagged `nonsingular_tag`. Direct inner solvers refuse singular normal equations.
+    is so if the system is consistent; if not, the solve fails (`LSMR` solves it). A
+    square operator counts as rank-deficient if ‖Aᴴr‖ ≤ c eps ‖A‖‖r‖ but r is not small:
+    `stats["rank_deficient"]` is then true, and derivatives are NaN. With an iterative
+    inner solver derivatives are those of A†b at constant rank. For a rank-deficient
+    operator, in reverse mode and if b - A x is not zero, some of the normal equations
+    that they need may have no solution; derivatives are then NaN (those of `LSMR` and
+    `SVD` are not). Allowing rank-deficient operators costs one further solve, unless
+    the operator is tagged `nonsingular_tag`. Direct inner solvers refuse singular
+    normal equations.
 
     Each application of the inner solver costs one product with A and one with Aᴴ beyond
     its own, and so does `init` with A. Three vectors of the size of b and two of the
