@@ -200,3 +200,50 @@ def test_demands():
     state = small.init(lo.MatrixLinearOperator(jnp.eye(5)), {})
     with pytest.raises(ValueError, match="subspace of shape"):
         GCRODR(1e-6).init(lo.MatrixLinearOperator(jnp.eye(5)), {"recycle": state})
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_gradients_through_scan_in_batches(name):
+    """Of a sequence whose subspaces are kept, for the adjoint too, in `jit` of `vmap`:
+    those of dense solves."""
+    rng, n, systems = np.random.default_rng(4), 8, 3
+    tags = TAGS[name]
+    solver = KINDS[name][0].__class__(1e-12, 0.0, recycle=2)
+    a, change = rng.normal(size=(2, n, n)), rng.normal(size=(n, n))
+    a = a @ a.transpose(0, 2, 1) + np.eye(n) if tags else a + 4 * np.eye(n)
+    change = 0.1 * (change @ change.T if tags else change)
+    b = rng.normal(size=(2, systems, n))
+
+    def ours(a, b):
+        def operator(k):
+            return lo.MatrixLinearOperator(a + k * change, tags)
+
+        start = lxa.linear_solve(operator(0), b[0], solver).state
+        left = lxa.linear_solve(operator(0).T, b[0], solver).state
+
+        def step(state, given):
+            k, vector = given
+            end = lxa.linear_solve(
+                operator(k),
+                vector,
+                solver,
+                options={"recycle": state},
+                adjoint_options={"recycle": left},
+                throw=False,
+            )
+            return end.state, jnp.sum(jnp.sin(end.value))
+
+        return jnp.sum(
+            jax.lax.scan(step, start, (jnp.arange(systems, dtype=float), b))[1]
+        )
+
+    def dense(a, b):
+        each = lambda k, v: jnp.linalg.solve(a + k * change, v)  # noqa: E731
+        return jnp.sum(jnp.sin(jax.vmap(each)(jnp.arange(systems, dtype=float), b)))
+
+    def gradients(f):
+        by_a, by_b = jax.jit(jax.vmap(jax.grad(f, (0, 1))))(*map(jnp.asarray, (a, b)))
+        return (by_a + by_a.transpose(0, 2, 1) if tags else by_a), by_b
+
+    for x, y in zip(gradients(ours), gradients(dense), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-8 * np.abs(y).max())

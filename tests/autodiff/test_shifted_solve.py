@@ -137,3 +137,58 @@ def test_demands():
     }.items():
         with pytest.raises(ValueError, match=match):
             lxa.shifted_solve(*arguments)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
+def test_each_shift_ends_by_itself(rng, dtype):
+    """Equal shifts, huge ones, ones that make A + σ I singular or nearly so, and ones
+    that are not finite, which cost the others no step."""
+    A, b = matrix(rng, np.linspace(1, 5, N), dtype), rng.normal(size=N).astype(dtype)
+    real = np.finfo(dtype).dtype
+    tol, huge = (1e-4, 1e30) if dtype == "float32" else (1e-8, 1e300)
+    shifts = np.array([0, 0, 1, -2.5, huge, -huge, np.nan, np.inf], real)
+    for solver in (lxs.GMRES(tol, 0.0, restart=N), lxs.GMRES(tol, 0.0, restart=6)):
+        end = family(*map(jnp.asarray, (A, b, shifts)), solver)
+        status = list(end.status)
+        assert status[:3] == status[4:6] + ["successful"] == ["successful"] * 3
+        assert status[6:] == ["nonfinite_input"] * 2
+        left = residuals(A.astype(complex), end.value[:6], b, shifts[:6])
+        for each, how in zip(left, status, strict=False):
+            assert how != "successful" or each <= tol * np.abs(b).max() * 1.01
+        if solver.restart == N:
+            assert end.stats["shared_steps"] <= N + 2
+    definite = shifts[[0, 1, 2, 4, 6, 7]]
+    end = family(*map(jnp.asarray, (A, b, definite)), lxs.CG(tol, 0.0), PSD)
+    assert list(end.status) == ["successful"] * 4 + ["nonfinite_input"] * 2
+    assert end.stats["shared_steps"] <= 2 * N
+
+
+def test_a_singular_member_is_called_singular():
+    """A right-hand side that is an eigenvector, and the shift that takes its eigenvalue
+    away: the guess from the space is not finite there, and b is."""
+    A, b = jnp.diag(jnp.array([1.0, 2.0, 3.0])), jnp.array([0.0, 1.0, 0.0])
+    end = family(A, b, jnp.array([-2.0, 0.0, -1.0, 1.0]), lxs.GMRES(1e-8, 0.0))
+    assert list(end.status) == ["singular"] + ["successful"] * 3
+    np.testing.assert_allclose(end.value[1:], np.outer([1 / 2, 1, 1 / 3], b))
+
+
+@pytest.mark.standard_promotion
+def test_derivatives_in_batches(rng):
+    """Many operators and vectors, complex shifts of a real operator."""
+    A = jnp.asarray(rng.normal(size=(3, 5, 5)) + 5 * np.eye(5))
+    b, shifts = jnp.asarray(rng.normal(size=(3, 5))), jnp.array([0.5j, 2.0 - 1.0j])
+    solver = lxs.GMRES(1e-12, 0.0)
+
+    def ours(A, b, shifts):
+        X = lxa.shifted_solve(lxo.MatrixLinearOperator(A), b, shifts, solver).value
+        return jnp.sum(jnp.abs(X) ** 2)
+
+    def dense(A, b, shifts):
+        each = lambda σ: jnp.linalg.solve(A + σ * jnp.eye(5), b + 0j)  # noqa: E731
+        return jnp.sum(jnp.abs(jax.vmap(each)(shifts)) ** 2)
+
+    def gradients(f):
+        return jax.jit(jax.vmap(jax.grad(f, (0, 1, 2)), (0, 0, None)))(A, b, shifts)
+
+    for x, y in zip(gradients(ours), gradients(dense), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-10)

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import lx_operators as lo
 import numpy as np
 import pytest
+from lx_solvers import RESULTS
 from lx_solvers.krylov.lsmr import LSMR
 from lx_solvers.krylov.minres import MINRES
 from lx_solvers.krylov.minresqlp import MINRESQLP
 
-from .conftest import N
+from .conftest import N, stable
 from .test_methods import counting, products_run, traced_solve
 
 pytestmark = pytest.mark.xdist_group("MINRESQLP")
@@ -104,6 +105,71 @@ def test_a_small_eigenvalue_is_not_zero(spectral, draw, run):
         if result == "successful":
             size = np.linalg.norm(a, 2) * np.linalg.norm(x) + np.linalg.norm(b)
             assert np.linalg.norm(b - a @ x) <= 1e-14 * size
+
+
+def family(rng, dtype, spectrum, cond, singular, count=40):
+    """Random indefinite matrices of condition `cond`, of which `singular` eigenvalues
+    are replaced by zero; and orthonormal bases of their ranges."""
+    values = {
+        "one": lambda: np.r_[rng.uniform(0.5, 2, N - 1), 1 / cond],
+        "graded": lambda: np.geomspace(1, 1 / cond, N),
+        "scattered": lambda: cond ** rng.uniform(-1, 0, N),
+        "two": lambda: np.where(np.arange(N) < N // 2, 1, 1 / cond),
+    }[spectrum]
+    matrices, ranges = [], []
+    for _ in range(count):
+        q = np.linalg.qr(rng.normal(size=(N, N)))[0]
+        λ = values() * rng.choice([-1, 1], N) * (np.arange(N) >= singular)
+        a = (q * λ) @ q.T
+        matrices.append((a + a.T) / 2)
+        ranges.append(q[:, singular:])
+    return np.asarray(matrices, dtype), np.asarray(ranges)
+
+
+@pytest.fixture(scope="module")
+def solve_all():
+    @jax.jit
+    @jax.vmap
+    def solve(a, b, rtol):
+        solver = MINRESQLP(rtol, 0.0)
+        operator = lo.MatrixLinearOperator(a, lo.symmetric_tag)
+        x, result, stats = solver.compute(solver.init(operator, {}), b, {})
+        return x, result == RESULTS.successful, stats["least_squares"]
+
+    return solve
+
+
+@pytest.mark.parametrize("spectrum", ["one", "graded", "scattered", "two"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_claims(rng, solve_all, dtype, spectrum):
+    """No system with a solution is called one without, at conditions that the precision
+    can tell from ∞, and what is successful is so. Of those without a solution, nearly
+    all are solved, and what is left of b in the range is backward stable."""
+    eps = np.finfo(dtype).eps
+    conds = (1e2, 1e4, 1e7, 1e10) if dtype == "float64" else (1e2, 1e3, 1e4)
+    solved = []
+    for cond in conds:
+        for rtol in (1e-8, 1e-13) if dtype == "float64" else (1e-5,):
+            for singular in (0, 2):
+                a, ranges = family(rng, dtype, spectrum, cond, singular)
+                b = rng.normal(size=a.shape[:2]).astype(dtype)
+                tols = np.full(len(a), rtol, dtype)
+                ends = map(np.asarray, solve_all(a, b, tols))
+                wide = [np.asarray(z, float) for z in (a, b)]
+                for A, b_, Q, x, good, least_squares in zip(*wide, ranges, *ends):
+                    r = b_ - A @ x
+                    if not singular:
+                        assert not least_squares
+                        passed = np.abs(r).max() <= 1.01 * rtol * np.abs(b_).max()
+                        assert not good or passed or stable(A, x, b_, eps, 64)
+                    elif good:
+                        assert least_squares
+                        reached = np.linalg.norm(Q.T @ r) / np.linalg.norm(r)
+                        errors = np.linalg.norm(x) / np.linalg.norm(r)
+                        assert reached <= 100 * eps * (1 + errors + cond)
+                    if singular and cond < 1e4:
+                        solved.append(good)
+    assert np.mean(solved) > 0.95
 
 
 def test_neumann(rng, run):

@@ -7,7 +7,7 @@ import lx_solvers as lxs
 import numpy as np
 import pytest
 
-from .conftest import PSD
+from .conftest import PSD, stable
 from .test_methods import Counting
 
 K = 3  # right-hand sides
@@ -114,3 +114,35 @@ def test_products(kind, rng):
     jax.effects_barrier()
     assert len(operator.ran) == 1
     run(fresh, b[1])
+
+
+@pytest.mark.parametrize("kind", ["GCRODR", "DeflatedCG"])
+def test_last_allowed_step(kind, rng):
+    """A backward stable solution is a success where the method's own loop made all the
+    steps that are allowed: its products say how large the operator is. Else it is
+    not."""
+    n, count = 16, 40
+    limit = {"GCRODR": 17, "DeflatedCG": 60}[kind]
+    more = {"GCRODR": {"restart": 20, "recycle": 3}}.get(kind, {"recycle": 3})
+    solver = getattr(lxs, kind)(1e-15, 0.0, max_steps=limit, **more)
+    tags = KINDS[kind](9, 2)[1]
+
+    @jax.jit
+    @jax.vmap
+    def solve(a, b):
+        operator = lo.MatrixLinearOperator(a, tags)
+        x, result, stats = solver.compute(solver.init(operator, {}), b, {})
+        return x, result == lxs.RESULTS.successful, stats["recycled_steps"]
+
+    q = np.linalg.qr(rng.normal(size=(2, count, n, n)))[0]
+    q[1] = q[0] if kind == "DeflatedCG" else q[1]
+    sizes = np.stack([np.geomspace(1, 10**-c, n) for c in rng.uniform(1, 7, count)])
+    a = q[0] * sizes[:, None] @ q[1].transpose(0, 2, 1)
+    a = (a + a.transpose(0, 2, 1)) / 2 if kind == "DeflatedCG" else a
+    b = rng.normal(size=(count, n))
+    x, good, steps = map(np.asarray, solve(a, b))
+    reached = np.array([stable(*each) for each in zip(a, x, b, strict=True)])
+    at_the_end = (steps == limit) & reached
+    assert at_the_end.sum() >= 5
+    assert good[at_the_end].mean() > 0.9
+    assert not (good & ~reached).any()

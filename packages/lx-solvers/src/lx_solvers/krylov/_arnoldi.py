@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, ArrayLike, PyTree
 
 from .._checks import check_state
 from .._control_flow import cond, while_loop
@@ -99,6 +99,7 @@ def arnoldi(
     options: Options,
     *,
     flexible: bool,
+    norm_A: ArrayLike = 0,
 ) -> Outcome:
     """`compute` of GMRES, or of FGMRES, which keeps M V, as M may change.
 
@@ -108,6 +109,7 @@ def arnoldi(
         state, vector, options: as for `AbstractLinearSolver.compute`.
         M: from a vector and the number of steps to the preconditioned vector, or None.
         flexible: whether to keep M V.
+        norm_A: a lower bound of ‖A‖, if one is known already.
     """
     check_state(state, KrylovState, name)
     operator = state.operator
@@ -294,7 +296,7 @@ def arnoldi(
         Z=V if flexible else None,
         T=jnp.ones((2 * m + 3, m + 1), X.dtype),
         numbers=numbers,
-        norm_A=X.zero(),
+        norm_A=X.zero() + norm_A,
         phases=phases,
         history=monitor.start(phases, lambda: plain_norm2(b) * unit, X),
     )

@@ -41,6 +41,12 @@ def rows_times(y: Array, V: Array) -> Array:
     return jax.lax.broadcast_in_dim(y.astype(V.dtype), V.shape, (0,)) * V
 
 
+def rows_where(some: Array, V: Array) -> Array:
+    """Some rows of V, with zeros in place of the others."""
+    some = jax.lax.broadcast_in_dim(some, V.shape, (0,))
+    return where(some, V, 0)
+
+
 def inner(V: Array, W: Array) -> Array:
     """⟨Vᵢ, Wⱼ⟩."""
     axes = tuple(range(1, V.ndim))

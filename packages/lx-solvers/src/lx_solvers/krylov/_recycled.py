@@ -9,7 +9,7 @@ from lx_operators import is_hermitian, is_symmetric
 from .._scaling import norm2
 from .._sequence import after, qr
 from .._solver import Options
-from ._bases import combine, gram, triangular
+from ._bases import combine, gram
 from ._driver import KrylovState
 from ._scalars import where
 from ._spaces import Space, as_matvec, spaces
@@ -76,16 +76,21 @@ def _finite(a: Array) -> Array:
     return where(jnp.all(jnp.isfinite(jnp.abs(a))), a, 0)
 
 
-def kept(S: Array, F: Array, G: Array, k: int) -> tuple[Array, Array]:
+def kept(
+    S: Array, F: Array, QR: tuple[Array, Array], there: Array, k: int
+) -> tuple[Array, Array]:
     """The k-dimensional subspace of what S spans on which A is least, and its image:
-    A S = F G, so with G = Q R and Sᴴ S = Kᴴ K these are, of the largest singular values
-    of K R⁻¹ = P Σ Wᴴ, S R⁻¹ W and F Q W, which is orthonormal."""
-    Q, R = triangular(G)
+    A S = F G, so with G = Q R (`triangular`) and Sᴴ S = Kᴴ K these are, of the largest
+    singular values of K R⁻¹ = P Σ Wᴴ, S R⁻¹ W and F Q W, which is orthonormal.
+
+    Args:
+        there: which columns of G are not zero.
+    """
+    Q, R = QR
     λ, E = jnp.linalg.eigh(after(_finite(gram(S)), R))
     root = jnp.sqrt(jnp.maximum(λ, 0))[:, None].astype(S.dtype)
     K = root * E.conj().T
     KR = jax.lax.linalg.triangular_solve(R, K, left_side=False)
-    there = jnp.any(G != 0, axis=0)
     KR = _finite(where(there[None], KR, 0))
     _, σ, Wh = jnp.linalg.svd(KR)
     some = (σ > 0)[:k]

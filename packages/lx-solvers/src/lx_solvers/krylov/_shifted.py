@@ -15,7 +15,7 @@ from lx_operators import AbstractLinearOperator, is_positive_semidefinite
 
 from .._control_flow import while_loop
 from .._scaling import plain_norm2, real_dot
-from ._bases import combine, coordinates, rows_times, with_row
+from ._bases import combine, coordinates, rows_times, rows_where, with_row
 from ._phases import step_limit
 from ._scalars import barrier, times, where
 from ._spaces import Space, as_matvec, spaces
@@ -58,6 +58,9 @@ def shifted_family(
         x, steps = _lanczos(problem, limit, inputs)
     else:
         x, steps = _arnoldi(problem, limit, min(solver.restart, X.size), inputs)
+    # a shift that makes A singular may leave infinities, from which nothing can start
+    sizes = jnp.sum(jnp.abs(x), axis=tuple(range(1, x.ndim)))
+    x = rows_where(jnp.isfinite(sizes), x)
     return jax.vmap(X.solution)(times(given.unit, x)), steps
 
 
@@ -213,6 +216,7 @@ def _arnoldi(problem: _Problem, limit: Any, m: int, inputs: Any) -> tuple[Array,
         usable = jnp.isfinite(left)
         y = where(usable[:, None], y, 0)
         left = where(usable, left, jnp.inf)
+        left = where(jnp.isfinite(jnp.abs(σ)), left, 0)  # no step helps such a shift
         return _Arnoldi(V, H, j + 1, x, β, y, left, s.steps + 1)
 
     size, k = plain_norm2(b), σ.size

@@ -63,12 +63,13 @@ class _ConjugateGradients:
 
     sees_checks = True
 
-    def __init__(self, error_delay: int | None, by_error: bool):
+    def __init__(self, error_delay: int | None, by_error: bool, norm_A: Any):
         self.error_delay, self.by_error = error_delay, by_error
+        self.norm_A = norm_A
 
     def start(self, X, b):
         zero, inf, delay = X.zero(), X.zero() + jnp.inf, self.error_delay
-        known = _Known(zero, zero, inf, zero, zero, inf, zero)
+        known = _Known(zero, zero, inf, zero, zero, inf, zero + self.norm_A)
         gains = None if delay is None else jnp.full(delay, jnp.inf, X.real_dtype)
         near = jnp.zeros((), bool) if self.by_error else None
         return _State(X.zeros(), packed(*known), zero + 1, gains, near)
@@ -277,11 +278,15 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
     def compute(self, state, vector, options):
         return self.iteration(state, vector, options).outcome()
 
-    def iteration(self, state, vector, options):
-        """As `compute`, pass by pass."""
+    def iteration(self, state, vector, options, norm_A: ArrayLike = 0):
+        """As `compute`, pass by pass.
+
+        Args:
+            norm_A: a lower bound of ‖A‖, if one is known already.
+        """
         by_error = self.criterion == ENERGY_NORM
         delay = 10 if by_error and self.error_delay is None else self.error_delay
-        method: Any = _ConjugateGradients(delay, by_error)
+        method: Any = _ConjugateGradients(delay, by_error, norm_A)
         if self.single_reduction:
             method = SingleReduction()
         return driver.iteration(

@@ -14,7 +14,7 @@ from .._sequence import qr
 from .._solver import AbstractLinearSolver, Options
 from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
-from ._bases import combine, coordinates, inner, with_row
+from ._bases import combine, coordinates, inner, triangular, with_row
 from ._options import effective, first_guess
 from ._phases import step_limit
 from ._recycled import (
@@ -44,6 +44,7 @@ class _Steps(NamedTuple):
     AP: Array
     steps: Array
     broken: Array
+    norm_A: Array
 
 
 class _Loop(NamedTuple):
@@ -55,13 +56,16 @@ class _Loop(NamedTuple):
     AP: Array
     steps: Array
     stalled: Array
+    norm_A: Array
+    """A lower bound of ‖A‖ from the steps so far."""
 
 
 def _deflated(
     solver: "DeflatedCG", state: RecycledState, vector: PyTree[Array], options: Options
-) -> tuple[PyTree[Array], Array, Array, Array]:
+) -> tuple[PyTree[Array], Array, Array, Array, Array]:
     """A solution whose residual passes, or is as near to that as the steps go; the
-    subspace then, and the number of steps. Nothing here checks the solution."""
+    subspace then, the number of steps, and a lower bound of ‖A‖. Nothing here checks
+    the solution."""
     krylov = state.krylov
     X, Y = spaces(krylov.operator)
     A = signed(as_matvec(krylov.operator), krylov.sign)
@@ -109,14 +113,26 @@ def _deflated(
             P = where(here, with_row(c.P, times(unit, p), at), c.P)
             AP = where(here, with_row(c.AP, times(unit, Ap), at), c.AP)
             x = c.x + times(α, p)
-            return _Steps(x, r, p, ρ, plain_norm2(r), P, AP, c.steps + 1, broken)
+            stretch = unit * plain_norm2(Ap)
+            norm_A = jnp.maximum(c.norm_A, where(stretch < jnp.inf, stretch, 0))
+            end = c.steps + 1, broken, norm_A
+            return _Steps(x, r, p, ρ, plain_norm2(r), P, AP, *end)
 
         def going(c: _Steps) -> Array:
             return (c.left > s.aim) & (s.steps + c.steps < limit) & ~c.broken
 
         zero, no = jnp.int32(0), jnp.zeros((), bool)
         start = _Steps(
-            s.x, s.r, jnp.zeros_like(b), X.zero(), s.left, s.P, s.AP, zero, no
+            s.x,
+            s.r,
+            jnp.zeros_like(b),
+            X.zero(),
+            s.left,
+            s.P,
+            s.AP,
+            zero,
+            no,
+            s.norm_A,
         )
         c = while_loop(going, step, start, inputs)
         x, r = project(c.x, b - A(c.x))
@@ -124,7 +140,8 @@ def _deflated(
         better = (left < 0.9 * s.left) & ~c.broken
         aim = next_aim(given, r, left, s.aim, X, Y)
         stalled = where(better, 0, s.stalled + 1)
-        return _Loop(x, r, left, aim, c.P, c.AP, s.steps + c.steps, stalled)
+        steps = s.steps + c.steps
+        return _Loop(x, r, left, aim, c.P, c.AP, steps, stalled, c.norm_A)
 
     def running(s: _Loop) -> Array:
         going = (s.left > s.aim) & (s.steps < limit) & (s.stalled < 1)
@@ -134,7 +151,7 @@ def _deflated(
     x, r = begun(given, b, first_guess(options, X, "DeflatedCG"), A, X)
     x, r = project(x, r)
     none, zero = jnp.zeros((ℓ, *X.shape), X.dtype), jnp.int32(0)
-    start = _Loop(x, r, plain_norm2(r), first, none, none, zero, zero)
+    start = _Loop(x, r, plain_norm2(r), first, none, none, zero, zero, X.zero())
     end = while_loop(running, cycle, start, inputs)
     x = where(jnp.isfinite(end.left), times(given.unit, end.x), 0)
 
@@ -143,10 +160,11 @@ def _deflated(
     Q, R = qr(jnp.pad(columns, ((0, k + ℓ), (0, 0))))  # tall, at any size
     F = Q[: X.size].T.reshape(S.shape)
     R = where(jnp.any(columns != 0, 0)[None], R, 0)
-    new_U, new_C = kept(S, F, R, k)
+    there = jnp.any(R != 0, axis=0)
+    new_U, new_C = kept(S, F, triangular(R), there, k)
     some = jnp.isfinite(jnp.sum(jnp.abs(new_U)) + jnp.sum(jnp.abs(new_C)))
     new_U, new_C = where(some, new_U, U), where(some, new_C, C)
-    return X.solution(x), new_U, krylov.sign * new_C, end.steps
+    return X.solution(x), new_U, krylov.sign * new_C, end.steps, end.norm_A
 
 
 @takes_rtol_and_atol
@@ -233,10 +251,11 @@ class DeflatedCG(AbstractLinearSolver[RecycledState]):
     def compute(self, state, vector, options):
         check_state(state, RecycledState, "DeflatedCG")
         options = without(options)
-        x, U, C, steps = _deflated(self, state, vector, options)
+        x, U, C, steps, norm_A = _deflated(self, state, vector, options)
         limit = step_limit(self.max_steps, spaces(state.krylov.operator)[0])
         alone, options = self._alone(limit - steps), {**options, "y0": x}
-        x, result, stats = alone.compute(state.krylov, vector, options)
+        work = alone.iteration(state.krylov, vector, options, norm_A)
+        x, result, stats = work.outcome()
         count = stats["num_steps"] + steps
         more = dict(num_steps=count, max_steps=limit, recycled_steps=steps)
         return x, result, {**stats, **more, "subspace": (U, C)}

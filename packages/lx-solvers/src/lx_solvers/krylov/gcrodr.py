@@ -12,12 +12,11 @@ from lx_operators.internal import max_norm
 from .._checks import check_state
 from .._control_flow import while_loop
 from .._scaling import plain_norm2
-from .._sequence import after
 from .._solver import AbstractLinearSolver, Options
 from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._arnoldi import check_cycle
-from ._bases import combine, coordinates, least_squares, with_row
+from ._bases import combine, coordinates, triangular, with_row
 from ._options import effective, first_guess
 from ._phases import step_limit
 from ._recycled import (
@@ -47,6 +46,7 @@ class _Cycle(NamedTuple):
     ‖g‖ (Ayachour 2003, doi:10.1016/S0377-0427(03)00534-X)."""
     j: Array
     left: Array
+    norm_A: Array
 
 
 class _Loop(NamedTuple):
@@ -58,13 +58,16 @@ class _Loop(NamedTuple):
     C: Array
     steps: Array
     stalled: Array
+    norm_A: Array
+    """A lower bound of ‖A‖ from the steps so far, without a preconditioner."""
 
 
 def _recycled(
     solver: "GCRODR", state: RecycledState, vector: PyTree[Array], options: Options
-) -> tuple[PyTree[Array], Array, Array, Array]:
+) -> tuple[PyTree[Array], Array, Array, Array, Array]:
     """A solution whose residual passes, or is as near to that as the steps go; the
-    subspace then, and the number of steps. Nothing here checks the solution."""
+    subspace then, the number of steps, and a lower bound of ‖A‖. Nothing here checks
+    the solution."""
     X, Y = spaces(state.krylov.operator)
     A = as_matvec(state.krylov.operator)
     M = effective(options, state.krylov).get("preconditioner")
@@ -107,6 +110,7 @@ def _recycled(
                 g,
                 c.j + 1,
                 where(β > 0, left, 0 * size),  # NaN if that is not finite
+                jnp.maximum(c.norm_A, where(plain & (size < jnp.inf), size, 0)),
             )
 
         def going(c: _Cycle) -> Array:
@@ -120,6 +124,7 @@ def _recycled(
             jnp.zeros(p + 1, X.dtype).at[0].set(1),
             jnp.int32(0),
             s.left,
+            s.norm_A,
         )
         c = while_loop(going, step, start, inputs)
 
@@ -127,11 +132,12 @@ def _recycled(
         made = where(rows[:p] < c.j, jnp.ones(p, X.dtype), 0)
         basis = made.reshape(p, *[1] * b.ndim) * basis
         S = jnp.concatenate([s.U, basis])
-        e = jnp.zeros((k + p + 1, 1), X.dtype).at[k].set(s.left.astype(X.dtype))
-        y, _ = least_squares(c.G, e)
+        Q, R = triangular(c.G)
+        e = times(s.left, Q[k].conj()[:, None])  # of ‖r‖ e, the k-th unit vector
+        y = jax.lax.linalg.triangular_solve(R, e, left_side=True)
         good = jnp.all(jnp.isfinite(jnp.abs(y)))
         x = s.x + where(good, combine(y[:, 0], S), 0)
-        U, C = kept(S, c.F, after(c.G, y), k)
+        U, C = kept(S, c.F, (Q, R), jnp.any(c.G != 0, axis=0), k)
         usable = jnp.isfinite(jnp.sum(jnp.abs(C)) + jnp.sum(jnp.abs(U)))
         U, C = where(usable, U, s.U), where(usable, C, s.C)
         x, r = project(x, b - A(x), U, C)
@@ -139,20 +145,21 @@ def _recycled(
         better = (left < 0.999 * s.left) & good
         aim = next_aim(given, r, left, s.aim, X, Y)
         steps, stalled = s.steps + c.j, where(better, 0, s.stalled + 1)
-        return _Loop(x, r, left, aim, U, C, steps, stalled)
+        return _Loop(x, r, left, aim, U, C, steps, stalled, c.norm_A)
 
     def running(s: _Loop) -> Array:
         going = (s.left > s.aim) & (s.steps < limit) & (s.stalled < 2)
         return going & jnp.isfinite(s.left) & (first > 0)
 
     inputs = solver, state, vector, options
-    zero = jnp.int32(0)
+    zero, plain = jnp.int32(0), M is None
     x, r = begun(given, b, first_guess(options, X, "GCRODR"), A, X)
     x, r = project(x, r, state.U, state.C)
-    start = _Loop(x, r, plain_norm2(r), first, state.U, state.C, zero, zero)
+    subspace = state.U, state.C
+    start = _Loop(x, r, plain_norm2(r), first, *subspace, zero, zero, X.zero())
     end = while_loop(running, cycle, start, inputs)
     x = where(jnp.isfinite(end.left), times(given.unit, end.x), 0)
-    return X.solution(x), end.U, end.C, end.steps
+    return X.solution(x), end.U, end.C, end.steps, end.norm_A
 
 
 @takes_rtol_and_atol
@@ -250,7 +257,7 @@ class GCRODR(AbstractLinearSolver[RecycledState]):
 
     def compute(self, state, vector, options):
         check_state(state, RecycledState, "GCRODR")
-        x, U, C, steps = _recycled(self, state, vector, options)
+        x, U, C, steps, norm_A = _recycled(self, state, vector, options)
         limit = step_limit(self.max_steps, spaces(state.krylov.operator)[0])
         left: Any = limit - steps
         alone = GMRES(
@@ -265,7 +272,8 @@ class GCRODR(AbstractLinearSolver[RecycledState]):
             progress=self.progress,
         )
         own = without(options)
-        x, result, stats = alone.compute(state.krylov, vector, {**own, "y0": x})
+        own = {**own, "y0": x}
+        x, result, stats = alone.outcome(state.krylov, vector, own, norm_A)
         count = stats["num_steps"] + steps
         more = dict(num_steps=count, max_steps=limit, recycled_steps=steps)
         return x, result, {**stats, **more, "subspace": (U, C)}

@@ -92,12 +92,21 @@ class GMRES(AbstractLinearSolver[driver.KrylovState]):
         return driver.prepare(operator, options, "GMRES", self.preconditioner)
 
     def compute(self, state, vector, options):
+        return self.outcome(state, vector, options)
+
+    def outcome(self, state, vector, options, norm_A: ArrayLike = 0):
+        """As `compute`.
+
+        Args:
+            norm_A: a lower bound of ‖A‖, if one is known already.
+        """
         check_state(state, driver.KrylovState, "GMRES")
         options = effective(options, state)
         M = preconditioner(options, state.operator, "GMRES")
         X, _ = spaces(state.operator)
         right = None if M is None else lambda v, step: as_matvec(M, X)(v)
-        return arnoldi(self, "GMRES", state, right, vector, options, flexible=False)
+        given = self, "GMRES", state, right, vector, options
+        return arnoldi(*given, flexible=False, norm_A=norm_A)
 
     def transpose(self, state, options):
         return driver.transposed_state(state, options)

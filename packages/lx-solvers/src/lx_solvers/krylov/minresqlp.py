@@ -9,12 +9,13 @@ from lx_operators import is_hermitian, linearise
 from lx_operators.internal import max_norm
 
 from .._checks import check_options, check_square
+from .._control_flow import cond
 from .._scaling import dot, hypot, largest, plain_norm2, real_dot, reciprocal_scale
 from .._solver import AbstractLinearSolver
 from . import _driver as driver
 from ._recurrence import Step
-from ._scalars import barrier, packed, times, together, unpacked, where
-from ._stability import C
+from ._scalars import barrier, packed, stacked, times, together, unpacked, where
+from ._stability import HOPELESS, C, scaled_norm2
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
 
@@ -26,8 +27,10 @@ class _Lanczos(NamedTuple):
     nonzero magnitude of an eigenvalue. ∞ at first."""
     fresh: Any
     """The residual was computed anew, and is to be multiplied by A."""
+    begun: Any
+    """‖A r‖ / ‖A‖ at the last start."""
     slope: Any
-    """‖A r‖ / ‖A‖ where the residual is the least there is; ∞ else."""
+    """The same where the residual is the least there is; ∞ else."""
 
 
 class _Left(NamedTuple):
@@ -68,6 +71,7 @@ class _State(NamedTuple):
     """The letters of Choi, Paige and Saunders."""
 
     v_old: Array
+    """After a check, the residual that was recurred."""
     v: Array
     p: Array
     """The last column of Vₖ₊₁ Qₖ, of which the next step makes the next q."""
@@ -87,6 +91,9 @@ class _MinimalLength:
 
     sees_checks = True
 
+    def __init__(self, guessed: bool):
+        self.guessed = guessed
+
     def start(self, X, b):
         self.eps, self.rounding = X.eps, 8 * X.eps
         none, zero, o = X.zeros(), X.zero(), jnp.zeros((), X.dtype)
@@ -94,7 +101,7 @@ class _MinimalLength:
         self.left = _Left(zero - 1, zero, zero)
         self.right = _Right(zero - 1, *(zero,) * 7)
         self.coordinates = _Coordinates(o, o, o, o, ψ=o + jnp.inf)
-        lanczos = _Lanczos(zero, zero, inf, yes, inf)
+        lanczos = _Lanczos(zero, zero, inf, yes, inf, inf)
         scalars = lanczos, self.left, self.right, self.coordinates
         return _State(*(none,) * 6, *map(together, scalars))
 
@@ -102,6 +109,15 @@ class _MinimalLength:
         check, last = now.check, s.lanczos
         fresh = last.fresh & ~check
         begin = check | fresh
+
+        # in a start: the residual that was recurred, if the true one differs from it by
+        # rounding errors only, of which A r would be full
+        Ax = scaled_norm2(last.A_norm, now.x)
+        rounding = C * self.eps * (now.norm_b + Ax)
+        vectors = r, s.v_old, now.x
+        apart, *along = unpacked(cond(fresh, _compared, _not_compared, vectors))
+        noise = fresh & (apart <= rounding) & (apart <= 0.1 * now.ν)
+        r = where(noise, s.v_old, r)
 
         # Lanczos' step; or the start from A r
         v = where(fresh, r, s.v)
@@ -156,26 +172,30 @@ class _MinimalLength:
         # ‖A r‖ before the last step, or in a start as it is
         ψ_r = where(fresh, β, hypot(jnp.abs(done.ψ), rest))
         slope = ψ_r / where(A_norm > 0, A_norm, 1)
-        # r can be reduced by at most ‖A r‖ over the least singular value apart from
-        # zero, and that is at most ‖b‖ / ‖x‖. One that is smaller than those seen so
-        # far shows only once ‖A r‖ is small: so it must be down to rounding errors. Or
-        # r is that of a backward stable solution
-        Ax = A_norm * plain_norm2(now.x)
-        cond = jnp.maximum(A_norm / least, Ax / where(now.norm_b > 0, now.norm_b, 1))
-        floor = self.rounding * (now.ν + Ax)
-        few = slope * jnp.maximum(cond, 1) <= now.rtol * now.norm_b
-        flat = (slope <= floor) & few | (slope <= C * self.eps * now.ν)
+        # r is a null vector of a matrix within rounding errors of A; there is little in
+        # it of the eigenvectors that have been seen, and little of it in x
+        flat = slope <= C * self.eps * now.ν
+        κ = jnp.maximum(A_norm / least, Ax / where(now.norm_b > 0, now.norm_b, 1))
+        few = slope * jnp.maximum(κ, 1) <= HOPELESS * now.ν
+        # below rounding errors of A x, those in the scalars may increase A r again, and
+        # a start makes it smaller
+        begun = where(fresh, slope, last.begun)
+        low = slope <= jnp.minimum(self.rounding * (now.ν + Ax), 0.01 * begun)
+        stay = begin | (flat | low) & few
+        along = last.A_norm * where(noise, along[1], along[0])
+        least_norm = self.guessed | (along <= (HOPELESS * Ax + rounding) * now.ν)
+        solved = fresh & flat & few & least_norm & (now.ν > rounding)
 
         def anew(first: Any, next: Any) -> Any:
             pairs = zip(first, next, strict=True)
             return together(type(first)(*(where(begin, *pair) for pair in pairs)))
 
         return Step(
-            (~begin).astype(τ.real.dtype),
+            (~stay).astype(τ.real.dtype),
             step,
             None,
             _State(
-                s.v,
+                where(check, r, s.v),
                 v_next,
                 where(begin, v_next, p),
                 where(begin, 0, w_old),
@@ -187,7 +207,8 @@ class _MinimalLength:
                         A_norm=A_norm,
                         least=least,
                         fresh=check,
-                        slope=where(fresh & flat, slope, jnp.inf),
+                        begun=begun,
+                        slope=where(solved, slope, jnp.inf),
                     )
                 ),
                 anew(self.left, _Left(c, sn, -left.c * β)),
@@ -197,13 +218,23 @@ class _MinimalLength:
                 ),
                 anew(self.coordinates, _Coordinates(done.τ, τ, done.μ, μ_older, ψ)),
             ),
-            r=where(begin, r, r - times(τ, q)),
+            r=where(stay, r, r - times(τ, q)),
             finite=jnp.isfinite(square) & jnp.isfinite(α),
-            due=~begin & (flat | ~some),
+            due=~begin & (stay | ~some),
             idle=fresh,
-            solved=fresh & flat,
+            solved=solved,
             stretch=A_norm,
         )
+
+
+def _compared(vectors: tuple[Array, Array, Array]) -> Array:
+    """‖r - v‖, |⟨r, x⟩| and |⟨v, x⟩|."""
+    r, v, x = vectors
+    return stacked([plain_norm2(r - v), jnp.abs(dot(r, x)), jnp.abs(dot(v, x))])
+
+
+def _not_compared(vectors: tuple[Array, Array, Array]) -> Array:
+    return jnp.full(3, jnp.inf, vectors[0].real.dtype)
 
 
 def _reflection(a: Array, b: Array) -> tuple[Array, ...]:
@@ -232,13 +263,15 @@ class MINRESQLP(AbstractLinearSolver[driver.KrylovState]):
     root of the rounding unit. The residual is carried along as a vector, r -= q ⟨q, r⟩.
 
     A solve succeeds if the residual is within its tolerance. If b is not in the range
-    of A, it succeeds if ‖A r‖ is no larger than rounding errors of r make it, and the
-    part of r in the range of A is within rtol ‖b‖: that part is at most ‖A r‖ divided
-    by the smallest nonzero singular value, which is estimated. It also succeeds if ‖A
-    r‖ is at most 32 eps ‖A‖ ‖r‖, which is backward stable. In both cases
-    `stats["least_squares"]` says that b is not in the range. A singular value of less
-    than some hundred rounding units, relative to ‖A‖, may count as zero. Before success
-    is claimed, r = b - A x, and A r, are computed anew.
+    of A, it succeeds if ‖A r‖ ≤ 32 eps ‖A‖ ‖r‖, whatever the tolerance: x is then
+    backward stable. The part of r in the range, which is at most ‖A r‖ divided by the
+    smallest nonzero singular value, as estimated, must be below 1 % of r, and so must
+    the part of x along r be of x. For large x, rounding errors of A x would make ‖A r‖
+    larger: so r is the recurred residual as long as b - A x differs from it by rounding
+    errors only; and if these are all there is of r, b counts as in the range.
+    `stats["least_squares"]` says that b is not. A singular value of less than some
+    hundred rounding units, relative to ‖A‖, may count as zero. Before success is
+    claimed, b - A x, and A r, are computed anew.
 
     A step is one product with the operator. A start, and a restart after a check, take
     one step; the check itself takes one more product, and does not count as a step. Ten
@@ -307,7 +340,7 @@ class MINRESQLP(AbstractLinearSolver[driver.KrylovState]):
     def iteration(self, state, vector, options):
         """As `compute`, pass by pass."""
         return driver.iteration(
-            _MinimalLength(),
+            _MinimalLength(options.get("y0") is not None),
             self,
             "MINRESQLP",
             state,
