@@ -217,11 +217,16 @@ class SparsityPattern(eqx.Module):
 
     def transpose(self) -> "SparsityPattern":
         """The pattern of the transposed matrix; nothing is sorted again."""
-        out = copy.copy(self)
+        out, order = copy.copy(self), self.transposed
+        if isinstance(self.rows, jax.core.Tracer):
+            rows, columns = self.columns[order], self.rows[order]
+        else:  # known, also under `jit`
+            with jax.ensure_compile_time_eval():
+                rows, columns = self.columns[order], self.rows[order]
         _set(
             out,
-            rows=self.columns[self.transposed],
-            columns=self.rows[self.transposed],
+            rows=rows,
+            columns=columns,
             row_starts=self.column_starts,
             column_starts=self.row_starts,
             transposed=self.untransposed,
