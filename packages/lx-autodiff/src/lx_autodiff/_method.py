@@ -7,7 +7,8 @@ import jax
 import jax.tree_util as jtu
 from jaxtyping import ArrayLike
 from lx_operators import AbstractLinearOperator, conj, is_nonsingular
-from lx_solvers import AbstractLinearSolver
+from lx_operators.internal import multiplied_out
+from lx_solvers import AbstractLinearSolver, AutoLinearSolver
 from lx_solvers.internal import chosen, is_zero
 
 from ._partition import is_traced, stop_gradient
@@ -102,6 +103,32 @@ def set_up(
     if is_traced(*jtu.tree_leaves(operator)):  # by `grad` alone: has values
         operator = stop_gradient(operator)
     return solver.setup(operator)
+
+
+def formed(
+    operator: AbstractLinearOperator, solver: AbstractLinearSolver
+) -> AbstractLinearOperator:
+    """The operator; one sparse matrix, where it is a product of several and `solver`
+    factorises it. Inside our `jit` their indices are traced, and so it cannot be
+    formed."""
+    if type(operator).__name__ not in _OF_PARTS:
+        return operator
+    found = multiplied_out(operator)
+    if found is None:
+        return operator
+    if isinstance(solver, AutoLinearSolver):
+        try:
+            solver = solver.select_solver(operator)
+        except ValueError:  # raised again where it is solved
+            return operator
+    return found if hasattr(solver, "sparsity") else operator
+
+
+# Operators of several arrays of indices, each named so that its class is not imported.
+_OF_PARTS = frozenset(
+    f"{kind}LinearOperator"
+    for kind in "Add BlockSparse Composed Div Gram Mirrored Mul Neg Tagged".split()
+)
 
 
 def prepare(
