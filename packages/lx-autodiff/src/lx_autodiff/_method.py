@@ -7,7 +7,6 @@ import jax
 import jax.tree_util as jtu
 from jaxtyping import ArrayLike
 from lx_operators import AbstractLinearOperator, conj, is_nonsingular
-from lx_operators.internal import multiplied_out
 from lx_solvers import AbstractLinearSolver, AutoLinearSolver
 from lx_solvers.internal import chosen, is_zero
 
@@ -113,6 +112,8 @@ def formed(
     formed."""
     if type(operator).__name__ not in _OF_PARTS:
         return operator
+    from lx_operators.internal import multiplied_out  # and all kinds of operators
+
     found = multiplied_out(operator)
     if found is None:
         return operator

@@ -85,7 +85,7 @@ def factorised(
         solver: for the text of errors.
         negative: whether -A is what is definite.
     """
-    check_square(operator, solver)
+    check_square(operator, solver, "SparseLeastSquares")
     matrix = sparse_matrix(operator, sparsity, solver)
     chosen = chosen_backend(backend, kind, matrix.values.dtype, solver)
     task = Task(matrix.pattern.shape[0], kind, negative, chosen)
