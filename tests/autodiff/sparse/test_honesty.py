@@ -56,6 +56,27 @@ def test_singular_up_to_rounding(backend, dtype):
 
 
 @each_backend
+def test_graded_rows_are_no_failure(backend):
+    """Rows from 1e-12 to 1e12 with vectors that are not: a residual that is small in
+    the scaled system is refined until it is small in the given one."""
+    rng = np.random.default_rng(0)
+    mask = (rng.random((12, 12)) < 0.25) | np.eye(12, dtype=bool)
+    pattern = lxo.SparsityPattern.from_dense(mask)
+
+    @jax.jit
+    @jax.vmap
+    def successful(values, b):
+        operator = lxo.SparseLinearOperator(values, pattern)
+        return linear_solve(operator, b, lx.SparseLU(backend), throw=False).successful
+
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        values = rng.normal(size=(40, pattern.size))
+        values *= 10.0 ** rng.uniform(-12, 12, (40, 12))[:, np.asarray(pattern.rows)]
+        assert successful(values, rng.normal(size=(40, 12))).all()
+
+
+@each_backend
 def test_graded(backend):
     """Rows, columns, and both, from 1e-12 to 1e12."""
     A = grid(10).toarray() + np.diag(np.linspace(0, 1, 100))

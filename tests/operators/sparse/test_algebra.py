@@ -199,3 +199,19 @@ def test_spy(tmp_path):
     assert ax.get_ylim() == (5.5, -0.5)
     with pytest.raises(ValueError, match="not known"):
         spy(lx.FunctionLinearOperator(lambda v: v, jnp.zeros(2)))
+
+
+def test_plans_of_lost_patterns_are_dropped():
+    """One matrix that is added to many, one after another, does not remember them."""
+    import gc
+    import weakref
+
+    kept = sparse(A)
+    lost = []
+    for k in range(6):
+        other = sparse(sp.random(6, 6, 0.4, random_state=10 + k, format="csr"))
+        total, product = kept + other, lx.materialise(kept @ other)
+        lost += [weakref.ref(total.pattern.rows), weakref.ref(product.pattern.rows)]
+    del other, total, product
+    gc.collect()
+    assert sum(rows() is not None for rows in lost) <= 2  # those of the last

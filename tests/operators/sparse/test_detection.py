@@ -50,6 +50,27 @@ _shifted.defvjp(
 )
 
 
+@jax.custom_vjp
+def _power(k, x, s):
+    return x**k * s
+
+
+@jax.custom_vjp
+def _sum_power(k, x, s):
+    return x ** (k[0] + k[1]["a"]) * s
+
+
+for _each in (_power, _sum_power):
+    _each.defvjp(
+        lambda k, x, s: (x * s, (x, s)),
+        lambda saved, g: (
+            None,
+            jnp.cumsum(g) * saved[0] * saved[1],
+            jnp.sum(g * saved[0]),
+        ),
+    )
+
+
 def _scanned(x, _):
     def step(carry, x):
         before, total = carry
@@ -175,10 +196,21 @@ EXACT = {
     "custom vjp": lambda x, _: jnp.concatenate(_shifted(x, x[::-1])),
     "custom vjp of a part": lambda x, _: _shifted(jnp.ones(8), x)[1],
     "custom vjp in jit": lambda x, _: jax.jit(_shifted)(jnp.sin(x), x)[0],
+    "custom vjp with a constant": lambda x, _: _power(3, x[1:], x[0]),
+    "custom vjp with constant arrays": lambda x, _: _power(
+        jnp.full(7, 2.0), x[1:], x[0]
+    ),
+    "custom vjp with constants in a tree": lambda x, _: _sum_power(
+        (jnp.arange(7), {"a": 2.0}), x[1:], x[0]
+    ),
     "gradient": lambda x, _: jax.grad(lambda x: jnp.sum(x[1:] ** 2 * x[:-1]))(x),
     "gradient through pooling": lambda x, _: jax.grad(
         lambda x: jnp.sum(jnp.diff(x) ** 3)
     )(x),
+    "gradient of cumulative products": lambda x, _: jax.grad(
+        lambda y: jnp.sum(jnp.cumprod(y * x))
+    )(jnp.ones(8)),
+    "split into one": lambda x, _: jnp.split(x[::-1], 1)[0] * jnp.split(COUNTS, 1)[0],
     "gradient of products": lambda x, _: jax.grad(lambda x: grid(x).prod(1).sum())(x),
     "reshape in another order": lambda x, _: lax.reshape(grid(x), (8,), (1, 0)),
     "cond of a constant": lambda x, _: lax.cond(True, lambda x: x[::-1], jnp.sin, x),
@@ -223,6 +255,10 @@ COVERING = {
         16,
     ),
     "top k": (lambda x, _: lax.top_k(grid(x), 2)[0], 16),
+    "Jacobian within": (
+        lambda x, _: jax.jacrev(lambda y: jnp.cumprod(y * x))(jnp.ones(8))[:, 1],
+        64,
+    ),
     "index that varies": (lambda x, _: x[jnp.argmax(x)] * x, 64),
     "slice that varies": (
         lambda x, _: lax.dynamic_slice(grid(x), (0, jnp.argmax(x) % 3), (2, 2)),

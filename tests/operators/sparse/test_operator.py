@@ -110,3 +110,32 @@ def test_verify():
     matrix[n - 1, n - 2] += 1e-9
     off = lx.SparseLinearOperator.from_scipy(matrix, lx.symmetric_tag)
     assert "symmetric" in lx.verify(off, jax.random.key(0)).broken
+
+
+def test_padding_of_traced_formats():
+    """What lies outside of the matrix counts for nothing, in all products."""
+    from jax.experimental import sparse
+
+    dense = np.array([[1.0, 2.0, 0.0], [0.0, 0.0, 3.0]])
+    x, y = np.arange(1.0, 4.0), np.array([5.0, 7.0])
+    bcsr = sparse.BCSR(
+        (
+            jnp.array([1.0, 2, 3, 9, 9]),
+            jnp.array([0, 1, 2, 1, 1]),
+            jnp.array([0, 2, 3]),
+        ),
+        shape=(2, 3),
+    )
+    outside = jnp.array([[0, 0], [0, 1], [1, 2], [2, 3], [-1, 0], [0, -2]])
+    bcoo = sparse.BCOO((jnp.array([1.0, 2, 3, 9, 9, 9]), outside), shape=(2, 3))
+
+    @jax.jit
+    def products(operator):
+        return operator.as_matrix(), operator.mv(x), operator.T.mv(y)
+
+    for found in (
+        jax.jit(lambda m: products(lx.SparseLinearOperator.from_bcsr(m)))(bcsr),
+        jax.jit(lambda m: products(lx.SparseLinearOperator.from_bcoo(m)))(bcoo),
+    ):
+        for got, wanted in zip(found, (dense, dense @ x, dense.T @ y)):
+            np.testing.assert_array_equal(got, wanted)

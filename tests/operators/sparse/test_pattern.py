@@ -114,6 +114,57 @@ def test_dirichlet():
         hole.with_dirichlet([False, True])
 
 
+def test_tags_with_dirichlet():
+    """Only those that stay true."""
+    pattern = lx.SparsityPattern.from_dense(np.ones((2, 2)))
+    fixed = jnp.array([True, False])
+
+    def clamped(matrix, *tags):
+        matrix = np.array(matrix)
+        operator = lx.SparseLinearOperator.from_dense(matrix, tags, pattern=pattern)
+        return operator.with_dirichlet(fixed)
+
+    swap = clamped([[0.0, 1.0], [1.0, 0.0]], lx.symmetric_tag, lx.nonsingular_tag)
+    np.testing.assert_array_equal(swap.as_matrix(), [[1, 0], [0, 0]])
+    assert lx.is_symmetric(swap) and not lx.is_nonsingular(swap)
+    negative = lx.negative_semidefinite_tag, lx.nonsingular_tag
+    negative = clamped([[-2.0, 1.0], [1.0, -2.0]], *negative)
+    assert lx.is_symmetric(negative) and not lx.is_negative_semidefinite(negative)
+    positive = lx.positive_semidefinite_tag, lx.nonsingular_tag
+    positive = clamped([[2.0, 1.0], [1.0, 2.0]], *positive)
+    assert lx.is_positive_semidefinite(positive) and lx.is_nonsingular(positive)
+    lower = clamped([[2.0, 0], [1, 3]], lx.lower_triangular_tag, lx.nonsingular_tag)
+    assert lx.is_lower_triangular(lower) and lx.is_nonsingular(lower)
+
+
+def test_dirichlet_of_traced_indices():
+    """Several entries in one place of the diagonal become one 1."""
+
+    @jax.jit
+    def clamped(rows, columns, values):
+        operator = lx.SparseLinearOperator.from_coo(values, rows, columns, (3, 3))
+        return operator.with_dirichlet(jnp.array([True, False, True])).as_matrix()
+
+    rows, columns = jnp.array([2, 0, 1, 0, 2, 1]), jnp.array([2, 0, 1, 0, 2, 0])
+    got = clamped(rows, columns, jnp.arange(1.0, 7.0))
+    np.testing.assert_array_equal(got, np.diag([1.0, 3.0, 1.0]))
+
+
+def test_transposes_are_known_under_jit():
+    pattern = lx.SparsityPattern([0, 2, 1], [1, 1, 0], (3, 2))
+
+    @jax.jit
+    def known(values):
+        operator = lx.SparseLinearOperator(values, pattern)
+        assert operator.T.pattern == lx.SparsityPattern([1, 1, 0], [0, 2, 1], (2, 3))
+        product = lx.materialise(operator.T @ operator)
+        assert isinstance(product, lx.SparseLinearOperator)
+        return product.as_matrix()
+
+    got = known(jnp.array([1.0, 2.0, 3.0]))
+    np.testing.assert_array_equal(got, [[4.0, 0.0], [0.0, 10.0]])
+
+
 @pytest.mark.parametrize("periodic", [False, True, (True, False)])
 def test_stencil(periodic):
     grid = (4, 5)
@@ -252,3 +303,21 @@ def test_nothing():
                 each.mv(jnp.ones(shape[1])), np.zeros(shape[0])
             )
             assert each.as_matrix().shape == shape
+
+
+def test_patterns_are_freed():
+    """Also their transposes, copies and batches, of which nothing else keeps hold."""
+    import gc
+    import weakref
+
+    def arrays():
+        pattern = lx.SparsityPattern([0, 2, 0], [1, 1, 1], (3, 3))
+        operator = lx.SparseLinearOperator(jnp.ones(2), pattern)
+        coloured = lx.ColouredPattern(pattern)
+        every = pattern, pattern.T, pattern.without_assembly(), coloured.T.pattern
+        every += operator.T.pattern, pattern.submatrix([0], [1])
+        return [weakref.ref(one) for one in every]
+
+    left = arrays()
+    gc.collect()
+    assert all(one() is None for one in left)

@@ -28,7 +28,7 @@ from lx_solvers.internal import solver_for
 
 from ._arguments import check_one, check_solve
 from ._linear_solve import linear_solve
-from ._method import set_up
+from ._method import formed, set_up
 from ._partition import Static, split, stop_gradient
 
 
@@ -151,7 +151,7 @@ def invert(
             return inner.operator
     options = {} if options is None else options
     # the sign of a scaling is known also where the inverse is an argument of `jit`
-    operator = remember(signed(operator), operator, Reflection.IDENTITY)
+    operator = remember(formed(signed(operator), solver), operator, Reflection.IDENTITY)
     solver = set_up(solver_for(operator, solver), operator)
     state = solver.init(*stop_gradient((operator, options)))
     return InverseLinearOperator(Solve(operator, solver, options, state, throw))

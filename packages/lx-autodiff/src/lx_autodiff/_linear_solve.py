@@ -35,6 +35,7 @@ from ._method import (
     Adjoint,
     Method,
     Problem,
+    formed,
     has_setup,
     prepare,
     problem_of,
@@ -112,6 +113,7 @@ def linear_solve(
     kinds = type(operator), type(solver)  # Equinox makes `isinstance` slow
     if not (issubclass(kinds[0], _Operator) and issubclass(kinds[1], _Solver)):
         reject(operator, solver)
+    operator = formed(operator, solver)
     if adjoint_solver is not None or adjoint_options is not None:
         adjoint_solver = set_up(adjoint_solver or solver, operator.T)
     if state is NO_STATE:

@@ -5,9 +5,10 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.tree_util as jtu
+import numpy as np
 from jaxtyping import ArrayLike
 from lx_operators import AbstractLinearOperator, conj, is_nonsingular
-from lx_solvers import AbstractLinearSolver
+from lx_solvers import AbstractLinearSolver, AutoLinearSolver
 from lx_solvers.internal import chosen, is_zero
 
 from ._partition import is_traced, stop_gradient
@@ -102,6 +103,37 @@ def set_up(
     if is_traced(*jtu.tree_leaves(operator)):  # by `grad` alone: has values
         operator = stop_gradient(operator)
     return solver.setup(operator)
+
+
+def formed(
+    operator: AbstractLinearOperator, solver: AbstractLinearSolver
+) -> AbstractLinearOperator:
+    """The operator; one sparse matrix, where it is a product of several and `solver`
+    factorises it. Inside our `jit` their indices are traced, and so it cannot be
+    formed."""
+    automatic = isinstance(solver, AutoLinearSolver)
+    factorises = automatic or hasattr(solver, "sparsity")
+    if not factorises or type(operator).__name__ not in _OF_PARTS:
+        return operator
+    leaves = jtu.tree_leaves(operator)
+    if not any(getattr(x, "dtype", None) in (np.int32, np.int64) for x in leaves):
+        return operator  # no indices
+    from lx_operators.internal import multiplied_out  # and all kinds of operators
+
+    if automatic:
+        try:
+            solver = solver.select_solver(operator)
+        except ValueError:  # raised again where it is solved
+            return operator
+    found = multiplied_out(operator) if hasattr(solver, "sparsity") else None
+    return operator if found is None else found
+
+
+# Operators that may have indices within, each named so that its class is not imported.
+_OF_PARTS = frozenset(
+    f"{kind}LinearOperator"
+    for kind in "Add BlockSparse Composed Div Gram Mirrored Mul Neg Tagged".split()
+)
 
 
 def prepare(

@@ -33,7 +33,7 @@ from lx_solvers import AbstractLinearSolver, AutoLinearSolver
 from lx_solvers.internal import has_trace, slogdet_of, trace_of
 
 from ._arguments import NO_STATE, check_one, check_solve
-from ._method import Method, Problem, prepare, set_up
+from ._method import Method, Problem, formed, prepare, set_up
 from ._partition import Static, split, stop_gradient
 from ._primitive import solve
 from ._unit_vectors import elements, product, solved
@@ -105,6 +105,7 @@ def square_problem(
     """
     check_solve(operator, solver)
     check_one(operator)
+    operator = formed(operator, solver)
     m, n = operator.out_size(), operator.in_size()
     if m != n:
         raise ValueError(

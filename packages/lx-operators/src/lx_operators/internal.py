@@ -95,6 +95,10 @@ if TYPE_CHECKING:
         sides as sides,
         square_diagonal as square_diagonal,
     )
+    from .sparse.as_sparse import (
+        as_sparse as as_sparse,
+        multiplied_out as multiplied_out,
+    )
     from .testing._running import (
         available_dtypes as available_dtypes,
         run_laws as run_laws,

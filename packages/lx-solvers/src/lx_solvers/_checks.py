@@ -8,14 +8,16 @@ from typing import Any
 from lx_operators import AbstractLinearOperator
 
 
-def check_square(operator: AbstractLinearOperator, solver: str) -> None:
-    """`solver` handles square operators only."""
+def check_square(
+    operator: AbstractLinearOperator, solver: str, other: str = "QR"
+) -> None:
+    """`solver` handles square operators only; `other` is one for others."""
     m, n = operator.out_size(), operator.in_size()
     if m != n:
         raise ValueError(
             f"`{solver}` solves square systems only, but the operator's matrix is {m} "
             f"by {n}: {operator!r}. For least-squares and minimum-norm solutions use "
-            "`QR`, `LSMR` or `AutoLinearSolver(well_posed=None)`."
+            f"`{other}`, `LSMR` or `AutoLinearSolver(well_posed=None)`."
         )
 
 

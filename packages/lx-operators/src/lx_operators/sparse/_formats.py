@@ -96,6 +96,7 @@ def coordinates_of_bcoo(matrix: Any) -> tuple[Any, Any, Any, tuple[int, int]]:
     m, n = matrix.shape
     inside = (rows < m) & (columns < n)
     if isinstance(inside, jax.core.Tracer):
+        inside = inside & (rows >= 0) & (columns >= 0)  # else an error
         data = jnp.where(inside, data, jnp.zeros_like(data))
         rows, columns = (jnp.where(inside, x, 0) for x in (rows, columns))
     else:
@@ -116,7 +117,10 @@ def coordinates_of_bcsr(matrix: Any) -> tuple[Any, Any, Any, tuple[int, int]]:
     if isinstance(starts, jax.core.Tracer):
         entries = jnp.arange(size, dtype=starts.dtype)
         rows = jnp.searchsorted(starts, entries, side="right") - 1
-        return matrix.data, rows, columns, (m, n)
+        inside = (entries < starts[-1]) & (columns >= 0) & (columns < n)
+        data = jnp.where(inside, matrix.data, jnp.zeros_like(matrix.data))
+        rows, columns = (jnp.where(inside, x, 0) for x in (rows, columns))
+        return data, rows, columns, (m, n)
     check_pointers(starts, m, size, "row")
     lengths = np.diff(np.asarray(starts, np.int64))
     rows = np.repeat(np.arange(m), lengths)

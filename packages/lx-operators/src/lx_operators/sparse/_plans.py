@@ -68,6 +68,9 @@ def _kept(make: Callable[..., Any]) -> Callable[..., Any]:
         if plan is None or any(r() is not x for r, x in zip(refs, arrays[1:])):
             with jax.ensure_compile_time_eval():
                 plan = make(a, b)
+            for each, (kept, _) in [*of_first.items()]:  # of patterns that are gone
+                if any(r() is None for r in kept):
+                    of_first.pop(each, None)
             of_first[key] = tuple(map(weakref.ref, arrays[1:])), plan
         return plan
 

@@ -21,6 +21,7 @@ from .._composite import operands
 from .._functions import diagonal, sparse_form
 from .._operator import AbstractLinearOperator
 from .._properties import known
+from .._simplify import unwrapped
 from .._structures import common_dtype, size_of, structures_of
 from ..composites.add import AddLinearOperator
 from ..composites.block import BlockLinearOperator
@@ -339,6 +340,20 @@ def _(operator: AbstractLinearOperator):
     if not any(isinstance(part, kinds) for part in parts):
         return None
     return as_sparse(operator)
+
+
+def multiplied_out(operator: Any) -> SparseLinearOperator | None:
+    """A sum or product of sparse operators, or a matrix of blocks, as the one sparse
+    matrix that `unwrapped` makes of it, with the structures and the known tags of the
+    operator; None for others, and where the indices are traced."""
+    if isinstance(operator, SparseLinearOperator):
+        return None
+    found = unwrapped(operator)
+    if not isinstance(found, SparseLinearOperator) or not _plans.known(found.pattern):
+        return None
+    dtype = common_dtype(structures_of(operator))
+    values = found.values.astype(common_dtype([found.values, jnp.zeros(0, dtype)]))
+    return sparse_like(operator, values, found.pattern)
 
 
 def sum_of(a: SparseLinearOperator, b: SparseLinearOperator) -> Any:

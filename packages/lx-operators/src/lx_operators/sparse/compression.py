@@ -1,6 +1,5 @@
 """A sparse matrix from few products with it, given its pattern."""
 
-import copy
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Inexact, Int
 
 from .._checks import check_not_to_real
+from .._composite import with_fields
 from .._operator import AbstractLinearOperator
 from .._properties import declared, is_own_adjoint, is_own_transpose
 from .._structures import (
@@ -120,13 +120,11 @@ class ColouredPattern(eqx.Module):
     def T(self) -> "ColouredPattern":
         """The transposed pattern; its rows have the colours of these columns."""
         kinds: dict[Kind, Kind] = {"columns": "rows", "rows": "columns"}
-        out = copy.copy(self)
-        object.__setattr__(out, "pattern", self.pattern.T)
+        fields: dict[str, Any] = {"pattern": self.pattern.T}
         if self.kind in kinds:
-            positions = self.positions[self.pattern.transposed]
-            object.__setattr__(out, "positions", positions)
-            object.__setattr__(out, "kind", kinds[self.kind])
-        return out
+            fields["positions"] = self.positions[self.pattern.transposed]
+            fields["kind"] = kinds[self.kind]
+        return with_fields(self, **fields)
 
     def __repr__(self) -> str:
         return f"ColouredPattern({self.pattern!r}, {self.count} {self.kind})"

@@ -88,9 +88,14 @@ def _only_backward(op: Operation, interpret: Interpret) -> Inside:
     outs = [var.aval for var in op.eqn.outvars]
     if params["symbolic_zeros"]:
         raise NotImplementedError
-    traced = jax.make_jaxpr(lambda *xs: params["bwd"].call_wrapped(*xs))(
-        *map(_struct, (*residuals, *outs))
-    )
+    there: list[bool] = []  # a cotangent that is zero may have no array
+
+    def backward(*xs: Any) -> Any:
+        cotangents = list(params["bwd"].call_wrapped(*xs))
+        there[:] = [bool(jax.tree_util.tree_leaves(ct)) for ct in cotangents]
+        return cotangents
+
+    traced = jax.make_jaxpr(backward)(*map(_struct, (*residuals, *outs)))
     width = sum(sizes_of(outs))
     sets, start = [], 0
     for size in sizes_of(outs):
@@ -102,7 +107,9 @@ def _only_backward(op: Operation, interpret: Interpret) -> Inside:
         interpret,
     )
     # of the inputs that vary, the outputs that each element is seen in
-    back = [one for one, zero in zip(back, zeros) if not zero]
+    found = iter(back)
+    every_input = [next(found) if yes else None for yes in there]
+    back = [one for one, zero in zip(every_input, zeros, strict=True) if not zero]
     sizes = sizes_of([var.aval for var in op.eqn.invars[number:]])
     given = op.sets[number:]
     if all(one is None for one in back):

@@ -105,7 +105,7 @@ def _move(op: Operation) -> list[Sets | None]:
         given[0] if len(given) == 1 else concatenated(given, [g.size for g in given])
     )
     moved = MOVES[name](op.eqn, *places)
-    return [every.take(one) for one in (moved if len(op.eqn.outvars) > 1 else [moved])]
+    return [every.take(one) for one in (moved if isinstance(moved, list) else [moved])]
 
 
 def _reduce(op: Operation) -> list[Sets | None]:

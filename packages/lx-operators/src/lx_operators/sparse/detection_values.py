@@ -81,7 +81,7 @@ def _outputs(eqn: Any, values: list[Any]) -> list[Any]:
     if compute is not None and numbers:
         with np.errstate(all="ignore"):
             out = compute(eqn, *values)
-        outs = out if len(eqn.outvars) > 1 else [out]
+        outs = out if isinstance(out, list) else [out]
         return [np.asarray(y, var.aval.dtype) for y, var in zip(outs, eqn.outvars)]
     bound = eqn.primitive.get_bind_params(eqn.params)
     # older versions of JAX return functions as well

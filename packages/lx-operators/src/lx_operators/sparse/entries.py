@@ -32,6 +32,7 @@ from .._tags import (
     tridiagonal_tag,
     upper_triangular_tag,
 )
+from ._dirichlet import clamped, clamped_tags
 from ._formats import (
     check_finite,
     coordinates_of_bcoo,
@@ -266,7 +267,9 @@ class SparseLinearOperator(AbstractLinearOperator):
     def with_dirichlet(self, fixed: Any) -> "SparseLinearOperator":
         """The matrix with the rows and columns of fixed unknowns replaced by those of
         the identity, as when known values are moved to the right-hand side. The pattern
-        and the tags do not change.
+        does not change. Nor do the tags, except that the result of a negative
+        semidefinite matrix is only Hermitian, and that of a nonsingular one is only
+        known to be nonsingular if it is positive definite or triangular.
 
         With x known to be g where `fixed`, solve with the right-hand side
         `jnp.where(fixed, g, b - A.mv(jnp.where(fixed, g, 0)))`.
@@ -281,18 +284,8 @@ class SparseLinearOperator(AbstractLinearOperator):
             ValueError: a matrix that is not square, another shape, or a fixed unknown
                 whose diagonal element is no entry of the pattern.
         """
-        pattern, (m, n) = self.pattern, self.pattern.shape
-        fixed = jnp.asarray(fixed)
-        if m != n or fixed.shape != (n,) or fixed.dtype != bool:
-            raise ValueError(
-                f"`fixed` must be a mask of a square matrix, bool [{n}], but is "
-                f"{fixed.dtype} of shape {fixed.shape}, and the matrix is {m} by {n}."
-            )
-        on = pattern.rows == pattern.columns
-        _check_diagonal(pattern, fixed)
-        values = jnp.where(on, jnp.ones_like(self.values), jnp.zeros_like(self.values))
-        free = ~(fixed[pattern.rows] | fixed[pattern.columns])
-        return rebuilt(self, values=jnp.where(free, self.values, values))
+        values = clamped(self.values, self.pattern, fixed)
+        return rebuilt(self, values=values, tags=clamped_tags(self.tags))
 
     def mv(self, vector):
         if self.values.ndim != 1:
@@ -342,20 +335,6 @@ def rebuilt(operator: Any, **fields: Any) -> SparseLinearOperator:
         value = fields[name] if name in fields else getattr(operator, name)
         object.__setattr__(out, name, value)
     return out
-
-
-def _check_diagonal(pattern: SparsityPattern, fixed: Array) -> None:
-    if any(isinstance(x, jax.core.Tracer) for x in (pattern.rows, fixed)):
-        return
-    rows, columns = np.asarray(pattern.rows), np.asarray(pattern.columns)
-    present = np.zeros(pattern.shape[0], bool)
-    present[rows[rows == columns]] = True
-    missing = np.flatnonzero(np.asarray(fixed) & ~present)
-    if missing.size:
-        raise ValueError(
-            f"unknown {missing[0]} is fixed, but its diagonal element is no entry of "
-            "the pattern; add it, with value 0, to what the pattern is made of."
-        )
 
 
 @declared.register

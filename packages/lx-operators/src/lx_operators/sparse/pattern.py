@@ -1,6 +1,5 @@
 """Where the entries of a sparse matrix are."""
 
-import copy
 from typing import Any
 
 import equinox as eqx
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Inexact, Int
 
+from .._composite import with_fields
 from .._structures import floating
 from ._facts import facts, facts_of_traced, in_order
 from ._formats import coordinates_of_scipy, nonzeros, stencil_coordinates
@@ -33,8 +33,8 @@ class SparsityPattern(eqx.Module):
         shape: the number of rows and of columns of the matrix.
 
     If `rows` or `columns` is traced, only its length is known: entries are sorted, but
-    those in one place stay separate (their values still add up), and `longest_row`,
-    `lower` and the other facts are those of a full matrix.
+    those in one place stay separate (their values still add up), `longest_row`, `lower`
+    and the other facts are those of a full matrix, and their range is not checked.
 
     Attributes:
         rows, columns: where the entries are, `[size]`.
@@ -217,11 +217,16 @@ class SparsityPattern(eqx.Module):
 
     def transpose(self) -> "SparsityPattern":
         """The pattern of the transposed matrix; nothing is sorted again."""
-        out = copy.copy(self)
-        _set(
-            out,
-            rows=self.columns[self.transposed],
-            columns=self.rows[self.transposed],
+        order = self.transposed
+        if isinstance(self.rows, jax.core.Tracer):
+            rows, columns = self.columns[order], self.rows[order]
+        else:  # known, also under `jit`
+            with jax.ensure_compile_time_eval():
+                rows, columns = self.columns[order], self.rows[order]
+        return with_fields(
+            self,
+            rows=rows,
+            columns=columns,
             row_starts=self.column_starts,
             column_starts=self.row_starts,
             transposed=self.untransposed,
@@ -236,15 +241,12 @@ class SparsityPattern(eqx.Module):
             upper=self.lower,
             offsets=self.offsets and tuple(-d for d in reversed(self.offsets)),
         )
-        return out
 
     def without_assembly(self) -> "SparsityPattern":
         """The same entries, without what `assemble` needs."""
         if self.assembly is None:
             return self
-        out = copy.copy(self)
-        _set(out, assembly=None)
-        return out
+        return with_fields(self, assembly=None)
 
     def block_diagonal(self) -> "SparsityPattern":
         """The pattern of the block diagonal matrix, for a batch of patterns, whose
@@ -266,9 +268,9 @@ class SparsityPattern(eqx.Module):
             firsts = starts(x.firsts, x.rows.shape[-1])
             return Chunks(starts(x.starts), shifted(x.rows, m), firsts, x.width)
 
-        out, square = copy.copy(self), m == n
-        _set(
-            out,
+        square = m == n
+        return with_fields(
+            self,
             rows=shifted(self.rows, m),
             columns=shifted(self.columns, n),
             row_starts=starts(self.row_starts),
@@ -284,7 +286,6 @@ class SparsityPattern(eqx.Module):
             upper=self.upper if square else max(count * n - 1, 0),
             offsets=self.offsets if square else None,
         )
-        return out
 
     @property
     def T(self) -> "SparsityPattern":

@@ -49,8 +49,8 @@ def chosen_backend(
     if not wanted.supports(kind, dtype):
         raise ValueError(
             f"`{solver}` has no factorisation for {_KINDS[kind]} matrices of dtype "
-            f"{dtype} by {wanted!r}. Use `SparseLU`"
-            + ("." if has_rslab() else f", or install rslab: `{_INSTALL}`.")
+            f"{dtype} by {wanted!r}. Use `SparseLU`, or "
+            + ('`backend="rslab"`.' if has_rslab() else f"rslab: `{_INSTALL}`.")
         )
     return wanted
 

@@ -4,17 +4,19 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Inexact
 from lx_operators import (
     AbstractLinearOperator,
     DivLinearOperator,
     MulLinearOperator,
     NegLinearOperator,
+    SparseDiagonalsLinearOperator,
     SparseLinearOperator,
     SparsityPattern,
     compress,
     materialise,
 )
-from lx_operators.internal import bare
+from lx_operators.internal import as_sparse, bare, common_dtype, promote_types
 
 from ..direct._factors import working_dtype
 
@@ -25,6 +27,8 @@ def is_sparse(operator: AbstractLinearOperator) -> bool:
     node: Any = bare(operator)
     while isinstance(node, _SCALED):
         node = bare(node.operator)
+    if isinstance(node, SparseDiagonalsLinearOperator):
+        return True
     pattern: Any = getattr(node, "pattern", None)
     if isinstance(pattern, SparsityPattern):
         return pattern.exact
@@ -51,6 +55,8 @@ def _as_sparse(
             multiplied = isinstance(node, MulLinearOperator)
             values = values * scalar if multiplied else values / scalar
         return SparseLinearOperator(values, inner.pattern)
+    if isinstance(node, SparseDiagonalsLinearOperator):
+        return as_sparse(node)
     if isinstance(getattr(node, "pattern", None), SparsityPattern):
         node = materialise(node)  # from where its values lie for products
     if isinstance(node, SparseLinearOperator):
@@ -89,5 +95,15 @@ def sparse_matrix(
             "and only the values inside."
         )
     values = jax.lax.stop_gradient(found.values)
-    values = values.astype(working_dtype(values.dtype))
+    # the vectors of a float32 matrix may be of float64
+    structures = operator.in_structure(), operator.out_structure()
+    dtype = promote_types(found.values.dtype, common_dtype(structures))
+    values = values.astype(working_dtype(dtype))
     return SparseLinearOperator(values, found.pattern.without_assembly())
+
+
+def values_of(operator: AbstractLinearOperator, solver: Any) -> Inexact[Array, " size"]:
+    """The values of `sparse_matrix`, differentiable."""
+    found = _as_sparse(operator, solver.sparsity)
+    assert found is not None
+    return found.values

@@ -12,6 +12,7 @@ from ._systems import CODES, SUCCESSFUL, System, tolerance
 _GOAL = 4  # times eps: a backward error that needs no refinement
 _STEPS = 3  # of refinement, at most
 _STEPS_OF_ROWS = 8  # where each row counts
+_GRADED = 2.0**10  # a ratio of scales from which on a matrix is graded
 _LOST = 0.01  # a residual as large as this share of b: the solution tells nothing
 
 _Solved = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -35,9 +36,11 @@ class Refined:
         self.before, self.after = before[:, None], after[:, None]
         arrays = system.values, system.pattern.columns, found.row_starts
         self.A: Any = sp.csr_matrix(arrays, (n, n), copy=False)
-        self.sizes: Any = None
-        if system.task.rows:
-            self.sizes = abs(self.A)
+        self.of_rows = system.task.rows > 0
+        # what is small beside a large row or column need not be small beside others
+        graded = any(_spread(x) > _GRADED for x in (before, after))
+        self.sizes: Any = abs(self.A) if self.of_rows or graded else None
+        if self.of_rows:
             longest = int(np.diff(self.A.indptr).max())
             self.limit = tolerance(longest, system.values.dtype)
 
@@ -62,7 +65,7 @@ class Refined:
         r, errors = self._residual(b, y, sizes)
         steps = np.zeros(b.shape[1], np.int32)
         goal, going = _GOAL * np.finfo(b.dtype).eps, finite.copy()
-        for _ in range(_STEPS if self.sizes is None else _STEPS_OF_ROWS):
+        for _ in range(_STEPS_OF_ROWS if self.of_rows else _STEPS):
             (these,) = np.nonzero(going & (errors > goal))
             if not these.size:
                 break
@@ -70,7 +73,7 @@ class Refined:
             rest, smaller = self._residual(b[:, these], better, sizes[these])
             fast = smaller <= errors[these] / 2
             taken = smaller < errors[these]
-            if self.sizes is not None:
+            if self.of_rows:
                 # the terms of a row may shrink with its residual
                 fast[:], taken = True, taken | (errors[these] > self.limit)
             own = these[taken]
@@ -79,7 +82,7 @@ class Refined:
             steps[own] += 1
             going[these[~fast]] = False  # as good as it gets
         codes = np.full(b.shape[1], SUCCESSFUL)
-        if self.sizes is not None:
+        if self.of_rows:
             codes[~(errors <= self.limit)] = CODES["unstable"]
         codes[_largest(r) > _LOST * sizes] = CODES["singular"]
         codes[~finite] = CODES["nonfinite_input"]
@@ -96,18 +99,31 @@ class Refined:
         """Scaled, and as backward errors."""
         x = y * self.after
         Ax = (self.A.T @ x.conj()).conj() if self.adjoint else self.A @ x
-        r = b - Ax
-        r = r * self.before
+        plain = b - Ax
+        r = plain * self.before
         scale = self.norm * _largest(y) + sizes
         if self.sizes is None:
-            return r, _largest(r) / np.where(scale > 0, scale, 1)
+            return r, _ratio(_largest(r), scale)
         A = self.sizes.T if self.adjoint else self.sizes
-        each = (A @ np.abs(x) + np.abs(b)) * self.before
+        each = A @ np.abs(x) + np.abs(b)
+        if not self.of_rows:  # as the solution is judged in the end
+            normwise = _ratio(_largest(plain), _largest(each))
+            own = np.minimum(normwise, _largest(_ratio(plain, each)))
+            return r, np.maximum(_ratio(_largest(r), scale), own)
+        each = each * self.before
         # Terms of a row may all be rounding errors, as the residuals of a consistent
         # system are. An error of this size changes y by less than √eps, as the
         # condition is below 1/eps.
         each = np.maximum(each, np.finfo(b.dtype).eps ** 0.5 * scale)
-        return r, _largest(r / np.where(each > 0, each, 1))
+        return r, _largest(_ratio(r, each))
+
+
+def _ratio(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return x / np.where(y > 0, y, 1)
+
+
+def _spread(scales: np.ndarray) -> float:
+    return float(np.max(scales) / np.min(scales))
 
 
 def _largest(x: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ from lx_operators import (
     SparseLinearOperator,
     conj,
 )
-from lx_operators.internal import PackedStructures, bare, pack_structures
+from lx_operators.internal import PackedStructures, pack_structures
 
 from .._checks import check_square
 from .._gaussian import check_positive, inverse_diagonal_of, root_of, turned_root
@@ -34,7 +34,7 @@ from .._slogdet import slogdet_of, tangent_of, trace_of
 from .._solution import RESULTS
 from ..direct import _views as views
 from ._backends import chosen_backend
-from ._matrix import sparse_matrix
+from ._matrix import sparse_matrix, values_of
 from ._protocol import Kind, SparseBackend, Task
 from ._systems import tolerance
 
@@ -85,7 +85,7 @@ def factorised(
         solver: for the text of errors.
         negative: whether -A is what is definite.
     """
-    check_square(operator, solver)
+    check_square(operator, solver, "SparseLeastSquares")
     matrix = sparse_matrix(operator, sparsity, solver)
     chosen = chosen_backend(backend, kind, matrix.values.dtype, solver)
     task = Task(matrix.pattern.shape[0], kind, negative, chosen)
@@ -189,9 +189,7 @@ def _(state: SparseState, solver, tangent):
     (inverse,) = primitives.inverse_p.bind(*arrays, task=state.task, diagonal=False)
 
     def values(operator: AbstractLinearOperator) -> Array:
-        found = bare(operator)
-        assert isinstance(found, SparseLinearOperator)
-        return found.values.astype(inverse.dtype)
+        return values_of(operator, solver).astype(inverse.dtype)
 
     return jnp.sum(inverse * tangent_of(values, tangent))
 
