@@ -119,7 +119,13 @@ def together(mesh: Mesh, make: Callable[[], Any]) -> Any:
     return out
 
 
-def check_same(mesh: Mesh, name: str, *content: Any) -> None:
+OWN_ROWS = (
+    " Seed random numbers alike, and read the same files; or give each process its own "
+    "rows only, by `ShardedSparsityPattern.from_callback`."
+)
+
+
+def check_same(mesh: Mesh, name: str, *content: Any, hint: str = "") -> None:
     """Refuses content (arrays, or what prints) that differs between processes."""
     if not spans_processes(mesh):
         return
@@ -133,9 +139,7 @@ def check_same(mesh: Mesh, name: str, *content: Any) -> None:
     every = np.asarray(multihost_utils.process_allgather(mine))
     if (every != every[0]).any():
         raise ValueError(
-            f"{name} must be the same on every process, but differs between them; seed "
-            "random numbers alike, and read the same files. To give each process its "
-            "own rows only, use `ShardedSparsityPattern.from_callback`."
+            f"{name} must be the same on every process, but differs between them.{hint}"
         )
 
 

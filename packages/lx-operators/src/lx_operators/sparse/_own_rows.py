@@ -166,8 +166,9 @@ def _range(d: int, q: int, m: int) -> tuple[int, int]:
 def _asked(name: str, fn: OfRows, rows: tuple[int, int], count: int) -> np.ndarray:
     start, stop = rows
     found = fn(start, stop)
+    found = floating(found)
     check_concrete(name, found)
-    found = np.asarray(floating(found))
+    found = np.asarray(found)
     if found.shape != (count,):
         each = "entry of these rows" if name == "values" else "element"
         raise ValueError(

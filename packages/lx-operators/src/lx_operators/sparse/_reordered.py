@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jaxtyping import Array
 
-from ._division import axis_kind, check_same
+from ._division import OWN_ROWS, axis_kind, check_same
 
 
 def check_length(vector: Array, size: int, other: int, instead: str) -> None:
@@ -28,7 +28,12 @@ def check_same_values(name: str, x: Array, index: Array, sharding: Any) -> None:
     """Refuses arrays of one process's own that differ from those of the others."""
     traced = any(isinstance(each, jax.core.Tracer) for each in (x, index))
     if not traced and x.sharding.device_set <= {*jax.local_devices()}:
-        check_same(sharding.mesh, name, np.asarray(x))
+        check_same(sharding.mesh, name, np.asarray(x), hint=OWN_ROWS)
+
+
+def flat(index: Array) -> Array:
+    """`[p, q]` as `[p q]`, also if q is 0 and p is sharded over an explicit axis."""
+    return index.reshape(-1) if index.size else jnp.zeros(0, index.dtype)
 
 
 def read(x: Array, index: Array, sharding: NamedSharding) -> Array:
@@ -47,10 +52,15 @@ def _read(x: Array, index: Array, sharding: NamedSharding) -> Array:
     return _as_sharded(local, sharding)(x, index)
 
 
-@partial(jax.jit, static_argnames=("size", "sharding"))
 def write(x: Array, index: Array, size: int, sharding: NamedSharding) -> Array:
     """The transpose: elements put at these indices, those at negative ones dropped."""
+    if not index.size:
+        return jnp.zeros(size, x.dtype, device=sharding)
+    return _write(x, index, size, sharding)
 
+
+@partial(jax.jit, static_argnames=("size", "sharding"))
+def _write(x: Array, index: Array, size: int, sharding: NamedSharding) -> Array:
     def local(x: Array, index: Array) -> Array:
         index = jnp.where(index >= 0, index, size)
         return jnp.zeros_like(x, shape=(size,)).at[index].set(x, mode="drop")

@@ -138,6 +138,13 @@ class ShardedSparseLinearOperator(AbstractLinearOperator):
                 "of one device: use `operator.local_mv(block)` there. Solvers are "
                 "called outside of `shard_map`, under `jit`."
             )
+        size, q = pattern.shape[1 - self.transposed], structure.shape[0]
+        if size != q and getattr(vector, "shape", None) == (size,):
+            raise ValueError(
+                f"the vector must have shape ({q},), as the rows are padded, but has "
+                f"shape ({size},); `pattern.distribute(vector)` makes it of one in the "
+                "user's order."
+            )
         x = conform(vector, structure, "the vector")
         if 0 in self.shape:  # XLA compiles no `shard_map` of nothing
             return jnp.zeros_like(x, shape=self.out_structure().shape)

@@ -14,13 +14,20 @@ from jaxtyping import Array, ArrayLike, Inexact, Int
 
 from .._structures import floating
 from ._device_rows import device_rows
-from ._division import Division, axis_kind, check_same, checked_axis, together
+from ._division import (
+    OWN_ROWS,
+    Division,
+    axis_kind,
+    check_same,
+    checked_axis,
+    together,
+)
 from ._halo import Halo, Numbered, halo
 from ._indices import checked_shape
 from ._orders import ordered
 from ._overlap import Overlap, overlapping
 from ._own_rows import Entries, OwnRows, in_blocks, values_of_rows, vector_of_rows
-from ._reordered import check_length, check_same_values, read, write
+from ._reordered import check_length, check_same_values, flat, read, write
 from .pattern import SparsityPattern
 
 
@@ -129,7 +136,8 @@ class ShardedSparsityPattern(eqx.Module):
             i, j = np.asarray(pattern.rows), np.asarray(pattern.columns)
             orders = ordered(order, column_order, (i, j), self.shape, p, self.blocks)
             facts = m, n, self.axis, overlap
-            check_same(mesh, "the pattern and its order", i, j, *orders, *facts)
+            content = i, j, *orders, *facts
+            check_same(mesh, "the pattern and its order", *content, hint=OWN_ROWS)
             parts = in_blocks(i, j, orders, p, self.blocks[0])
         self._divide(parts, division, overlap)
         self.rows = _blocks_of(orders[0], m, self.blocks[0], division)
@@ -289,7 +297,7 @@ class ShardedSparsityPattern(eqx.Module):
         other = self.shape[1 - int(columns)]
         check_length(vector, size, other, f"columns={not columns}")
         index = self.rows if self.columns is None or not columns else self.columns
-        index = index.reshape(-1)
+        index = flat(index)
         check_same_values("`vector`", vector, index, self._sharding)
         return read(vector, index, self._sharding)
 
@@ -306,7 +314,7 @@ class ShardedSparsityPattern(eqx.Module):
         size = self.shape[1 - int(rows)]
         other = self.mesh.shape[self.axis] * self.blocks[int(rows)]
         check_length(vector, index.size, other, f"rows={not rows}")
-        return write(vector, index.reshape(-1), size, self._replicated)
+        return write(vector, flat(index), size, self._replicated)
 
     def on_devices(self, fn: Any, *arrays: Any) -> Any:
         """`fn(pattern, *arrays)` of each device, with that device's part of all arrays:
