@@ -89,6 +89,28 @@ def test_bounds_on_explicit_axes():
     ok("bounds on explicit axes")
 
 
+def test_failures_raise_in_programs():
+    """On every device, so that none waits for another one that has raised."""
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        S = sharded(chain(24), mesh_of(8, kind), tags=PSD)
+
+        def total(B, S, steps):
+            solver = lx.CG(1e-12, 0.0, max_steps=steps)
+            return jnp.sum(lx.linear_solve(S, B, solver).value)
+
+        run = jax.jit(jax.grad(total), static_argnums=2)
+        B = S.pattern.distribute(np.arange(24.0))
+        gradient = S.pattern.collect(run(B, S, 30))
+        near(gradient, spla.spsolve(chain(24).tocsc(), np.ones(24)), 1e-10)
+        try:
+            jax.block_until_ready(run(B, S, 2))
+        except jax.errors.JaxRuntimeError as error:
+            assert "max_steps_reached" in str(error), error
+        else:
+            raise AssertionError(kind)
+    ok("failures raise in programs")
+
+
 def test_mistakes():
     """Each is refused, with a word of what to do."""
     A = chain(20)
