@@ -66,7 +66,11 @@ class ShardedSparsityPattern(eqx.Module):
 
     Raises:
         ValueError: no mesh axis of this name, or one of type `Manual`, an order that is
-            none, or an overlap of a matrix that is not square.
+            none, an overlap of a matrix that is not square, or a pattern or order that
+            differs between processes.
+
+    Over several processes, all of them have to make the pattern, and to call `assemble`
+    and `distribute`, as these compare what they are given.
 
     ```python
     auto = (jax.sharding.AxisType.Auto,)
@@ -288,6 +292,10 @@ class ShardedSparsityPattern(eqx.Module):
             vector: an array `[m]`; or a function of `start` and `stop`, which returns
                 the elements from `start` to before `stop`, in the pattern's order.
             columns: a vector of columns, `[n]`, in place of one of rows.
+
+        Raises:
+            ValueError: a vector of another length, or one that differs between
+                processes.
         """
         size, q = self.shape[int(columns)], self.blocks[int(columns)]
         if callable(vector):
