@@ -77,6 +77,11 @@ def test_resumed(folder):
     assert resumed["after"] < 1e-3 * resumed["before"]
 
 
+def test_different_data(tmp_path):
+    """Processes that disagree about the system all raise."""
+    finish(*started("differ", tmp_path, 4, 2))
+
+
 def test_death(tmp_path):
     """One process is killed in the middle of a solve: the others end, and say why."""
     processes, files = started("die", tmp_path, 3, 3)

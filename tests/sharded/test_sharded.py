@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).parent / "processes" / "devices.py"
+FOLDER = Path(__file__).parent / "processes"
 
 
 @pytest.mark.xdist_group("processes")
-def test_eight_devices():
-    command = [sys.executable, str(PROGRAM)]
+@pytest.mark.parametrize("program", ["devices.py", "edges.py"])
+def test_eight_devices(program):
+    command = [sys.executable, str(FOLDER / program)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
-    checks = PROGRAM.read_text().count("\ndef test_")
+    checks = (FOLDER / program).read_text().count("\ndef test_")
     assert done.stdout.count(" ok") == checks

@@ -2,6 +2,8 @@
 
 import os
 import re
+import sys
+import time
 from collections import Counter
 from typing import Any
 
@@ -506,13 +508,15 @@ def test_errors():
     ok("errors")
 
 
-if __name__ == "__main__":
-    import sys
-    import time
-
+def run_tests(tests):
+    """Those named on the command line, or all."""
     chosen = sys.argv[1:]
-    for name, test in list(globals().items()):
+    for name, test in list(tests.items()):
         if name.startswith("test_") and (not chosen or name in chosen):
             start = time.time()
             test()
             print(f"  {name} {time.time() - start:.1f} s", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    run_tests(globals())

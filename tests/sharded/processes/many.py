@@ -182,6 +182,49 @@ def steps(count, y0):
     return run(S, B).value
 
 
+def differ():
+    """What is not the same on every process is refused on each of them."""
+    M, shape, pattern = MATRIX.to_scipy(), MATRIX.shape, MATRIX.pattern
+    order = np.roll(np.arange(A.shape[0]), PROCESS)
+    own = lx.ShardedSparsityPattern.from_callback
+
+    def entries(start, stop):
+        i, j = M[start:stop].tocoo().coords
+        return i + start, j
+
+    def fails_on_one(start, stop):
+        if PROCESS:
+            raise OSError("the file is gone")
+        return entries(start, stop)
+
+    def typed(start, stop):
+        return np.ones(stop - start, np.float32 if PROCESS else np.float64)
+
+    for says, call in [
+        ("the pattern and its order", lambda: own_order(pattern, order)),
+        ("`values`", lambda: S.pattern.assemble(MATRIX.values * (1 + PROCESS))),
+        ("`vector`", lambda: S.pattern.distribute(RHS + PROCESS)),
+        ("`shape`", lambda: own((shape[0], shape[1] + PROCESS), MESH, entries)),
+        ("the file is gone", lambda: own(shape, MESH, fails_on_one)),
+        ("dtype", lambda: S.pattern.distribute(typed)),
+    ]:
+        try:
+            call()
+        except (ValueError, OSError) as error:
+            assert says in str(error), error
+        else:
+            raise AssertionError(says)
+    # each may have a mesh and data of its own
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("rows",))
+    alone = lx.ShardedSparsityPattern(pattern, mesh)
+    x = alone.distribute(RHS + PROCESS)
+    np.testing.assert_array_equal(alone.collect(x), RHS + PROCESS)
+
+
+def own_order(pattern, order):
+    return lx.ShardedSparsityPattern(pattern, MESH, order=order)
+
+
 def die():
     """Solves without end: until a process is killed."""
     solver = lx.CG(0.0, 0.0, max_steps=2000)
@@ -193,4 +236,4 @@ def die():
 
 
 if __name__ == "__main__":
-    {"solve": solve, "resume": resume, "die": die}[PART]()
+    {"solve": solve, "resume": resume, "differ": differ, "die": die}[PART]()

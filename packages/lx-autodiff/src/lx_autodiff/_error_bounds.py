@@ -47,6 +47,7 @@ from ._method import Method, Problem, conjugated, transposed, without_first_gues
 from ._partition import Static, split, stop_gradient
 from ._primitive import solve
 from ._promotion import widened
+from ._sharding import explicit_layout, with_automatic_axes
 
 _matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
@@ -158,6 +159,13 @@ def error_bounds(
 @functools.partial(jax.jit, static_argnums=0)
 def _error_bounds(call: tuple[Static, bool], *arrays: Array) -> ErrorBounds:
     static, matrix = call
+    bounds, layout = functools.partial(_bounds, matrix), explicit_layout(arrays)
+    if layout is None:
+        return bounds(static, *arrays)
+    return with_automatic_axes(bounds, static, arrays, layout)
+
+
+def _bounds(matrix: bool, static: Static, *arrays: Array) -> ErrorBounds:
     operator, vector, solution, solver, options = stop_gradient(static.join(arrays))
     operator = widened(operator, vector, NO_STATE)
     problem = Problem(operator, Method(solver, solution.state, options))

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, PyTree
-from lx_operators import FunctionLinearOperator
+from lx_operators import FunctionLinearOperator, ShardedSparsityPattern
 from lx_operators.internal import manual_axes, summary
 from lx_solvers import RESULTS, Solution
 from lx_solvers.internal import NAMES, code
@@ -80,6 +82,20 @@ def raise_on_failure(
         return value
     texts = _texts(NAMES, operator, solver, stage)
     number = code(result)
+    mesh = None if manual_axes() else _mesh(operator)
+    if mesh is not None:
+        # The callback of an error runs on one device, for which the others would wait
+        # without end. So each has its own.
+        def every(number: Array) -> Array:
+            zero = jnp.zeros((), jnp.int32)
+            return eqx.branched_error_if(zero, number != 0, number, texts)
+
+        here: Any = jax.sharding.get_abstract_mesh()
+        mesh, whole = mesh if here.empty else here, PartitionSpec()
+        zero = jax.shard_map(
+            every, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False
+        )(number)
+        return _after(zero, value)
     if not manual_axes():
         return eqx.branched_error_if(value, number != 0, number, texts)
     # Inside `shard_map` what an error's callback would return varies over no mesh axis,
@@ -87,7 +103,23 @@ def raise_on_failure(
     # number that does not vary, which the value is made to wait for.
     zero = jnp.zeros((), jnp.int32)
     zero = eqx.branched_error_if(zero, number != 0, number, texts)
+    return _after(zero, value)
+
+
+def _after(zero: Array, value: PyTree[Array]) -> PyTree[Array]:
+    """`value`, computed when zero is."""
     return jtu.tree_map(lambda x: jnp.where(zero == 0, x, jnp.zeros_like(x)), value)
+
+
+def _mesh(operator: Any) -> Mesh | None:
+    """That of the sharded sparse matrices in an operator, if it has several devices."""
+    parts = jtu.tree_leaves(operator, is_leaf=_is_sharded)
+    meshes = [part.mesh for part in parts if _is_sharded(part)]
+    return meshes[0] if meshes and meshes[0].size > 1 else None
+
+
+def _is_sharded(node: Any) -> bool:
+    return isinstance(node, ShardedSparsityPattern)
 
 
 def raise_now(solution: Solution, operator: Any, solver: Any) -> None:

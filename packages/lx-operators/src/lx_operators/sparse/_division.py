@@ -1,7 +1,8 @@
 """Which process makes the lists of which device, and what it asks of the others."""
 
+import hashlib
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -97,15 +98,70 @@ class Division(NamedTuple):
         return self.put(list(out))
 
 
+def together(mesh: Mesh, make: Callable[[], Any]) -> Any:
+    """What `make` returns. If it raises on one of several processes, all of them raise,
+    as the others would wait for that one."""
+    if not spans_processes(mesh):
+        return make()
+    out, error, said = None, None, ""
+    try:
+        out = make()
+    except Exception as caught:
+        error, said = caught, f"{type(caught).__name__}: {caught}"
+    every = _of_all_processes(said.encode())
+    if error is not None:
+        raise error
+    for process, said in enumerate(every):
+        if said:
+            raise ValueError(
+                f"process {process} failed to give its rows: {said.decode()}"
+            )
+    return out
+
+
+OWN_ROWS = (
+    " Seed random numbers alike, and read the same files; or give each process its own "
+    "rows only, by `ShardedSparsityPattern.from_callback`."
+)
+
+
+def check_same(mesh: Mesh, name: str, *content: Any, hint: str = "") -> None:
+    """Refuses content (arrays, or what prints) that differs between processes."""
+    if not spans_processes(mesh):
+        return
+    digest = hashlib.blake2b(digest_size=16)
+    for each in content:
+        if isinstance(each, np.ndarray):
+            digest.update(f"{each.dtype} {each.shape}".encode())
+            each = np.ascontiguousarray(each).reshape(-1).view(np.uint8)
+        digest.update(each if isinstance(each, np.ndarray) else repr(each).encode())
+    mine = np.frombuffer(digest.digest(), np.uint8)
+    every = np.asarray(multihost_utils.process_allgather(mine))
+    if (every != every[0]).any():
+        raise ValueError(
+            f"{name} must be the same on every process, but differs between them.{hint}"
+        )
+
+
+def spans_processes(mesh: Mesh) -> bool:
+    """Whether every one of several processes has devices of the mesh."""
+    return jax.process_count() > 1 and _has_all_processes(mesh)
+
+
+def _has_all_processes(mesh: Mesh) -> bool:
+    found = {device.process_index for device in mesh.devices.flat}
+    return found == {*range(jax.process_count())}
+
+
 def _own_devices(mesh: Mesh, axis: str) -> list[int]:
     """The places on a mesh axis where this process has devices."""
     devices = np.moveaxis(mesh.devices, mesh.axis_names.index(axis), 0)
-    if {device.process_index for device in devices.flat} != {
-        *range(jax.process_count())
-    }:
+    if not _has_all_processes(mesh):
         raise ValueError(
             "`from_callback` needs a mesh with devices of every process, as all "
-            "processes exchange what they need of each other's rows."
+            "processes exchange what they need of each other's rows; make it of "
+            "`jax.devices()`. For a mesh of one process's own devices, give "
+            "`ShardedSparsityPattern` a whole pattern."
         )
     own = jax.process_index()
     return [

@@ -58,9 +58,10 @@ def ordered(
 
 def _permutation(name: str, order: Any, size: int) -> np.ndarray:
     order = np.asarray(order)
-    if order.shape != (size,) or not np.array_equal(np.sort(order), np.arange(size)):
-        raise ValueError(
-            f"`{name}` must be a permutation of 0 to {size - 1}, but got {order.dtype} "
-            f"of shape {order.shape}."
-        )
+    must = f"`{name}` must be a permutation of 0 to {size - 1}, but"
+    if order.shape != (size,) or order.dtype.kind not in "iuf":
+        raise ValueError(f"{must} got {order.dtype} of shape {order.shape}.")
+    missing = np.setdiff1d(np.arange(size), order)
+    if missing.size:
+        raise ValueError(f"{must} {missing[0]} is not in it.")
     return order

@@ -1,13 +1,16 @@
 """The entries of each device's rows, and functions that give them block by block."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, ArrayLike
 
 from .._structures import floating
+from ._division import check_same, together
 from ._indices import checked_indices
 
 OfRows = Callable[[int, int], ArrayLike]
@@ -52,8 +55,14 @@ class OwnRows(NamedTuple):
     def of_device(self, d: int, q: int) -> Entries:
         """The entries of one device, which has q rows."""
         start, stop = _range(d, q, self.shape[0])
-        rows, columns = self.entries(start, stop)
-        i, j = checked_indices(rows, columns, self.shape)
+        found = self.entries(start, stop)
+        if not isinstance(found, tuple | list) or len(found) != 2:
+            raise ValueError(
+                f"`entries({start}, {stop})` must return two arrays, the rows and the "
+                "columns of the entries in these rows, but returned "
+                f"{_described(found)}."
+            )
+        i, j = checked_indices(*found, self.shape)
         dtype = _host_dtype(*self.shape)
         i, j = i.astype(dtype), j.astype(dtype)
         outside = (i < start) | (i >= stop)
@@ -75,12 +84,12 @@ class OwnRows(NamedTuple):
         return Entries(i, j, by_row)
 
 
-def values_of_rows(values: OfRows, entries: Array, m: int, q: int) -> Array:
+def values_of_rows(values: OfRows, entries: Array, m: int, q: int, mesh: Mesh) -> Array:
     """The values `[p, k]` of a pattern's entries, zero where they are padded."""
+    check_concrete("values", entries)
     numbers = {x.index[0].start or 0: x.data for x in entries.addressable_shards}
 
-    def part(at: Any) -> np.ndarray:
-        d = at[0].start or 0
+    def part(d: int) -> np.ndarray:
         number = np.asarray(numbers[d])
         there = number >= 0
         found = _asked("values", values, _range(d, q, m), int(there.sum()))
@@ -88,18 +97,60 @@ def values_of_rows(values: OfRows, entries: Array, m: int, q: int) -> Array:
         out[there] = found[number[there]]
         return out
 
-    return jax.make_array_from_callback(entries.shape, entries.sharding, part)
+    parts = _alike("values", part, numbers, mesh)
+    return jax.make_array_from_callback(
+        entries.shape, entries.sharding, lambda at: parts[at[0].start or 0]
+    )
 
 
 def vector_of_rows(vector: OfRows, size: int, p: int, q: int, sharding: Any) -> Array:
     """A vector `[p q]`, zero where it is padded."""
+    where = sharding.addressable_devices_indices_map((p * q,)).values()
+    devices = {(at[0].start or 0) // max(q, 1) for at in where}
 
-    def part(at: Any) -> np.ndarray:
-        start, stop = _range((at[0].start or 0) // max(q, 1), q, size)
+    def part(d: int) -> np.ndarray:
+        start, stop = _range(d, q, size)
         found = _asked("vector", vector, (start, stop), stop - start)
         return np.pad(found, (0, q - found.size))
 
-    return jax.make_array_from_callback((p * q,), sharding, part)
+    parts = _alike("vector", part, devices, sharding.mesh)
+    return jax.make_array_from_callback(
+        (p * q,), sharding, lambda at: parts[(at[0].start or 0) // max(q, 1)]
+    )
+
+
+def _alike(
+    name: str, part: Callable[[int], np.ndarray], devices: Iterable[int], mesh: Mesh
+) -> dict[int, np.ndarray]:
+    """The parts of some devices, of which all on all processes have one dtype."""
+
+    def make() -> dict[int, np.ndarray]:
+        out = {d: part(d) for d in sorted(devices)}
+        dtypes = sorted({str(x.dtype) for x in out.values()})
+        if len(dtypes) > 1:
+            raise ValueError(
+                f"`{name}` must return arrays of one dtype for all rows, but returned "
+                f"{' and '.join(dtypes)}."
+            )
+        return out
+
+    parts = together(mesh, make)
+    dtypes = {str(x.dtype) for x in parts.values()}
+    check_same(mesh, f"the dtype of what `{name}` returns", dtypes)
+    return parts
+
+
+def check_concrete(name: str, array: Array) -> None:
+    if isinstance(array, jax.core.Tracer):
+        raise ValueError(
+            f"`{name}` cannot be a function under `jit` or another transformation, as "
+            "it is called on the host; make the array outside, and pass it in."
+        )
+
+
+def _described(x: Any) -> str:
+    kind = f"a value of type `{type(x).__name__}`"
+    return f"{kind} of length {len(x)}" if isinstance(x, tuple | list) else kind
 
 
 def _host_dtype(*sizes: int) -> Any:
@@ -114,7 +165,10 @@ def _range(d: int, q: int, m: int) -> tuple[int, int]:
 
 def _asked(name: str, fn: OfRows, rows: tuple[int, int], count: int) -> np.ndarray:
     start, stop = rows
-    found = np.asarray(floating(fn(start, stop)))
+    found = fn(start, stop)
+    found = floating(found)
+    check_concrete(name, found)
+    found = np.asarray(found)
     if found.shape != (count,):
         each = "entry of these rows" if name == "values" else "element"
         raise ValueError(

@@ -14,6 +14,7 @@ from .._operator import AbstractLinearOperator
 from .._printing import ATOM, layout
 from .._promotion import conform
 from .._properties import declared, is_own_transpose
+from .._simplify import unwrapped
 from .._structures import dtype_of, floating, shape_of, short_dtype
 from .._tags import Tags, as_tags, transpose_tags
 from .._varying import manual_axes
@@ -105,16 +106,23 @@ class ShardedSparseLinearOperator(AbstractLinearOperator):
         Returns:
             A `ShardedSparseLinearOperator`.
         """
+        A: Any = unwrapped(operator)
+        if not isinstance(A, SparseLinearOperator):
+            raise ValueError(
+                "`operator` must be a `SparseLinearOperator`, but got a value of type "
+                f"`{type(operator).__name__}`. A SciPy matrix becomes one by "
+                "`SparseLinearOperator.from_scipy(matrix)`."
+            )
         pattern = ShardedSparsityPattern(
-            operator.pattern,
+            A.pattern,
             mesh,
             axis,
             order=order,
             column_order=column_order,
             overlap=overlap,
         )
-        tags = operator.tags if tags is None else tags
-        return cls(pattern.assemble(operator.values), pattern, tags)
+        tags = declared(operator) if tags is None else tags
+        return cls(pattern.assemble(A.values), pattern, tags)
 
     @property
     def bytes_received(self) -> int:
@@ -130,7 +138,16 @@ class ShardedSparseLinearOperator(AbstractLinearOperator):
                 "of one device: use `operator.local_mv(block)` there. Solvers are "
                 "called outside of `shard_map`, under `jit`."
             )
+        size, q = pattern.shape[1 - self.transposed], structure.shape[0]
+        if size != q and getattr(vector, "shape", None) == (size,):
+            raise ValueError(
+                f"the vector must have shape ({q},), as the rows are padded, but has "
+                f"shape ({size},); `pattern.distribute(vector)` makes it of one in the "
+                "user's order."
+            )
         x = conform(vector, structure, "the vector")
+        if 0 in self.shape:  # XLA compiles no `shard_map` of nothing
+            return jnp.zeros_like(x, shape=self.out_structure().shape)
         return _product(self, x)
 
     def local_mv(self, block: Inexact[Array, " q"]) -> Inexact[Array, " q"]:

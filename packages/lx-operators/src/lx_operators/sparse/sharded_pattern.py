@@ -1,7 +1,6 @@
 """A sparsity pattern whose rows are divided among devices."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -15,12 +14,20 @@ from jaxtyping import Array, ArrayLike, Inexact, Int
 
 from .._structures import floating
 from ._device_rows import device_rows
-from ._division import Division, axis_kind, checked_axis
+from ._division import (
+    OWN_ROWS,
+    Division,
+    axis_kind,
+    check_same,
+    checked_axis,
+    together,
+)
 from ._halo import Halo, Numbered, halo
 from ._indices import checked_shape
 from ._orders import ordered
 from ._overlap import Overlap, overlapping
 from ._own_rows import Entries, OwnRows, in_blocks, values_of_rows, vector_of_rows
+from ._reordered import check_length, check_same_values, flat, read, write
 from .pattern import SparsityPattern
 
 
@@ -59,7 +66,11 @@ class ShardedSparsityPattern(eqx.Module):
 
     Raises:
         ValueError: no mesh axis of this name, or one of type `Manual`, an order that is
-            none, or an overlap of a matrix that is not square.
+            none, an overlap of a matrix that is not square, or a pattern or order that
+            differs between processes.
+
+    Over several processes, all of them have to make the pattern, and to call `assemble`
+    and `distribute`, as these compare what they are given.
 
     ```python
     auto = (jax.sharding.AxisType.Auto,)
@@ -120,11 +131,17 @@ class ShardedSparsityPattern(eqx.Module):
         p = division.p
         self.blocks = -(-m // p), -(-n // p)
         if isinstance(pattern, OwnRows):
-            orders = None, None
-            parts = [pattern.of_device(d, self.blocks[0]) for d in division.own]
+            orders, q = (None, None), self.blocks[0]
+            check_same(mesh, "`shape`, `axis` and `overlap`", m, n, self.axis, overlap)
+            parts = together(
+                mesh, lambda: [pattern.of_device(d, q) for d in division.own]
+            )
         else:
             i, j = np.asarray(pattern.rows), np.asarray(pattern.columns)
             orders = ordered(order, column_order, (i, j), self.shape, p, self.blocks)
+            facts = m, n, self.axis, overlap
+            content = i, j, *orders, *facts
+            check_same(mesh, "the pattern and its order", *content, hint=OWN_ROWS)
             parts = in_blocks(i, j, orders, p, self.blocks[0])
         self._divide(parts, division, overlap)
         self.rows = _blocks_of(orders[0], m, self.blocks[0], division)
@@ -218,6 +235,11 @@ class ShardedSparsityPattern(eqx.Module):
         A.mv(b)  # 1, 0, 0, 0, 0, 0, 0, 1
         ```
         """
+        if not callable(entries):
+            raise ValueError(
+                "`entries` must be a function of `start` and `stop`, but got a value "
+                f"of type `{type(entries).__name__}`."
+            )
         return cls(OwnRows(checked_shape(shape), entries), mesh, axis, overlap=overlap)
 
     @property
@@ -246,14 +268,16 @@ class ShardedSparsityPattern(eqx.Module):
                 f"`{type(values).__name__}`."
             )
         if callable(values):
-            return values_of_rows(values, self.entries, self.shape[0], self.blocks[0])
+            m, q = self.shape[0], self.blocks[0]
+            return values_of_rows(values, self.entries, m, q, self.mesh)
         values = floating(values)
         if values.shape != (self.size,):
             raise ValueError(
                 f"`values` must have shape ({self.size},), a number for each entry of "
                 f"the pattern, but has shape {values.shape}."
             )
-        return _read(values, self.entries, self._sharding)
+        check_same_values("`values`", values, self.entries, self._sharding)
+        return read(values, self.entries, self._sharding)
 
     def distribute(
         self,
@@ -268,18 +292,22 @@ class ShardedSparsityPattern(eqx.Module):
             vector: an array `[m]`; or a function of `start` and `stop`, which returns
                 the elements from `start` to before `stop`, in the pattern's order.
             columns: a vector of columns, `[n]`, in place of one of rows.
+
+        Raises:
+            ValueError: a vector of another length, or one that differs between
+                processes.
         """
         size, q = self.shape[int(columns)], self.blocks[int(columns)]
         if callable(vector):
             p = self.mesh.shape[self.axis]
             return vector_of_rows(vector, size, p, q, self._sharding)
         vector = floating(vector)
-        if vector.shape != (size,):
-            raise ValueError(
-                f"`vector` must have shape ({size},), but has shape {vector.shape}."
-            )
+        other = self.shape[1 - int(columns)]
+        check_length(vector, size, other, f"columns={not columns}")
         index = self.rows if self.columns is None or not columns else self.columns
-        return _read(vector, index.reshape(-1), self._sharding)
+        index = flat(index)
+        check_same_values("`vector`", vector, index, self._sharding)
+        return read(vector, index, self._sharding)
 
     def collect(
         self, vector: Inexact[Array, " pq"], *, rows: bool = False
@@ -292,12 +320,9 @@ class ShardedSparsityPattern(eqx.Module):
         """
         index = self.rows if self.columns is None or rows else self.columns
         size = self.shape[1 - int(rows)]
-        if vector.shape != (index.size,):
-            raise ValueError(
-                f"`vector` must have shape ({index.size},), but has shape "
-                f"{vector.shape}."
-            )
-        return _write(vector, index.reshape(-1), size, self._replicated)
+        other = self.mesh.shape[self.axis] * self.blocks[int(rows)]
+        check_length(vector, index.size, other, f"rows={not rows}")
+        return write(vector, flat(index), size, self._replicated)
 
     def on_devices(self, fn: Any, *arrays: Any) -> Any:
         """`fn(pattern, *arrays)` of each device, with that device's part of all arrays:
@@ -343,31 +368,6 @@ class ShardedSparsityPattern(eqx.Module):
             f"ShardedSparsityPattern([{m}, {n}], {self.size} entries, {p} devices, "
             f"receiving {self.received} elements each)"
         )
-
-
-@partial(jax.jit, static_argnames="sharding")
-def _read(x: Array, index: Array, sharding: NamedSharding) -> Array:
-    def read(x: Array, index: Array) -> Array:
-        zero = jnp.zeros_like(x, shape=())
-        return jnp.where(index >= 0, x.at[index].get(mode="clip"), zero)
-
-    return _as_sharded(read, sharding)(x, index)
-
-
-@partial(jax.jit, static_argnames=("size", "sharding"))
-def _write(x: Array, index: Array, size: int, sharding: NamedSharding) -> Array:
-    def write(x: Array, index: Array) -> Array:
-        index = jnp.where(index >= 0, index, size)
-        return jnp.zeros_like(x, shape=(size,)).at[index].set(x, mode="drop")
-
-    return _as_sharded(write, sharding)(x, index)
-
-
-def _as_sharded(fn: Any, sharding: NamedSharding) -> Any:
-    """`fn`, its result sharded so, on a mesh of automatic or explicit axes."""
-    if AxisType.Explicit in sharding.mesh.axis_types:
-        return jax.sharding.auto_axes(fn, out_sharding=sharding)
-    return lambda *args: jax.lax.with_sharding_constraint(fn(*args), sharding)
 
 
 def _received(columns: np.ndarray, d: int, q: int) -> np.ndarray:

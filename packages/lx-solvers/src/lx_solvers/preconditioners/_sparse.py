@@ -5,7 +5,12 @@ from typing import Any
 import jax
 import jax.core
 import jax.tree_util as jtu
-from lx_operators import AbstractLinearOperator, SparseLinearOperator, SparsityPattern
+from lx_operators import (
+    AbstractLinearOperator,
+    ShardedSparseLinearOperator,
+    SparseLinearOperator,
+    SparsityPattern,
+)
 from lx_operators.internal import unwrapped
 
 
@@ -16,6 +21,8 @@ def sparse(operator: AbstractLinearOperator, name: str, instead: str) -> Any:
         ValueError: it is not sparse.
     """
     A = unwrapped(operator)
+    if isinstance(A, ShardedSparseLinearOperator):
+        instead = "`AdditiveSchwarz` factorises each device's own rows."
     if not isinstance(A, SparseLinearOperator):
         raise ValueError(
             f"`{name}` needs a `SparseLinearOperator`, but got {operator!r}. {instead}"

@@ -115,9 +115,15 @@ class AdditiveSchwarz(AbstractPreconditioner[_State]):
         backend = chosen_backend(self.backend, kind, dtype, name)
         task = Task(size, kind, negative, backend)
         sign = -1.0 if negative else 1.0
-        rows, columns, values, digests, statuses, E = _factorised(A, sign, task, self)
         inverse = None
-        if self.coarse:
+        if size == 0:  # XLA compiles no `shard_map` of nothing
+            values, p = A.values, A.values.shape[0]
+            rows = columns = jnp.zeros((p, 0), jnp.int32)
+            digests, statuses = jnp.zeros((p, 4), jnp.uint32), jnp.zeros(p, jnp.int32)
+        else:
+            *system, digests, statuses, E = _factorised(A, sign, task, self)
+            rows, columns, values = system
+        if self.coarse and size:
             hermitian = is_hermitian(operator)
             inverse = jnp.linalg.pinv(E, hermitian=hermitian)
         return _State(
@@ -133,6 +139,8 @@ class AdditiveSchwarz(AbstractPreconditioner[_State]):
         )
 
     def apply(self, state, vector):
+        if not vector.size:  # XLA compiles no `shard_map` of nothing
+            return vector
         return _applied(state, vector, self)
 
     def transpose(self, state, options):

@@ -10,6 +10,7 @@ from lx_operators import (
     DivLinearOperator,
     MulLinearOperator,
     NegLinearOperator,
+    ShardedSparseLinearOperator,
     SparseDiagonalsLinearOperator,
     SparseLinearOperator,
     SparsityPattern,
@@ -80,6 +81,12 @@ def sparse_matrix(
         ValueError: it is not sparse, or its pattern was not known when it was built.
     """
     found = _as_sparse(operator, sparsity)
+    if found is None and isinstance(bare(operator), ShardedSparseLinearOperator):
+        raise ValueError(
+            f"`{solver}` solves on one device, but the operator is {operator!r}. Use "
+            "an iterative solver with `AdditiveSchwarz`, which factorises each "
+            "device's own rows."
+        )
     if found is None:
         raise ValueError(
             f"`{solver}` solves with sparse matrices only, but the operator is "
