@@ -133,8 +133,9 @@ def check_same(mesh: Mesh, name: str, *content: Any, hint: str = "") -> None:
     for each in content:
         if isinstance(each, np.ndarray):
             digest.update(f"{each.dtype} {each.shape}".encode())
-            each = np.ascontiguousarray(each).reshape(-1).view(np.uint8)
-        digest.update(each if isinstance(each, np.ndarray) else repr(each).encode())
+            digest.update(np.ascontiguousarray(each).reshape(-1).view(np.uint8).data)
+        else:
+            digest.update(repr(each).encode())
     mine = np.frombuffer(digest.digest(), np.uint8)
     every = np.asarray(multihost_utils.process_allgather(mine))
     if (every != every[0]).any():

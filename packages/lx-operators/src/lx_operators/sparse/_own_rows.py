@@ -62,7 +62,7 @@ class OwnRows(NamedTuple):
                 "columns of the entries in these rows, but returned "
                 f"{_described(found)}."
             )
-        i, j = checked_indices(*found, self.shape)
+        i, j = checked_indices(found[0], found[1], self.shape)
         dtype = _host_dtype(*self.shape)
         i, j = i.astype(dtype), j.astype(dtype)
         outside = (i < start) | (i >= stop)
@@ -98,24 +98,28 @@ def values_of_rows(values: OfRows, entries: Array, m: int, q: int, mesh: Mesh) -
         return out
 
     parts = _alike("values", part, numbers, mesh)
-    return jax.make_array_from_callback(
-        entries.shape, entries.sharding, lambda at: parts[at[0].start or 0]
-    )
+
+    def made(at: Any) -> np.ndarray:
+        return parts[at[0].start or 0]
+
+    return jax.make_array_from_callback(entries.shape, entries.sharding, made)
 
 
 def vector_of_rows(vector: OfRows, size: int, p: int, q: int, sharding: Any) -> Array:
     """A vector `[p q]`, zero where it is padded."""
-    where = sharding.addressable_devices_indices_map((p * q,)).values()
-    devices = {(at[0].start or 0) // max(q, 1) for at in where}
+
+    def device(at: Any) -> int:
+        return (at[0].start or 0) // max(q, 1)
 
     def part(d: int) -> np.ndarray:
         start, stop = _range(d, q, size)
         found = _asked("vector", vector, (start, stop), stop - start)
         return np.pad(found, (0, q - found.size))
 
-    parts = _alike("vector", part, devices, sharding.mesh)
+    where = sharding.addressable_devices_indices_map((p * q,)).values()
+    parts = _alike("vector", part, map(device, where), sharding.mesh)
     return jax.make_array_from_callback(
-        (p * q,), sharding, lambda at: parts[(at[0].start or 0) // max(q, 1)]
+        (p * q,), sharding, lambda at: parts[device(at)]
     )
 
 
@@ -125,7 +129,7 @@ def _alike(
     """The parts of some devices, of which all on all processes have one dtype."""
 
     def make() -> dict[int, np.ndarray]:
-        out = {d: part(d) for d in sorted(devices)}
+        out = {d: part(d) for d in sorted({*devices})}
         dtypes = sorted({str(x.dtype) for x in out.values()})
         if len(dtypes) > 1:
             raise ValueError(

@@ -115,7 +115,7 @@ class AdditiveSchwarz(AbstractPreconditioner[_State]):
         backend = chosen_backend(self.backend, kind, dtype, name)
         task = Task(size, kind, negative, backend)
         sign = -1.0 if negative else 1.0
-        inverse = None
+        E = inverse = None
         if size == 0:  # XLA compiles no `shard_map` of nothing
             values, p = A.values, A.values.shape[0]
             rows = columns = jnp.zeros((p, 0), jnp.int32)
@@ -123,7 +123,7 @@ class AdditiveSchwarz(AbstractPreconditioner[_State]):
         else:
             *system, digests, statuses, E = _factorised(A, sign, task, self)
             rows, columns, values = system
-        if self.coarse and size:
+        if self.coarse and E is not None:
             hermitian = is_hermitian(operator)
             inverse = jnp.linalg.pinv(E, hermitian=hermitian)
         return _State(
