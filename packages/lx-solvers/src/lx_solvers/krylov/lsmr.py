@@ -80,8 +80,9 @@ class LSMR(AbstractLinearSolver[driver.KrylovState]):
         conlim: stop if the estimated condition number exceeds this (or a tenth of the
             reciprocal of the rounding unit); 0 for no limit.
         damp: λ ≥ 0: minimise ‖A x - b‖² + λ² ‖x‖².
-        preconditioner: a recipe that has the form of a right factor, such as
-            `Jacobi()`, set up from the operator.
+        preconditioner: a recipe that has the form of a right factor M, such as
+            `Jacobi()`, set up from the operator. Of many solutions, the one of least
+            ‖M⁻¹ x‖ is then found, not that of least ‖x‖.
         criterion: "elementwise": each element of the residual is within its tolerance
             relative to b, and each of the last update relative to the solution;
             "two_norm": ‖b - A x‖₂ ≤ max(rtol ‖b‖₂, atol), which takes fewer steps.
