@@ -53,6 +53,15 @@ def test_small_and_disconnected():
     ok("small and disconnected")
 
 
+def test_negative_definite():
+    """What pads the exchange is negative, too."""
+    A, b = chain(21), RNG.normal(size=21)
+    tag = lx.negative_semidefinite_tag
+    S = sharded(-A, order="bisection", overlap=1, tags=tag)
+    near(solved(S, b, TWO_LEVELS), -spla.spsolve(A.tocsc(), b), 1e-10)
+    ok("negative definite")
+
+
 def test_empty():
     """No rows, or no columns: the solutions are empty, or zero."""
     for kind in (AxisType.Auto, AxisType.Explicit):

@@ -29,10 +29,10 @@ class Overlap(eqx.Module):
     shared: Bool[Array, "p h"]
     halo: Halo
 
-    def values(self, values: Inexact[Array, " k"]) -> Inexact[Array, " e"]:
-        """The values of the entries, of one device."""
+    def values(self, values: Inexact[Array, " k"], sign: float) -> Inexact[Array, " e"]:
+        """The values of the entries, of one device; `sign` where padded."""
         received = self.halo.exchange(values)
-        one = jnp.ones_like(values, shape=(1,))
+        one = jnp.full_like(values, sign, shape=(1,))
         return jnp.concatenate([received, one])[self.source]
 
 

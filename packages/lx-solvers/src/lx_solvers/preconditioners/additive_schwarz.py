@@ -201,7 +201,7 @@ def _system(
     ]
     if overlap:
         more = pattern.overlap
-        parts.append((more.rows, more.columns, more.values(values)))
+        parts.append((more.rows, more.columns, more.values(values, sign)))
     return tuple(map(jnp.concatenate, zip(*parts)))  # pyright: ignore
 
 
