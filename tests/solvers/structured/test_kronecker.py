@@ -164,5 +164,5 @@ def test_wrong_operators(draw):
     with pytest.raises(ValueError, match="hermitian_tag"):
         lxs.KroneckerEigh().init(product(draw, "float64"), {})
     mixed = rectangular(draw, "float64", (3, 2), (2, 3))
-    with pytest.raises(ValueError, match="rows"):
+    with pytest.raises(ValueError, match="of one kind"):
         lxs.Kronecker(lxs.QR()).init(mixed, {})

@@ -12,6 +12,7 @@ from lx_operators.internal import max_norm
 from .._checks import check_state
 from .._control_flow import while_loop
 from .._scaling import plain_norm2
+from .._sequence import after
 from .._solver import AbstractLinearSolver, Options
 from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
@@ -137,7 +138,7 @@ def _recycled(
         y = jax.lax.linalg.triangular_solve(R, e, left_side=True)
         good = jnp.all(jnp.isfinite(jnp.abs(y)))
         x = s.x + where(good, combine(y[:, 0], S), 0)
-        U, C = kept(S, c.F, (Q, R), jnp.any(c.G != 0, axis=0), k)
+        U, C = kept(S, c.F, (Q, after(R, y)), jnp.any(c.G != 0, axis=0), k)
         usable = jnp.isfinite(jnp.sum(jnp.abs(C)) + jnp.sum(jnp.abs(U)))
         U, C = where(usable, U, s.U), where(usable, C, s.C)
         x, r = project(x, b - A(x), U, C)
