@@ -19,6 +19,7 @@ from .._blocks import (
 from .._checks import check_operator
 from .._composite import cached, map_parts, with_parts
 from .._functions import (
+    adjoint_product,
     bands,
     bandwidths,
     conj,
@@ -33,6 +34,7 @@ from .._functions import (
 from .._operator import NUMBERS, AbstractLinearOperator
 from .._printing import PRODUCT, layout, within
 from .._promotion import promoted_mv
+from .._provenance import Reflection, reflected_product
 from .._simplify import SCALINGS, multiple_of_identity, simplified, unwrapped, view
 from .._tags import (
     Tag,
@@ -211,6 +213,13 @@ def _like(operator: AbstractScaling, of: AbstractLinearOperator, scalar: Any) ->
     if not isinstance(operator, NegLinearOperator):
         object.__setattr__(clone, "scalar", scalar)
     return clone
+
+
+@adjoint_product.register
+def _(operator: AbstractScaling):
+    part = operator.operator
+    adjoint = _like(operator, part, conj_scalar(operator.scalar))
+    return lambda y: scaled(adjoint, reflected_product(part, Reflection.ADJOINT, y))
 
 
 @diagonal.register

@@ -1,5 +1,6 @@
 """An operator with further tags."""
 
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -17,6 +18,7 @@ from .._blocks import (
 from .._checks import check_claims, check_operator
 from .._composite import cached, operands
 from .._functions import (
+    adjoint_product,
     bands,
     bandwidths,
     conj,
@@ -40,7 +42,7 @@ from .._properties import (
     is_upper_triangular,
     known,
 )
-from .._provenance import untagged
+from .._provenance import Reflection, reflected_product, untagged
 from .._simplify import unwrapped
 from .._tags import Tags, as_tags, diagonal_tag, transpose_tags, tridiagonal_tag
 from ._rules import maps_to_parts
@@ -110,6 +112,13 @@ def _(operator: TaggedLinearOperator) -> Tags:
 
 
 maps_to_parts(TaggedLinearOperator, generics=(linearise, conj))
+
+
+@adjoint_product.register
+def _(operator: TaggedLinearOperator):
+    if is_own_adjoint(operator):
+        return operator.mv
+    return partial(reflected_product, operator.operator, Reflection.ADJOINT)
 
 
 @materialise.register

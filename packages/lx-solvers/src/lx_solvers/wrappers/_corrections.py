@@ -23,7 +23,7 @@ from ..krylov._driver import Outcome
 from ..krylov._guess import bounded, held, useless
 from ..krylov._phases import Exit, first_of, step_limit
 from ..krylov._scalars import over, times, together, where
-from ..krylov._spaces import Space, as_matvec, spaces
+from ..krylov._spaces import Space, as_matvecs, spaces
 from ..krylov._stability import HOPELESS, C
 from ..krylov._tolerances import resolved
 from ._equations import guess_of, inner_options, times_both
@@ -124,7 +124,7 @@ def corrected(
     X, Y = spaces(state.operator)
     W = X if tall else Y  # where the normal equations live
     # the very products of the normal equations, rounding included
-    A, AH = as_matvec(state.operator), as_matvec(state.operator.H)
+    A, AH = as_matvecs(state.operator)
     y0 = guess_of(options, X, Y, tall)
     options = inner_options(state.operator, state.σ, tall, options)
     method = chosen(solver, state.inner)
