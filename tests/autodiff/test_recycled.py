@@ -204,8 +204,8 @@ def test_demands():
 
 @pytest.mark.parametrize("name", KINDS)
 def test_gradients_through_scan_in_batches(name):
-    """Of a sequence whose subspaces are kept, for the adjoint too, in `jit` of `vmap`:
-    those of dense solves."""
+    """Gradients of a sequence that keeps its subspaces, for the adjoint too, are those
+    of dense solves, in `jit` of `vmap`."""
     rng, n, systems = np.random.default_rng(4), 8, 3
     tags = TAGS[name]
     solver = KINDS[name][0].__class__(1e-12, 0.0, recycle=2)

@@ -143,8 +143,8 @@ def solve_all():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_claims(rng, solve_all, dtype, spectrum):
     """No system with a solution is called one without, at conditions that the precision
-    can tell from ∞, and what is successful is so. Of those without a solution, nearly
-    all are solved, and what is left of b in the range is backward stable."""
+    can tell from ∞, and what is successful is so. Nearly all systems without a
+    solution are solved, and the part of r in the range is backward stable."""
     eps = np.finfo(dtype).eps
     conds = (1e2, 1e4, 1e7, 1e10) if dtype == "float64" else (1e2, 1e3, 1e4)
     solved = []
