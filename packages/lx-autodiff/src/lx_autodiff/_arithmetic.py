@@ -47,13 +47,13 @@ def unit(x: PyTree[Array], otherwise: PyTree = None) -> Real[Array, ""]:
     If x is zero, that of the arrays in `otherwise` (an operator, whose size b has if x
     is of size 1), or 1.
     """
-    size = _largest_of(x)
+    size = largest_of(x)
     if otherwise is not None:
-        size = jnp.where(size == 0, _largest_of(otherwise).astype(size.dtype), size)
+        size = jnp.where(size == 0, largest_of(otherwise).astype(size.dtype), size)
     return power_of_two(size)
 
 
-def _largest_of(tree: PyTree) -> Real[Array, ""]:
+def largest_of(tree: PyTree) -> Real[Array, ""]:
     """The largest modulus (of complex numbers: its norm) in the inexact arrays."""
     leaves = [leaf for leaf in jtu.tree_leaves(tree) if is_inexact_array(leaf)]
     sizes = [largest(jax.lax.stop_gradient(leaf)) for leaf in leaves if leaf.size]

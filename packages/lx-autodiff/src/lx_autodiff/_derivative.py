@@ -80,6 +80,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, PyTree, Real
 from lx_operators import AbstractLinearOperator, TangentLinearOperator
 from lx_solvers.internal import (
+    C,
     after,
     annihilated,
     is_zero,
@@ -87,7 +88,7 @@ from lx_solvers.internal import (
     reciprocal_scale,
 )
 
-from ._arithmetic import add, neg, sub, times, unit, unless
+from ._arithmetic import add, largest_of, neg, sub, times, unit, unless
 from ._method import (
     Method,
     Problem,
@@ -148,7 +149,7 @@ def solution_tangent(
     rho, xi = unit(vector, operator), unit(solution)
     residual = back = None  # known before any tangent
     if not no_residual:
-        residual = _residual(problem, adjoint, vector, solution)
+        residual = _residual(problem, adjoint, vector, solution, columns_independent)
         problem, adjoint = _once(problem, residual), _once(adjoint, residual)
         residual = times(reciprocal_scale(rho), residual)
     if not columns_independent:
@@ -260,10 +261,19 @@ def _once(problem: Problem, known: PyTree[Array]) -> Problem:
 
 
 def _residual(
-    problem: Problem, adjoint: Problem, vector: PyTree[Array], solution: PyTree[Array]
+    problem: Problem,
+    adjoint: Problem,
+    vector: PyTree[Array],
+    solution: PyTree[Array],
+    columns_independent: bool,
 ) -> PyTree[Array]:
     """r: its value comes from the factors, if they give it; its derivative is that of b
-    − Ax."""
+    − Ax.
+
+    If columns may be dependent, b − Ax counts as 0 where it is of the size of its
+    rounding errors: dAᴴ of these is not in the range of Aᴴ, and not every solver finds
+    the least-squares solution of such a system.
+    """
     arrays, static = split((problem.operator, adjoint.forward.state, vector, solution))
 
     def formula(arrays: Sequence[Array]) -> PyTree[Array]:
@@ -276,7 +286,10 @@ def _residual(
         first = jtu.tree_leaves(solution)[:1]
         vector = jtu.tree_map(lambda x: after(x, *first) if first else x, vector)
         told = annihilated(state, vector)
-        return formula(arrays) if told is None else told
+        if told is not None:
+            return told
+        r = formula(arrays)
+        return r if columns_independent else unless(_is_rounding(r, vector), r)
 
     @functools.partial(residual.defjvp, symbolic_zeros=True)
     def _(primals, tangents):
@@ -292,3 +305,10 @@ def _residual(
         return residual(arrays), dr
 
     return residual(arrays)
+
+
+def _is_rounding(r: PyTree[Array], vector: PyTree[Array]) -> Array:
+    """Whether r = b − Ax is of the size of its rounding errors; then Ax is of that of
+    b."""
+    size = largest_of(vector)
+    return largest_of(r) <= C * jnp.finfo(size.dtype).eps * size

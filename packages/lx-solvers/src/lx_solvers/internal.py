@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         Identity as Identity,
         solver_for as solver_for,
     )
+    from .krylov._stability import C as C
     from .wrappers._doubled import residual as residual
 
 __getattr__, __dir__, __all__ = attach(__name__)

@@ -71,9 +71,11 @@ class Normal(AbstractLinearSolver[NormalState]):
     inner solver derivatives are those of A†b at constant rank. For a rank-deficient
     operator, in reverse mode and if b - A x is not zero, some of the normal equations
     that they need may have no solution; derivatives are then NaN (those of `LSMR` and
-    `SVD` are not). Allowing rank-deficient operators costs one further solve, unless
-    the operator is tagged `nonsingular_tag`. Direct inner solvers refuse singular
-    normal equations.
+    `SVD` are not). For rank-deficient operators, `CG(criterion="two_norm")` is the best
+    inner solver: the elementwise criterion may ask for one more step than there are
+    independent rows, which follows rounding errors. Allowing rank-deficient operators
+    costs one further solve, unless the operator is tagged `nonsingular_tag`. Direct
+    inner solvers refuse singular normal equations.
 
     Each application of the inner solver costs one product with A and one with Aᴴ beyond
     its own, and so does `init` with A. Three vectors of the size of b and two of the
