@@ -10,7 +10,9 @@ from typing import Any
 
 from .._composite import cached, map_parts, operands
 from .._functions import adjoint_product, conj, linearise, materialise, sparse_form
+from .._operator import AbstractLinearOperator
 from .._properties import declared, is_own_adjoint, known
+from .._provenance import Reflection, reflected_product
 from .._tags import Tag, Tags
 
 Rule = Callable[..., bool]  # (operator, *known tags of its operands) -> bool
@@ -64,6 +66,45 @@ def maps_to_parts(
 
     for fn in generics:
         register(fn)
+
+
+class _Adjoint(AbstractLinearOperator):
+    """Aᴴ, by the adjoint product of A."""
+
+    operator: AbstractLinearOperator
+
+    def mv(self, vector):
+        return reflected_product(self.operator, Reflection.ADJOINT, vector)
+
+    def as_matrix(self):
+        return self.operator.H.as_matrix()
+
+    def transpose(self):
+        return conj(self.operator)
+
+    def in_structure(self):
+        return self.operator.out_structure()
+
+    def out_structure(self):
+        return self.operator.in_structure()
+
+
+def adjoint_by_parts(
+    kind: type, reflect: Callable[[Callable[[Any], Any], Any], Any] = map_parts
+) -> None:
+    """Register `adjoint_product` for a composite: its own product if it is known to be
+    Hermitian, else by the adjoint products of its parts.
+
+    Args:
+        kind: the type of the composite.
+        reflect: from a function that reflects a part, and the composite, to the
+            reflected composite. Its transpose is `reflect(lambda part: part.T, self)`.
+    """
+
+    @adjoint_product.register(kind)
+    def _(operator: Any) -> Any:
+        own = is_own_adjoint(operator)
+        return operator.mv if own else reflect(_Adjoint, operator).mv
 
 
 def adjoint_by_itself(kind: type) -> None:

@@ -32,7 +32,7 @@ from .._tags import (
     tridiagonal_tag,
     upper_triangular_tag,
 )
-from ._rules import Rule, all_have, declare, maps_to_parts
+from ._rules import Rule, adjoint_by_parts, all_have, declare, maps_to_parts
 
 
 class AddLinearOperator(AbstractLinearOperator):
@@ -115,6 +115,7 @@ def _plus_band(matrix, band, offset):
 
 
 maps_to_parts(AddLinearOperator)
+adjoint_by_parts(AddLinearOperator)
 
 
 @diagonal.register

@@ -49,7 +49,7 @@ from .._tags import (
     unit_diagonal_tag,
     upper_triangular_tag,
 )
-from ._rules import maps_to_parts
+from ._rules import adjoint_by_parts, maps_to_parts
 from .block_diagonal import BlockDiagonalLinearOperator
 from .promoted import promoted
 
@@ -141,14 +141,20 @@ class BlockLinearOperator(AbstractLinearOperator):
         return jnp.concatenate(rows)
 
     def transpose(self):
-        grid = map_grid(lambda block: block.T, tuple(zip(*self.blocks)))
-        return BlockLinearOperator(grid, transpose_tags(self.tags))
+        return _reflected(lambda block: block.T, self)
 
     def in_structure(self):
         return self.input_structure.thaw()
 
     def out_structure(self):
         return self.output_structure.thaw()
+
+
+def _reflected(
+    fn: Callable[[Any], Any], operator: BlockLinearOperator
+) -> BlockLinearOperator:
+    grid = map_grid(fn, tuple(zip(*operator.blocks)))
+    return BlockLinearOperator(grid, transpose_tags(operator.tags))
 
 
 def _each(
@@ -317,6 +323,7 @@ def _(operator: BlockLinearOperator):
 
 
 maps_to_parts(BlockLinearOperator, lambda fn, op: _mapped(fn, op, op.tags))
+adjoint_by_parts(BlockLinearOperator, _reflected)
 
 
 @diagonal.register

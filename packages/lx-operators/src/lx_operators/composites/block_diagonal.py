@@ -30,7 +30,7 @@ from .._promotion import conform, promoted_mv
 from .._properties import declared
 from .._simplify import PRODUCTS, SCALINGS, SUMS, Rewrite, Scaling
 from .._structures import common_dtype, structures_of
-from ._rules import maps_to_parts
+from ._rules import adjoint_by_parts, maps_to_parts
 
 
 class BlockDiagonalLinearOperator(AbstractLinearOperator):
@@ -125,6 +125,7 @@ def _(operator: BlockDiagonalLinearOperator):
 
 
 maps_to_parts(BlockDiagonalLinearOperator, map_blocks)
+adjoint_by_parts(BlockDiagonalLinearOperator, map_blocks)
 
 
 @diagonal.register

@@ -1,5 +1,8 @@
 """The product A @ B: first B, then A."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax.numpy as jnp
 
 from .._bands import resized, shifted_rows, widths_of
@@ -29,7 +32,7 @@ from .._tags import (
     unit_diagonal_tag,
     upper_triangular_tag,
 )
-from ._rules import Rule, all_have, any_of, declare, maps_to_parts
+from ._rules import Rule, adjoint_by_parts, all_have, any_of, declare, maps_to_parts
 
 
 class ComposedLinearOperator(AbstractLinearOperator):
@@ -83,14 +86,20 @@ class ComposedLinearOperator(AbstractLinearOperator):
         return _matmul(a.as_matrix(), b.as_matrix())
 
     def transpose(self):
-        a, b = operands(self)
-        return with_parts(self, b.T, a.T)
+        return _reflected(lambda part: part.T, self)
 
     def in_structure(self):
         return _structures_of(self)[0]
 
     def out_structure(self):
         return _structures_of(self)[1]
+
+
+def _reflected(
+    fn: Callable[[Any], Any], operator: ComposedLinearOperator
+) -> ComposedLinearOperator:
+    a, b = operands(operator)
+    return with_parts(operator, fn(b), fn(a))
 
 
 @cached
@@ -135,6 +144,7 @@ def _banded_times(bands, matrix):
 
 
 maps_to_parts(ComposedLinearOperator)
+adjoint_by_parts(ComposedLinearOperator, _reflected)
 
 
 @diagonal.register

@@ -34,7 +34,7 @@ from .._tags import (
     upper_triangular_tag,
 )
 from .._tensor import along, check_factors
-from ._rules import maps_to_parts
+from ._rules import adjoint_by_parts, maps_to_parts
 
 
 class KroneckerLinearOperator(AbstractLinearOperator):
@@ -151,6 +151,7 @@ def _sign(tags: Tags) -> int:
 
 
 maps_to_parts(KroneckerLinearOperator)
+adjoint_by_parts(KroneckerLinearOperator)
 
 
 @diagonal.register

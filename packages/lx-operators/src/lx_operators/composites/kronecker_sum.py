@@ -32,7 +32,7 @@ from .._tags import (
     upper_triangular_tag,
 )
 from .._tensor import along, check_factors
-from ._rules import maps_to_parts
+from ._rules import adjoint_by_parts, maps_to_parts
 
 
 class KroneckerSumLinearOperator(AbstractLinearOperator):
@@ -129,6 +129,7 @@ def _(operator: KroneckerSumLinearOperator) -> Tags:
 
 
 maps_to_parts(KroneckerSumLinearOperator)
+adjoint_by_parts(KroneckerSumLinearOperator)
 
 
 @diagonal.register

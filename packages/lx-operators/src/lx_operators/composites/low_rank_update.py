@@ -1,5 +1,6 @@
 """A low-rank update A + U C Vᴴ."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from .._operator import AbstractLinearOperator
 from .._printing import SUM, layout, within
 from .._promotion import promoted_mv, promoted_structure, widened
 from .._properties import declared, known
+from .._provenance import Reflection, reflected_product
 from .._simplify import SCALINGS, SUMS, Rewrite, Scaling, both_orders
 from .._structures import common_dtype, matmul, structures_of
 from .._tags import (
@@ -29,7 +31,7 @@ from .._tags import (
 )
 from ..leaves.identity import IdentityLinearOperator
 from ..leaves.matrix import MatrixLinearOperator
-from ._rules import maps_to_parts
+from ._rules import adjoint_by_parts, maps_to_parts
 
 
 class LowRankUpdateLinearOperator(AbstractLinearOperator):
@@ -83,7 +85,7 @@ class LowRankUpdateLinearOperator(AbstractLinearOperator):
 
     def mv(self, vector):
         y = promoted_mv(self.operator, vector)
-        x = promoted_mv(right_of(self).H, vector)
+        x = reflected_product(right_of(self), Reflection.ADJOINT, vector)
         x = x if self.C is None else promoted_mv(self.C, x)
         return jtu.tree_map(_plus, y, promoted_mv(self.U, x))
 
@@ -139,6 +141,15 @@ def right_of(operator: LowRankUpdateLinearOperator) -> AbstractLinearOperator:
     return operator.U if operator.V is None else operator.V
 
 
+def _adjoint(
+    of: Callable[[Any], Any], operator: LowRankUpdateLinearOperator
+) -> LowRankUpdateLinearOperator:
+    """Aᴴ + V Cᴴ Uᴴ, where `of` gives the adjoint of A and of C."""
+    C = None if operator.C is None else of(operator.C)
+    A, V = of(operator.operator), right_of(operator)
+    return LowRankUpdateLinearOperator(A, V, C, operator.U)
+
+
 def sides(operator: LowRankUpdateLinearOperator) -> tuple[Array, Array]:
     """The matrices of U C and V."""
     left = operator.U.as_matrix()
@@ -181,6 +192,7 @@ def _map(fn: Any, operator: LowRankUpdateLinearOperator) -> LowRankUpdateLinearO
 
 
 maps_to_parts(LowRankUpdateLinearOperator, _map)
+adjoint_by_parts(LowRankUpdateLinearOperator, _adjoint)
 
 
 def _row_sums(x: Array, y: Array) -> Array:

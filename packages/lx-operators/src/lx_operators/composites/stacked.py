@@ -26,7 +26,7 @@ from .._provenance import is_image, reflected, reflections, stronger
 from .._simplify import PRODUCTS, SCALINGS, SUMS, Rewrite, Scaling
 from .._structures import Frozen, common_dtype, freeze, structures_of
 from .._tags import Tags, tridiagonal_tag
-from ._rules import maps_to_parts
+from ._rules import adjoint_by_parts, maps_to_parts
 
 
 class StackedLinearOperator(AbstractLinearOperator):
@@ -155,6 +155,7 @@ def _(operator: StackedLinearOperator):
 
 
 maps_to_parts(StackedLinearOperator, map_slices)
+adjoint_by_parts(StackedLinearOperator, map_slices)
 
 
 @diagonal.register

@@ -16,7 +16,7 @@ from .._functions import (
 )
 from .._operator import AbstractLinearOperator
 from .._promotion import conform
-from .._properties import declared, is_own_transpose
+from .._properties import declared, is_own_adjoint, is_own_transpose
 from .._structures import dtype_of, floating, matmul, shape_of
 from .._tags import Tags, as_tags, tagged_diagonal, transpose_tags
 from .diagonal import DiagonalLinearOperator
@@ -92,8 +92,10 @@ def _(operator: MatrixLinearOperator):
 
 @adjoint_product.register
 def _(operator: MatrixLinearOperator):
-    if tagged_diagonal(operator.tags) or operator.H is operator:
+    if tagged_diagonal(operator.tags):
         return operator.H.mv
+    if is_own_adjoint(operator):
+        return operator.mv
 
     def product(vector):
         vector = conform(vector, operator.out_structure(), "the vector")

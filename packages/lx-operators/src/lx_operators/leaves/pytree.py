@@ -7,10 +7,10 @@ import jax.tree_util as jtu
 from jaxtyping import Array, ArrayLike, Inexact, PyTree
 
 from .._checks import check_claims, check_transposable
-from .._functions import conj, diagonal, materialise, with_tags
+from .._functions import adjoint_product, conj, diagonal, materialise, with_tags
 from .._operator import AbstractLinearOperator
 from .._promotion import conform, widened
-from .._properties import declared, is_own_transpose
+from .._properties import declared, is_own_adjoint, is_own_transpose
 from .._structures import (
     Frozen,
     cast,
@@ -90,10 +90,7 @@ class PyTreeLinearOperator(AbstractLinearOperator):
 
         def row(leaf: jax.ShapeDtypeStruct, blocks: PyTree) -> Array:
             pairs = zip(jtu.tree_leaves(blocks), inputs)
-            parts = [cast(_contract(block, x), leaf.dtype) for block, x in pairs]
-            return (
-                sum(parts[1:], parts[0]) if parts else jnp.zeros(leaf.shape, leaf.dtype)
-            )
+            return _sum([_contract(block, x, x.ndim) for block, x in pairs], leaf)
 
         return jtu.tree_map(row, out_structure, self.pytree)
 
@@ -119,13 +116,12 @@ class PyTreeLinearOperator(AbstractLinearOperator):
             return self
         check_transposable(self)
         columns = len(self.input_structure.leaves)
-        rows = self.output_structure.treedef.flatten_up_to(self.pytree)
         rows = [
             [
                 jnp.moveaxis(block, range(leaf.ndim), range(-leaf.ndim, 0))
-                for block in jtu.tree_leaves(row)
+                for block in row
             ]
-            for leaf, row in zip(self.output_structure.leaves, rows)
+            for leaf, row in zip(self.output_structure.leaves, _rows(self))
         ]
         pytree = jtu.tree_unflatten(
             self.input_structure.treedef,
@@ -153,14 +149,20 @@ class PyTreeLinearOperator(AbstractLinearOperator):
     dtype = property(dtype_of)
 
 
-def _contract(block: Array, x: Array) -> Array:
-    dtype = promote_types(block.dtype, x.dtype)
-    return jnp.tensordot(
-        block.astype(dtype),
-        x.astype(dtype),
-        axes=x.ndim,
-        precision=jax.lax.Precision.HIGHEST,
-    )
+def _rows(operator: PyTreeLinearOperator) -> list[list[Array]]:
+    rows = operator.output_structure.treedef.flatten_up_to(operator.pytree)
+    return [jtu.tree_leaves(row) for row in rows]
+
+
+def _contract(a: Array, b: Array, axes: int) -> Array:
+    """The sum over so many of the last axes of a and the first of b."""
+    dtype, precision = promote_types(a.dtype, b.dtype), jax.lax.Precision.HIGHEST
+    return jnp.tensordot(a.astype(dtype), b.astype(dtype), axes, precision=precision)
+
+
+def _sum(parts: list[Array], leaf: jax.ShapeDtypeStruct) -> Array:
+    parts = [cast(part, leaf.dtype) for part in parts]
+    return sum(parts[1:], parts[0]) if parts else jnp.zeros(leaf.shape, leaf.dtype)
 
 
 def _input_structure(pytree: PyTree[Array], output_structure: Frozen) -> Frozen | None:
@@ -223,6 +225,29 @@ def _of_row(out: jax.ShapeDtypeStruct, row: PyTree[Array]) -> Frozen:
 @declared.register
 def _(operator: PyTreeLinearOperator):
     return operator.tags
+
+
+@adjoint_product.register
+def _(operator: PyTreeLinearOperator):
+    if is_own_adjoint(operator):
+        return operator.mv
+    check_transposable(operator)
+    ins, outs = structures_of(operator)
+    rows = _rows(operator)
+
+    def product(vector: PyTree[Array]) -> PyTree[Array]:
+        vector = conform(vector, outs, "the vector")
+        conjugates = [y.conj() for y in jtu.tree_leaves(vector)]
+        leaves, treedef = jtu.tree_flatten(widened(ins, structure_of(vector), outs))
+
+        def column(j: int, leaf: jax.ShapeDtypeStruct) -> Array:
+            pairs = zip(conjugates, rows)
+            parts = [_contract(y, row[j], y.ndim).conj() for y, row in pairs]
+            return _sum(parts, leaf)
+
+        return treedef.unflatten([column(j, leaf) for j, leaf in enumerate(leaves)])
+
+    return product
 
 
 @materialise.register
