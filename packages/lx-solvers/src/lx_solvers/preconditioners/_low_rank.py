@@ -1,9 +1,6 @@
 """A multiple of the identity, but for a few directions: s (I + U W Uᴴ)."""
 
-from typing import Any
-
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from ._flat import matmul, on_flat
@@ -26,9 +23,3 @@ class LowRank(eqx.Module):
     def conj(self) -> "LowRank":
         """Its conjugate, which is its transpose, as it is Hermitian."""
         return LowRank(self.U.conj(), self.w, self.s)
-
-
-def empty(dtype: Any) -> LowRank:
-    """That of an operator without unknowns."""
-    real = jnp.finfo(dtype).dtype
-    return LowRank(jnp.zeros((0, 0), dtype), jnp.zeros(0, real), jnp.ones((), real))

@@ -34,6 +34,7 @@ from lx_operators.internal import (
 
 from .._checks import check_square
 from .._results import all_finite, both, choose, code, named
+from .._sizes import is_known
 from .._solution import RESULTS
 from .._solver import Options
 
@@ -261,8 +262,9 @@ def prepared(
             f"{describe(structure)} to {describe(operator.out_structure())}."
         )
     operator, recipe = stopped((operator, recipe))
-    recipe = recipe.setup(operator)
+    recipe, n = recipe.setup(operator), operator.in_size()
     tags = frozenset(recipe.tags(operator))
+    recipe = _OfNothing() if is_known(n) and n == 0 else recipe
     state = recipe.init(operator, options)
     result = recipe.status(state)
     for part in parts_of_state(state):
@@ -270,6 +272,22 @@ def prepared(
     if not within:
         result = both(_soundness(recipe.watched(state), operator), result)
     return Prepared(recipe, stopped(state), code(result), freeze(structure), tags)
+
+
+class _OfNothing(AbstractPreconditioner[tuple[()]]):
+    """That of an operator without unknowns, whatever the recipe."""
+
+    def init(self, operator, options):
+        return ()
+
+    def apply(self, state, vector):
+        return vector
+
+    def transpose(self, state, options):
+        return state, options
+
+    def conj(self, state, options):
+        return state, options
 
 
 def told(M: Any) -> dict[str, Array]:

@@ -16,7 +16,6 @@ from lx_operators import (
 )
 from lx_operators.internal import block_grid, check_matrix, unwrapped
 
-from .._sizes import is_known
 from ._flat import HIGHEST, dtype_of, matmul, on_flat
 from ._preconditioner import AbstractPreconditioner, definite_tags
 
@@ -137,8 +136,6 @@ def _blocks(operator: AbstractLinearOperator, size: int, sign: int) -> Array:
     """The blocks `[k, size, size]`; the last one is padded by ±1 on its diagonal."""
     n = operator.in_size()
     count = -(-n // size)
-    if is_known(n) and n == 0:
-        return jnp.zeros((0, size, size), dtype_of(operator))
     A: Any = unwrapped(operator)
     if isinstance(A, SparseLinearOperator):
         i, j = A.pattern.rows, A.pattern.columns

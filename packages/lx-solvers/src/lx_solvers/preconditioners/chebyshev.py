@@ -20,7 +20,6 @@ from lx_operators import (
 from lx_operators.internal import unwrapped
 
 from .._control_flow import scan
-from .._sizes import is_known
 from ._flat import as_matvec, dtype_of, on_flat
 from ._lanczos import largest_eigenvalue
 from ._preconditioner import AbstractPreconditioner, definite_tags
@@ -98,8 +97,6 @@ class Chebyshev(AbstractPreconditioner[ChebyshevState]):
         linear = linearise(operator)
         if self.bounds is not None:
             least, most = (jnp.asarray(bound, real) for bound in self.bounds)
-        elif is_known(operator.in_size()) and operator.in_size() == 0:
-            least = most = sign
         else:
             if self.part is None:
                 most = _largest_eigenvalue(linear, inverse, sign, self.steps)

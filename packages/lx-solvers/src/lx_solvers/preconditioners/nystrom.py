@@ -14,10 +14,9 @@ from lx_operators import (
 )
 
 from .._scaling import norm2
-from .._sizes import is_known
 from ._flat import columns, dtype_of, matmul
 from ._lanczos import noise
-from ._low_rank import LowRank, empty
+from ._low_rank import LowRank
 from ._preconditioner import AbstractPreconditioner
 
 
@@ -83,8 +82,6 @@ class Nystrom(AbstractPreconditioner[LowRank]):
     def init(self, operator, options):
         check_definite(operator, "Nystrom")
         n = operator.in_size()
-        if is_known(n) and n == 0:
-            return empty(dtype_of(operator))
         rank = min(self.rank or 1, n)
         U, eigenvalues = _approximation(operator, rank, self.shift)
         μ = jnp.asarray(self.shift, eigenvalues.dtype)

@@ -11,9 +11,8 @@ from lx_operators import (
 )
 
 from .._control_flow import scan
-from .._sizes import is_known
 from ._flat import as_matvec, dtype_of, matmul
-from ._low_rank import LowRank, empty
+from ._low_rank import LowRank
 from ._preconditioner import AbstractPreconditioner
 from .nystrom import check_definite, check_rank
 
@@ -52,10 +51,7 @@ class PivotedCholesky(AbstractPreconditioner[LowRank]):
 
     def init(self, operator, options):
         check_definite(operator, "PivotedCholesky")
-        n = operator.in_size()
-        if is_known(n) and n == 0:
-            return empty(dtype_of(operator))
-        rank = min(self.rank, n)
+        rank = min(self.rank, operator.in_size())
         d = diagonal(operator).real
         μ = jnp.asarray(0.0 if self.shift is None else self.shift, d.dtype)
         L, left = _factor(operator, d, rank, μ)
