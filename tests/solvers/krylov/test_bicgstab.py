@@ -9,7 +9,7 @@ from lx_solvers import RESULTS
 from lx_solvers.krylov.bicgstab import BiCGStab
 
 from .conftest import N
-from .test_methods import traced_solve
+from .counting import traced_solve
 
 pytestmark = pytest.mark.xdist_group("BiCGStab itself")
 

@@ -11,7 +11,7 @@ from lx_solvers.krylov.minres import MINRES
 from lx_solvers.krylov.minresqlp import MINRESQLP
 
 from .conftest import N, stable
-from .test_methods import counting, products_run, traced_solve
+from .counting import counting, products_run, traced_solve
 
 pytestmark = pytest.mark.xdist_group("MINRESQLP")
 SINGULAR = np.r_[np.linspace(-3, -1, 5), np.linspace(1, 2, N - 8), 0, 0, 0]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from .conftest import PSD, stable
-from .test_methods import Counting
+from .counting import Counting
 
 K = 3  # right-hand sides
 # name -> the solver, tags, whether for many right-hand sides, vectors that it keeps

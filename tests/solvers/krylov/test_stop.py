@@ -9,7 +9,7 @@ import pytest
 from lx_solvers.krylov.cg import CG
 
 from .conftest import PSD, N
-from .test_methods import traced_solve
+from .counting import traced_solve
 
 pytestmark = pytest.mark.xdist_group("CG")
 
