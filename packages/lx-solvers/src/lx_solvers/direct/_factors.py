@@ -157,14 +157,6 @@ def nan_unless(condition: Bool[Array, ""], F: Inexact[Array, "..."]) -> Array:
     return jax.lax.select(condition, F, jax.lax.full_like(F, np.nan))
 
 
-def main_diagonal(matrix: Inexact[Array, "n n"]) -> Inexact[Array, " n"]:
-    """The diagonal, as a slice of the elements: no gather."""
-    n = matrix.shape[0]
-    if n == 0 or not is_known(n):
-        return jnp.diagonal(matrix)
-    return jax.lax.slice(matrix.reshape(n * n), (0,), (n * n,), (n + 1,))
-
-
 def along(
     matrix: Inexact[Array, "m n"], x: Inexact[Array, "..."], axis: int
 ) -> Inexact[Array, "..."]:
