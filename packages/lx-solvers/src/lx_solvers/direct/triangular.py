@@ -93,7 +93,8 @@ class Triangular(AbstractLinearSolver[_TriangularState]):
                 unit_diagonal=state.unit_diagonal,
             )
 
-        return *views.solve(state, vector, state.T.dtype, solve_with), {}
+        dtype = state.T.dtype
+        return *views.solve(state, vector, dtype, solve_with, waits=False), {}
 
     def transpose(self, state, options):
         check_state(state, _TriangularState, "Triangular")
