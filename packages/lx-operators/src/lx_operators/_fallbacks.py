@@ -67,7 +67,8 @@ def _(operator: AbstractLinearOperator):
         return probe_tridiagonal(operator)
     check_matrix(operator, "`tridiagonal`", _BANDED.format("tridiagonal_tag"))
     matrix = operator.as_matrix()
-    return tuple(diagonal_of(matrix, offset) for offset in (0, -1, 1))
+    main, lower, upper = (diagonal_of(matrix, offset) for offset in (0, -1, 1))
+    return main, lower, upper
 
 
 @bandwidths.register
