@@ -9,7 +9,7 @@ import jax.core
 import jax.numpy as jnp
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, PyTree
+from jaxtyping import Array, ArrayLike, Int, PyTree
 from lx_operators import (
     AbstractLinearOperator,
 )
@@ -183,9 +183,9 @@ class _Call(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _solve(call: _Call, *arrays: Array) -> tuple[Solution, Bool[Array, ""]]:
+def _solve(call: _Call, *arrays: Array) -> tuple[Solution, Int[Array, ""]]:
     """Everything in one compiled call: eager calls are cheap, and equal problems are
-    checked, traced and compiled once. The solution, and whether any solve failed."""
+    checked, traced and compiled once. The solution, and 0 if no solve failed."""
     layout = explicit_layout(arrays)
     if layout is None:
         return _solve_arrays(call, call.static, *arrays)
@@ -195,7 +195,7 @@ def _solve(call: _Call, *arrays: Array) -> tuple[Solution, Bool[Array, ""]]:
 
 def _solve_arrays(
     call: _Call, static: Static, *arrays: Array
-) -> tuple[Solution, Bool[Array, ""]]:
+) -> tuple[Solution, Int[Array, ""]]:
     problem: _Problem = static.join(arrays)
     operator, axis = problem.operator, call.rhs_axis
     check_one(operator)
@@ -221,7 +221,9 @@ def _solve_arrays(
         size = next((x.shape[axis] for x in jtu.tree_leaves(vector)), 0)
         many = jax.vmap(one, in_axes=axis, out_axes=(axis, 0, 0), axis_size=size)
         value, result, stats = many(vector)
-    failed = jnp.any(code(result) != 0)  # 0 is success
+    failed = code(result)  # 0 is success
+    if axis is not None:
+        failed = jnp.max(failed, initial=0)
     state = prepared.forward.state
     if axis is None and solve_one is solve:  # statistics of one solve
         state = _updated(prepared.forward, stats)

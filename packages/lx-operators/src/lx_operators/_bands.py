@@ -1,5 +1,6 @@
 """Diagonals of matrices, stored as rows."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact
 
@@ -11,6 +12,17 @@ Widths = tuple[int, int]
 # A sparse operator counts as a band matrix if the band holds at most this many numbers
 # per entry.
 WIDEST = 4
+
+
+def diagonal_of(matrix: Inexact[Array, "n n"], offset: int = 0) -> Inexact[Array, "k"]:
+    """A diagonal of a square matrix, as a slice of its elements: in a batch twice as
+    fast as a gather."""
+    n = matrix.shape[0]
+    if not isinstance(n, int) or n <= abs(offset):  # symbolic, or nothing to slice
+        return jnp.diagonal(matrix, offset)
+    first, step = max(offset, -offset * n), n + 1
+    limit = first + (n - abs(offset) - 1) * step + 1
+    return jax.lax.slice(matrix.reshape(n * n), (first,), (limit,), (step,))
 
 
 def widths_of(operator: AbstractLinearOperator) -> Widths:

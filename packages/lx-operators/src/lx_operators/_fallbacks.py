@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import jax.tree_util as jtu
 
+from ._bands import diagonal_of
 from ._checks import check_square
 from ._functions import (
     adjoint_product,
@@ -66,7 +67,8 @@ def _(operator: AbstractLinearOperator):
         return probe_tridiagonal(operator)
     check_matrix(operator, "`tridiagonal`", _BANDED.format("tridiagonal_tag"))
     matrix = operator.as_matrix()
-    return tuple(jnp.diagonal(matrix, offset) for offset in (0, -1, 1))
+    main, lower, upper = (diagonal_of(matrix, offset) for offset in (0, -1, 1))
+    return main, lower, upper
 
 
 @bandwidths.register

@@ -3,7 +3,7 @@ pytrees as flat vectors, norms, dtypes, promotion."""
 
 from typing import TYPE_CHECKING
 
-from ._bands import shifted_rows as shifted_rows
+from ._bands import diagonal_of as diagonal_of, shifted_rows as shifted_rows
 from ._blocks import (
     Grid as Grid,
     block_diagonal as block_diagonal,

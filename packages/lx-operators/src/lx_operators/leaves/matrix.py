@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Inexact
 
+from .._bands import diagonal_of
 from .._checks import check_claims, check_square
 from .._functions import (
     adjoint_product,
@@ -119,7 +120,7 @@ def _(operator: MatrixLinearOperator):
 @tridiagonal.register
 def _(operator: MatrixLinearOperator):
     check_square(operator)
-    main, lower, upper = (jnp.diagonal(operator.matrix, k) for k in (0, -1, 1))
+    main, lower, upper = (diagonal_of(operator.matrix, k) for k in (0, -1, 1))
     if tagged_diagonal(operator.tags):
         return main, jnp.zeros_like(lower), jnp.zeros_like(upper)
     return main, lower, upper

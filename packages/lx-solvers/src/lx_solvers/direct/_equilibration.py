@@ -186,24 +186,34 @@ def evenly(A: Inexact[Array, "m w"], columns: Columns) -> Evened:
     return Evened(_scaled(A, columns, scales), scales, finite)
 
 
-def evenly_tridiagonal(bands: tuple[Inexact[Array, " n"], ...]) -> Evened:
+def evenly_tridiagonal(
+    lower: Inexact[Array, " n"], main: Inexact[Array, " n"], upper: Inexact[Array, " n"]
+) -> Evened:
     """The same of a tridiagonal matrix by its bands, of which those outside the main
     one begin, or end, with a zero: some ten times faster for long ones."""
-    sizes = [_sizes(band) for band in bands]
+    # XLA reads a matrix of which these are diagonals once, if they are one array behind
+    # a barrier, and otherwise once for each of their uses
+    A = jax.lax.optimization_barrier(jnp.stack((lower, main, upper)))
+    sizes = [_sizes(band) for band in A]
     rows = power_of_two(functools.reduce(jnp.maximum, sizes))
     by = reciprocal_scale(rows)
     below, main, above = (size * by for size in sizes)
-    left = jnp.maximum(jnp.roll(below, -1), jnp.roll(above, 1))
+    left = jnp.maximum(shifted(below, -1), shifted(above, 1))
 
-    def exponents(bands):
-        A = jnp.stack(bands, axis=1)
-        return _exponents(A), band(A, 1)
+    def exponents(A):
+        return _exponents(A.T), band(A.T, 1)
 
-    scales, finite = _evened(bands, rows, jnp.maximum(left, main), exponents)
+    scales, finite = _evened(A, rows, jnp.maximum(left, main), exponents)
     c = scales.columns
-    around = jnp.roll(c, 1), c, jnp.roll(c, -1)
-    F = tuple(_divided(band, scales.rows, c) for band, c in zip(bands, around))
+    around = shifted(c, 1), c, shifted(c, -1)
+    F = tuple(_divided(band, scales.rows, c) for band, c in zip(A, around))
     return Evened(F, scales, finite)
+
+
+def shifted(x: Array, by: int) -> Array:
+    """xᵢ moved to place i + by, with zeros shifted in: unlike `jnp.roll`, which joins
+    two pieces, part of the kernel that reads it."""
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), ((by, -by, 0),))
 
 
 def _evened(

@@ -157,14 +157,6 @@ def nan_unless(condition: Bool[Array, ""], F: Inexact[Array, "..."]) -> Array:
     return jax.lax.select(condition, F, jax.lax.full_like(F, np.nan))
 
 
-def main_diagonal(matrix: Inexact[Array, "n n"]) -> Inexact[Array, " n"]:
-    """The diagonal, as a slice of the elements: no gather."""
-    n = matrix.shape[0]
-    if n == 0 or not is_known(n):
-        return jnp.diagonal(matrix)
-    return jax.lax.slice(matrix.reshape(n * n), (0,), (n * n,), (n + 1,))
-
-
 def along(
     matrix: Inexact[Array, "m n"], x: Inexact[Array, "..."], axis: int
 ) -> Inexact[Array, "..."]:
@@ -239,9 +231,9 @@ def reciprocal_condition(
     small = np.asarray(singular_below(T.dtype) ** (2 / power), X.dtype)
     # a zero pivot makes X infinite or NaN, for which comparisons are false
     singular = jax.lax.bitwise_not(jax.lax.lt(jax.lax.mul(small, X), Y))
-    ratio = jax.lax.div(Y, X)
-    zero = jax.lax.full_like(ratio, 0)
-    ratio = jax.lax.select(jax.lax.gt(ratio, zero), ratio, zero)
+    zero = jax.lax.full_like(Y, 0)
+    known = jax.lax.bitwise_and(jax.lax.is_finite(X), jax.lax.gt(Y, zero))
+    ratio = jax.lax.select(known, jax.lax.div(Y, X), zero)
     return (ratio if power == 2 else jax.lax.sqrt(ratio)), singular
 
 

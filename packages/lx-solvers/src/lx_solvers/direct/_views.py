@@ -88,6 +88,8 @@ def solve(
     vector: PyTree[Array],
     dtype: Any,
     solve_with: Callable[[Inexact[Array, " m"], bool], Inexact[Array, " n"]],
+    *,
+    waits: bool = True,
 ) -> tuple[PyTree[Array], RESULTS]:
     """One solve from pytree to pytree.
 
@@ -96,6 +98,8 @@ def solve(
         vector: b, of the operator's output structure.
         dtype: of the factors.
         solve_with: from b and `adjoint`, the flat solution with F, or with Fᴴ.
+        waits: whether the verdict has calls of LAPACK, for which those of the solve
+            wait. Without any, a verdict that nobody asks for is not computed.
 
     Returns:
         The solution and its status: the verdict on the factors, unless the vector or
@@ -108,7 +112,9 @@ def solve(
             f"the vector has dtype {b.dtype}, which the operator's {dtype} cannot "
             "hold; cast the vector, or use `linear_solve`, which promotes the operator."
         )
-    b = after(cast(b, dtype), code(state.verdict))  # the verdict's calls of LAPACK
+    b = cast(b, dtype)
+    if waits:
+        b = after(b, code(state.verdict))
     x = _conj_if(state.view.conjugate, b)
     x = _conj_if(state.view.conjugate, solve_with(x, state.view.adjoint))
     result = judged(state.verdict, b, x)

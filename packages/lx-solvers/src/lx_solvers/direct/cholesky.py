@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Inexact, Real
 from lx_operators import is_negative_semidefinite, is_positive_semidefinite
-from lx_operators.internal import PackedStructures, pack_structures
+from lx_operators.internal import PackedStructures, diagonal_of, pack_structures
 
 from .._checks import check_options, check_square, check_state
 from .._gaussian import check_positive, root_of, turned_root
@@ -28,7 +28,6 @@ from ._factors import (
     dense_matrix,
     judge,
     lower_triangle,
-    main_diagonal,
     reciprocal_condition,
     solve_triangular,
 )
@@ -76,7 +75,7 @@ class Cholesky(AbstractLinearSolver[_CholeskyState]):
         L = jax.lax.linalg.cholesky(A, symmetrize_input=False)
         finite = jnp.isfinite(largest(lower_triangle(A)))
         # `cholesky` returns NaN where a pivot is not positive
-        rows = jax.lax.sqrt(main_diagonal(A).real)
+        rows = jax.lax.sqrt(diagonal_of(A).real)
         rcond, singular = reciprocal_condition(L, rows, lower=True, power=2)
         verdict = judge(finite, singular=singular)
         packed = pack_structures(operator)

@@ -18,7 +18,7 @@ from lx_operators import (
     is_lower_triangular,
     is_upper_triangular,
 )
-from lx_operators.internal import PackedStructures, pack_structures
+from lx_operators.internal import PackedStructures, diagonal_of, pack_structures
 
 from .._checks import check_options, check_square, check_state
 from .._scaling import largest
@@ -29,7 +29,6 @@ from . import _views as views
 from ._factors import (
     dense_matrix,
     judge,
-    main_diagonal,
     solve_triangular,
     working_dtype,
 )
@@ -79,7 +78,7 @@ class Triangular(AbstractLinearSolver[_TriangularState]):
         offset = -1 if unit else 0
         read = jnp.tril(T, offset) if lower else jnp.triu(T, -offset)
         finite = jnp.isfinite(largest(read))
-        verdict = judge(finite) if unit else _verdict(main_diagonal(T), finite)
+        verdict = judge(finite) if unit else _verdict(diagonal_of(T), finite)
         return _TriangularState(T, lower, unit, verdict, pack_structures(operator))
 
     def compute(self, state, vector, options):
@@ -94,7 +93,8 @@ class Triangular(AbstractLinearSolver[_TriangularState]):
                 unit_diagonal=state.unit_diagonal,
             )
 
-        return *views.solve(state, vector, state.T.dtype, solve_with), {}
+        dtype = state.T.dtype
+        return *views.solve(state, vector, dtype, solve_with, waits=False), {}
 
     def transpose(self, state, options):
         check_state(state, _TriangularState, "Triangular")

@@ -29,7 +29,7 @@ from .._slogdet import slogdet_of, slogdet_of_factors, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
-from ._equilibration import Scales, evenly_tridiagonal
+from ._equilibration import Scales, evenly_tridiagonal, shifted
 from ._factors import judge, working_dtype
 from ._refinement import judge_answer, ratio_or, row_error, significant
 
@@ -82,7 +82,7 @@ class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
         main, lower, upper = (band.astype(dtype) for band in (main, lower, upper))
         if main.size:
             lower, upper = jnp.pad(lower, (1, 0)), jnp.pad(upper, (0, 1))
-        F, scales, finite = evenly_tridiagonal((lower, main, upper))
+        F, scales, finite = evenly_tridiagonal(lower, main, upper)
         lower, main, upper = F
         verdict, packed = judge(finite), pack_structures(operator)
         return _TridiagonalState(lower, main, upper, scales, verdict, packed)
@@ -123,7 +123,7 @@ class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
 
 
 def _adjoint(lower: Array, main: Array, upper: Array) -> tuple[Array, Array, Array]:
-    up, down = jnp.roll(lower, -1).conj(), jnp.roll(upper, 1).conj()
+    up, down = shifted(lower, -1).conj(), shifted(upper, 1).conj()
     return down, main.conj(), up
 
 
@@ -141,7 +141,7 @@ def _solve(
 
 def _times(bands: Bands, y: Inexact[Array, " n"]) -> Inexact[Array, " n"]:
     l, m, u = bands
-    return l * jnp.roll(y, 1) + m * y + u * jnp.roll(y, -1)
+    return l * shifted(y, 1) + m * y + u * shifted(y, -1)
 
 
 def _sizes(bands: Bands) -> Bands:
