@@ -29,23 +29,24 @@ PSD = lx.positive_semidefinite_tag
 LOWER = lx.lower_triangular_tag
 BANDED = lx.tridiagonal_tag
 TOL = 1e-8
+# made when a case needs it: a first solve is to load no other solver
 SOLVERS = {
-    "LU": (lx.LU(), ()),
-    "QR": (lx.QR(), ()),
-    "SVD": (lx.SVD(), ()),
-    "Cholesky": (lx.Cholesky(), PSD),
-    "CG": (lx.CG(TOL, TOL), PSD),
-    "BiCGStab": (lx.BiCGStab(TOL, TOL), ()),
-    "GMRES": (lx.GMRES(TOL, TOL), ()),
-    "LSMR": (lx.LSMR(TOL, TOL), ()),
-    "Normal(CG)": (lx.Normal(lx.CG(TOL, TOL)), ()),
+    "LU": (lambda: lx.LU(), ()),
+    "QR": (lambda: lx.QR(), ()),
+    "SVD": (lambda: lx.SVD(), ()),
+    "Cholesky": (lambda: lx.Cholesky(), PSD),
+    "CG": (lambda: lx.CG(TOL, TOL), PSD),
+    "BiCGStab": (lambda: lx.BiCGStab(TOL, TOL), ()),
+    "GMRES": (lambda: lx.GMRES(TOL, TOL), ()),
+    "LSMR": (lambda: lx.LSMR(TOL, TOL), ()),
+    "Normal(CG)": (lambda: lx.Normal(lx.CG(TOL, TOL)), ()),
 }
 # what is run in batches only, or first in a process
 OTHERS = {
-    "Triangular": (lx.Triangular(), LOWER),
-    "Tridiagonal": (lx.Tridiagonal(), BANDED),
-    "Normal(Cholesky)": (lx.Normal(lx.Cholesky()), ()),
-    "Auto": (lx.AutoLinearSolver(well_posed=True), ()),
+    "Triangular": (lambda: lx.Triangular(), LOWER),
+    "Tridiagonal": (lambda: lx.Tridiagonal(), BANDED),
+    "Normal(Cholesky)": (lambda: lx.Normal(lx.Cholesky()), ()),
+    "Auto": (lambda: lx.AutoLinearSolver(well_posed=True), ()),
 }
 ALL = SOLVERS | OTHERS
 BATCHED = ("LU", "QR", "Cholesky", "GMRES", "LSMR", *list(OTHERS)[:3])
@@ -54,7 +55,8 @@ HESSIANS = ("LU", "CG", "GMRES", "LSMR")
 
 
 def value(name):
-    solver, tags = ALL[name]
+    make, tags = ALL[name]
+    solver = make()
 
     def solve(matrix, vector):
         operator = lx.MatrixLinearOperator(matrix, tags)
@@ -204,10 +206,10 @@ def asynchronous() -> Iterator[Case]:
 
 
 def eager(name):
-    solver, tags = SOLVERS[name]
+    make, tags = SOLVERS[name]
     matrix, vector = measure.arrays(measure.definite, 4)
     operator = lx.MatrixLinearOperator(matrix, tags)
-    return calling(lx.linear_solve, operator, vector, solver)
+    return calling(lx.linear_solve, operator, vector, make())
 
 
 def in_a_process(*task: str) -> float:
@@ -228,7 +230,8 @@ def memory(kind: str) -> float:
 def first(name: str) -> float:
     """Seconds from `import lineax` to the value of a first solve. JAX and Equinox were
     imported, JAX's device and a first program of its own were there before."""
-    solver, tags = ALL[name]
+    make, tags = ALL[name]
+    solver = make()
     operator = lx.MatrixLinearOperator(MATRIX, tags)
     jax.block_until_ready(lx.linear_solve(operator, VECTOR, solver).value)
     return time.perf_counter() - BEFORE_IMPORT
