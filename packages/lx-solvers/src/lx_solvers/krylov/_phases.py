@@ -183,7 +183,7 @@ def begin(b: RightHandSide, limit: ArrayLike, *, check: bool) -> Phases:
     Args:
         check: whether the first pass is to be a check, whatever b.
     """
-    phase = where(jnp.asarray(limit) <= 0, jnp.int32(LAST), STEP)
+    phase = where(limit <= 0, jnp.int32(LAST), STEP)
     phase = where(True if check else b.zero, jnp.int32(CLAIM), phase)
     exit = first_of((~b.finite, Exit.nonfinite))
     return Phases(_stack(0, exit, phase, _FAR, 0, Exit.tired))
