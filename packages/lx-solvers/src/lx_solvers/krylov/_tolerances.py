@@ -238,7 +238,7 @@ class Tolerances(NamedTuple):
         """atol + rtol · max(|refᵢ|, floor · peak), for each leaf."""
         atol = self.atol
         return [
-            atol + self.rtol * _at_least(floor * peak, leaf)
+            atol + self.rtol * jnp.maximum(jnp.abs(leaf), floor * peak)
             for leaf, peak in zip(space.leaves(reference), peaks, strict=True)
         ]
 
@@ -314,14 +314,6 @@ def expected(
     squares = (jnp.sum((leaf * shrink) ** 2) for leaf in scale)
     size = jnp.sqrt(sum(squares, space.zero())) * reciprocal_scale(shrink)
     return size / (2 * goal.even(scale, space))
-
-
-def _at_least(least: Array, x: Array) -> Array:
-    """max(|xᵢ|, least). Of real x not by way of |x| or -x: where x does not change in a
-    loop, XLA would keep that as one more vector."""
-    if jnp.iscomplexobj(x):
-        return jnp.maximum(jax.lax.abs(x), least)
-    return jax.lax.max(jnp.maximum(x, least), -jnp.minimum(x, -least))
 
 
 def peaks(space: Space, array: Array) -> list[Array]:
