@@ -176,7 +176,7 @@ class Phases:
         return tuple(map(barrier, some))
 
 
-def begin(b: RightHandSide, limit: ArrayLike, *, check: bool) -> Phases:
+def begin(b: RightHandSide, limit: int | Array, *, check: bool) -> Phases:
     """Before the first pass. If b = 0, that is a check, which shows whether the
     operator is finite, and is then the only one.
 
