@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import lx_operators as lo
 import numpy as np
 import pytest
+from lx_solvers import RESULTS
 
 from .conftest import METHODS, N
 
@@ -34,6 +35,32 @@ def test_kernels_of_a_pass(key):
     kernels_of, conditionals = MOST[key]
     assert loop.kernels <= kernels_of + 2
     assert loop.conditionals == conditionals
+
+
+@pytest.mark.parametrize("key", MOST)
+def test_branches_of_a_batch(key):
+    """A batch compares residuals with tolerances, and adds up a cycle's solution, only
+    where some member asks for it, and gets what each member gets alone."""
+    method = METHODS[key]
+    solver = method.make(1e-8, 0.0)
+
+    def solve(a, b):
+        operator = lo.MatrixLinearOperator(a, method.tags)
+        x, result, stats = solver.compute(solver.init(operator, {}), b, {})
+        return x, result == RESULTS.successful, stats["num_steps"]
+
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(3, N, N)) / N**0.5
+    a = a @ a.mT + np.array([1.0, 0.1, 10.0])[:, None, None] * np.eye(N)
+    b = rng.normal(size=(3, N))
+    compiled = jax.jit(jax.vmap(solve)).lower(a, b).compile()
+    (loop,) = kernels.loops(compiled)
+    assert loop.conditionals == MOST[key][1]
+    for k, (x, good, steps) in enumerate(zip(*compiled(a, b), strict=True)):
+        alone, succeeded, count = jax.jit(solve)(a[k], b[k])
+        assert good and succeeded
+        assert abs(steps - count) <= 1
+        np.testing.assert_allclose(x, alone, rtol=1e-6, atol=1e-6)
 
 
 def test_counts_what_runs():

@@ -6,10 +6,15 @@ terms added to them do. So all carried values are declared to vary over every ax
 some input varies over.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
+import jax.tree_util as jtu
+from jax.custom_batching import custom_vmap
+from jaxtyping import Array
 from lx_operators.internal import vary, varying_axes
 
 _Carry = TypeVar("_Carry")
@@ -37,14 +42,48 @@ def cond(
 ) -> _Result:
     """`jax.lax.cond` for two functions that close over nothing that varies over other
     axes than the operand, or over fewer: under `vmap` JAX makes all that a branch reads
-    vary as the condition does. So a branch makes its constants itself."""
+    vary as the condition does. So a branch makes its constants itself.
+
+    Under `vmap`, where `jax.lax.cond` runs both branches, `yes` runs only if some
+    member of the batch asks for it. `no`, which others take, is to be cheap.
+    """
     axes = varying_axes(operand)
     operand = vary(operand, axes)
 
     def varying(branch: Callable[[_Carry], _Result]) -> Callable[[_Carry], _Result]:
         return lambda x: vary(branch(x), axes)
 
-    return jax.lax.cond(condition, varying(yes), varying(no), operand)
+    yes, no = varying(yes), varying(no)
+    taken = jax.lax.cond(_anywhere(condition), yes, no, operand)
+    return _own(condition, taken, no(operand))
+
+
+@custom_vmap
+def _anywhere(condition: Array) -> Array:
+    """The condition; under `vmap`, whether it holds for any member of the batch."""
+    return condition
+
+
+@_anywhere.def_vmap
+def _(size: int, batched: Any, condition: Array) -> tuple[Array, bool]:
+    return _anywhere(jnp.any(condition)), False
+
+
+@custom_vmap
+def _own(condition: Array, taken: _Result, otherwise: _Result) -> _Result:
+    """The branch that was taken; under `vmap` only where the condition holds."""
+    return taken
+
+
+@_own.def_vmap
+def _(size: int, batched: Any, *choice: Any) -> tuple[Any, Any]:
+    def select(condition: Array, taken: Any, otherwise: Any) -> Any:
+        pick = functools.partial(jnp.where, condition)
+        return jtu.tree_map(pick, taken, otherwise)
+
+    axes = jtu.tree_map(lambda flag: 0 if flag else None, tuple(batched))
+    chosen = jax.vmap(select, axes, axis_size=size)(*choice)
+    return chosen, jtu.tree_map(lambda _: True, chosen)
 
 
 def scan(

@@ -26,7 +26,7 @@ from .._scaling import (
 )
 from .._sizes import is_known
 from .._solver import Options
-from ._bases import combine, coordinates, with_row
+from ._bases import combine, coordinates, with_row, with_rows
 from ._driver import KrylovState, Outcome, report
 from ._guess import held, start_from, useless
 from ._history import Monitor
@@ -124,7 +124,6 @@ def arnoldi(
     m = min(solver.restart, X.size) if is_known(X.size) else solver.restart
     m = max(m, 1)
     index = np.arange(m + 1, dtype=np.int32)
-    rows = np.arange(2 * m + 3, dtype=np.int32)[:, None]
 
     def correction(s: _Loop) -> tuple[Array, Array]:
         """V y (or Z y), and D y, as a whole and of what the last step changed."""
@@ -140,7 +139,7 @@ def arnoldi(
     def direction(s: _Loop) -> tuple[Array, Array]:
         """The next basis vector; and a D y of no meaning, but not 0."""
         j = _Numbers(*unpacked(s.numbers)).j.astype(jnp.int32)
-        return s.V[j], jnp.eye(m + 1, 2, dtype=X.dtype)
+        return s.V[j], jnp.ones((m + 1, 2), X.dtype)
 
     def step(s: _Loop) -> _Loop:
         check, claimed = s.phases.check, s.phases.claimed
@@ -167,11 +166,10 @@ def arnoldi(
         shrink = reciprocal_scale(largest(sized))
         w = times(shrink, w)
         seen = index <= k
-        c1 = coordinates(s.V, w)
-        w = w - combine(where(seen, c1, 0), s.V)
-        c2 = coordinates(s.V, w)
-        w = w - combine(where(seen, c2, 0), s.V)
-        h = where(seen, c1 + c2, 0)
+        h = where(seen, coordinates(s.V, w), 0)
+        w = w - combine(h, s.V)
+        rest = where(seen, coordinates(s.V, w), 0)
+        w, h = w - combine(rest, s.V), h + rest
         t = where(check, r, w)
         square = barrier(real_dot(t, t))
         size = jnp.sqrt(square)
@@ -261,14 +259,11 @@ def arnoldi(
 
         q, ρ, shrink = (x.astype(X.dtype) for x in (q, ρ, shrink))
         made = new.j > old.j
-        i = rows - new.at.astype(jnp.int32)
-        e = (index == k + 1).astype(X.dtype)[None]
-        Qk = where(seen, s.T[2 * k], 0)[None]
-        Rk = where(index == m, shrink, where(index == k, ρ, Qh))[None]
-        T = where(i == 0, p.conj(), -q) * Qk + where(i == 0, q, p) * e
+        next, Qk = index == k + 1, where(seen, s.T[2 * k], 0)
+        Rk = where(index == m, shrink, where(index == k, ρ, Qh))
+        T = jnp.stack([where(next, q, p.conj() * Qk), Rk, where(next, p, -q * Qk)])
         # ones to start from: Q's first column counts, and R has to be regular
-        T = where(made, where(i == 1, Rk, T), 1)
-        T = where((i >= 0) & (i <= 2), T, s.T)
+        T = with_rows(s.T, where(made, T, 1), new.at.astype(jnp.int32))
 
         history = monitor.record(
             s.history,
@@ -284,7 +279,7 @@ def arnoldi(
     x, given = start_from(y0, given, X)
     phases = begin(given, limit, check=y0 is not None)
     scale = where(β > 0, 1 / β, 0)
-    aim = expected(goal, b, given.peaks, phases.floor(goal, X), Y)
+    aim = expected(goal, b, given.peaks, goal.floor(X), Y)
     numbers = _Numbers(β, left=β, aim=aim, j=0, stalls=0, row=0, scale=scale, at=0)
     numbers = packed(*(jnp.asarray(x, X.real_dtype) for x in numbers))
     scale = _Numbers(*unpacked(numbers)).scale.astype(X.dtype)
@@ -311,6 +306,6 @@ def arnoldi(
 def _moved(y: Array, inverse_D: Array) -> Array:
     """The norm of the last step's change of D y, relative to that of D y."""
     unit = reciprocal_scale(inverse_D[0].real).astype(y.dtype)
-    y = unit * (y * inverse_D[:, None])
+    y = y * (unit * inverse_D)[:, None]
     whole, last = (jnp.sum(jnp.abs(y[:, i]) ** 2) for i in (0, 1))
     return jnp.sqrt(last / jnp.maximum(whole, jnp.finfo(y.dtype).tiny))

@@ -1,7 +1,11 @@
 """Several vectors as one array, whose first axis counts them."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.custom_batching import custom_vmap
 from jaxtyping import Array, ArrayLike
 
 from .._scaling import norm2
@@ -28,7 +32,28 @@ def combine(y: Array, V: Array) -> Array:
 
 def with_row(V: Array, v: Array, i: ArrayLike) -> Array:
     """V, with v as its row i."""
-    return jax.lax.dynamic_update_index_in_dim(V, v, jnp.asarray(i, jnp.int32), 0)
+    return with_rows(V, v[None], jnp.asarray(i).astype(jnp.int32))
+
+
+@custom_vmap
+def with_rows(V: Array, W: Array, i: Array) -> Array:
+    """V, with the few rows of W in place of its own from i on."""
+    return jax.lax.dynamic_update_slice_in_dim(V, W, i, 0)
+
+
+@with_rows.def_vmap
+def _(size: int, batched: Any, *arrays: Array) -> tuple[Array, bool]:
+    """In one pass over V: a scatter of rows, each at a place of its own, takes longer
+    than all else of a step."""
+
+    def placed(V: Array, W: Array, i: Array) -> Array:
+        at = np.arange(len(V), dtype=np.int32) - i
+        for k, w in enumerate(W):
+            V = where(jax.lax.broadcast_in_dim(at == k, V.shape, (0,)), w[None], V)
+        return V
+
+    axes = [0 if flag else None for flag in batched]
+    return jax.vmap(placed, axes, axis_size=size)(*arrays), True
 
 
 def row(V: Array, i: Array) -> Array:

@@ -217,7 +217,8 @@ def iteration(
         taken = where(check | step.broken, 0, length())
         x = loop.x + times(taken, step.p)
         if step.r is None:
-            by = times(where(check, 1, taken), where(check, q, step.Ap))
+            Ap = q if step.Ap is q else where(check, q, step.Ap)
+            by = times(where(check, 1, taken), Ap)
             r = where(check, b, loop.r) - by
         else:
             true = b - q if now.renewed is None else now.renewed

@@ -176,14 +176,14 @@ class Phases:
         return tuple(map(barrier, some))
 
 
-def begin(b: RightHandSide, limit: ArrayLike, *, check: bool) -> Phases:
+def begin(b: RightHandSide, limit: int | Array, *, check: bool) -> Phases:
     """Before the first pass. If b = 0, that is a check, which shows whether the
     operator is finite, and is then the only one.
 
     Args:
         check: whether the first pass is to be a check, whatever b.
     """
-    phase = where(jnp.asarray(limit) <= 0, jnp.int32(LAST), STEP)
+    phase = where(limit <= 0, jnp.int32(LAST), STEP)
     phase = where(True if check else b.zero, jnp.int32(CLAIM), phase)
     exit = first_of((~b.finite, Exit.nonfinite))
     return Phases(_stack(0, exit, phase, _FAR, 0, Exit.tired))

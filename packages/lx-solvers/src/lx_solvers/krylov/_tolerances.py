@@ -55,14 +55,13 @@ from .._scaling import (
     reciprocal_scale,
 )
 from .._sizes import sqrt_of
-from ._scalars import over, packed, times, unpacked, where
+from ._scalars import barrier, over, scalar_at, stacked, times, where
 from ._spaces import Space
 
 Norm = Callable[[PyTree[Array]], Scalar]
 _Solver = TypeVar("_Solver")
 Part = tuple[Space, Array, list[Array]]
 STRICT = 1e-3  # the least `floor`
-_MOST = 16.0  # no |b|∞ / `unit` is above: where the unit is the largest that there is
 ENERGY_NORM = "energy_norm"  # nothing is asked of the residual but to be computed anew
 CRITERIA = ("elementwise", "two_norm")
 
@@ -182,16 +181,14 @@ def concrete(value: Any) -> float | None:
 
 
 class Tolerances(NamedTuple):
-    """Tolerances, in the units in which b is near 1. They all follow from the largest
-    elements of b, by operations so cheap that XLA repeats them where they are used."""
+    """Tolerances, in the units in which b is near 1. All that a pass reads of them is
+    one array: XLA repeats what is cheap wherever it is used, and each copy takes time
+    to compile."""
 
     rtol: Array
-    asked: Array
-    """`atol`, in the units in which b was given."""
-    largest: Array
-    """The largest magnitude of each leaf of b, in the same units."""
-    size: Any
-    """How many elements b has."""
+    numbers: Array
+    """`unit`, `shrink`, `atol`, `reach`, and the largest magnitude of each leaf of
+    b."""
     norm: Norm | None
     """None: the 2-norm of the residual alone counts."""
     two_norm: Array | None
@@ -200,28 +197,28 @@ class Tolerances(NamedTuple):
     """Both tolerances are zero: run to the step limit, and call that success."""
 
     @property
-    def peak(self) -> Array:
-        """The largest magnitude of b, in these units."""
-        return overall(unpacked(self.largest), jnp.zeros_like(self.rtol))
-
-    @property
     def unit(self) -> Array:
         """A power of two, by which b is divided."""
-        return power_of_two(self.peak)
+        return scalar_at(self.numbers, 0)
 
     @property
     def shrink(self) -> Array:
-        """Exactly 1 / `unit`, without a quotient."""
-        return reciprocal_scale(self.unit)
+        """Exactly 1 / `unit`."""
+        return scalar_at(self.numbers, 1)
 
     @property
     def atol(self) -> Array:
-        return self.asked * self.shrink
+        return scalar_at(self.numbers, 2)
+
+    @property
+    def reach(self) -> Array:
+        """No residual of a larger 2-norm passes the elementwise test."""
+        return scalar_at(self.numbers, 3)
 
     @property
     def peaks(self) -> list[Array]:
-        shrink = self.shrink
-        return [peak * shrink for peak in unpacked(self.largest)]
+        """The largest magnitude of each leaf of b."""
+        return [scalar_at(self.numbers, i) for i in range(4, len(self.numbers))]
 
     def unless_fixed(self, condition: Any) -> Array:
         """`condition`, where a loop may end before the step limit."""
@@ -241,26 +238,17 @@ class Tolerances(NamedTuple):
         """atol + rtol · max(|refᵢ|, floor · peak), for each leaf."""
         atol = self.atol
         return [
-            atol + self.rtol * _at_least(floor * peak, leaf)
+            atol + self.rtol * jnp.maximum(jnp.abs(leaf), floor * peak)
             for leaf, peak in zip(space.leaves(reference), peaks, strict=True)
         ]
 
     def in_reach(self, size: Array) -> Bool[Array, ""]:
         """Whether a residual of this 2-norm may pass: false only if it cannot. NaN and
-        overflowed norms are always checked.
-
-        No tolerance is above atol + rtol |b|∞, and |b|∞ is between 1 and 2. Of what
-        does not change in a loop XLA would make a kernel before it, so `size` is part
-        of each term.
-        """
-        if self.two_norm is not None:
-            return (size <= self.two_norm) | ~jax.lax.is_finite(size)
-        if self.norm not in (max_norm, two_norm):
+        overflowed norms are always checked."""
+        if self.two_norm is None and self.norm not in (max_norm, two_norm):
             return jnp.ones_like(size, bool)
-        twice = 2.1 * sqrt_of(self.size)  # so that rounding is no matter
-        peak = self.peak
-        near = (size - twice * self.rtol) * peak <= twice * self.asked
-        return near | ~jax.lax.is_finite((_MOST + size) * peak)
+        most = self.reach if self.two_norm is None else self.two_norm
+        return (size <= most) | ~jax.lax.is_finite(size)
 
     def residual_ratio(
         self, r: Array, b: Array, peaks: list[Array], floor: Array, Y: Space
@@ -328,14 +316,6 @@ def expected(
     return size / (2 * goal.even(scale, space))
 
 
-def _at_least(least: Array, x: Array) -> Array:
-    """max(|xᵢ|, least). Of real x not by way of |x| or -x: where x does not change in a
-    loop, XLA would keep that as one more vector."""
-    if jnp.iscomplexobj(x):
-        return jnp.maximum(jax.lax.abs(x), least)
-    return jax.lax.max(jnp.maximum(x, least), -jnp.minimum(x, -least))
-
-
 def peaks(space: Space, array: Array) -> list[Array]:
     """The largest magnitude in each leaf; for a zero leaf, the largest of all."""
     each = [largest(jnp.abs(leaf)) for leaf in space.leaves(array)]
@@ -387,10 +367,9 @@ def right_hand_side(vector: PyTree[Array], space: Space, solver: Aims) -> RightH
     known = [*map(concrete, (rtol, atol))]
     rtol, atol = (jnp.asarray(tol).astype(space.real_dtype) for tol in (rtol, atol))
     fixed = (rtol == 0) & (atol == 0) if None in known else known == [0, 0]
-    largest_of_b = packed(*each) if each else jnp.zeros(0, space.real_dtype)
     norm = solver.norm if solver.criterion == "elementwise" else None
     rtol, atol = vary((rtol, atol), varying_axes(b))  # for branches that read them
-    goal = Tolerances(rtol, atol, largest_of_b, space.size, norm, None, fixed)
+    goal = Tolerances(rtol, _numbers(rtol, atol, each, space), norm, None, fixed)
     b = times(goal.shrink, b)
     if solver.criterion == ENERGY_NORM:
         goal = goal._replace(two_norm=space.zero())
@@ -398,3 +377,16 @@ def right_hand_side(vector: PyTree[Array], space: Space, solver: Aims) -> RightH
         goal = goal._replace(two_norm=jnp.maximum(rtol * plain_norm2(b), goal.atol))
     peak = overall(each, space.zero())
     return RightHandSide(b, goal, jax.lax.is_finite(peak), peak == 0)
+
+
+def _numbers(rtol: Array, atol: Array, each: list[Array], space: Space) -> Array:
+    """`Tolerances.numbers`, of the largest magnitude of each leaf of b."""
+    peak = overall(each, space.zero())
+    unit = power_of_two(peak)
+    shrink = reciprocal_scale(unit)
+    atol = atol * shrink
+    # no element's tolerance is above atol + rtol |b|∞; more, so that rounding is no
+    # matter
+    reach = 1.05 * sqrt_of(space.size) * (atol + rtol * (peak * shrink))
+    scalars = stacked([unit, shrink, atol, reach])
+    return barrier(jnp.concatenate([scalars, *([shrink * stacked(each)] * bool(each))]))

@@ -18,7 +18,7 @@ from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._options import effective
 from ._recurrence import Step
-from ._scalars import barrier, packed, stacked, times, unpacked, where
+from ._scalars import barrier, stacked, times, together, where
 from ._single_reduction import SingleReduction
 from ._tolerances import (
     CRITERIA,
@@ -45,12 +45,15 @@ class _Known(NamedTuple):
     """‖r‖ as it was recurred, if the last pass was a check; else ∞."""
     norm_A: Any
     """A lower bound of ‖A‖ from the steps before, without a preconditioner."""
+    null: Any
+    """⟨p, A p⟩ of a null vector p is this at most, by rounding errors alone; 0 with a
+    preconditioner."""
 
 
 class _State(NamedTuple):
     p: Array
-    known: Array
-    """`_Known`, packed."""
+    known: Any
+    """`_Known`, together."""
     α: Any
     gains: Array | None
     """By how much the last steps lessened ‖e‖²_A, if that is asked for."""
@@ -69,43 +72,45 @@ class _ConjugateGradients:
 
     def start(self, X, b):
         zero, inf, delay = X.zero(), X.zero() + jnp.inf, self.error_delay
-        known = _Known(zero, zero, inf, zero, zero, inf, zero + self.norm_A)
+        known = _Known(zero, zero, inf, zero, zero, inf, zero + self.norm_A, zero)
         gains = None if delay is None else jnp.full(delay, jnp.inf, X.real_dtype)
         near = jnp.zeros((), bool) if self.by_error else None
-        return _State(X.zeros(), packed(*known), zero + 1, gains, near)
+        return _State(X.zeros(), together(known), zero + 1, gains, near)
 
     def step(self, s, r, now):
         ν, eps = now.ν, jnp.finfo(now.ν.dtype).eps
-        last = _Known(*unpacked(s.known))
+        last = s.known
+        recurred = last.recurred
         scale = where(ν == 0, 0, 1 / ν)
         z = r if now.plain else now.M(times(scale, r))
         ρ = ν if now.plain else barrier(real_dot(r, z))
         # directions are conjugate only to residuals that are near the recurred ones
-        off = (ν > 1.001 * last.recurred) | (1.001 * ν < last.recurred)
-        afresh = ~(last.ρ > 0) | ((last.recurred < jnp.inf) & off)
+        off = (ν > 1.001 * recurred) | (1.001 * ν < recurred)
+        afresh = ~(last.ρ > 0) | ((recurred < jnp.inf) & off)
         β = where(afresh, 0, ρ / last.ρ)
         length = 1 + β * last.length  # without a preconditioner
         # where p and the last p are conjugate; unless that is lost in rounding
-        exact = (last.recurred == jnp.inf) & (length**2 < 0.01 / eps)
-        known = packed(
-            *_Known(
+        exact = (recurred == jnp.inf) & (length**2 < 0.01 / eps)
+        length = now.kept(length, last.length)
+        norm_A = jnp.maximum(last.norm_A, _stretch(last, s.α))
+        known = together(
+            _Known(
                 a=where(now.check, 0, scale if now.plain else jnp.ones_like(ν)),
                 β=where(now.check, 1, β),
                 ρ=now.kept(ρ, last.ρ, jnp.inf),
-                length=now.kept(length, last.length),
+                length=length,
                 earlier=now.kept(where(exact, β * ρ / s.α, 0), last.earlier),
                 recurred=where(now.check, ν, jnp.inf),
-                norm_A=jnp.maximum(last.norm_A, _stretch(last, s.α)),
+                norm_A=norm_A,
+                null=(8 * eps * now.plain) ** 2 * norm_A * length**2,
             )
         )
-        a, β, ρ, length, *_, norm_A = unpacked(known)
-        p = times(a, z) + times(β, s.p)
+        p = times(known.a, z) + times(known.β, s.p)
         Ap = now.A(p)
+        ρ = known.ρ
         α = barrier(now.kept(ρ / real_dot(p, Ap), s.α))
 
-        # curvature that is only that of rounding errors: p is a null vector
-        null = now.plain & (ρ <= α * ((8 * eps) ** 2 * norm_A * length**2))
-        broken = ~((ρ > 0) & (α > 0) & (α < jnp.inf)) | null
+        broken = ~((ρ > 0) & (α > 0) & (α < jnp.inf)) | (ρ <= α * known.null)
         gains = s.gains
         if gains is not None:
             later = jnp.concatenate([gains[1:], stacked([α * ρ])])
@@ -114,7 +119,7 @@ class _ConjugateGradients:
         if near is not None and gains is not None:
             energy = real_dot(now.x, now.b - r)  # ‖x‖²_A
             aim = jnp.maximum(now.rtol**2 * energy, now.atol**2)
-            solved = near & ~off & (last.recurred < jnp.inf) & ~broken
+            solved = near & ~off & (recurred < jnp.inf) & ~broken
             near = now.kept(~broken & (_squared_error(gains) <= aim), near)
         return Step(
             α,
@@ -128,15 +133,16 @@ class _ConjugateGradients:
         )
 
 
-def _stretch(known: _Known, α: Array) -> Array:
+def _stretch(last: Any, α: Array) -> Array:
     """A lower bound of ‖A‖ from a step, without a preconditioner; 0 if it was not made.
 
     ⟨p, A p⟩ is ρ / α. Where p and the last p are conjugate, it and β² times the last
     one are ⟨z, A z⟩, with ‖z‖ = 1; elsewhere it is ⟨p, A p⟩ / ‖p‖² at most.
     """
-    squared = where(known.earlier > 0, 1, known.length**2)
-    stretch = known.ρ / (α * squared) + known.earlier
-    made = (known.ρ < jnp.inf) & (α > 0) & (α < jnp.inf)
+    ρ, earlier = last.ρ, last.earlier
+    squared = where(earlier > 0, 1, last.length**2)
+    stretch = ρ / (α * squared) + earlier
+    made = (ρ < jnp.inf) & (α > 0) & (α < jnp.inf)
     return where(made, jnp.minimum(stretch, jnp.finfo(α.dtype).max), 0)
 
 
@@ -298,9 +304,7 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
             options,
             every=self.stabilise_every,
             sign_of_M=sign_of,
-            norm_A=None
-            if self.single_reduction
-            else lambda s: _Known(*unpacked(s.known)).norm_A,
+            norm_A=None if self.single_reduction else lambda s: s.known.norm_A,
             stats=None if delay is None else _energy,
         )
 

@@ -22,7 +22,7 @@ from .._solver import AbstractLinearSolver, Options
 from ..krylov._driver import Outcome
 from ..krylov._guess import bounded, held, useless
 from ..krylov._phases import Exit, first_of, step_limit
-from ..krylov._scalars import over, times, together, where
+from ..krylov._scalars import over, packed, times, together, unpacked, where
 from ..krylov._spaces import Space, as_matvecs, spaces
 from ..krylov._stability import HOPELESS, C
 from ..krylov._tolerances import resolved
@@ -81,7 +81,9 @@ class _Numbers(NamedTuple):
     backward: Any
     """The backward error."""
     zoom: Any
-    """The factor of the inner solver's right-hand side."""
+    """The factor of the inner solver's right-hand side; 0 at the end."""
+    unzoom: Any
+    """That of its solution."""
     exit: Any
 
 
@@ -132,7 +134,9 @@ def corrected(
     b = Y.ravel(vector)
     peak = largest(b)
     peak = where(peak == 0, 1, peak)
+    # together, as XLA would compute them anew for each of their uses
     unit = reciprocal_scale(peak)
+    unit, whole = unpacked(packed(unit, reciprocal_scale(unit)))
     b = times(unit, b)
     aim, atol = _aim(method, state, b, unit, X, Y)
     solve, other_stats = _traced_once(solver, state.inner, options, W)
@@ -171,14 +175,16 @@ def corrected(
         size = largest(g)
         zoom = reciprocal_scale(where(atol == 0, size, size / peak))
         # XLA would compute all this anew for each of its uses
-        numbers = together(numbers._replace(zoom=zoom))
-        zoom, exit = numbers.zoom, numbers.exit
+        unzoom = reciprocal_scale(zoom)
+        zoom = where(numbers.exit == Exit.running, zoom, 0)
+        numbers = together(numbers._replace(zoom=zoom, unzoom=unzoom))
+        unzoom, exit = numbers.unzoom, numbers.exit
         more = exit == Exit.running
-        Δw, result, steps, stats = solve(where(more, times(zoom, g), 0))
-        Δw = times(reciprocal_scale(zoom), Δw)
+        Δw, result, steps, stats = solve(times(numbers.zoom, g))
+        Δw = times(unzoom, Δw)
         if "residuals" in stats:
-            history = reciprocal_scale(zoom) * stats["residuals"]
-            stats["residuals"] = times_both(history, 1 / state.σ, 1 / unit)
+            history = unzoom * stats["residuals"]
+            stats["residuals"] = times_both(history, 1 / state.σ, whole)
         Δx = Δw if tall else AH(Δw)
         counts = _Counts(
             num_steps=s.counts.num_steps + where(more, steps, 0),
@@ -203,7 +209,7 @@ def corrected(
         w = None if d is None else guess
     shapes = jax.eval_shape(solve, W.zeros())[-1]
     zero = X.zero()
-    numbers = _Numbers(*[zero] * 7)._replace(A_norm=state.A_norm)
+    numbers = _Numbers(*[zero] * 8)._replace(A_norm=state.A_norm)
     start = _Loop(
         x=x,
         w=w,
@@ -221,7 +227,7 @@ def corrected(
     if aim.square:
         least_squares = (result == Exit.converged) & (end.numbers.consistent > 1)
         stats["rank_deficient"] = least_squares
-    x = times_both(end.x, state.σ, reciprocal_scale(unit))
+    x = times_both(end.x, state.σ, whole)
     value = X.solution(where(result == Exit.nonfinite, jnp.nan, x))
     return value, judged(named(result), vector, value), stats
 
@@ -269,7 +275,7 @@ def _traced_once(
 
 
 def _judged(aim: _Aim, sizes: _Sizes, s: _Loop) -> _Numbers:
-    """How good x is, and whether to go on. The zoom is left out."""
+    """How good x is, and whether to go on. The zoom is left to the caller."""
     last, num_steps, result = s.numbers, s.counts.num_steps, s.counts.result
     first, solved = result == Exit.running, result == Exit.converged
     x_norm, r_norm, g_norm, damped = sizes.x, sizes.r, sizes.g, sizes.damped
@@ -317,4 +323,4 @@ def _judged(aim: _Aim, sizes: _Sizes, s: _Loop) -> _Numbers:
         (True, result),
     )
     exit = exit.astype(A_norm.dtype)
-    return _Numbers(A_norm, slope, excess, consistent, backward, 0.0, exit)
+    return _Numbers(A_norm, slope, excess, consistent, backward, 0.0, 0.0, exit)

@@ -21,7 +21,7 @@ from .._scaling import norm2, power_of_two, reciprocal_scale
 from .._sizes import is_known, sqrt_of
 from .._solver import Options
 from ..krylov._options import first_guess, preconditioner
-from ..krylov._scalars import barrier, times, where
+from ..krylov._scalars import barrier, packed, times, unpacked, where
 from ..krylov._spaces import Space, as_matvec, spaces
 
 
@@ -44,13 +44,14 @@ def normalised(
     σ = where(known, σ, 1)
     for info in map(jnp.finfo, _dtypes(A)):
         σ = jnp.clip(σ, 2.0 ** (info.minexp + 1), 2.0 ** (info.maxexp - 3))
-    if _has_factors(A):
-        A = _times_scalar(σ, A)
-    else:
-        σ = jnp.ones_like(σ)
+    factors = _has_factors(A)
+    σ = σ if factors else jnp.ones_like(σ)
+    # together, as XLA would compute σ anew for each of its uses
+    σ, A_norm = unpacked(packed(σ, σ * Av / v_norm))
+    A = _times_scalar(σ, A) if factors else A
     if d is not None:  # XLA would make (σd)² of σ² and d², which need not be in range
         d = barrier(σ * d)
-    return A, σ, d, σ * Av / v_norm
+    return A, σ, d, A_norm
 
 
 def equations(
@@ -102,13 +103,13 @@ def _probe(X: Space) -> tuple[Array, Any]:
     n = math.prod(X.shape)
     hashes = jax.lax.iota(jnp.uint32, n) * np.uint32(2654435769)
     hashes = (hashes ^ (hashes >> np.uint32(15))) * np.uint32(2246822519)
-    hashes = (hashes ^ (hashes >> np.uint32(13))) >> np.uint32(8)
-    signed = hashes.astype(X.real_dtype) * 2.0**-23 - 1.0
+    hashes = hashes ^ (hashes >> np.uint32(13))
     if is_known(n):
         size: Any = 2.0 ** -max(n - 1, 1).bit_length()
     else:
         size = reciprocal_scale(2.0 * jnp.asarray(n, X.real_dtype))
-    v = (signed * size).astype(X.dtype).reshape(X.shape)
+    signed = hashes.astype(X.real_dtype) * (2.0**-31 * size) - size
+    v = signed.astype(X.dtype).reshape(X.shape)
     return v, sqrt_of(max(n, 1) if is_known(n) else n) * size
 
 
