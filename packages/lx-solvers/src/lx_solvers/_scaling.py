@@ -34,8 +34,7 @@ def largest(x: Inexact[Array, "..."], axis: int | None = None) -> Real[Array, ".
         x: an array of any shape.
         axis: the axis to reduce over; all of them by default.
     """
-    parts = (jax.lax.real(x), jax.lax.imag(x)) if jnp.iscomplexobj(x) else (x,)
-    sizes = functools.reduce(jax.lax.max, [jax.lax.abs(part) for part in parts])
+    sizes = _sizes(x)
     if 0 in x.shape:
         return jnp.max(sizes, axis=axis, initial=0)
     axes = range(x.ndim) if axis is None else (axis,)
@@ -48,6 +47,27 @@ def largest(x: Inexact[Array, "..."], axis: int | None = None) -> Real[Array, ".
         most = most if x.ndim == 1 else _folded(most, axis)
         most = jax.lax.reduce_max(most, (axis,))
     return jax.lax.bitcast_convert_type(most, sizes.dtype)
+
+
+def largest_each(*xs: Inexact[Array, " n"]) -> tuple[Real[Array, ""], ...]:
+    """`largest` of two vectors or more, of one length and precision, in one kernel:
+    XLA does not split the reduction of several arrays."""
+    if 0 in xs[0].shape:
+        return tuple(map(largest, xs))
+    sizes = tuple(_bits(_sizes(x)) for x in xs)
+    least = tuple(np.zeros((), size.dtype) for size in sizes)
+
+    def maxima(some, others):
+        return tuple(map(jax.lax.max, some, others))
+
+    most = jax.lax.reduce(sizes, least, maxima, (0,))
+    real = jnp.finfo(xs[0].dtype).dtype
+    return tuple(jax.lax.bitcast_convert_type(m, real) for m in most)
+
+
+def _sizes(x: Inexact[Array, "..."]) -> Real[Array, "..."]:
+    parts = (jax.lax.real(x), jax.lax.imag(x)) if jnp.iscomplexobj(x) else (x,)
+    return functools.reduce(jax.lax.max, [jax.lax.abs(part) for part in parts])
 
 
 def _folded(x: Int[Array, "..."], axis: int) -> Int[Array, "..."]:

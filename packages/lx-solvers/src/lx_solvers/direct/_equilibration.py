@@ -19,11 +19,19 @@ from typing import Any, NamedTuple, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Inexact, Int, Real
 from lx_operators.internal import cast
 
 from .._control_flow import while_loop
-from .._scaling import exponent, largest, power_of_two, reciprocal_scale, two_to
+from .._scaling import (
+    exponent,
+    largest,
+    largest_each,
+    power_of_two,
+    reciprocal_scale,
+    two_to,
+)
 
 _ALIKE = 13  # log₂ of the largest and smallest elements that scales can be meant for
 PASSES, _OMEGA = 32, 1.5
@@ -146,7 +154,7 @@ def factorised(
     empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (factors, scales))
     start = zero, jnp.ones((), bool), empty
     factors, scales = while_loop(running, step, start, inputs=A)[2]
-    return factors, _scaled(A, columns, scales), scales
+    return factors, scaled(A, columns, scales), scales
 
 
 def equilibrated(
@@ -162,8 +170,8 @@ def equilibrated(
     """
     E = _exponents(A)
     gamma = _column_exponents(E, columns, passes)
-    scales = Scales(*map(two_to, _largest_one(E, columns, gamma)))
-    return _scaled(A, columns, scales), scales
+    scales = Scales(*map(_clipped_power, _largest_one(E, columns, gamma)))
+    return scaled(A, columns, scales), scales
 
 
 class Evened(NamedTuple):
@@ -175,15 +183,26 @@ class Evened(NamedTuple):
 def evenly(A: Inexact[Array, "m w"], columns: Columns) -> Evened:
     """As `equilibrated`, and with both sides scaled together if rows alone leave
     columns so small that pivots may be chosen wrongly."""
-    sizes = _sizes(A)
-    rows = power_of_two(largest(sizes, axis=1))
-    left = largest(columns.skew(sizes / rows[:, None]), axis=0)
+    E = _exponents(A)
 
-    def exponents(A):
-        return _exponents(A), columns
+    def step(carry):
+        passes = carry[0]
+        rho, gamma = _largest_one(E, columns, _column_exponents(E, columns, passes))
+        # the first is NaN if any element of A is not finite
+        most, uneven = largest_each(rho, jnp.minimum(gamma, jnp.zeros_like(gamma)))
+        passes = jnp.where(uneven > _ALIKE, passes + PASSES, PASSES + 1)
+        return passes, _clipped_power(rho), _clipped_power(gamma), most
 
-    scales, finite = _evened(A, rows, left, exponents)
-    return Evened(_scaled(A, columns, scales), scales, finite)
+    start = (
+        jnp.zeros((), jnp.int32),
+        jnp.ones(A.shape[0], E.dtype),
+        jnp.ones(columns.number, E.dtype),
+        jnp.zeros((), E.dtype),
+    )
+    out = while_loop(lambda carry: carry[0] <= PASSES, step, start, inputs=A)
+    _, rows, across, most = out
+    scales = Scales(rows, across)
+    return Evened(scaled(A, columns, scales), scales, jax.lax.is_finite(most))
 
 
 def evenly_tridiagonal(bands: tuple[Inexact[Array, " n"], ...]) -> Evened:
@@ -220,7 +239,7 @@ def _evened(
         inputs, passes = jax.lax.optimization_barrier((A, carry[0]))
         E, columns = exponents(inputs)
         gamma = _column_exponents(E, columns, passes)
-        return passes - PASSES, *map(two_to, _largest_one(E, columns, gamma))
+        return passes - PASSES, *map(_clipped_power, _largest_one(E, columns, gamma))
 
     # one maximum for two questions: it is NaN if any element of A is not finite
     by = reciprocal_scale(left)
@@ -232,8 +251,10 @@ def _evened(
 
 
 def _exponents(A: Inexact[Array, "m w"]) -> Real[Array, "m w"]:
+    """NaN for elements that are not finite."""
     sizes = _sizes(A)
-    return jnp.where(sizes > 0, exponent(sizes), jnp.full_like(sizes, _ZERO))
+    E = jnp.where(sizes > 0, exponent(sizes), jnp.full_like(sizes, _ZERO))
+    return jnp.where(jax.lax.is_finite(sizes), E, jnp.full_like(sizes, jnp.nan))
 
 
 def _largest_one(
@@ -241,12 +262,13 @@ def _largest_one(
 ) -> tuple[Real[Array, " m"], Real[Array, " n"]]:
     """ρ such that the largest element of each row is of order one, where columns are
     divided by 2^γ, and then γ such that those of the columns are."""
-    rho = _clipped(jnp.max(E - columns.along(gamma), axis=1, initial=_ZERO))
-    left = columns.skew(E - rho[:, None] - _ZERO)  # zeros are shifted in
-    return rho, _clipped(jnp.max(left, axis=0, initial=0) + _ZERO)
+    # zeros are shifted in
+    rho = largest(E - columns.along(gamma) - _ZERO, axis=1) + _ZERO
+    left = columns.skew(E - _clipped(rho)[:, None] - _ZERO)
+    return rho, largest(left, axis=0) + _ZERO
 
 
-def _scaled(
+def scaled(
     A: Inexact[Array, "m w"], columns: Columns, scales: Scales
 ) -> Inexact[Array, "m w"]:
     return _divided(A, scales.rows[:, None], columns.along(scales.columns))
@@ -270,32 +292,44 @@ def _column_exponents(
     still differ much in size."""
 
     def left(rho, gamma):
-        return some * (E - rho[:, None] - columns.along(gamma))
-
-    def along_rows(X):
-        return jnp.sum(X, axis=1)
-
-    def along_columns(X):
-        return jnp.sum(columns.skew(X), axis=0)
+        L = E - rho[:, None] - columns.along(gamma)
+        some = L > _ZERO / 2
+        return jnp.where(some, L, jnp.zeros_like(L)), some.astype(L.dtype)
 
     def step(carry):
-        k, rho, gamma = carry
+        k, rho, gamma, _ = carry
         omega = jnp.where(k == passes, 1.0, _OMEGA).astype(E.dtype)
-        rho += omega * along_rows(left(rho, gamma)) / in_row
-        gamma += omega * along_columns(left(rho, gamma)) / in_column
-        return k - 1, rho, gamma
+        total, count, far = _sums_and_most(*left(rho, gamma), axis=1)
+        rho += omega * total / jnp.maximum(count, 1)
+        total, count, _ = _sums_and_most(*map(columns.skew, left(rho, gamma)), axis=0)
+        gamma += omega * total / jnp.maximum(count, 1)
+        return k - 1, rho, gamma, far
 
-    some = (E > _ZERO).astype(E.dtype)
-    in_row = jnp.maximum(along_rows(some), 1)
-    in_column = jnp.maximum(along_columns(some), 1)
-    start = passes, jnp.zeros_like(in_row), jnp.zeros_like(in_column)
+    zeros = jnp.zeros(E.shape[0], E.dtype), jnp.zeros(columns.number, E.dtype)
+    start = passes, *zeros, jnp.full_like(zeros[0], jnp.inf)
     out = while_loop(lambda carry: carry[0] > 0, step, start, inputs=(E, passes))
-    _, rho, gamma = out
-    far = jnp.maximum(jnp.abs(rho)[:, None], jnp.abs(columns.along(gamma)))
-    far = jnp.maximum(far / _range(E.dtype), jnp.abs(left(rho, gamma)) / _ALIKE)
-    used = (passes > 0) & (largest(far) < 1)
+    _, rho, gamma, far = out
+    far, of_rows, of_columns = largest_each(far, rho, gamma)
+    used = (far < _ALIKE) & (jnp.maximum(of_rows, of_columns) < _range(E.dtype))
     gamma = jnp.round(gamma)
     return jnp.where(used, gamma, jnp.zeros_like(gamma))
+
+
+def _sums_and_most(
+    L: Real[Array, "..."], some: Real[Array, "..."], axis: int
+) -> tuple[Real[Array, "..."], ...]:
+    """Σ L, Σ some and max |L|, in one kernel."""
+
+    def combine(x, y):
+        return x[0] + y[0], x[1] + y[1], jax.lax.max(x[2], y[2])
+
+    zero = np.zeros((), L.dtype)
+    return jax.lax.reduce((L, some, jnp.abs(L)), (zero,) * 3, combine, (axis,))
+
+
+def _clipped_power(exponents: Real[Array, " n"]) -> Real[Array, " n"]:
+    """Scales: 1 where nothing is scaled, and such that all are in range."""
+    return two_to(_clipped(exponents))
 
 
 def _clipped(exponents: Real[Array, " n"]) -> Real[Array, " n"]:

@@ -23,6 +23,7 @@ import functools
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Inexact, Real
 from lx_operators.internal import PackedStructures, pack_structures
@@ -35,7 +36,7 @@ from .._slogdet import check_determinant, slogdet_of, slogdet_of_factors
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
-from ._equilibration import Scales, dense, evenly
+from ._equilibration import Scales, dense, evenly, scaled
 from ._factors import (
     check_damp,
     dense_matrix,
@@ -96,7 +97,10 @@ class QR(AbstractLinearSolver[_QRState]):
         h, taus = householder(F)
         square = None
         if A.shape == F.shape and A.shape[0] == A.shape[1]:
-            square = as_square(F, A)
+            # F once more, by rows as A is: by columns, as LAPACK reads it, XLA would
+            # transpose it for the products
+            by_rows = scaled(A, dense(A), jax.lax.optimization_barrier(scales))
+            square = as_square(by_rows, A)
         R = h[: h.shape[1]]
         # of R; contiguous, from LAPACK
         columns = largest(lower_triangle(R.T), axis=1)
