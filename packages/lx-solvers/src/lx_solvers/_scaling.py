@@ -52,17 +52,31 @@ def largest(x: Inexact[Array, "..."], axis: int | None = None) -> Real[Array, ".
 def largest_each(*xs: Inexact[Array, " n"]) -> tuple[Real[Array, ""], ...]:
     """`largest` of two vectors or more, of one length and precision, in one kernel:
     XLA does not split the reduction of several arrays."""
-    if 0 in xs[0].shape:
-        return tuple(map(largest, xs))
-    sizes = tuple(_bits(_sizes(x)) for x in xs)
-    least = tuple(np.zeros((), size.dtype) for size in sizes)
+    least = np.zeros((), _bits_dtype(xs[0].dtype))
+    return _reduced(xs, [(jax.lax.max, least)] * len(xs))
 
-    def maxima(some, others):
-        return tuple(map(jax.lax.max, some, others))
 
-    most = jax.lax.reduce(sizes, least, maxima, (0,))
-    real = jnp.finfo(xs[0].dtype).dtype
-    return tuple(jax.lax.bitcast_convert_type(m, real) for m in most)
+def largest_and_least(
+    x: Inexact[Array, " n"], y: Real[Array, " n"]
+) -> tuple[Real[Array, ""], Real[Array, ""]]:
+    """`largest(x)`, and the least of y ≥ 0, in one kernel; ∞ of nothing."""
+    zero, most = np.asarray([0, np.inf], jnp.finfo(y.dtype).dtype)
+    integer = _bits_dtype(y.dtype)
+    starts = zero.view(integer), most.view(integer)
+    most, least = _reduced((x, y), [*zip((jax.lax.max, jax.lax.min), starts)])
+    return most, least
+
+
+def _reduced(xs, ways):
+    combine, starts = zip(*ways)
+
+    def each(some, others):
+        return tuple(way(x, y) for way, x, y in zip(combine, some, others))
+
+    sizes = tuple(map(_sizes, xs))
+    out = jax.lax.reduce(tuple(map(_bits, sizes)), starts, each, (0,))
+    real = sizes[0].dtype
+    return tuple(jax.lax.bitcast_convert_type(x, real) for x in out)
 
 
 def _sizes(x: Inexact[Array, "..."]) -> Real[Array, "..."]:
@@ -200,8 +214,11 @@ def _bias(dtype: np.dtype) -> int:
 
 
 def _bits(x: Real[Array, "..."]) -> Int[Array, "..."]:
-    integer = jnp.dtype(f"int{jnp.finfo(x.dtype).bits}")
-    return jax.lax.bitcast_convert_type(x, integer)
+    return jax.lax.bitcast_convert_type(x, _bits_dtype(x.dtype))
+
+
+def _bits_dtype(dtype: np.dtype) -> np.dtype:
+    return jnp.dtype(f"int{jnp.finfo(dtype).bits}")
 
 
 def _integer(value: int, dtype: np.dtype) -> np.ndarray:

@@ -64,9 +64,13 @@ class Scales(eqx.Module):
         solve: Callable[[Inexact[Array, " n"]], tuple[Inexact[Array, " n"], _Figures]],
     ) -> tuple[Inexact[Array, " n"], _Figures]:
         """The same, and what `solve` reports about its solution."""
-        before = self.columns if adjoint else self.rows
-        y, figures = solve(jax.lax.mul(b, cast(reciprocal_scale(before), b.dtype)))
+        y, figures = solve(self.right_hand_side(b, adjoint))
         return self.unscaled(y, adjoint), figures
+
+    def right_hand_side(self, b: Inexact[Array, " n"], adjoint: bool) -> Array:
+        """That of the scaled system."""
+        before = self.columns if adjoint else self.rows
+        return jax.lax.mul(b, cast(reciprocal_scale(before), b.dtype))
 
     def unscaled(self, y: Inexact[Array, " n"], adjoint: bool) -> Inexact[Array, " n"]:
         """x, from the solution y of the scaled system."""

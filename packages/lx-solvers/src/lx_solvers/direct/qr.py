@@ -19,7 +19,6 @@ for the adjoint. In this order reflections do not mix the rows of the identity, 
 below a large `damp` keeps its relative accuracy.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -128,9 +127,7 @@ class QR(AbstractLinearSolver[_QRState]):
 
             if square is None:
                 return scales.scaled(b, adjoint, solve)
-            checked = square
-            rows = functools.partial(refined, solve, checked, scales, adjoint=adjoint)
-            x, stats["backward_error"] = scales.checked(b, adjoint, rows)
+            x, stats["backward_error"] = refined(solve, square, scales, b, adjoint)
             return x
 
         x, result = views.solve(state, vector, h.dtype, solve_with)
