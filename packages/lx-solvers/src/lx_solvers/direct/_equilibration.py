@@ -187,26 +187,15 @@ class Evened(NamedTuple):
 def evenly(A: Inexact[Array, "m w"], columns: Columns) -> Evened:
     """As `equilibrated`, and with both sides scaled together if rows alone leave
     columns so small that pivots may be chosen wrongly."""
-    E = _exponents(A)
+    sizes = _sizes(A)
+    rows = power_of_two(largest(sizes, axis=1))
+    left = largest(columns.skew(sizes * reciprocal_scale(rows)[:, None]), axis=0)
 
-    def step(carry):
-        passes = carry[0]
-        rho, gamma = _largest_one(E, columns, _column_exponents(E, columns, passes))
-        # the first is NaN if any element of A is not finite
-        most, uneven = largest_each(rho, jnp.minimum(gamma, jnp.zeros_like(gamma)))
-        passes = jnp.where(uneven > _ALIKE, passes + PASSES, PASSES + 1)
-        return passes, _clipped_power(rho), _clipped_power(gamma), most
+    def exponents(A):
+        return _exponents(A), columns
 
-    start = (
-        jnp.zeros((), jnp.int32),
-        jnp.ones(A.shape[0], E.dtype),
-        jnp.ones(columns.number, E.dtype),
-        jnp.zeros((), E.dtype),
-    )
-    out = while_loop(lambda carry: carry[0] <= PASSES, step, start, inputs=A)
-    _, rows, across, most = out
-    scales = Scales(rows, across)
-    return Evened(scaled(A, columns, scales), scales, jax.lax.is_finite(most))
+    scales, finite = _evened(A, rows, left, exponents)
+    return Evened(scaled(A, columns, scales), scales, finite)
 
 
 def evenly_tridiagonal(bands: tuple[Inexact[Array, " n"], ...]) -> Evened:
@@ -245,20 +234,17 @@ def _evened(
         gamma = _column_exponents(E, columns, passes)
         return passes - PASSES, *map(_clipped_power, _largest_one(E, columns, gamma))
 
-    # one maximum for two questions: it is NaN if any element of A is not finite
-    by = reciprocal_scale(left)
-    most = largest(jnp.where(jax.lax.is_finite(left), by, jnp.full_like(by, jnp.nan)))
-    start = jnp.where(most > 1 / _UNEVEN, PASSES, 0).astype(jnp.int32)
+    # the first is NaN if any element of A is not finite
+    most, inverse = largest_each(left, reciprocal_scale(left))
+    start = jnp.where(inverse > 1 / _UNEVEN, PASSES, 0).astype(jnp.int32)
     carry = start, rows, power_of_two(left)
     _, rows, across = while_loop(lambda carry: carry[0] > 0, step, carry, inputs=A)
-    return Scales(rows, across), ~jnp.isnan(most)
+    return Scales(rows, across), jax.lax.is_finite(most)
 
 
 def _exponents(A: Inexact[Array, "m w"]) -> Real[Array, "m w"]:
-    """NaN for elements that are not finite."""
     sizes = _sizes(A)
-    E = jnp.where(sizes > 0, exponent(sizes), jnp.full_like(sizes, _ZERO))
-    return jnp.where(jax.lax.is_finite(sizes), E, jnp.full_like(sizes, jnp.nan))
+    return jnp.where(sizes > 0, exponent(sizes), jnp.full_like(sizes, _ZERO))
 
 
 def _largest_one(
