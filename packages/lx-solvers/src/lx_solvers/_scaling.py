@@ -6,6 +6,7 @@ where they are given one, and NaN stays NaN.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +52,7 @@ def largest(x: Inexact[Array, "..."], axis: int | None = None) -> Real[Array, ".
 
 def largest_each(*xs: Inexact[Array, " n"]) -> tuple[Real[Array, ""], ...]:
     """`largest` of two vectors or more, of one length and precision, in one kernel:
-    XLA does not split the reduction of several arrays."""
+    XLA does not split the reduction of several arrays, as it does that of one."""
     least = np.zeros((), _bits_dtype(xs[0].dtype))
     return _reduced(xs, [(jax.lax.max, least)] * len(xs))
 
@@ -67,7 +68,11 @@ def largest_and_least(
     return most, least
 
 
-def _reduced(xs, ways):
+def _reduced(
+    xs: tuple[Inexact[Array, " n"], ...], ways: list[tuple[Any, np.ndarray]]
+) -> tuple[Real[Array, ""], ...]:
+    """One reduction of the magnitudes of several vectors, each in its own way: by a
+    function of two numbers' bits, from its neutral element on."""
     combine, starts = zip(*ways)
 
     def each(some, others):
@@ -75,8 +80,7 @@ def _reduced(xs, ways):
 
     sizes = tuple(map(_sizes, xs))
     out = jax.lax.reduce(tuple(map(_bits, sizes)), starts, each, (0,))
-    real = sizes[0].dtype
-    return tuple(jax.lax.bitcast_convert_type(x, real) for x in out)
+    return tuple(jax.lax.bitcast_convert_type(x, sizes[0].dtype) for x in out)
 
 
 def _sizes(x: Inexact[Array, "..."]) -> Real[Array, "..."]:
