@@ -252,9 +252,8 @@ def _largest_one(
 ) -> tuple[Real[Array, " m"], Real[Array, " n"]]:
     """ρ such that the largest element of each row is of order one, where columns are
     divided by 2^γ, and then γ such that those of the columns are."""
-    # zeros are shifted in
     rho = largest(E - columns.along(gamma) - _ZERO, axis=1) + _ZERO
-    left = columns.skew(E - _clipped(rho)[:, None] - _ZERO)
+    left = columns.skew(E - _clipped(rho)[:, None] - _ZERO)  # zeros are shifted in
     return rho, largest(left, axis=0) + _ZERO
 
 
@@ -279,7 +278,7 @@ def _column_exponents(
     E: Real[Array, "m w"], columns: Columns, passes: Int[Array, ""]
 ) -> Real[Array, " n"]:
     """The γⱼ, rounded, by successive over-relaxation; zeros where scaled elements would
-    still differ much in size."""
+    still differ much in size, as they were before the last pass."""
 
     def left(rho, gamma):
         L = E - rho[:, None] - columns.along(gamma)
