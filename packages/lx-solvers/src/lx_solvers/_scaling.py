@@ -6,6 +6,7 @@ where they are given one, and NaN stays NaN.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,8 +35,7 @@ def largest(x: Inexact[Array, "..."], axis: int | None = None) -> Real[Array, ".
         x: an array of any shape.
         axis: the axis to reduce over; all of them by default.
     """
-    parts = (jax.lax.real(x), jax.lax.imag(x)) if jnp.iscomplexobj(x) else (x,)
-    sizes = functools.reduce(jax.lax.max, [jax.lax.abs(part) for part in parts])
+    sizes = _sizes(x)
     if 0 in x.shape:
         return jnp.max(sizes, axis=axis, initial=0)
     axes = range(x.ndim) if axis is None else (axis,)
@@ -48,6 +48,44 @@ def largest(x: Inexact[Array, "..."], axis: int | None = None) -> Real[Array, ".
         most = most if x.ndim == 1 else _folded(most, axis)
         most = jax.lax.reduce_max(most, (axis,))
     return jax.lax.bitcast_convert_type(most, sizes.dtype)
+
+
+def largest_each(*xs: Inexact[Array, " n"]) -> tuple[Real[Array, ""], ...]:
+    """`largest` of two vectors or more, of one length and precision, in one kernel:
+    XLA does not split the reduction of several arrays, as it does that of one."""
+    least = np.zeros((), _bits_dtype(xs[0].dtype))
+    return _reduced(xs, [(jax.lax.max, least)] * len(xs))
+
+
+def largest_and_least(
+    x: Inexact[Array, " n"], y: Real[Array, " n"]
+) -> tuple[Real[Array, ""], Real[Array, ""]]:
+    """`largest(x)`, and the least of y ≥ 0, in one kernel; ∞ of nothing."""
+    zero, most = np.asarray([0, np.inf], jnp.finfo(y.dtype).dtype)
+    integer = _bits_dtype(y.dtype)
+    starts = zero.view(integer), most.view(integer)
+    most, least = _reduced((x, y), [*zip((jax.lax.max, jax.lax.min), starts)])
+    return most, least
+
+
+def _reduced(
+    xs: tuple[Inexact[Array, " n"], ...], ways: list[tuple[Any, np.ndarray]]
+) -> tuple[Real[Array, ""], ...]:
+    """One reduction of the magnitudes of several vectors, each in its own way: by a
+    function of two numbers' bits, from its neutral element on."""
+    combine, starts = zip(*ways)
+
+    def each(some, others):
+        return tuple(way(x, y) for way, x, y in zip(combine, some, others))
+
+    sizes = tuple(map(_sizes, xs))
+    out = jax.lax.reduce(tuple(map(_bits, sizes)), starts, each, (0,))
+    return tuple(jax.lax.bitcast_convert_type(x, sizes[0].dtype) for x in out)
+
+
+def _sizes(x: Inexact[Array, "..."]) -> Real[Array, "..."]:
+    parts = (jax.lax.real(x), jax.lax.imag(x)) if jnp.iscomplexobj(x) else (x,)
+    return functools.reduce(jax.lax.max, [jax.lax.abs(part) for part in parts])
 
 
 def _folded(x: Int[Array, "..."], axis: int) -> Int[Array, "..."]:
@@ -180,8 +218,11 @@ def _bias(dtype: np.dtype) -> int:
 
 
 def _bits(x: Real[Array, "..."]) -> Int[Array, "..."]:
-    integer = jnp.dtype(f"int{jnp.finfo(x.dtype).bits}")
-    return jax.lax.bitcast_convert_type(x, integer)
+    return jax.lax.bitcast_convert_type(x, _bits_dtype(x.dtype))
+
+
+def _bits_dtype(dtype: np.dtype) -> np.dtype:
+    return jnp.dtype(f"int{jnp.finfo(dtype).bits}")
 
 
 def _integer(value: int, dtype: np.dtype) -> np.ndarray:

@@ -19,11 +19,19 @@ from typing import Any, NamedTuple, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Inexact, Int, Real
 from lx_operators.internal import cast
 
 from .._control_flow import while_loop
-from .._scaling import exponent, largest, power_of_two, reciprocal_scale, two_to
+from .._scaling import (
+    exponent,
+    largest,
+    largest_each,
+    power_of_two,
+    reciprocal_scale,
+    two_to,
+)
 
 _ALIKE = 13  # log₂ of the largest and smallest elements that scales can be meant for
 PASSES, _OMEGA = 32, 1.5
@@ -56,9 +64,13 @@ class Scales(eqx.Module):
         solve: Callable[[Inexact[Array, " n"]], tuple[Inexact[Array, " n"], _Figures]],
     ) -> tuple[Inexact[Array, " n"], _Figures]:
         """The same, and what `solve` reports about its solution."""
-        before = self.columns if adjoint else self.rows
-        y, figures = solve(jax.lax.mul(b, cast(reciprocal_scale(before), b.dtype)))
+        y, figures = solve(self.right_hand_side(b, adjoint))
         return self.unscaled(y, adjoint), figures
+
+    def right_hand_side(self, b: Inexact[Array, " n"], adjoint: bool) -> Array:
+        """That of the scaled system."""
+        before = self.columns if adjoint else self.rows
+        return jax.lax.mul(b, cast(reciprocal_scale(before), b.dtype))
 
     def unscaled(self, y: Inexact[Array, " n"], adjoint: bool) -> Inexact[Array, " n"]:
         """x, from the solution y of the scaled system."""
@@ -146,7 +158,7 @@ def factorised(
     empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (factors, scales))
     start = zero, jnp.ones((), bool), empty
     factors, scales = while_loop(running, step, start, inputs=A)[2]
-    return factors, _scaled(A, columns, scales), scales
+    return factors, scaled(A, columns, scales), scales
 
 
 def equilibrated(
@@ -162,8 +174,8 @@ def equilibrated(
     """
     E = _exponents(A)
     gamma = _column_exponents(E, columns, passes)
-    scales = Scales(*map(two_to, _largest_one(E, columns, gamma)))
-    return _scaled(A, columns, scales), scales
+    scales = Scales(*map(_clipped_power, _largest_one(E, columns, gamma)))
+    return scaled(A, columns, scales), scales
 
 
 class Evened(NamedTuple):
@@ -177,13 +189,13 @@ def evenly(A: Inexact[Array, "m w"], columns: Columns) -> Evened:
     columns so small that pivots may be chosen wrongly."""
     sizes = _sizes(A)
     rows = power_of_two(largest(sizes, axis=1))
-    left = largest(columns.skew(sizes / rows[:, None]), axis=0)
+    left = largest(columns.skew(sizes * reciprocal_scale(rows)[:, None]), axis=0)
 
     def exponents(A):
         return _exponents(A), columns
 
     scales, finite = _evened(A, rows, left, exponents)
-    return Evened(_scaled(A, columns, scales), scales, finite)
+    return Evened(scaled(A, columns, scales), scales, finite)
 
 
 def evenly_tridiagonal(
@@ -230,15 +242,14 @@ def _evened(
         inputs, passes = jax.lax.optimization_barrier((A, carry[0]))
         E, columns = exponents(inputs)
         gamma = _column_exponents(E, columns, passes)
-        return passes - PASSES, *map(two_to, _largest_one(E, columns, gamma))
+        return passes - PASSES, *map(_clipped_power, _largest_one(E, columns, gamma))
 
-    # one maximum for two questions: it is NaN if any element of A is not finite
-    by = reciprocal_scale(left)
-    most = largest(jnp.where(jax.lax.is_finite(left), by, jnp.full_like(by, jnp.nan)))
-    start = jnp.where(most > 1 / _UNEVEN, PASSES, 0).astype(jnp.int32)
+    # the first is NaN if any element of A is not finite
+    most, inverse = largest_each(left, reciprocal_scale(left))
+    start = jnp.where(inverse > 1 / _UNEVEN, PASSES, 0).astype(jnp.int32)
     carry = start, rows, power_of_two(left)
     _, rows, across = while_loop(lambda carry: carry[0] > 0, step, carry, inputs=A)
-    return Scales(rows, across), ~jnp.isnan(most)
+    return Scales(rows, across), jax.lax.is_finite(most)
 
 
 def _exponents(A: Inexact[Array, "m w"]) -> Real[Array, "m w"]:
@@ -251,12 +262,12 @@ def _largest_one(
 ) -> tuple[Real[Array, " m"], Real[Array, " n"]]:
     """ρ such that the largest element of each row is of order one, where columns are
     divided by 2^γ, and then γ such that those of the columns are."""
-    rho = _clipped(jnp.max(E - columns.along(gamma), axis=1, initial=_ZERO))
-    left = columns.skew(E - rho[:, None] - _ZERO)  # zeros are shifted in
-    return rho, _clipped(jnp.max(left, axis=0, initial=0) + _ZERO)
+    rho = largest(E - columns.along(gamma) - _ZERO, axis=1) + _ZERO
+    left = columns.skew(E - _clipped(rho)[:, None] - _ZERO)  # zeros are shifted in
+    return rho, largest(left, axis=0) + _ZERO
 
 
-def _scaled(
+def scaled(
     A: Inexact[Array, "m w"], columns: Columns, scales: Scales
 ) -> Inexact[Array, "m w"]:
     return _divided(A, scales.rows[:, None], columns.along(scales.columns))
@@ -277,35 +288,47 @@ def _column_exponents(
     E: Real[Array, "m w"], columns: Columns, passes: Int[Array, ""]
 ) -> Real[Array, " n"]:
     """The γⱼ, rounded, by successive over-relaxation; zeros where scaled elements would
-    still differ much in size."""
+    still differ much in size, as they were before the last pass."""
 
     def left(rho, gamma):
-        return some * (E - rho[:, None] - columns.along(gamma))
-
-    def along_rows(X):
-        return jnp.sum(X, axis=1)
-
-    def along_columns(X):
-        return jnp.sum(columns.skew(X), axis=0)
+        L = E - rho[:, None] - columns.along(gamma)
+        some = L > _ZERO / 2
+        return jnp.where(some, L, jnp.zeros_like(L)), some.astype(L.dtype)
 
     def step(carry):
-        k, rho, gamma = carry
+        k, rho, gamma, _ = carry
         omega = jnp.where(k == passes, 1.0, _OMEGA).astype(E.dtype)
-        rho += omega * along_rows(left(rho, gamma)) / in_row
-        gamma += omega * along_columns(left(rho, gamma)) / in_column
-        return k - 1, rho, gamma
+        total, count, far = _sums_and_most(*left(rho, gamma), axis=1)
+        rho += omega * total / jnp.maximum(count, 1)
+        total, count, _ = _sums_and_most(*map(columns.skew, left(rho, gamma)), axis=0)
+        gamma += omega * total / jnp.maximum(count, 1)
+        return k - 1, rho, gamma, far
 
-    some = (E > _ZERO).astype(E.dtype)
-    in_row = jnp.maximum(along_rows(some), 1)
-    in_column = jnp.maximum(along_columns(some), 1)
-    start = passes, jnp.zeros_like(in_row), jnp.zeros_like(in_column)
+    zeros = jnp.zeros(E.shape[0], E.dtype), jnp.zeros(columns.number, E.dtype)
+    start = passes, *zeros, jnp.full_like(zeros[0], jnp.inf)
     out = while_loop(lambda carry: carry[0] > 0, step, start, inputs=(E, passes))
-    _, rho, gamma = out
-    far = jnp.maximum(jnp.abs(rho)[:, None], jnp.abs(columns.along(gamma)))
-    far = jnp.maximum(far / _range(E.dtype), jnp.abs(left(rho, gamma)) / _ALIKE)
-    used = (passes > 0) & (largest(far) < 1)
+    _, rho, gamma, far = out
+    far, of_rows, of_columns = largest_each(far, rho, gamma)
+    used = (far < _ALIKE) & (jnp.maximum(of_rows, of_columns) < _range(E.dtype))
     gamma = jnp.round(gamma)
     return jnp.where(used, gamma, jnp.zeros_like(gamma))
+
+
+def _sums_and_most(
+    L: Real[Array, "..."], some: Real[Array, "..."], axis: int
+) -> tuple[Real[Array, "..."], ...]:
+    """Σ L, Σ some and max |L|, in one kernel."""
+
+    def combine(x, y):
+        return x[0] + y[0], x[1] + y[1], jax.lax.max(x[2], y[2])
+
+    zero = np.zeros((), L.dtype)
+    return jax.lax.reduce((L, some, jnp.abs(L)), (zero,) * 3, combine, (axis,))
+
+
+def _clipped_power(exponents: Real[Array, " n"]) -> Real[Array, " n"]:
+    """Scales: 1 where nothing is scaled, and such that all are in range."""
+    return two_to(_clipped(exponents))
 
 
 def _clipped(exponents: Real[Array, " n"]) -> Real[Array, " n"]:

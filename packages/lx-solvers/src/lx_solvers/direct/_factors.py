@@ -227,7 +227,7 @@ def reciprocal_condition(
     lengths = cast(lengths, T.dtype)
     y = solve_triangular(T, jax.lax.mul(z, lengths), lower=lower, adjoint=not lower)
     x = solve_triangular(T, y, lower=lower, adjoint=lower)
-    X, Y = _square(jax.lax.mul(x, lengths)), _square(y)
+    X, Y = _squares(jax.lax.mul(x, lengths), y)
     small = np.asarray(singular_below(T.dtype) ** (2 / power), X.dtype)
     # a zero pivot makes X infinite or NaN, for which comparisons are false
     singular = jax.lax.bitwise_not(jax.lax.lt(jax.lax.mul(small, X), Y))
@@ -250,10 +250,16 @@ def grown_above(dtype: Any) -> float:
     return eps(dtype) ** 0.5 / (4 * eps(dtype))
 
 
-def _square(x: Inexact[Array, " n"]) -> Real[Array, ""]:
-    """‖x‖²."""
-    size = jax.lax.abs(x)
-    return jax.lax.reduce_sum(jax.lax.mul(size, size), (0,))
+def _squares(*xs: Inexact[Array, " n"]) -> tuple[Real[Array, ""], ...]:
+    """‖x‖² of several vectors in one kernel, as in `largest_each`."""
+    sizes = tuple(map(jax.lax.abs, xs))
+    squares = tuple(jax.lax.mul(size, size) for size in sizes)
+    zeros = tuple(np.zeros((), square.dtype) for square in squares)
+
+    def sums(some, others):
+        return tuple(map(jax.lax.add, some, others))
+
+    return tuple(jax.lax.reduce(squares, zeros, sums, (0,)))
 
 
 def rcond_or_default(rcond: Any, size: int, dtype: Any) -> Array:

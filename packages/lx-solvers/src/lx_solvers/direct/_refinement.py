@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Inexact, Real
 
 from .._control_flow import while_loop
 from .._results import choose
-from .._scaling import eps, largest
+from .._scaling import eps, largest, largest_and_least, largest_each
 from .._solution import RESULTS
 from ._equilibration import Scales
 from ._factors import HIGHEST, judge
@@ -33,15 +33,15 @@ class Square(NamedTuple):
 
 def as_square(F: Inexact[Array, "..."], A: Inexact[Array, "..."]) -> Square:
     """F, and whether any element of A was lost in it."""
-    return Square(F, jnp.any((F == 0) & (A != 0)))
+    return Square(F, largest(jnp.where(F == 0, A, jnp.zeros_like(A))) > 0)
 
 
 def dense_times(
     F: Inexact[Array, "n n"], Y: Inexact[Array, "n k"], adjoint: bool
 ) -> Inexact[Array, "n k"]:
     """F Y, or Fᵀ Y."""
-    along = (((0 if adjoint else 1,), (0,)), ((), ()))
-    return jax.lax.dot_general(F, Y, along, precision=HIGHEST)
+    along = (((0,), (0 if adjoint else 1,)), ((), ()))
+    return jax.lax.dot_general(Y, F, along, precision=HIGHEST).T
 
 
 def refined(
@@ -52,10 +52,10 @@ def refined(
     adjoint: bool,
     times: Callable[[Array, Array, bool], Array] = dense_times,
 ) -> tuple[Inexact[Array, " n"], Real[Array, ""]]:
-    """The solution of Fy = b, or Fᴴy = b, and its backward error.
+    """The solution of Ax = b, or Aᴴx = b, and its backward error.
 
     Args:
-        solve: b ↦ y, by the factors.
+        solve: by the factors of F, or of Fᴴ.
         square: F.
         scales: R and C of A = RFC.
         b: the right-hand side.
@@ -63,32 +63,36 @@ def refined(
         times: like `dense_times`, for the form in which F is stored.
 
     Returns:
-        y, and its `row_error`.
+        x, and the `row_error` of the solution y of the scaled system.
     """
     F = square.F.conj() if adjoint else square.F
     tiny = jnp.finfo(b.dtype).tiny
+    b = scales.right_hand_side(b, adjoint)
 
     def running(carry):
-        k, _, _, error = carry
+        k, *_, error = carry
         return (k < _SOLVES) & (error > eps(b.dtype) ** 0.75)
 
     def step(carry):
-        k, y, r, _ = carry
-        y += solve(r)
-        r = b - times(F, y[:, None], adjoint)[:, 0]
-        of_x = significant(scales.unscaled(y, adjoint))
-        sized = jnp.stack((jnp.abs(y), of_x), axis=1)
+        k, y, _, r, _ = carry
+        # behind a barrier, as XLA would make kernels before the loop of |b| and b = 0
+        right, y = jax.lax.optimization_barrier((b, y + solve(r)))
+        r = right - times(F, y[:, None], adjoint)[:, 0]
+        x = scales.unscaled(y, adjoint)
+        most, most_of_x = largest_each(y, jax.lax.abs(x))
+        sized = jnp.stack((jnp.abs(y), _significant(x, most_of_x))).T
         sizes, met = times(jnp.abs(F), sized, adjoint).T
-        error = row_error(r, b, sizes, met, y)
+        error, size = largest_and_least(_row_errors(r, right, sizes, met, most), sizes)
         # elements below the normal numbers are unknown
-        least = jnp.where(square.underflowed, tiny * largest(y), 0)
-        return k + 1, y, r, jnp.maximum(error, largest(least / (sizes + tiny)))
+        unknown = jnp.where(square.underflowed, tiny * most / (size + tiny), 0)
+        return k + 1, y, x, r, jnp.maximum(error, unknown)
 
     real = jnp.finfo(b.dtype).dtype
-    start = jnp.zeros((), jnp.int32), jnp.zeros_like(b), b, jnp.full((), jnp.inf, real)
+    zeros = jnp.zeros_like(b)
+    start = jnp.zeros((), jnp.int32), zeros, zeros, b, jnp.full((), jnp.inf, real)
     inputs = square, scales, b
-    _, y, _, error = while_loop(running, step, start, inputs=inputs)
-    return y, error
+    _, _, x, _, error = while_loop(running, step, start, inputs=inputs)
+    return x, error
 
 
 def judge_rows(backward_error: Real[Array, ""], dtype: Any) -> RESULTS:
@@ -119,19 +123,34 @@ def row_error(
         met: |F| times `significant(x)`, where x = C⁻¹y: 0 if row i meets none of these.
         y: the solution.
     """
-    size, most = jax.lax.abs(b) + sizes, largest(y)
+    return largest(_row_errors(r, b, sizes, met, largest(y)))
+
+
+def _row_errors(
+    r: Inexact[Array, "..."],
+    b: Inexact[Array, "..."],
+    sizes: Real[Array, "..."],
+    met: Real[Array, "..."],
+    most: Real[Array, ""],
+) -> Real[Array, "..."]:
+    """The same of each row, if the largest element of y is known."""
+    size = jax.lax.abs(b) + sizes
     tiny, u = jnp.finfo(size.dtype).tiny, eps(size.dtype)
     noise = jnp.maximum(64 * u**0.5 * most, tiny / u).astype(size.dtype)
     exempt = (met == 0) | (most < tiny / u**2)
     least = jnp.where(exempt, tiny / u, tiny)
     least = jnp.where((b == 0) & (met == 0), noise, least)
-    return largest(jax.lax.abs(r) / jnp.maximum(size, least.astype(size.dtype)))
+    return jax.lax.abs(r) / jnp.maximum(size, least.astype(size.dtype))
 
 
 def significant(x: Inexact[Array, "..."]) -> Real[Array, "..."]:
     """1 for elements of more than √eps ‖x‖, and 0 for others."""
+    return _significant(x, largest(jax.lax.abs(x)))
+
+
+def _significant(x: Inexact[Array, "..."], most: Real[Array, ""]) -> Real[Array, "..."]:
     size = jax.lax.abs(x)
-    return (size > eps(size.dtype) ** 0.5 * largest(size)).astype(size.dtype)
+    return (size > eps(size.dtype) ** 0.5 * most).astype(size.dtype)
 
 
 def judge_answer(

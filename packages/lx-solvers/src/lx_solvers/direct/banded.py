@@ -174,10 +174,9 @@ class Banded(AbstractLinearSolver[_BandedState | _BandedQRState]):
             if not lower:
                 return scales.scaled(b, adjoint, substitute)
             times = functools.partial(_times, lower)
-            rows = functools.partial(
-                refined, substitute, square, scales, adjoint=adjoint, times=times
+            x, stats["backward_error"] = refined(
+                substitute, square, scales, b, adjoint, times
             )
-            x, stats["backward_error"] = scales.checked(b, adjoint, rows)
             return x
 
         x, result = views.solve(state, vector, factors.U.dtype, solve_with)

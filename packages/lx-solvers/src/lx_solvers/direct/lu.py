@@ -129,8 +129,7 @@ class LU(AbstractLinearSolver[_LUState]):
 
             if scales is None or square is None:
                 return solve(b)
-            rows = functools.partial(refined, solve, square, scales, adjoint=adjoint)
-            x, stats["backward_error"] = scales.checked(b, adjoint, rows)
+            x, stats["backward_error"] = refined(solve, square, scales, b, adjoint)
             return x
 
         x, result = views.solve(state, vector, state.lu.dtype, solve_with)

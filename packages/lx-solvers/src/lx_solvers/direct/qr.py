@@ -19,10 +19,10 @@ for the adjoint. In this order reflections do not mix the rows of the identity, 
 below a large `damp` keeps its relative accuracy.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Inexact, Real
 from lx_operators.internal import PackedStructures, pack_structures
@@ -35,7 +35,7 @@ from .._slogdet import check_determinant, slogdet_of, slogdet_of_factors
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
-from ._equilibration import Scales, dense, evenly
+from ._equilibration import Scales, dense, evenly, scaled
 from ._factors import (
     check_damp,
     dense_matrix,
@@ -96,7 +96,10 @@ class QR(AbstractLinearSolver[_QRState]):
         h, taus = householder(F)
         square = None
         if A.shape == F.shape and A.shape[0] == A.shape[1]:
-            square = as_square(F, A)
+            # F once more, by rows as A is: by columns, as LAPACK reads it, XLA would
+            # transpose it for the products
+            by_rows = scaled(A, dense(A), jax.lax.optimization_barrier(scales))
+            square = as_square(by_rows, A)
         R = h[: h.shape[1]]
         # of R; contiguous, from LAPACK
         columns = largest(lower_triangle(R.T), axis=1)
@@ -124,9 +127,7 @@ class QR(AbstractLinearSolver[_QRState]):
 
             if square is None:
                 return scales.scaled(b, adjoint, solve)
-            checked = square
-            rows = functools.partial(refined, solve, checked, scales, adjoint=adjoint)
-            x, stats["backward_error"] = scales.checked(b, adjoint, rows)
+            x, stats["backward_error"] = refined(solve, square, scales, b, adjoint)
             return x
 
         x, result = views.solve(state, vector, h.dtype, solve_with)
