@@ -74,13 +74,17 @@ def _reduced(
     """One reduction of the magnitudes of several vectors, each in its own way: by a
     function of two numbers' bits, from its neutral element on."""
     combine, starts = zip(*ways)
-
-    def each(some, others):
-        return tuple(way(x, y) for way, x, y in zip(combine, some, others))
-
     sizes = tuple(map(_sizes, xs))
-    out = jax.lax.reduce(tuple(map(_bits, sizes)), starts, each, (0,))
+    out = jax.lax.reduce(tuple(map(_bits, sizes)), starts, _each(combine), (0,))
     return tuple(jax.lax.bitcast_convert_type(x, sizes[0].dtype) for x in out)
+
+
+@functools.cache  # JAX compiles an eager reduction once for each function
+def _each(ways: tuple[Any, ...]) -> Any:
+    def each(some, others):
+        return tuple(way(x, y) for way, x, y in zip(ways, some, others))
+
+    return each
 
 
 def _sizes(x: Inexact[Array, "..."]) -> Real[Array, "..."]:

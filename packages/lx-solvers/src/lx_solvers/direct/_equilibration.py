@@ -318,12 +318,12 @@ def _sums_and_most(
     L: Real[Array, "..."], some: Real[Array, "..."], axis: int
 ) -> tuple[Real[Array, "..."], ...]:
     """Σ L, Σ some and max |L|, in one kernel."""
-
-    def combine(x, y):
-        return x[0] + y[0], x[1] + y[1], jax.lax.max(x[2], y[2])
-
     zero = np.zeros((), L.dtype)
-    return jax.lax.reduce((L, some, jnp.abs(L)), (zero,) * 3, combine, (axis,))
+    return jax.lax.reduce((L, some, jnp.abs(L)), (zero,) * 3, _join, (axis,))
+
+
+def _join(x: tuple[Array, ...], y: tuple[Array, ...]) -> tuple[Array, ...]:
+    return x[0] + y[0], x[1] + y[1], jax.lax.max(x[2], y[2])
 
 
 def _clipped_power(exponents: Real[Array, " n"]) -> Real[Array, " n"]:

@@ -255,11 +255,12 @@ def _squares(*xs: Inexact[Array, " n"]) -> tuple[Real[Array, ""], ...]:
     sizes = tuple(map(jax.lax.abs, xs))
     squares = tuple(jax.lax.mul(size, size) for size in sizes)
     zeros = tuple(np.zeros((), square.dtype) for square in squares)
+    return tuple(jax.lax.reduce(squares, zeros, _sums, (0,)))
 
-    def sums(some, others):
-        return tuple(map(jax.lax.add, some, others))
 
-    return tuple(jax.lax.reduce(squares, zeros, sums, (0,)))
+def _sums(some: tuple[Array, ...], others: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Not within `_squares`: JAX compiles an eager reduction once for each function."""
+    return tuple(map(jax.lax.add, some, others))
 
 
 def rcond_or_default(rcond: Any, size: int, dtype: Any) -> Array:
