@@ -3,6 +3,7 @@
     python benchmarks/scaling.py                 every solver: half an hour
     python benchmarks/scaling.py --only "LU|CG"  those that match
     python benchmarks/scaling.py --write         also `docs/evidence/scaling.md`
+    python benchmarks/scaling.py --keep FILE     go on from what was measured before
 
 Each solver runs in a process of its own, from small to large. The time is the least
 of a compiled solve, factorisation or set-up included (of a Krylov method, of one step).
@@ -281,20 +282,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="a pattern of solvers")
     parser.add_argument("--write", action="store_true", help="the page in the docs")
+    parser.add_argument("--keep", type=Path, help="a file for the raw figures")
     parser.add_argument("--series", help="this one, in this process")
     args = parser.parse_args()
     if args.series:
         print(json.dumps([*points(SERIES[args.series])]))
         return
-    found = {}
+    kept = args.keep is not None and args.keep.exists()
+    found = json.loads(args.keep.read_text()) if kept else {}
     for name in SERIES:
-        if re.search(args.only, name):
+        if re.search(args.only, name) and name not in found:
             command = [sys.executable, __file__, "--series", name]
             done = subprocess.run(
                 command, check=True, stdout=subprocess.PIPE, text=True
             )
             found[name] = json.loads(done.stdout)
             print(table({name: found[name]}).splitlines()[-1], flush=True)
+            if args.keep:
+                args.keep.write_text(json.dumps(found))
     if args.write:
         parts = [HEADER, *pictures(found, PAGE.parent), table(found)]
         PAGE.write_text("\n\n".join(part.strip() for part in parts) + "\n")
