@@ -39,11 +39,10 @@ _LOOP_COMPILE = """\
 *Krylov loops, compiled.* XLA takes four fifths of the time, some 10 ms for each kernel
 (see the profile below). With LLVM's optimisations off, the ratio to the published time
 stays: the time goes into XLA's own passes and the code of each kernel. Beyond a
-textbook loop,
-this library computes the true residual before success is claimed, tests each element
-and the last update (in a branch of the loop, taken near its end), scales the system so
-that nothing overflows, and has named exits. A gradient consists of two such loops;
-tracing and lowering it takes half of the published time."""
+textbook loop, this library computes the true residual before success is claimed, tests
+each element and the last update (in a branch of the loop, taken near its end), scales
+the system so that nothing overflows, and has named exits. A gradient consists of two
+such loops; tracing and lowering it takes half of the published time."""
 _LEAST_SQUARES_COMPILE = """\
 *LSMR and Normal(CG), compiled.* LSMR has a third of the published kernels, most of
 which are a single number. `Normal` has more, because it computes the residual of the
