@@ -8,8 +8,8 @@
 Each solver runs in a process of its own, from small to large. The time is the least
 of a compiled solve, factorisation or set-up included (of a Krylov method, of one step).
 The memory is what the process holds at its peak beyond what it held before the first
-problem, the problem included. The exponent p of time or memory ~ nᵖ is fitted to the
-three largest sizes.
+problem, the problem included. The exponent p of time ~ nᵖ is fitted to the three
+largest sizes, that of memory to the two largest.
 """
 
 import argparse
@@ -204,8 +204,8 @@ def points(series: Series) -> Iterator[tuple[int, float, float]]:
 
 
 def exponent(n: list[float], y: list[float]) -> float:
-    """The slope of a line through the logarithms of the three largest sizes."""
-    return float(np.polyfit(np.log(n[-3:]), np.log(y[-3:]), 1)[0])
+    """The slope of a line through the logarithms."""
+    return float(np.polyfit(np.log(n), np.log(y), 1)[0])
 
 
 def shown(seconds: float) -> str:
@@ -224,10 +224,10 @@ def table(found: dict[str, list[list[float]]]) -> str:
         series = SERIES[name]
         n, seconds, held = ([*column] for column in zip(*each))
         step = ", a step" if series.steps > 1 else ""
+        p, q = exponent(n[-3:], seconds[-3:]), exponent(n[-2:], held[-2:])
         lines.append(
-            f"| {name}{step} | {n[-1]:,} | {shown(seconds[-1])} | "
-            f"{exponent(n, seconds):.2f} | {series.time:g} | {held[-1] / n[-1]:,.0f} | "
-            f"{exponent(n, held):.2f} | {series.memory:g} |"
+            f"| {name}{step} | {n[-1]:,} | {shown(seconds[-1])} | {p:.2f} | "
+            f"{series.time:g} | {held[-1] / n[-1]:,.0f} | {q:.2f} | {series.memory:g} |"
         )
     return "\n".join(lines)
 
@@ -270,9 +270,11 @@ HEADER = f"""# How time and memory grow
 Made by `python benchmarks/scaling.py --write` on two CPU cores, in float64. Each solver
 runs in a process of its own. The time is that of a compiled solve with its
 factorisation or set-up; where the table says so, of one step of it. The memory is what
-the process held at its peak beyond what it held before, the problem included. Exponents
-are fitted to the three largest sizes. The iterative solvers of the last picture solve
-to a residual of 1e-8.
+the process held at its peak beyond what it held before: with the problem, what was
+needed to make it (a dense matrix: several of its size), and to compile. Exponents are
+fitted to the three largest sizes, of memory to the two largest; where these are small,
+the memory to compile hides that of the arrays. The iterative solvers of the last
+picture solve to a residual of 1e-8.
 
 {THEORY}
 """
