@@ -1,5 +1,8 @@
 """Triangular: its laws, and what it reads."""
 
+import re
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -95,3 +98,16 @@ def test_slogdet(draw, slogdet, dtype):
     slogdet(Triangular(), A, LOWER)
     np.fill_diagonal(A, 1)
     slogdet(Triangular(), A, (LOWER, unit_diagonal_tag))
+
+
+def test_the_matrix_is_not_copied():
+    """LAPACK reads by columns what lies in memory by rows."""
+
+    def solve(matrix, vector):
+        solver = Triangular()
+        state = solver.init(MatrixLinearOperator(matrix, LOWER), {})
+        return solver.compute(state, vector, {})[0]
+
+    program = jax.jit(solve).lower(jnp.eye(7), jnp.ones(7)).compile().as_text()
+    assert "trsm" in program or jax.default_backend() != "cpu"
+    assert not re.search(r"f64\[7,7\]\S* (copy|transpose)\(", program)

@@ -85,13 +85,16 @@ class Triangular(AbstractLinearSolver[_TriangularState]):
         check_state(state, _TriangularState, "Triangular")
 
         def solve_with(b, adjoint):
-            return solve_triangular(
-                state.T,
-                b,
-                lower=state.lower,
-                adjoint=adjoint,
+            # LAPACK reads matrices by columns. The rows of T, as it lies in memory, are
+            # the columns of Tᵀ: XLA need not copy it. T x = b is Tᵀᴴ x̄ = b̄.
+            x = solve_triangular(
+                state.T.T,
+                b.conj(),
+                lower=not state.lower,
+                adjoint=not adjoint,
                 unit_diagonal=state.unit_diagonal,
             )
+            return x.conj()
 
         dtype = state.T.dtype
         return *views.solve(state, vector, dtype, solve_with, waits=False), {}
