@@ -237,6 +237,7 @@ def pictures(found: dict[str, list[list[float]]], folder: Path) -> list[str]:
     import matplotlib
 
     matplotlib.use("svg")
+    matplotlib.rcParams |= {"svg.hashsalt": "scaling", "svg.fonttype": "none"}
     import matplotlib.pyplot as plt
 
     grey, shown = "#808080", []  # readable on light and dark pages
@@ -290,8 +291,9 @@ def main() -> None:
     if args.series:
         print(json.dumps([*points(SERIES[args.series])]))
         return
-    kept = args.keep is not None and args.keep.exists()
-    found = json.loads(args.keep.read_text()) if kept else {}
+    found = {}
+    if args.keep and args.keep.exists():
+        found = json.loads(args.keep.read_text())
     for name in SERIES:
         if re.search(args.only, name) and name not in found:
             command = [sys.executable, __file__, "--series", name]
@@ -302,6 +304,7 @@ def main() -> None:
             print(table({name: found[name]}).splitlines()[-1], flush=True)
             if args.keep:
                 args.keep.write_text(json.dumps(found))
+    found = {name: found[name] for name in SERIES if name in found}
     if args.write:
         parts = [HEADER, *pictures(found, PAGE.parent), table(found)]
         PAGE.write_text("\n\n".join(part.strip() for part in parts) + "\n")
