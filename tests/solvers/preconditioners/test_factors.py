@@ -93,7 +93,7 @@ def test_shift_is_told(rng):
 
 @pytest.mark.parametrize("scale", [1.0, 1e200, 1e-200])
 def test_right_factor(rng, scale):
-    """Of a full pattern the factors are complete: A R⁻¹ has orthonormal columns, but
+    """The factors of a full pattern are complete: A R⁻¹ has orthonormal columns, but
     for one of zeros."""
     A = scale * rng.standard_normal((7, 4)) * [1, 1e50, 0, 1e-50]
     pattern = lo.SparsityPattern.from_dense(np.ones((7, 4)))

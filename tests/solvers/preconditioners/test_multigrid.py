@@ -150,7 +150,7 @@ def test_amg_variants(laplacian, method, cycle):
 
 @needs_pyamg
 def test_amg_of_what_has_no_levels():
-    """Of a diagonal matrix nothing is coarsened: solved, unless it would be dense and
+    """A diagonal matrix is not coarsened: it is solved, unless it would be dense and
     large. Values that are not finite are told by the solver."""
     solver = lxs.CG(1e-8, 0.0, preconditioner=lxs.AMG("ruge_stuben"))
     for n in (1, 300):

@@ -97,8 +97,8 @@ def adjoint_by_parts(
 
     Args:
         kind: the type of the composite.
-        reflect: from a function that reflects a part, and the composite, to the
-            reflected composite. Its transpose is `reflect(lambda part: part.T, self)`.
+        reflect: from the function that gives the adjoint of a part, and the composite,
+            to the adjoint of the composite.
     """
 
     @adjoint_product.register(kind)

@@ -264,7 +264,7 @@ def prepared(
     operator, recipe = stopped((operator, recipe))
     recipe, n = recipe.setup(operator), operator.in_size()
     tags = frozenset(recipe.tags(operator))
-    recipe = _OfNothing() if is_known(n) and n == 0 else recipe
+    recipe = _Identity() if is_known(n) and n == 0 else recipe
     state = recipe.init(operator, options)
     result = recipe.status(state)
     for part in parts_of_state(state):
@@ -274,11 +274,11 @@ def prepared(
     return Prepared(recipe, stopped(state), code(result), freeze(structure), tags)
 
 
-class _OfNothing(AbstractPreconditioner[tuple[()]]):
-    """That of an operator without unknowns, whatever the recipe."""
+class _Identity(AbstractPreconditioner[None]):
+    """None at all; and that of an operator without unknowns, whatever the recipe."""
 
     def init(self, operator, options):
-        return ()
+        return None
 
     def apply(self, state, vector):
         return vector
@@ -288,6 +288,12 @@ class _OfNothing(AbstractPreconditioner[tuple[()]]):
 
     def conj(self, state, options):
         return state, options
+
+    def tags(self, operator):
+        return frozenset((positive_semidefinite_tag,))
+
+    def __repr__(self):
+        return "none"
 
 
 def told(M: Any) -> dict[str, Array]:

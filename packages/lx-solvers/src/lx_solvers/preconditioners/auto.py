@@ -15,12 +15,11 @@ from lx_operators import (
     is_hermitian,
     is_negative_semidefinite,
     is_positive_semidefinite,
-    positive_semidefinite_tag,
 )
 from lx_operators.internal import block_grid, same_shapes, unwrapped
 
 from . import _by_operator
-from ._preconditioner import AbstractPreconditioner
+from ._preconditioner import AbstractPreconditioner, _Identity
 from ._sparse import is_concrete
 from .amg import AMG
 from .block_jacobi import BlockJacobi
@@ -35,28 +34,6 @@ LARGE = 2000
 
 SMALL = 500
 """Blocks of so many unknowns are inverted."""
-
-
-class _Identity(AbstractPreconditioner[None]):
-    """None at all."""
-
-    def init(self, operator, options):
-        return None
-
-    def apply(self, state, vector):
-        return vector
-
-    def transpose(self, state, options):
-        return state, options
-
-    def conj(self, state, options):
-        return state, options
-
-    def tags(self, operator):
-        return frozenset((positive_semidefinite_tag,))
-
-    def __repr__(self):
-        return "none"
 
 
 class Row(NamedTuple):
