@@ -161,7 +161,11 @@ def _maximum(x: Real[Array, "n ..."]) -> Real[Array, "..."]:
     """Along the first axis. A NaN may be lost, as in `jnp.max` on CPUs, which XLA
     leaves to a library that is slow in this shape."""
     least = jnp.asarray(-jnp.inf, x.dtype)
-    return jax.lax.reduce(x, least, lambda a, b: jnp.where(b > a, b, a), (0,))
+    return jax.lax.reduce(x, least, _larger, (0,))
+
+
+def _larger(a: Array, b: Array) -> Array:
+    return jnp.where(b > a, b, a)
 
 
 def _take(x: Array, rows: Int[Array, "..."]) -> Array:
