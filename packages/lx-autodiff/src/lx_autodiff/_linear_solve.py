@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -42,7 +43,15 @@ from ._method import (
     set_up,
     without_moving_preconditioner,
 )
-from ._partition import NUMBERS, Sealed, Static, is_traced, split, stop_gradient
+from ._partition import (
+    NUMBERS,
+    Outputs,
+    Static,
+    is_traced,
+    outputs,
+    split,
+    stop_gradient,
+)
 from ._primitive import OnFailure, solve
 from ._promotion import fits, is_mixed, solve_mixed, solve_promoted, widened
 from ._sharding import explicit_layout, with_automatic_axes
@@ -128,9 +137,8 @@ def linear_solve(
     # Where values can be looked at, a failure is raised here, without a callback.
     late = throw and not is_traced(*arrays)
     on_failure: OnFailure = "raise" if throw and not late else "report"
-    solution, failed = _solve(_Call(static, on_failure, rhs_axis), *arrays)
-    if type(solution.state) is _Parted:
-        solution = dataclasses.replace(solution, state=solution.state.join())
+    out = _solve(_Call(static, on_failure, rhs_axis), *arrays)
+    solution, failed = out.join(arrays)
     if not late:
         return solution
     if isinstance(failed, jax.core.Tracer):  # constants, within a trace
@@ -155,6 +163,7 @@ class _Problem(NamedTuple):
     adjoint_options: dict[str, Any] | None
 
 
+@functools.lru_cache
 def _has_numbers(static: Static) -> bool:
     """Whether a `_Problem` has Python numbers other than those of its solvers."""
     start, parts = 0, static.treedef.children()
@@ -183,20 +192,33 @@ class _Call(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _solve(call: _Call, *arrays: Array) -> tuple[Solution, Int[Array, ""]]:
+def _solve(call: _Call, *arrays: Array) -> Outputs:
     """Everything in one compiled call: eager calls are cheap, and equal problems are
     checked, traced and compiled once. The solution, and 0 if no solve failed."""
     layout = explicit_layout(arrays)
     if layout is None:
-        return _solve_arrays(call, call.static, *arrays)
-    solve_arrays = functools.partial(_solve_arrays, call)
+        held = [stop_gradient(x) for x in arrays]
+        return outputs(_solve_arrays(call, call.static, arrays, held), held)
+
+    def solve_arrays(static: Static, *arrays: Array) -> Outputs:
+        held = [stop_gradient(x) for x in arrays]
+        return outputs(_solve_arrays(call, static, arrays, held), ())
+
     return with_automatic_axes(solve_arrays, call.static, arrays, layout)
 
 
 def _solve_arrays(
-    call: _Call, static: Static, *arrays: Array
+    call: _Call, static: Static, arrays: Sequence[Array], held: Sequence[Array]
 ) -> tuple[Solution, Int[Array, ""]]:
+    """As `_solve`.
+
+    Args:
+        call: all but the arrays, for which `static` stands.
+        static, arrays: of a `_Problem`.
+        held: the arrays without tangents.
+    """
     problem: _Problem = static.join(arrays)
+    still: _Problem = static.join(held)
     operator, axis = problem.operator, call.rhs_axis
     check_one(operator)
     wanted = operator.out_structure()
@@ -210,10 +232,9 @@ def _solve_arrays(
         if is_mixed(own, vector, operator.out_structure()):
             solve_one = functools.partial(solve_mixed, own=own)
         operator = widened(operator, vector, problem.state)
-    options = stop_gradient(problem.options)
+        still = still._replace(operator=stop_gradient(operator))
     solver = without_moving_preconditioner(problem.solver)
-    constant = problem._replace(operator=operator, solver=solver, options=options)
-    prepared = _prepared(constant)
+    prepared = _prepared(problem._replace(operator=operator, solver=solver), still)
     one = functools.partial(solve_one, prepared, on_failure=call.on_failure)
     if axis is None:
         value, result, stats = one(vector)
@@ -227,7 +248,7 @@ def _solve_arrays(
     state = prepared.forward.state
     if axis is None and solve_one is solve:  # statistics of one solve
         state = _updated(prepared.forward, stats)
-    return Solution(value, result, stats, _parted(state)), failed
+    return Solution(value, result, stats, state), failed
 
 
 def _updated(method: Method, stats: dict[str, Any]) -> Any:
@@ -239,20 +260,22 @@ def _updated(method: Method, stats: dict[str, Any]) -> Any:
     )
 
 
-def _prepared(problem: _Problem) -> Problem:
-    operator, _, solver, options, state, adjoint_solver, adjoint_options = problem
+def _prepared(problem: _Problem, still: _Problem) -> Problem:
+    """The problem, with a state made of what carries no tangents."""
+    operator, solver = problem.operator, problem.solver
+    _, _, still_solver, options, state, adjoint_solver, adjoint_options = still
     chosen = solver_for(operator, solver)
     if isinstance(chosen, Identity):  # a state of another solver is not needed
         return problem_of(operator, prepare(operator, chosen, options))
     if state is NO_STATE:
-        method = prepare(operator, solver, options)
+        state = still_solver.init(still.operator, options)
     else:
         _check_state(operator, solver, options, state)
-        method = Method(solver, stop_gradient(state), options)
+    method = Method(solver, state, options)
     if adjoint_solver is None and adjoint_options is None:
         return problem_of(operator, method)
-    adjoint = Adjoint(adjoint_solver or solver, adjoint_options or {})
-    return problem_of(operator, method, stop_gradient(adjoint))
+    adjoint = Adjoint(adjoint_solver or still_solver, adjoint_options or {})
+    return problem_of(operator, method, adjoint)
 
 
 def _check_state(operator: Any, solver: Any, options: Any, state: Any) -> None:
@@ -277,25 +300,8 @@ def _listed(types: list[tuple[Any, Any]]) -> str:
     return ", ".join(describe(jax.ShapeDtypeStruct(*each)) for each in types) or "none"
 
 
-class _Parted(NamedTuple):
-    """A state that holds more than arrays, in the form in which it goes through
-    `jit`."""
-
-    arrays: list[Array]
-    static: Sealed
-
-    def join(self) -> Any:
-        return self.static.value.join(self.arrays)
-
-
 def _raising(solution: Solution, operator: Any, solver: Any) -> Solution:
     """The same, whose computation raises at run time if the solve failed."""
     value, result = solution.value, solution.result
     value = raise_on_failure(value, result, operator, solver, "forward")
     return dataclasses.replace(solution, value=value)
-
-
-def _parted(state: Any) -> Any:
-    arrays, static = split(state)
-    only_arrays = len(arrays) == len(static.leaves)
-    return state if only_arrays else _Parted(arrays, Sealed(static))

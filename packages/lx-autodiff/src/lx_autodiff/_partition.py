@@ -102,6 +102,42 @@ def stop_gradient(tree: Any) -> Any:
     return jtu.tree_map(stop, tree)
 
 
+class Outputs(NamedTuple):
+    """A pytree in the form in which a compiled function returns it: each array once,
+    and none that is an argument, since that would be copied."""
+
+    arrays: list[Any]
+    rest: Sealed  # a `Static`, and where its arrays are; ~i is argument i
+
+    def join(self, arguments: Sequence[Any]) -> Any:
+        """The pytree again. Arguments in it carry no tangents."""
+        static, sources = self.rest.value
+        return static.join(
+            [self.arrays[i] if i >= 0 else _still(arguments[~i]) for i in sources]
+        )
+
+
+def outputs(tree: Any, held: Sequence[Any]) -> Outputs:
+    """A pytree as outputs.
+
+    Args:
+        tree: any.
+        held: the arguments without tangents, as far as they are in `tree`.
+    """
+    arrays, static = split(tree)
+    source = {id(x): ~i for i, x in enumerate(held)}
+    once: list[Any] = []
+    for x in arrays:
+        if id(x) not in source:
+            source[id(x)] = len(once)
+            once.append(x)
+    return Outputs(once, Sealed((static, tuple(source[id(x)] for x in arrays))))
+
+
+def _still(argument: Any) -> Any:
+    return stop_gradient(argument) if is_traced(argument) else argument
+
+
 def is_traced(*arrays: Any) -> bool:
     """Whether any is a tracer, so that its values cannot be looked at."""
     for array in arrays:

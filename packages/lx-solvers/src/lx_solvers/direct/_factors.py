@@ -34,7 +34,13 @@ def dense_matrix(operator: AbstractLinearOperator) -> Inexact[Array, "m n"]:
     It carries no tangent: factors are never differentiated (not all of JAX's
     factorisations can be), derivatives of solutions come from `linear_solve`.
     """
-    matrix = jax.lax.stop_gradient(operator.as_matrix())
+    return jax.lax.stop_gradient(own_matrix(operator))
+
+
+def own_matrix(operator: AbstractLinearOperator) -> Inexact[Array, "m n"]:
+    """The same with its tangent: the very array of the operator, if it has one. A state
+    that holds it costs no memory."""
+    matrix = operator.as_matrix()
     return cast(matrix, working_dtype(matrix.dtype))
 
 

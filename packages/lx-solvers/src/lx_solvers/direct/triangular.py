@@ -9,6 +9,7 @@ normal number.
 """
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Inexact
 from lx_operators import (
@@ -27,8 +28,8 @@ from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
 from ._factors import (
-    dense_matrix,
     judge,
+    own_matrix,
     solve_triangular,
     working_dtype,
 )
@@ -73,12 +74,13 @@ class Triangular(AbstractLinearSolver[_TriangularState]):
             T = jnp.diag(diagonal(operator))
             T = T.astype(working_dtype(T.dtype))
         else:
-            T = dense_matrix(operator)
+            T = own_matrix(operator)
         unit = has_unit_diagonal(operator)
         offset = -1 if unit else 0
-        read = jnp.tril(T, offset) if lower else jnp.triu(T, -offset)
+        still = jax.lax.stop_gradient(T)
+        read = jnp.tril(still, offset) if lower else jnp.triu(still, -offset)
         finite = jnp.isfinite(largest(read))
-        verdict = judge(finite) if unit else _verdict(diagonal_of(T), finite)
+        verdict = judge(finite) if unit else _verdict(diagonal_of(still), finite)
         return _TriangularState(T, lower, unit, verdict, pack_structures(operator))
 
     def compute(self, state, vector, options):
