@@ -24,7 +24,7 @@ def launch():
 
 def main(coordinator: str, process: int):
     os.environ["JAX_PLATFORMS"] = "cpu"
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES}"
+    os.environ["JAX_NUM_CPU_DEVICES"] = str(DEVICES)
     import jax
     import jax.numpy as jnp
     import lineax as lx

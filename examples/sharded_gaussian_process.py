@@ -9,7 +9,7 @@ those of a dense matrix. Without an accelerator, eight devices are made of one C
 
 import os
 
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 
 import equinox as eqx
 import jax

@@ -167,5 +167,5 @@ def test_sharded(run_program):
             close(t[3], dense[name].T @ x, name)
             close(matrix[3], dense[name], name)
         """,
-        XLA_FLAGS="--xla_force_host_platform_device_count=8",
+        JAX_NUM_CPU_DEVICES="8",
     )

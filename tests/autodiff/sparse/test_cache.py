@@ -146,7 +146,7 @@ def test_another_process(tmp_path):
 
 SHARDED = """
 import os
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+os.environ["JAX_NUM_CPU_DEVICES"] = "2"
 import jax
 jax.config.update("jax_enable_x64", True)
 import jax.numpy as jnp

@@ -60,10 +60,9 @@ print("done")
 
 
 def test_rows_over_devices():
-    flags = "--xla_force_host_platform_device_count=4"
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM)],
-        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        env={**os.environ, "JAX_NUM_CPU_DEVICES": "4", "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
     )

@@ -1,7 +1,11 @@
 """Small, empty and disconnected systems, mixed meshes, and what users get wrong, on
 eight devices; each check prints a line when it holds."""
 
+import os
 from typing import Any
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 
 import jax
 import jax.numpy as jnp

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = (
-    f"--xla_force_host_platform_device_count={int(sys.argv[3]) // int(sys.argv[4])}"
-)
+os.environ["JAX_NUM_CPU_DEVICES"] = str(int(sys.argv[3]) // int(sys.argv[4]))
 
 import jax
 import jax.numpy as jnp
