@@ -211,6 +211,15 @@ def plain_norm2(x: Array) -> Real[Array, ""]:
     return jax.lax.sqrt(real_dot(x, x))
 
 
+def into_range(size: Real[Array, ""]) -> Real[Array, ""]:
+    """A power of two: by how much to multiply a vector of which this is the plain norm,
+    so that its squares are in range; 1 where they are."""
+    powers = jnp.finfo(size.dtype).maxexp * np.asarray([-0.6, -0.36, 0.36, 0.6])
+    tiny, small, large, huge = np.exp2(np.rint(powers)).astype(size.dtype)
+    other = jnp.where(size <= small, huge, tiny)
+    return jnp.where((size > small) & (size < large), jnp.ones_like(size), other)
+
+
 def eps(dtype: np.dtype) -> float:
     """The distance from one to the next number of a real or complex dtype."""
     return float(jnp.finfo(complex_to_real_dtype(dtype)).eps)
