@@ -179,8 +179,7 @@ def least_squares(
         return kind(*numbers), _Shared(*shared)
 
     def step(s: _Loop) -> _Loop:
-        check, claimed = s.phases.check, s.phases.claimed
-        running = s.phases.running
+        check, claimed, running = s.phases.check, s.phases.claimed, s.phases.running
         old, last = split(s.scalars)
 
         # one product and one adjoint product: a step, or a start from x
@@ -193,24 +192,27 @@ def least_squares(
         new = where(check, b - Aq, Aq)
         û = times(where(check, 1, last.shrink), L(new))
         û = û - times(where(check, 0, last.α), s.u)
-        rounded = rounding * last.A * last.shrink
-        β, normed = significant(~check, (norm2 if scaled else plain_norm2)(û), rounded)
+        size = (norm2 if scaled else plain_norm2)(û)
+        least = rounding * last.A * last.shrink
+        β, normed, least = significant(~check, size, least, least)
         u = times(normed, û)
         LHu = LH(u)
         AHu = AH(LHu)
         v̂ = times(last.shrink, MH(AHu)) - times(where(check, 0, β), s.v)
-        α, normed = significant(True, plain_norm2(v̂), rounded)
+        size = plain_norm2(v̂)
+        # if α is lost with the σ of the first check, which is 1, another makes the next
+        first = check & (last.A == 0) & (last.shrink == 1)
+        other = where(first, into_range(size), 1)
+        α, normed, other = significant(True, size, least, other)
+        lost = other != 1
         v = times(normed, v̂)
         reset = False
         if y0 is not None:
             reset = s.phases.first & useless(β, norm_b, X.eps)
 
-        # the numbers, in units of σ, which a check finds from α; in the first one σ is
-        # taken to be 1, and in the next one another number where α was lost by that
+        # the numbers, in units of σ, which a check finds from α
         next, φ, ρ = old.step(β, α)
         found = where(check, α * reciprocal_scale(last.shrink), last.α)
-        other = into_range(α)
-        lost = check & (last.A == 0) & (last.shrink == 1) & (other != 1)
         size_A = jnp.maximum(jnp.maximum(last.A, found), λ)
         shrink = where(lost, other, reciprocal_scale(size_A))
         shrink = where(check, shrink, last.shrink)
@@ -219,8 +221,7 @@ def least_squares(
         numbers = packed(*(where(check, *pair) for pair in zip(start, next)))
         next, σ = kind(*unpacked(numbers)), reciprocal_scale(shrink)
         column = σ * jnp.sqrt(last.α**2 + β**2)
-        norm_A = jnp.maximum(last.A, where(check, found, column))
-        norm_A = where(lost, 0, norm_A)
+        norm_A = jnp.maximum(last.A, where(check, where(lost, 0, found), column))
         most = jnp.maximum(last.most, where(check, 0, ρ * σ))
         least = jnp.minimum(last.least, where(check, jnp.inf, ρ * σ))
         shared = packed(
@@ -292,7 +293,7 @@ def least_squares(
 
         smaller = jnp.minimum(size, jnp.maximum(now.cond, 1) * now.normal)
         wanted = check | is_reduced(now) | goal.in_reach(smaller)
-        wanted = wanted & running & ~lost
+        wanted &= running & ~lost
         left, ratio = s.phases.ratios(goal, wanted, test, count=2)
         stopped = False
         if rule is not None:

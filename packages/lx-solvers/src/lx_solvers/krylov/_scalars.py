@@ -92,11 +92,13 @@ def rotation(a: Array, b: Array, *others: Array) -> tuple[Array, ...]:
     return unpacked(packed(a / ρ, b / ρ, ρ, *(ρ * other for other in others)))
 
 
-def significant(condition: Any, size: Array, least: Array) -> tuple[Array, ...]:
+def significant(
+    condition: Any, size: Array, least: Array, *others: Array
+) -> tuple[Array, ...]:
     """A norm and its reciprocal, both 0 if it is no more than `least`, where that is
-    asked."""
+    asked; and others, in the same kernel."""
     size = where(condition & (size <= least), 0, size)  # NaN stays
-    return unpacked(packed(size, where(size > 0, 1 / size, 0)))
+    return unpacked(packed(size, where(size > 0, 1 / size, 0), *others))
 
 
 class Packed(NamedTuple):
