@@ -20,6 +20,10 @@ from ._sizes import is_known
 # to be reduced before the first (TreeReductionRewriter).
 _WINDOW = 32
 
+# Up to so many elements, the reduction of several arrays at once is faster, although
+# none of it is done in vector registers or by several threads.
+_SHORT = 256
+
 # XLA repeats what it fuses for each slice that is read, up to 15 times, and writes it
 # down instead where that would be more: so often an axis can be halved.
 _HALVINGS = 3
@@ -197,6 +201,18 @@ def dot(x: Array, y: Array) -> Inexact[Array, ""]:
 def real_dot(x: Array, y: Array) -> Real[Array, ""]:
     """Re ⟨x, y⟩."""
     return dot(x, y).real
+
+
+def dots(*pairs: tuple[Array, Array]) -> tuple[Inexact[Array, ""], ...]:
+    """⟨x, y⟩ of pairs of one shape, conjugating x: of short arrays in one kernel, as
+    XLA does not split the reduction of several arrays."""
+    size = pairs[0][0].size
+    if not is_known(size) or size > _SHORT:
+        return tuple(dot(x, y) for x, y in pairs)
+    products = tuple(x.conj() * y for x, y in pairs)
+    zeros = (np.zeros((), products[0].dtype),) * len(pairs)
+    add = _each((jax.lax.add,) * len(pairs))
+    return tuple(jax.lax.reduce(products, zeros, add, tuple(range(pairs[0][0].ndim))))
 
 
 def norm2(x: Array) -> Real[Array, ""]:

@@ -278,7 +278,7 @@ def iteration(
         if not method.sees_checks:
             state = _kept(check, claimed, initial, old, state)
         if bound is None:
-            if step.ν is not None:
+            if step.ν is not None and step.stretch is not None:
                 stretch = step.stretch
             elif M is None and step.stretch is not None:
                 stretch = where(check | step.broken, 0, step.stretch)
