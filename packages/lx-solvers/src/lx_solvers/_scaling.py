@@ -22,7 +22,7 @@ _WINDOW = 32
 
 # Up to so many elements, the reduction of several arrays at once is faster, although
 # none of it is done in vector registers or by several threads.
-_SHORT = 256
+_SHORT = 64
 
 # XLA repeats what it fuses for each slice that is read, up to 15 times, and writes it
 # down instead where that would be more: so often an axis can be halved.

@@ -293,7 +293,7 @@ def least_squares(
 
         smaller = jnp.minimum(size, jnp.maximum(now.cond, 1) * now.normal)
         wanted = check | is_reduced(now) | goal.in_reach(smaller)
-        wanted &= running & ~lost
+        wanted &= running & ~lost  # members that have ended ask for nothing
         left, ratio = s.phases.ratios(goal, wanted, test, count=2)
         stopped = False
         if rule is not None:
@@ -316,7 +316,7 @@ def least_squares(
         history = monitor.record(s.history, phases, lambda: norm2(undamp(r)) * unit)
         v = where(phases.check, x, v)
         directions = u, v, h, Ah, h_bar, Ah_bar  # of which nothing is to last
-        lasting = size, scalars, plain, left, phases, history
+        lasting: Any = size, scalars, plain, left, phases, history
         old = s.size, s.scalars, s.plain, s.left, s.phases, s.history
         size, *lasting = kept(running, lasting, old)
         return _Loop(x, r, size, *directions, *lasting)
