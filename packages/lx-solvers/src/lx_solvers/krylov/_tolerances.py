@@ -387,8 +387,8 @@ def _numbers(
     unit = power_of_two(peak)
     shrink = reciprocal_scale(unit)
     atol = atol * shrink
-    # no element's tolerance is above atol + rtol |b|∞; more, so that rounding is no
-    # matter
+    # no element's tolerance is above atol + rtol |b|∞, and by the 2-norm of quotients
+    # only one element may be as large; more, so that rounding is no matter
     even = 1.0 if norm is two_norm else sqrt_of(space.size)
     reach = 1.05 * even * (atol + rtol * (peak * shrink))
     scalars = stacked([unit, shrink, atol, reach])
