@@ -134,6 +134,31 @@ def test_not_finite_among_many(name, method, suited, draw):
     np.testing.assert_array_equal(results == RESULTS.nonfinite_input, bad)
 
 
+def test_members_of_a_batch(name, method, suited, spectral, draw):
+    """Each ends as it does alone, however long the others take: b = 0, the identity, a
+    matrix that is not finite, one of zeros, and two that take many more steps."""
+    a, b = suited(name, np.float64), draw(np.float64, 6, N)
+    slow = spectral(np.float64, np.geomspace(1e-4, 1, N))
+    bad = np.where(np.arange(N) == 2, np.nan, a)
+    matrices = np.stack([slow, np.eye(N), bad, np.zeros_like(a), a, slow])
+    b[0] = 0
+    solver = method.make(1e-8, 0.0)
+
+    def solve(a, b):
+        state = solver.init(lo.MatrixLinearOperator(a, method.tags), {})
+        x, result, stats = solver.compute(state, b, {})
+        return x, result._value, stats["num_steps"], stats["backward_error"]
+
+    batch = jax.jit(jax.vmap(solve))(matrices, b)
+    alone = jax.jit(solve)
+    for k, (x, result, steps, error) in enumerate(zip(*batch, strict=True)):
+        y, wanted, count, backward = alone(matrices[k], b[k])
+        assert result == wanted
+        assert abs(steps - count) <= 2
+        np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6 / 1e-4)
+        np.testing.assert_allclose(error, backward, rtol=0.5, atol=1e-9)
+
+
 # Tolerances and limits
 
 

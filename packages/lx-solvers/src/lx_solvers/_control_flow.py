@@ -34,6 +34,23 @@ def while_loop(
     )
 
 
+def while_some(
+    running: Callable[[_Carry], Any],
+    step: Callable[[_Carry], _Carry],
+    start: _Carry,
+    inputs: Any,
+) -> _Carry:
+    """As `while_loop`, for a `step` that keeps by `kept` what is to last. Under `vmap`
+    all members of a batch go on until the last has ended, and JAX need not choose
+    between new and old for each array that the loop carries."""
+    return while_loop(lambda carry: _anywhere(running(carry)), step, start, inputs)
+
+
+def kept(running: Any, new: _Result, old: _Result) -> _Result:
+    """The new; under `vmap` the old of a member of the batch that has ended."""
+    return _own(running, new, old)
+
+
 def cond(
     condition: Any,
     yes: Callable[[_Carry], _Result],

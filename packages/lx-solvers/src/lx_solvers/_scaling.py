@@ -20,6 +20,10 @@ from ._sizes import is_known
 # to be reduced before the first (TreeReductionRewriter).
 _WINDOW = 32
 
+# Up to so many elements, the reduction of several arrays at once is faster, although
+# none of it is done in vector registers or by several threads.
+_SHORT = 64
+
 # XLA repeats what it fuses for each slice that is read, up to 15 times, and writes it
 # down instead where that would be more: so often an axis can be halved.
 _HALVINGS = 3
@@ -199,6 +203,18 @@ def real_dot(x: Array, y: Array) -> Real[Array, ""]:
     return dot(x, y).real
 
 
+def dots(*pairs: tuple[Array, Array]) -> tuple[Inexact[Array, ""], ...]:
+    """⟨x, y⟩ of pairs of one shape, conjugating x: of short arrays in one kernel, as
+    XLA does not split the reduction of several arrays."""
+    size = pairs[0][0].size
+    if not is_known(size) or size > _SHORT:
+        return tuple(dot(x, y) for x, y in pairs)
+    products = tuple(x.conj() * y for x, y in pairs)
+    zeros = (np.zeros((), products[0].dtype),) * len(pairs)
+    add = _each((jax.lax.add,) * len(pairs))
+    return tuple(jax.lax.reduce(products, zeros, add, tuple(range(pairs[0][0].ndim))))
+
+
 def norm2(x: Array) -> Real[Array, ""]:
     """√Σ |xᵢ|², without overflow or underflow of the squares."""
     scale = reciprocal_scale(largest(x))
@@ -209,6 +225,15 @@ def norm2(x: Array) -> Real[Array, ""]:
 def plain_norm2(x: Array) -> Real[Array, ""]:
     """√Σ |xᵢ|² where the largest element is near 1, or where squares may underflow."""
     return jax.lax.sqrt(real_dot(x, x))
+
+
+def into_range(size: Real[Array, ""]) -> Real[Array, ""]:
+    """A power of two: by how much to multiply a vector of which this is the plain norm,
+    so that its squares are in range; 1 where they are."""
+    powers = jnp.finfo(size.dtype).maxexp * np.asarray([-0.6, -0.36, 0.36, 0.6])
+    tiny, small, large, huge = np.exp2(np.rint(powers)).astype(size.dtype)
+    other = jnp.where(size <= small, huge, tiny)
+    return jnp.where((size > small) & (size < large), jnp.ones_like(size), other)
 
 
 def eps(dtype: np.dtype) -> float:

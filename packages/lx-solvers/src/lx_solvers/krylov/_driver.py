@@ -246,6 +246,7 @@ def iteration(
             x = where(again, 0, x)
         near = goal.in_reach(ν)
         wanted = check | (near if step.idle is False else near & ~step.idle)
+        wanted &= loop.phases.running  # members of a batch that have ended: nothing
         ratio, x_peak = loop.phases.ratios(goal, wanted, test, count=2)
         num_steps = loop.phases.num_steps + 1
         stopped = False
@@ -278,7 +279,7 @@ def iteration(
         if not method.sees_checks:
             state = _kept(check, claimed, initial, old, state)
         if bound is None:
-            if step.ν is not None:
+            if step.ν is not None and step.stretch is not None:
                 stretch = step.stretch
             elif M is None and step.stretch is not None:
                 stretch = where(check | step.broken, 0, step.stretch)

@@ -22,8 +22,8 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from .._checks import check_state
-from .._control_flow import while_loop
-from .._scaling import norm2, plain_norm2, real_dot, reciprocal_scale
+from .._control_flow import kept, while_some
+from .._scaling import into_range, norm2, plain_norm2, real_dot, reciprocal_scale
 from .._sizes import is_known
 from .._solution import RESULTS
 from .._solver import Options
@@ -38,8 +38,18 @@ from ._options import (
     stopping_rule,
 )
 from ._phases import Exit, Phases, advance, begin, step_limit
-from ._scalars import barrier, over, packed, scalar_at, stacked, times, unpacked, where
-from ._spaces import Space, as_matvec, as_matvecs, spaces
+from ._scalars import (
+    barrier,
+    over,
+    packed,
+    scalar_at,
+    significant,
+    stacked,
+    times,
+    unpacked,
+    where,
+)
+from ._spaces import as_matvec, as_matvecs, not_tall, spaces
 from ._stability import C, Left, scaled_norm2
 from ._tolerances import expected, peaks, right_hand_side
 
@@ -95,6 +105,7 @@ class _Loop(NamedTuple):
     """‖r‖."""
     u: Array
     v: Array
+    """Before a check x, which is then multiplied."""
     h: Array
     Ah: Array
     h_bar: Any  # None without bars
@@ -168,38 +179,49 @@ def least_squares(
         return kind(*numbers), _Shared(*shared)
 
     def step(s: _Loop) -> _Loop:
-        check, claimed = s.phases.check, s.phases.claimed
+        check, claimed, running = s.phases.check, s.phases.claimed, s.phases.running
         old, last = split(s.scalars)
 
         # one product and one adjoint product: a step, or a start from x
-        q = where(check, s.x, M(s.v))
+        q = where(check, s.v, M(s.v))
         x, Aq = s.x, A(q)
         if y0 is not None:
             Aq = where(s.phases.first, held(Aq), Aq)
         if not undamped(solver.damp):
             x, Aq = better_than_none(x, Aq, b, check)
         new = where(check, b - Aq, Aq)
-        û = L(new) - where(check, 0, times(last.α, s.u))
-        β, normed, β_σ = _significant(~check, norm2(û), rounding * last.A, last.shrink)
+        û = times(where(check, 1, last.shrink), L(new))
+        û = û - times(where(check, 0, last.α), s.u)
+        size = (norm2 if scaled else plain_norm2)(û)
+        least = rounding * last.A * last.shrink
+        β, normed, least = significant(~check, size, least, least)
         u = times(normed, û)
         LHu = LH(u)
         AHu = AH(LHu)
-        v̂ = MH(AHu) - times(where(check, 0, β), s.v)
-        α, normed, α_σ = _significant(True, norm2(v̂), rounding * last.A, last.shrink)
+        v̂ = times(last.shrink, MH(AHu)) - times(where(check, 0, β), s.v)
+        size = plain_norm2(v̂)
+        # if α is lost with the σ of the first check, which is 1, another makes the next
+        first = check & (last.A == 0) & (last.shrink == 1)
+        other = where(first, into_range(size), 1)
+        α, normed, other = significant(True, size, least, other)
+        lost = other != 1
         v = times(normed, v̂)
-        again = False
+        reset = False
         if y0 is not None:
-            again = s.phases.first & useless(β, norm_b, X.eps)
+            reset = s.phases.first & useless(β, norm_b, X.eps)
 
-        # the numbers, in units of σ
-        next, φ, ρ = old.step(β_σ, α_σ)
-        size_A = jnp.maximum(jnp.maximum(last.A, α), λ)
-        shrink = where(check, reciprocal_scale(size_A), last.shrink)
-        start = kind.start(β, α * shrink)
+        # the numbers, in units of σ, which a check finds from α
+        next, φ, ρ = old.step(β, α)
+        found = where(check, α * reciprocal_scale(last.shrink), last.α)
+        size_A = jnp.maximum(jnp.maximum(last.A, found), λ)
+        shrink = where(lost, other, reciprocal_scale(size_A))
+        shrink = where(check, shrink, last.shrink)
+        α = where(check, found * shrink, α)
+        start = kind.start(β, α)
         numbers = packed(*(where(check, *pair) for pair in zip(start, next)))
         next, σ = kind(*unpacked(numbers)), reciprocal_scale(shrink)
-        column = σ * jnp.sqrt((last.α * last.shrink) ** 2 + β_σ**2)
-        norm_A = jnp.maximum(last.A, where(check, α, column))
+        column = σ * jnp.sqrt(last.α**2 + β**2)
+        norm_A = jnp.maximum(last.A, where(check, where(lost, 0, found), column))
         most = jnp.maximum(last.most, where(check, 0, ρ * σ))
         least = jnp.minimum(last.least, where(check, jnp.inf, ρ * σ))
         shared = packed(
@@ -224,8 +246,9 @@ def least_squares(
             bars = h - times(f, s.h_bar), Ah - times(f, s.Ah_bar)
         h_bar, Ah_bar = bars
         Δ, AΔ = bars if barred else (h, Ah)
-        x = where(again, 0, x + times(φ, Δ))
-        r = where(check, new, s.r - times(φ, AΔ))
+        x = kept(running, where(reset, 0, x + times(φ, Δ)), s.x)
+        by = where(check, Aq, times(φ, AΔ))
+        r = kept(running, where(check, b, s.r) - by, s.r)
 
         plain = None
         if preconditioned:  # ‖A‖ and ‖Aᴴ r‖, where the numbers are those of L A M
@@ -270,6 +293,7 @@ def least_squares(
 
         smaller = jnp.minimum(size, jnp.maximum(now.cond, 1) * now.normal)
         wanted = check | is_reduced(now) | goal.in_reach(smaller)
+        wanted &= running & ~lost  # members that have ended ask for nothing
         left, ratio = s.phases.ratios(goal, wanted, test, count=2)
         stopped = False
         if rule is not None:
@@ -281,17 +305,21 @@ def least_squares(
             ratio,
             settled=claimed,
             broken=(now.cond > conlim) & (ratio > 1) & ~check,
-            finite=jnp.isfinite(α) & jnp.isfinite(β),
+            finite=lost | (jnp.isfinite(α) & jnp.isfinite(β)),
             limit=limit,
             due=False,
             nothing=size == 0,
-            again=again,
+            again=lost | reset,
             stopped=stopped,
             failure=Exit.ill_conditioned,
         )
         history = monitor.record(s.history, phases, lambda: norm2(undamp(r)) * unit)
-        directions = u, v, h, Ah, h_bar, Ah_bar
-        return _Loop(x, r, size, *directions, scalars, plain, left, phases, history)
+        v = where(phases.check, x, v)
+        directions = u, v, h, Ah, h_bar, Ah_bar  # of which nothing is to last
+        lasting: Any = size, scalars, plain, left, phases, history
+        old = s.size, s.scalars, s.plain, s.left, s.phases, s.history
+        size, *lasting = kept(running, lasting, old)
+        return _Loop(x, r, size, *directions, *lasting)
 
     none = X.zeros()
     x, given = start_from(y0, given, X)
@@ -305,7 +333,7 @@ def least_squares(
         r=b,
         size=norm_b,
         u=jnp.zeros_like(b),
-        v=none,
+        v=x,
         h=none,
         Ah=jnp.zeros_like(b),
         h_bar=none if barred else None,
@@ -317,7 +345,7 @@ def least_squares(
         history=monitor.start(phases, lambda: norm2(given.b) * unit, X),
     )
     inputs = solver, state, vector, options
-    end = while_loop(lambda s: s.phases.running, step, start, inputs)
+    end = while_some(lambda s: s.phases.running, step, start, inputs)
     (numbers, shared), exit = split(end.scalars), end.phases.exit
     istop = where(end.left <= 1, 1, 2)
     for code, number in _ISTOP.items():
@@ -368,27 +396,5 @@ _ISTOP = {
 }
 
 
-def not_tall(X: Space, Y: Space) -> Any:
-    """Whether A has no more rows than columns; an array if the sizes are symbolic."""
-    if X.size == Y.size or is_known(X.size, Y.size):
-        return X.size >= Y.size
-    return jnp.asarray(X.size, jnp.int32) >= jnp.asarray(Y.size, jnp.int32)
-
-
 def _same(v: Array) -> Array:
     return v
-
-
-def rotation(a: Array, b: Array, *others: Array) -> tuple[Array, ...]:
-    """c, s and ρ of Givens' rotation that takes (a, b) to (ρ, 0), with ρ = 1 for
-    (0, 0); and ρ times the others, in the same kernel."""
-    ρ = jnp.sqrt(a * a + b * b)
-    ρ = where(ρ == 0, 1, ρ)
-    return unpacked(packed(a / ρ, b / ρ, ρ, *(ρ * other for other in others)))
-
-
-def _significant(condition: Any, size: Array, least: Array, shrink: Array) -> tuple:
-    """A norm, its reciprocal, and the norm times `shrink`: all 0 if it is no more than
-    `least`, where that is asked."""
-    size = where(condition & (size <= least), 0, size)  # NaN stays
-    return unpacked(packed(size, where(size > 0, 1 / size, 0), size * shrink))

@@ -84,6 +84,23 @@ def unpacked(array: Array) -> tuple[Array, ...]:
     return tuple(map(functools.partial(scalar_at, array), range(array.shape[0])))
 
 
+def rotation(a: Array, b: Array, *others: Array) -> tuple[Array, ...]:
+    """c, s and ρ of Givens' rotation that takes (a, b) to (ρ, 0), with ρ = 1 for
+    (0, 0); and ρ times the others, in the same kernel."""
+    ρ = jnp.sqrt(a * a + b * b)
+    ρ = where(ρ == 0, 1, ρ)
+    return unpacked(packed(a / ρ, b / ρ, ρ, *(ρ * other for other in others)))
+
+
+def significant(
+    condition: Any, size: Array, least: Array, *others: Array
+) -> tuple[Array, ...]:
+    """A norm and its reciprocal, both 0 if it is no more than `least`, where that is
+    asked; and others, in the same kernel."""
+    size = where(condition & (size <= least), 0, size)  # NaN stays
+    return unpacked(packed(size, where(size > 0, 1 / size, 0), *others))
+
+
 class Packed(NamedTuple):
     """A method's state as a loop carries it: vectors as they are, scalars in arrays."""
 

@@ -28,6 +28,8 @@ from lx_operators.internal import (
     strict_promotion,
 )
 
+from .._sizes import is_known
+
 Product = Callable[[Array], Array]
 
 
@@ -180,3 +182,10 @@ def as_matvecs(operator: AbstractLinearOperator) -> tuple[Product, Product]:
 def signed(A: Product, sign: int) -> Product:
     """A or -A."""
     return A if sign == 1 else lambda x: -A(x)
+
+
+def not_tall(X: Space, Y: Space) -> Any:
+    """Whether A has no more rows than columns; an array if the sizes are symbolic."""
+    if X.size == Y.size or is_known(X.size, Y.size):
+        return X.size >= Y.size
+    return jnp.asarray(X.size, jnp.int32) >= jnp.asarray(Y.size, jnp.int32)

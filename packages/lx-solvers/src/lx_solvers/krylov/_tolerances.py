@@ -369,7 +369,7 @@ def right_hand_side(vector: PyTree[Array], space: Space, solver: Aims) -> RightH
     fixed = (rtol == 0) & (atol == 0) if None in known else known == [0, 0]
     norm = solver.norm if solver.criterion == "elementwise" else None
     rtol, atol = vary((rtol, atol), varying_axes(b))  # for branches that read them
-    goal = Tolerances(rtol, _numbers(rtol, atol, each, space), norm, None, fixed)
+    goal = Tolerances(rtol, _numbers(rtol, atol, each, space, norm), norm, None, fixed)
     b = times(goal.shrink, b)
     if solver.criterion == ENERGY_NORM:
         goal = goal._replace(two_norm=space.zero())
@@ -379,14 +379,17 @@ def right_hand_side(vector: PyTree[Array], space: Space, solver: Aims) -> RightH
     return RightHandSide(b, goal, jax.lax.is_finite(peak), peak == 0)
 
 
-def _numbers(rtol: Array, atol: Array, each: list[Array], space: Space) -> Array:
+def _numbers(
+    rtol: Array, atol: Array, each: list[Array], space: Space, norm: Norm | None
+) -> Array:
     """`Tolerances.numbers`, of the largest magnitude of each leaf of b."""
     peak = overall(each, space.zero())
     unit = power_of_two(peak)
     shrink = reciprocal_scale(unit)
     atol = atol * shrink
-    # no element's tolerance is above atol + rtol |b|∞; more, so that rounding is no
-    # matter
-    reach = 1.05 * sqrt_of(space.size) * (atol + rtol * (peak * shrink))
+    # no element's tolerance is above atol + rtol |b|∞, and by the 2-norm of quotients
+    # only one element may be as large; more, so that rounding is no matter
+    even = 1.0 if norm is two_norm else sqrt_of(space.size)
+    reach = 1.05 * even * (atol + rtol * (peak * shrink))
     scalars = stacked([unit, shrink, atol, reach])
     return barrier(jnp.concatenate([scalars, *([shrink * stacked(each)] * bool(each))]))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike
 from lx_operators.internal import max_norm
 
-from .._scaling import dot, largest, quotient, real_dot, reciprocal_scale
+from .._scaling import dots, quotient, reciprocal_scale
 from .._solver import AbstractLinearSolver
 from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
@@ -36,6 +36,16 @@ class _Scalars(NamedTuple):
     """A lower bound of ‖A‖."""
 
 
+class _Next(NamedTuple):
+    """What the next step begins with."""
+
+    ν: Any
+    """‖r‖."""
+    ρ: Any
+    """⟨r̂, r⟩."""
+    β: Any
+
+
 class _State(NamedTuple):
     """The letters of van der Vorst."""
 
@@ -45,6 +55,8 @@ class _State(NamedTuple):
     v: Array
     scalars: Any
     """`_Scalars`, together."""
+    next: Any
+    """`_Next`, together."""
 
 
 class _Stabilised:
@@ -57,26 +69,31 @@ class _Stabilised:
         zero, one = jnp.zeros((), X.dtype), jnp.ones((), X.dtype)
         no, yes = jnp.zeros((), bool), jnp.ones((), bool)
         scalars = _Scalars(zero, one, zero, X.zero() + 1, no, yes, no, X.zero())
-        return _State(b, X.zeros(), X.zeros(), together(scalars))
+        next = together(_Next(X.zero(), one, zero))
+        return _State(b, X.zeros(), X.zeros(), together(scalars), next)
 
     def step(self, s, r, now):
         old, ν, check = s.scalars, now.ν, now.check
         second = old.second
-        ρ = barrier(dot(s.r_hat, r))
-        β = where(second, 0, quotient(ρ, old.ρ) * old.χ)
+        ρ, β = s.next.ρ, s.next.β
+        ρ = where(old.fresh, (ν * ν).astype(ρ.dtype), ρ)  # of b it was not computed
         c = r + β * s.p
         y = now.M(c)
         w = now.A(y)
 
-        # the projection, of w in units of its size
-        shrink = reciprocal_scale(largest(w))
+        # the projection, of w in units of ‖A‖. At first these are not known, and ‖w‖²
+        # may be out of range; but ‖w‖ ≥ |⟨d, w⟩| / ‖d‖
+        known = old.A_norm > 0
+        shrink = reciprocal_scale(where(known, old.A_norm, 1))
         ŵ = times(shrink, w)
-        square = barrier(real_dot(ŵ, ŵ))
-        size = jnp.sqrt(square)
-        q = barrier(dot(where(second, r, s.r_hat), ŵ))
+        q, square = map(barrier, dots((where(second, r, s.r_hat), ŵ), (ŵ, ŵ)))
+        square = square.real
         r_hat_size = where(old.fresh, ν, old.r_hat_size)
+        d_size = where(second, ν, r_hat_size)
+        size = jnp.sqrt(where(known | (square < jnp.inf), square, 0))
+        size = jnp.maximum(size, jnp.abs(q) / d_size)
         tiny = 4 * self.eps
-        lost = ~(jnp.abs(q) > tiny * size * where(second, ν, r_hat_size)) | ~(
+        lost = ~(jnp.abs(q) > tiny * size * d_size) | ~(
             where(second, size, jnp.abs(ρ)) > where(second, 0, tiny * ν * r_hat_size)
         )
         divisor = where(second, square.astype(q.dtype), q)
@@ -101,13 +118,20 @@ class _Stabilised:
         )
 
         p = where(first, c, s.p - new.a * s.v)
+        r = now.anew(r - new.a * w)
+        r_hat = where(check, r, s.r_hat)
+        square, ρ = map(barrier, dots((r, r), (r_hat, r)))
+        β = where(new.second, 0, quotient(ρ, new.ρ) * new.χ)
+        next = together(_Next(jnp.sqrt(square.real), ρ, β))
         return Step(
             lambda: new.a,
             y,
-            w,
-            _State(now.anew(s.r_hat), p, w, new),
+            None,
+            _State(r_hat, p, w, new, next),
+            r=r,
+            ν=next.ν,
             broken=new.lost & old.fresh,
-            finite=jnp.isfinite(square) & jnp.isfinite(ν),
+            finite=jnp.isfinite(q) & jnp.isfinite(ν),
             due=new.lost & (ν > 0),
         )
 

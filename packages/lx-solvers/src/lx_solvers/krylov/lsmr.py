@@ -11,8 +11,9 @@ from .._solver import AbstractLinearSolver
 from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
 from ._damping import check_damping
-from ._least_squares import least_squares, rotation
+from ._least_squares import least_squares
 from ._right_factors import prepare, transposed_problem
+from ._scalars import rotation
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
 
 
