@@ -472,3 +472,38 @@ def test_setup():
     x, result, _ = solve(jnp.asarray(b))
     assert result == lxs.RESULTS.successful
     np.testing.assert_allclose(x, np.linalg.pinv(a) @ b, rtol=1e-5, atol=1e-5)
+
+
+class Counted(lxs.AbstractLinearSolver):
+    """Cholesky, which says when it is applied."""
+
+    heard: list = eqx.field(static=True)
+
+    def init(self, operator, options):
+        return Cholesky().init(operator, options)
+
+    def compute(self, state, vector, options):
+        jax.debug.callback(lambda _: self.heard.append(1), jax.tree.leaves(vector)[0])
+        return Cholesky().compute(state, vector, options)
+
+    def transpose(self, state, options):
+        return Cholesky().transpose(state, options)
+
+    def conj(self, state, options):
+        return Cholesky().conj(state, options)
+
+    def assume_full_rank(self):
+        return True
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("consistent", [True, False])
+def test_one_inner_solve(system, shape, consistent):
+    """Is all that an answer takes that is right at once."""
+    a, b = system("float64", shape, consistent=consistent)
+    heard = []
+    solver, operator = Normal(Counted(heard)), lo.MatrixLinearOperator(jnp.asarray(a))
+    _, result, _ = solver.compute(solver.init(operator, {}), jnp.asarray(b), {})
+    jax.effects_barrier()
+    assert result == RESULTS.successful
+    assert len(heard) == 1

@@ -64,15 +64,53 @@ def cond(
     Under `vmap`, where `jax.lax.cond` runs both branches, `yes` runs only if some
     member of the batch asks for it. `no`, which others take, is to be cheap.
     """
+    operand = vary(operand, varying_axes(operand))
+    taken = cond_for_all(condition, yes, no, operand)
+    return _own(condition, taken, vary(no(operand), varying_axes(operand)))
+
+
+def cond_for_all(
+    condition: Any,
+    yes: Callable[[_Carry], _Result],
+    no: Callable[[_Carry], _Result],
+    operand: _Carry,
+) -> _Result:
+    """`cond`, but under `vmap` all members of the batch take the branch `yes` if the
+    condition holds for any of them."""
     axes = varying_axes(operand)
     operand = vary(operand, axes)
 
     def varying(branch: Callable[[_Carry], _Result]) -> Callable[[_Carry], _Result]:
         return lambda x: vary(branch(x), axes)
 
-    yes, no = varying(yes), varying(no)
-    taken = jax.lax.cond(_anywhere(condition), yes, no, operand)
-    return _own(condition, taken, no(operand))
+    return jax.lax.cond(_anywhere(condition), varying(yes), varying(no), operand)
+
+
+def unless_clear(
+    clear: Callable[..., Array],
+    decide: Callable[..., _Result],
+    otherwise: Callable[..., _Result],
+) -> Callable[..., _Result]:
+    """The function `decide` of arrays. In a batch whose members are all `clear` it is
+    `otherwise`. XLA computes no result of either that is not used."""
+    function = custom_vmap(decide)
+
+    def in_batch(*operands: Array) -> _Result:
+        def needed(operands: tuple[Array, ...]) -> _Result:
+            return decide(*operands)
+
+        def not_needed(operands: tuple[Array, ...]) -> _Result:
+            return otherwise(*operands)
+
+        return cond_for_all(~clear(*operands), needed, not_needed, operands)
+
+    @function.def_vmap
+    def _(size: int, batched: Any, *operands: Array) -> tuple[_Result, Any]:
+        axes = [0 if flag else None for flag in batched]
+        out = jax.vmap(in_batch, axes, axis_size=size)(*operands)
+        return out, jtu.tree_map(lambda _: True, out)
+
+    return function
 
 
 @custom_vmap

@@ -17,7 +17,7 @@ from lx_operators.internal import cast, complex_to_real_dtype, promote_types
 from .._checks import is_zero
 from .._results import all_finite, choose
 from .._scaling import eps, largest, power_of_two, reciprocal_scale
-from .._sizes import is_known, variates
+from .._sizes import is_known, sqrt_of, variates
 from .._solution import RESULTS
 
 HIGHEST = jax.lax.Precision.HIGHEST
@@ -226,10 +226,9 @@ def reciprocal_condition(
         needs neither its quotient nor its root, which are left out where only the
         status is used.
     """
-    n = lengths.size
-    if n == 0:
+    if lengths.size == 0:
         return jnp.ones((), lengths.dtype), jnp.zeros((), bool)
-    z = variates((n,), T.dtype)
+    z = variates((lengths.size,), T.dtype)
     lengths = cast(lengths, T.dtype)
     y = solve_triangular(T, jax.lax.mul(z, lengths), lower=lower, adjoint=not lower)
     x = solve_triangular(T, y, lower=lower, adjoint=lower)
@@ -241,6 +240,36 @@ def reciprocal_condition(
     known = jax.lax.bitwise_and(jax.lax.is_finite(X), jax.lax.gt(Y, zero))
     ratio = jax.lax.select(known, jax.lax.div(Y, X), zero)
     return (ratio if power == 2 else jax.lax.sqrt(ratio)), singular
+
+
+def clearly_nonsingular(
+    diagonal: Inexact[Array, " n"], lengths: Real[Array, " n"], *, power: int = 1
+) -> Bool[Array, ""]:
+    """Whether the diagonal of a triangular factor T shows that `reciprocal_condition`
+    would not call it singular: sufficient, not necessary.
+
+    Let M be T with its columns (rows, if lower triangular) scaled to 2-norm one, and
+    σ₁ ≥ … ≥ σₙ its singular values. The sum of their squares is n, so by the inequality
+    of means
+
+        (det M / σₙ)² = σ₁² ⋯ σₙ₋₁² ≤ (n / (n - 1))ⁿ⁻¹ < e,    σₙ > |det M| / √e.
+
+    (Yu and Gu 1997, Linear Algebra and its Applications 253, for any matrix.) The
+    estimate is no less than σₙ but for rounding: it is that of M + E, with another E in
+    each of its two solves, and ‖E‖ ≤ γₙ ‖|M|‖ ≤ 2 n^(3/2) eps (Higham, "Accuracy and
+    Stability of Numerical Algorithms", 2nd ed., 2002, theorem 8.5). So, if s is what it
+    is compared with, |det M| > 2 (s + 4 n^(3/2) eps) is enough: 2 > √e leaves room for
+    the rounding of det M and of the lengths.
+
+    Args:
+        diagonal: of T.
+        lengths: the 2-norms of T's columns (rows).
+        power: as in `reciprocal_condition`.
+    """
+    det = jnp.prod(jnp.abs(diagonal) / lengths)
+    s = singular_below(diagonal.dtype) ** (1 / power)
+    rounding = diagonal.size * sqrt_of(diagonal.size) * eps(diagonal.dtype)
+    return det > 2 * (s + 4 * rounding)
 
 
 def singular_below(dtype: Any) -> float:

@@ -6,16 +6,22 @@ working precision. LLᴴ is A + E with |eᵢⱼ| ≤ γₙ₊₁ √(aᵢᵢaⱼ
 (Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., 2002, theorem 10.5,
 doi:10.1137/1.9780898718027), so A may be singular if DAD is to working precision, where
 dᵢ = 1/√aᵢᵢ gives DL rows of length one: how the variables are scaled does no harm.
+
+The condition of DAD is estimated by two triangular solves. A batch, which has no use
+for the estimate if only the status is asked for, is spared them where the diagonal of
+DL shows each matrix to be nonsingular (`clearly_nonsingular`): up to some 100 unknowns,
+if they are well conditioned.
 """
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Inexact, Real
+from jaxtyping import Array, Bool, Inexact, Real
 from lx_operators import is_negative_semidefinite, is_positive_semidefinite
 from lx_operators.internal import PackedStructures, diagonal_of, pack_structures
 
 from .._checks import check_options, check_square, check_state
+from .._control_flow import unless_clear
 from .._gaussian import check_positive, root_of, turned_root
 from .._results import succeeded
 from .._scaling import largest
@@ -25,6 +31,7 @@ from .._solver import AbstractLinearSolver
 from . import _views as views
 from ._factors import (
     HIGHEST,
+    clearly_nonsingular,
     dense_matrix,
     judge,
     lower_triangle,
@@ -73,10 +80,7 @@ class Cholesky(AbstractLinearSolver[_CholeskyState]):
         A = dense_matrix(operator)
         A = A if positive else -A
         L = jax.lax.linalg.cholesky(A, symmetrize_input=False)
-        finite = jnp.isfinite(largest(lower_triangle(A)))
-        # `cholesky` returns NaN where a pivot is not positive
-        rows = jax.lax.sqrt(diagonal_of(A).real)
-        rcond, singular = reciprocal_condition(L, rows, lower=True, power=2)
+        rcond, singular, finite = _condition(A, L)
         verdict = judge(finite, singular=singular)
         packed = pack_structures(operator)
         return _CholeskyState(L, not positive, rcond, verdict, packed)
@@ -102,6 +106,32 @@ class Cholesky(AbstractLinearSolver[_CholeskyState]):
 
     def assume_full_rank(self):
         return True
+
+
+def _decided(
+    A: Inexact[Array, "n n"], L: Inexact[Array, "n n"]
+) -> tuple[Real[Array, ""], Bool[Array, ""], Bool[Array, ""]]:
+    """The reciprocal condition number of D A D, whether that is singular, and whether A
+    is finite. `cholesky` returns NaN where a pivot is not positive."""
+    rows = jax.lax.sqrt(diagonal_of(A).real)
+    rcond, singular = reciprocal_condition(L, rows, lower=True, power=2)
+    return rcond, singular, jnp.isfinite(largest(lower_triangle(A)))
+
+
+def _is_clear(A: Inexact[Array, "n n"], L: Inexact[Array, "n n"]) -> Bool[Array, ""]:
+    """Whether A is clearly nonsingular, and so finite: L would be NaN."""
+    rows = jax.lax.sqrt(diagonal_of(A).real)
+    return clearly_nonsingular(diagonal_of(L), rows, power=2)
+
+
+def _of_clear(
+    A: Inexact[Array, "n n"], L: Inexact[Array, "n n"]
+) -> tuple[Real[Array, ""], Bool[Array, ""], Bool[Array, ""]]:
+    rcond, _, _ = _decided(A, L)
+    return rcond, jnp.zeros((), bool), jnp.ones((), bool)
+
+
+_condition = unless_clear(_is_clear, _decided, _of_clear)
 
 
 @slogdet_of.register

@@ -9,7 +9,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
-import numpy as np
 from jaxtyping import Array, PyTree
 
 from .._auto import chosen
@@ -45,24 +44,30 @@ class _Aim(NamedTuple):
     rtol: Array
     fixed: Array
     """Both tolerances are zero: the inner solver makes so many steps, once."""
+    sizes: Any
+    """`_Given`, together."""
+
+
+class _Given(NamedTuple):
     b: Array
     """‖b‖."""
     allowed: Array
     """atol √m + rtol ‖b‖."""
+    inner_b: Array
+    """The 2-norm of the inner solver's right-hand sides: that of b itself, to keep the
+    meaning of `atol`; about one if that is zero."""
 
 
 class _Sizes(NamedTuple):
-    """The 2-norms of a pass."""
+    """The 2-norms of what x leaves, and of x."""
 
-    x: Array
+    x: Any
     r: Array
     """The residual of the problem."""
     g: Array
     """The residual of the normal equations."""
     A: Any
     """‖Aᴴ r‖ / ‖r‖, a lower bound of ‖A‖, if A is tall."""
-    Ax: Any
-    """‖A x‖ / ‖x‖ if there was an initial guess; else 0."""
     damped: Any = 0.0
     """d² ‖z‖, for the z that the normal equations are solved for."""
 
@@ -77,35 +82,33 @@ class _Numbers(NamedTuple):
     excess: Any
     """The residual, relative to what is allowed."""
     consistent: Any
-    """The same of the residual alone; or divided by its rounding errors, if less."""
+    """Whether x solves the system: the residual alone is as allowed, or rounding."""
     backward: Any
     """The backward error."""
     zoom: Any
-    """The factor of the inner solver's right-hand side; 0 at the end."""
+    """The factor of the inner solver's right-hand side."""
     unzoom: Any
     """That of its solution."""
-    exit: Any
+    exit: Any = Exit.running
+    """How the loop ended; `running` while it goes on."""
 
-
-class _Counts(NamedTuple):
-    num_steps: Any
-    result: Any
-    """The status of the last solve or of the loop; `running` before the first."""
-    more: Any
-    """Whether to go on."""
+    def ended(self, exit: Array) -> Any:
+        """All of them, together."""
+        return together(self._replace(exit=exit.astype(self.excess.dtype)))
 
 
 class _Loop(NamedTuple):
+    """x after some inner solves, and the residual that it leaves."""
+
     x: Array
     w: Any
     """x = Aᴴ w, where that is needed."""
-    moved: Any
-    """The norm of the last change of x, if A is tall and not square: for others, a
-    small backward error is enough."""
+    g: Array
+    """The residual of the normal equations, which the next inner solve is given."""
     numbers: Any
     """`_Numbers`, together."""
-    counts: Any
-    """`_Counts`, together."""
+    num_steps: Array
+    """Those of the inner solver, in total."""
     stats: Any
 
 
@@ -116,6 +119,9 @@ def corrected(
     options: Options,
 ) -> Outcome:
     """`compute` of `Normal`.
+
+    Each pass of the loop applies the inner solver to g, computes what the new x leaves,
+    and judges that: a solve that is right at once takes one pass.
 
     Args:
         solver: the inner solver.
@@ -138,109 +144,106 @@ def corrected(
     unit = reciprocal_scale(peak)
     unit, whole = unpacked(packed(unit, reciprocal_scale(unit)))
     b = times(unit, b)
-    aim, atol = _aim(method, state, b, unit, X, Y)
+    aim = _aim(method, state, b, unit, X, Y)
     solve, other_stats = _traced_once(solver, state.inner, options, W)
     # without damping, squares underflow only of what is below rounding errors
     norm = plain_norm2 if d is None else norm2
 
-    def left(s: _Loop) -> tuple[Array, Any, Array, _Sizes]:
-        """x and w, what x leaves of the normal equations, and sizes."""
-        x, w = s.x, s.w
-        Ax = A(x)
-        r, guessed = b - Ax, 0.0
-        if y0 is not None:
-            first = s.counts.result == Exit.running
-            r = where(first, b - held(Ax), r)
-            again = first & useless(norm(r), aim.b, X.eps)
-            x, Ax, r = where(again, 0, x), where(again, 0, Ax), where(again, b, r)
-            w = None if w is None else where(again, 0, w)
-            guessed = over(norm(Ax), norm(x))
+    def left(r: Array, x: Any = None, w: Any = None) -> tuple[Array, _Sizes]:
+        """The residual of the normal equations, and sizes.
+
+        Args:
+            r: the residual of the problem.
+            x, w: where that is the residual; none stands for zero.
+        """
         g = AH(r) if tall else r
-        sizes = _Sizes(norm(x), norm(r), norm(g), 0.0, guessed)
+        sizes = _Sizes(0.0 if x is None else norm(x), norm(r), norm(g), 0.0)
         if tall:
             sizes = sizes._replace(A=over(sizes.g, sizes.r))
-        if d is None:
-            return x, w, g, sizes
+        if d is None or x is None:
+            return g, sizes
         z: Any = x if tall else w
         g = g - times(d * d, z)
         r_norm = hypot(sizes.r, d * sizes.x) if tall else norm(g)
-        sizes = sizes._replace(r=r_norm, g=norm(g), damped=d * d * norm(z))
-        return x, w, g, sizes
+        return g, sizes._replace(r=r_norm, g=norm(g), damped=d * d * norm(z))
 
     def step(s: _Loop) -> _Loop:
-        x, w, g, sizes = left(s)
-        numbers = _judged(aim, sizes, s)
-        # the inner solver's right-hand sides are of the size of b, to keep the meaning
-        # of `atol`
-        size = largest(g)
-        zoom = reciprocal_scale(where(atol == 0, size, size / peak))
-        # XLA would compute all this anew for each of its uses
-        unzoom = reciprocal_scale(zoom)
-        zoom = where(numbers.exit == Exit.running, zoom, 0)
-        numbers = together(numbers._replace(zoom=zoom, unzoom=unzoom))
-        unzoom, exit = numbers.unzoom, numbers.exit
-        more = exit == Exit.running
-        Δw, result, steps, stats = solve(times(numbers.zoom, g))
-        Δw = times(unzoom, Δw)
+        last = s.numbers
+        Δw, result, steps, stats = solve(times(last.zoom, s.g))
+        Δw = times(last.unzoom, Δw)
         if "residuals" in stats:
-            history = unzoom * stats["residuals"]
+            history = last.unzoom * stats["residuals"]
             stats["residuals"] = times_both(history, 1 / state.σ, whole)
         Δx = Δw if tall else AH(Δw)
-        counts = _Counts(
-            num_steps=s.counts.num_steps + where(more, steps, 0),
-            result=where(more, result, exit.astype(jnp.int32)),
-            more=more,
-        )
-        return _Loop(
-            x=where(more, x + Δx, x),
-            w=None if w is None else where(more, w + Δw, w),
-            moved=None if s.moved is None else norm(Δx),
-            numbers=numbers,
-            counts=together(counts),
-            stats=jtu.tree_map(functools.partial(where, more), stats, s.stats),
-        )
+        x, w = s.x + Δx, None if s.w is None else s.w + Δw
+        g, sizes = left(b - A(x), x, w)
+        # otherwise a small backward error is enough
+        moved = norm(Δx) if aim.tall and not aim.square else None
+        num_steps = s.num_steps + steps
+        numbers = _weighed(aim, sizes, last.A_norm, last.slope)
+        exit = _judged(aim, sizes, numbers, last.excess, moved, num_steps, result)
+        return _Loop(x, w, g, numbers.ended(exit), num_steps, stats)
 
-    x, w, finite = X.zeros(), None if tall or d is None else Y.zeros(), True
-    if y0 is not None:  # of x, or of w
+    x, w = X.zeros(), None if tall or d is None else Y.zeros()
+    slope: Any = 0.0
+    finite: Any = True
+    if y0 is None:
+        g, sizes = left(b)
+    else:  # a guess of x, or of w
         finite = jax.lax.is_finite(largest(y0))
         y0 = bounded(times_both(y0, unit, 1 / state.σ))
         guess = None if tall else times(1 / state.σ, y0)
         x = y0 if guess is None else AH(guess)
         w = None if d is None else guess
+        Ax = A(x)
+        r = b - held(Ax)
+        again = useless(norm(r), aim.sizes.b, X.eps)
+        x, Ax, r = where(again, 0, x), where(again, 0, Ax), where(again, b, r)
+        w = None if w is None else where(again, 0, w)
+        slope = over(norm(Ax), norm(x))
+        g, sizes = left(r, x, w)
+    if tall and not aim.square:
+        slope = jnp.maximum(sizes.A, slope)
+    numbers = _weighed(aim, sizes, state.A_norm, slope)
+    exit = _begun(aim, sizes, numbers)
     shapes = jax.eval_shape(solve, W.zeros())[-1]
-    zero = X.zero()
-    numbers = _Numbers(*[zero] * 8)._replace(A_norm=state.A_norm)
     start = _Loop(
         x=x,
         w=w,
-        moved=zero if aim.tall and not aim.square else None,
-        numbers=together(numbers),
-        counts=together(_Counts(np.int32(0), np.int32(Exit.running), np.bool_(1))),
+        g=g,
+        numbers=numbers.ended(exit),
+        num_steps=jnp.int32(0),
         stats=jtu.tree_map(lambda z: jnp.zeros(z.shape, z.dtype), shapes),
     )
-    end = while_loop(lambda s: s.counts.more, step, start, inputs)
+
+    def running(s: _Loop) -> Array:
+        return s.numbers.exit == Exit.running
+
+    if aim.direct:  # right at once, unless A is ill-conditioned: no pass of the loop,
+        # whose body alone would let XLA turn the factors of a batch around for it
+        pick = functools.partial(where, running(start))
+        start = jtu.tree_map(pick, step(start), start)
+    end = while_loop(running, step, start, inputs)
     stats = eqx.combine(end.stats, other_stats[0])
-    result = where(finite, end.counts.result, jnp.int32(Exit.nonfinite))
+    result = where(finite, end.numbers.exit, Exit.nonfinite).astype(jnp.int32)
     if "num_steps" in stats:
-        stats["num_steps"] = end.counts.num_steps
+        stats["num_steps"] = end.num_steps
     stats["backward_error"] = end.numbers.backward
     if aim.square:
-        least_squares = (result == Exit.converged) & (end.numbers.consistent > 1)
+        least_squares = (result == Exit.converged) & ~end.numbers.consistent
         stats["rank_deficient"] = least_squares
     x = times_both(end.x, state.σ, whole)
     value = X.solution(where(result == Exit.nonfinite, jnp.nan, x))
     return value, judged(named(result), vector, value), stats
 
 
-def _aim(
-    method: Any, state: Any, b: Array, unit: Array, X: Space, Y: Space
-) -> tuple[_Aim, Array]:
-    """What x is to reach, by the tolerances of the inner solver; and its `atol`."""
+def _aim(method: Any, state: Any, b: Array, unit: Array, X: Space, Y: Space) -> _Aim:
+    """What x is to reach, by the tolerances of the inner solver."""
     rtol = getattr(method, "rtol", X.eps**0.5)
     rtol, atol = resolved(rtol, getattr(method, "atol", 0.0), X.real_dtype)
     rtol, atol = (jnp.asarray(tol, X.real_dtype) for tol in (rtol, atol))
     size = plain_norm2(b)
-    aim = _Aim(
+    return _Aim(
         tall=state.tall,
         square=X.size == Y.size and state.d is None,
         direct=not hasattr(method, "rtol"),
@@ -248,10 +251,14 @@ def _aim(
         limit=step_limit(getattr(method, "max_steps", None), X if state.tall else Y),
         rtol=rtol,
         fixed=(rtol == 0) & (atol == 0),
-        b=size,
-        allowed=rtol * size + atol * unit * sqrt_of(Y.size),
+        sizes=together(
+            _Given(
+                b=size,
+                allowed=rtol * size + atol * unit * sqrt_of(Y.size),
+                inner_b=where(atol == 0, 1, where(size == 0, 1, size) / unit),
+            )
+        ),
     )
-    return aim, atol
 
 
 def _traced_once(
@@ -274,53 +281,101 @@ def _traced_once(
     return solve, others
 
 
-def _judged(aim: _Aim, sizes: _Sizes, s: _Loop) -> _Numbers:
-    """How good x is, and whether to go on. The zoom is left to the caller."""
-    last, num_steps, result = s.numbers, s.counts.num_steps, s.counts.result
-    first, solved = result == Exit.running, result == Exit.converged
+def _weighed(aim: _Aim, sizes: _Sizes, A_norm: Array, slope: Any) -> _Numbers:
+    """The numbers of x; the exit is left to the caller."""
     x_norm, r_norm, g_norm, damped = sizes.x, sizes.r, sizes.g, sizes.damped
-    rounding = C * aim.eps
 
     # relative to what rounding makes of it
-    A_norm = jnp.maximum(last.A_norm, sizes.A) if aim.tall else last.A_norm
+    A_norm = jnp.maximum(A_norm, sizes.A) if aim.tall else A_norm
     Ax_norm = A_norm * x_norm
-    backward = over(r_norm, Ax_norm + aim.b + (0 if aim.tall else damped))
-    consistent = jnp.minimum(over(r_norm, aim.allowed), backward / rounding)
-    attained = backward <= rounding
-    if aim.tall:  # A + E with ‖E‖ ≤ ‖Aᴴr‖ / ‖r‖ has this residual
-        attained |= g_norm <= rounding * (A_norm * r_norm + damped)
+    backward = over(r_norm, Ax_norm + aim.sizes.b + (0 if aim.tall else damped))
+    consistent = (r_norm <= aim.sizes.allowed) | (backward <= C * aim.eps)
+    if aim.tall:
         unseen = 0.0 if aim.square else Ax_norm
         of_g = over(g_norm, A_norm * (unseen + r_norm) + damped)
         backward = jnp.minimum(backward, of_g)
 
     # relative to what is allowed
-    excess, slope = over(r_norm, aim.allowed), last.slope
+    excess = over(r_norm, aim.sizes.allowed)
     if aim.tall and not aim.square:
-        slope = where(first, over(g_norm, r_norm), slope)
-        slope = jnp.maximum(slope, sizes.Ax)
         excess = jnp.minimum(excess, over(g_norm, slope * r_norm * aim.rtol))
-    better = (excess < last.excess / 2) & (num_steps < aim.limit)
-    if s.moved is not None:
-        settled = (backward <= rounding) & (s.moved <= 0.01 * x_norm)
-        attained |= settled & solved & ~better
-    attained &= ~aim.fixed
-    lost = (aim.eps / HOPELESS) * Ax_norm > aim.b
-    vague = backward * (Ax_norm + aim.b) / HOPELESS > aim.b
-    finite = jax.lax.is_finite(r_norm + g_norm)
-    trusted = first | solved if aim.direct else True  # w is what was asked for
-    exit = first_of(
-        (~finite & first, Exit.nonfinite),
+
+    zoom = reciprocal_scale(over(g_norm, aim.sizes.inner_b))
+    unzoom = reciprocal_scale(zoom)
+    return _Numbers(A_norm, slope, excess, consistent, backward, zoom, unzoom)
+
+
+def _attained(
+    aim: _Aim, sizes: _Sizes, numbers: _Numbers, settled: Any = False
+) -> tuple:
+    """Whether rounding allows no smaller residual, as an exit: `singular` if x is
+    nothing but rounding errors.
+
+    Args:
+        settled: whether a small backward error in the sense of least squares is enough.
+    """
+    rounding, r_norm, A_norm = C * aim.eps, sizes.r, numbers.A_norm
+    Ax_norm = A_norm * sizes.x
+    attained = r_norm <= rounding * (
+        Ax_norm + aim.sizes.b + (0 if aim.tall else sizes.damped)
+    )
+    if aim.tall:  # A + E with ‖E‖ ≤ ‖Aᴴr‖ / ‖r‖ has this residual
+        attained |= sizes.g <= rounding * (A_norm * r_norm + sizes.damped)
+    attained = (attained | settled) & ~aim.fixed
+    lost = (aim.eps / HOPELESS) * Ax_norm > aim.sizes.b
+    vague = numbers.backward * (Ax_norm + aim.sizes.b) / HOPELESS > aim.sizes.b
+    return (attained & lost, Exit.singular), (attained & ~vague, Exit.converged)
+
+
+def _begun(aim: _Aim, sizes: _Sizes, numbers: _Numbers) -> Array:
+    """The exit, if the first x needs no correction or something is not finite."""
+    finite = jax.lax.is_finite(sizes.r + sizes.g)
+    if not aim.tall:  # no product was made that shows all of A, but for its norm
+        finite &= jax.lax.is_finite(numbers.A_norm)
+    return first_of(
+        (~finite, Exit.nonfinite),
+        (sizes.g == 0, Exit.converged),
+        (numbers.excess <= 1, Exit.converged),
+        *_attained(aim, sizes, numbers),
+    )
+
+
+def _judged(
+    aim: _Aim,
+    sizes: _Sizes,
+    numbers: _Numbers,
+    last_excess: Array,
+    moved: Any,
+    num_steps: Array,
+    result: Array,
+) -> Array:
+    """The exit after a pass, or that the loop goes on.
+
+    Args:
+        sizes, numbers: of the new x.
+        last_excess: that of the pass before.
+        moved: the norm of the last change of x, if a small backward error is not enough
+            as long as x moves.
+        num_steps, result: the inner solver's steps so far, and its last status.
+    """
+    solved = result == Exit.converged
+    better = (numbers.excess < last_excess / 2) & (num_steps < aim.limit)
+    settled: Any = False
+    if moved is not None:
+        settled = (numbers.backward <= C * aim.eps) & (moved <= 0.01 * sizes.x)
+        settled &= solved & ~better
+    trusted = solved if aim.direct else True  # w is what was asked for
+    finite = jax.lax.is_finite(sizes.r + sizes.g)
+    attained = _attained(aim, sizes, numbers, settled)
+    return first_of(
         (~finite & solved, Exit.breakdown),
         (~finite, result),
-        (g_norm == 0, Exit.converged),
-        (~first & aim.fixed, result),
-        (trusted & (excess <= 1), Exit.converged),
-        (trusted & attained & lost, Exit.singular),
-        (trusted & attained & ~vague, Exit.converged),
-        (first | (trusted & better), Exit.running),
+        (sizes.g == 0, Exit.converged),
+        (aim.fixed, result),
+        (trusted & (numbers.excess <= 1), Exit.converged),
+        *((trusted & condition, exit) for condition, exit in attained),
+        (trusted & better, Exit.running),
         (solved & (num_steps >= aim.limit), Exit.tired),
         (solved, _UNSTABLE if aim.direct else Exit.stagnated),
         (True, result),
     )
-    exit = exit.astype(A_norm.dtype)
-    return _Numbers(A_norm, slope, excess, consistent, backward, 0.0, 0.0, exit)

@@ -78,7 +78,8 @@ class Normal(AbstractLinearSolver[NormalState]):
     inner solvers refuse singular normal equations.
 
     Each application of the inner solver costs one product with A and one with Aᴴ beyond
-    its own, and so does `init` with A. Three vectors of the size of b and two of the
+    its own; `init` costs one with A, and the right-hand side, with at least as many
+    rows as columns, one with Aᴴ. Three vectors of the size of b and two of the
     size of x are kept beyond its own (with damping and more columns than rows, one more
     of the size of b).
 
