@@ -319,8 +319,9 @@ def _divided(
 ) -> Inexact[Array, "..."]:
     """A / 2^(ρ + γ), of order one. The product of both scales may be out of range, and
     A divided by one too, but not A divided by the smaller first."""
-    for by in (jnp.minimum(rho, gamma), jnp.maximum(rho, gamma)):
-        A = jax.lax.mul(A, cast(two_to(-by), A.dtype))
+    r, c = two_to(-rho), two_to(-gamma)
+    for by in (jnp.maximum(r, c), jnp.minimum(r, c)):
+        A = jax.lax.mul(A, cast(by, A.dtype))
     return A
 
 
