@@ -124,13 +124,14 @@ def exponent(x: Real[Array, "..."]) -> Real[Array, "..."]:
     """⌊log₂ x⌋ of normal x > 0: as the last bits of a number of which the units are
     these, so that XLA need not convert integers, in several instructions."""
     digits, zero = jnp.finfo(x.dtype).nmant, _units(x.dtype)
-    bits = (_bits(x) >> digits) | _bits(zero)
+    bits = (_bits(x) >> digits) | zero.view(_bits_dtype(x.dtype))
     units = jax.lax.bitcast_convert_type(bits, x.dtype)
     return units - (zero + _bias(x.dtype)).astype(x.dtype)
 
 
 def two_to(exponent: Real[Array, "..."]) -> Real[Array, "..."]:
-    """2 to the nearest whole number, for which it is to be normal, likewise."""
+    """2 to the nearest whole number, of two to the odd one, likewise. It is to be
+    normal. For -x it is the reciprocal."""
     digits, zero = jnp.finfo(exponent.dtype).nmant, _units(exponent.dtype)
     bits = _bits(exponent + (zero + _bias(zero.dtype)).astype(zero.dtype)) << digits
     return jax.lax.bitcast_convert_type(bits, exponent.dtype)

@@ -42,9 +42,9 @@ _Figures = TypeVar("_Figures")
 
 
 class Scales(eqx.Module):
-    """R and C: aᵢⱼ was divided by 2^(ρᵢ + γⱼ)."""
+    """R and C, powers of two: aᵢⱼ was divided by 2^ρᵢ and 2^γⱼ."""
 
-    rho: Real[Array, " m"]  # to be rounded, and so that reciprocals, too, are normal
+    rho: Real[Array, " m"]  # as rounded; so that scales and reciprocals are normal
     gamma: Real[Array, " n"]
 
     @property
@@ -274,27 +274,25 @@ def _found(
         inputs, (k, rho, gamma) = jax.lax.optimization_barrier((A, carry))
         elements, columns = by_rows(inputs)
         E = _exponents(elements)
-        # Numbers instead of conditions, for each of which LLVM would write the loops
-        # over rows and columns twice.
-        last, kept = ((k <= 0).astype(E.dtype), (k >= 0).astype(E.dtype))
+        # numbers instead of conditions, for each of which LLVM would write the loops
+        # over rows and columns twice
+        last, kept = (k <= 0).astype(E.dtype), (k >= 0).astype(E.dtype)
         omega = jnp.where(k == PASSES, 1.0, _OMEGA).astype(E.dtype) * (1 - last)
         bound = _range(E.dtype)
 
         def left(rho):
-            L = E - rho[:, None] - columns.along(gamma * kept)
-            some = L > _ZERO / 2
-            return jnp.where(some, L, jnp.zeros_like(L)), some.astype(L.dtype)
+            return E - rho[:, None] - columns.along(gamma * kept)
 
         def moved(x, total, count, most):
             # all in the numerator, as XLA repeats what is no quotient in each use
             x = omega * total + (x * kept + last * most) * count
             return jnp.clip(x, -bound * count, bound * count) / jnp.maximum(count, 1)
 
-        *sums, far = _figures(*left(rho * kept), axis=1)
+        *sums, far = _figures(left(rho * kept), axis=1)
         rho = moved(rho, *sums)
         far, most = largest_each(far, rho)
         used = (far < _ALIKE) & (most < bound)
-        *sums, _ = _figures(*map(columns.skew, left(rho)), axis=0)
+        *sums, _ = _figures(columns.skew(left(rho)), axis=0)
         k -= jnp.where((k > 1) | (k == 1) & used, 1, 2)
         return k, rho, moved(gamma, *sums)
 
@@ -304,8 +302,9 @@ def _found(
 
 
 def _exponents(A: Inexact[Array, "m w"]) -> Real[Array, "m w"]:
+    """log₂ |aᵢⱼ| - log₂ 0, so that zeros may be shifted in."""
     sizes = _sizes(A)
-    return jnp.where(sizes > 0, exponent(sizes), jnp.full_like(sizes, _ZERO))
+    return jnp.where(sizes > 0, exponent(sizes) - _ZERO, jnp.zeros_like(sizes))
 
 
 def scaled(
@@ -325,14 +324,14 @@ def _divided(
     return A
 
 
-def _figures(
-    L: Real[Array, "..."], some: Real[Array, "..."], axis: int
-) -> list[Real[Array, "..."]]:
-    """Σ L, Σ some, max L where there are some, and max |L|, in one kernel."""
-    zero, least = np.asarray([0, _ZERO], L.dtype)
-    most = jnp.where(some > 0, L, least)
-    operands, starts = (L, some, most, jnp.abs(L)), (zero, zero, least, zero)
-    return jax.lax.reduce(operands, starts, _join, (axis,))
+def _figures(E: Real[Array, "..."], axis: int) -> list[Real[Array, "..."]]:
+    """Of the logarithms L of nonzero elements, by `_exponents`: Σ L, how many there
+    are, max L and max |L|, in one kernel."""
+    some = E > -_ZERO / 2
+    L = jnp.where(some, E + _ZERO, jnp.zeros_like(E))
+    operands, zero = (L, some.astype(E.dtype), E, jnp.abs(L)), np.zeros((), E.dtype)
+    total, count, most, far = jax.lax.reduce(operands, (zero,) * 4, _join, (axis,))
+    return [total, count, most + _ZERO, far]
 
 
 def _join(x: tuple[Array, ...], y: tuple[Array, ...]) -> tuple[Array, ...]:
