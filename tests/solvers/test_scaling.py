@@ -9,12 +9,14 @@ import pytest
 from lx_solvers._scaling import (
     binade,
     dot,
+    exponent,
     hypot,
     largest,
     norm2,
     power_of_two,
     quotient,
     reciprocal_scale,
+    two_to,
 )
 
 REAL = ("float32", "float64")
@@ -88,6 +90,22 @@ def test_binade():
     codes = [int(binade(z)) for z in x]
     assert codes == sorted(codes)
     assert codes[3] == codes[4] == codes[5] - 1 == codes[2] + 1
+
+
+@pytest.mark.parametrize("dtype", REAL)
+def test_exponents(dtype):
+    info = np.finfo(dtype)
+    k = np.arange(info.minexp, info.maxexp).astype(dtype)
+    powers = np.ldexp(np.ones_like(k), k.astype(int))
+    np.testing.assert_array_equal(two_to(jnp.asarray(k)), powers)
+    for factor in (1, 1.5, 2 - 2 * info.eps):
+        x = jnp.asarray(powers * np.asarray(factor, dtype))
+        np.testing.assert_array_equal(exponent(x), k)
+    # the nearest whole number, of two the odd one, so that -x has the reciprocal
+    x = jnp.asarray(np.arange(-99, 99) / 8, dtype)
+    whole = np.where(x % 1 == 0.5, 2 * np.floor(x / 2) + 1, np.round(x))
+    np.testing.assert_array_equal(two_to(x), np.exp2(whole))
+    np.testing.assert_array_equal(two_to(x) * two_to(-x), np.ones_like(x))
 
 
 @pytest.mark.parametrize("dtype", ALL)

@@ -125,19 +125,20 @@ def binade(x: Real[Array, "..."]) -> Int[Array, "..."]:
 
 
 def exponent(x: Real[Array, "..."]) -> Real[Array, "..."]:
-    """⌊log₂ x⌋ of normal x > 0."""
-    return binade(x).astype(x.dtype) - jnp.asarray(_bias(x.dtype), x.dtype)
+    """⌊log₂ x⌋ of normal x > 0: as the last bits of a number of which the units are
+    these, so that XLA need not convert integers, in several instructions."""
+    digits, zero = jnp.finfo(x.dtype).nmant, _units(x.dtype)
+    bits = (_bits(x) >> digits) | zero.view(_bits_dtype(x.dtype))
+    units = jax.lax.bitcast_convert_type(bits, x.dtype)
+    return units - (zero + _bias(x.dtype)).astype(x.dtype)
 
 
 def two_to(exponent: Real[Array, "..."]) -> Real[Array, "..."]:
-    """2 to a whole number, and to the nearest one for which that is normal."""
-    info = jnp.finfo(exponent.dtype)
-    stored = exponent.astype(f"int{info.bits}") + _integer(
-        _bias(info.dtype), info.dtype
-    )
-    most = _integer(2 * _bias(info.dtype), info.dtype)
-    bits = jax.lax.clamp(_integer(1, info.dtype), stored, most) << info.nmant
-    return jax.lax.bitcast_convert_type(bits, info.dtype)
+    """2 to the nearest whole number, of two to the odd one, likewise. It is to be
+    normal. For -x it is the reciprocal."""
+    digits, zero = jnp.finfo(exponent.dtype).nmant, _units(exponent.dtype)
+    bits = _bits(exponent + (zero + _bias(zero.dtype)).astype(zero.dtype)) << digits
+    return jax.lax.bitcast_convert_type(bits, exponent.dtype)
 
 
 def power_of_two(x: Real[Array, "..."]) -> Real[Array, "..."]:
@@ -244,6 +245,11 @@ def eps(dtype: np.dtype) -> float:
 def _bias(dtype: np.dtype) -> int:
     """The bias of stored exponents."""
     return jnp.finfo(dtype).maxexp - 1
+
+
+def _units(dtype: np.dtype) -> np.ndarray:
+    """The middle of those numbers of which the last bit is worth one."""
+    return np.asarray(1.5 * 2.0 ** jnp.finfo(dtype).nmant, dtype)
 
 
 def _bits(x: Real[Array, "..."]) -> Int[Array, "..."]:

@@ -28,14 +28,13 @@ from .._scaling import (
     exponent,
     largest,
     largest_each,
-    power_of_two,
     reciprocal_scale,
     two_to,
 )
 
 _ALIKE = 13  # log₂ of the largest and smallest elements that scales can be meant for
 PASSES, _OMEGA = 32, 1.5
-_UNEVEN = 2.0**-_ALIKE  # of columns: rows alone were scaled wrongly, perhaps
+_NONE = -2  # 0 and -1 count the last pass: with the exponents of columns, and without
 _ZERO = -20_000.0  # stands for log₂ 0; exact in float32, with fractions of 2⁻⁹
 
 _Factors = TypeVar("_Factors")
@@ -43,10 +42,18 @@ _Figures = TypeVar("_Figures")
 
 
 class Scales(eqx.Module):
-    """R and C: aᵢⱼ was divided by rows[i] · columns[j]."""
+    """R and C, powers of two: aᵢⱼ was divided by 2^ρᵢ and 2^γⱼ."""
 
-    rows: Real[Array, " m"]
-    columns: Real[Array, " n"]
+    rho: Real[Array, " m"]  # as rounded; so that scales and reciprocals are normal
+    gamma: Real[Array, " n"]
+
+    @property
+    def rows(self) -> Real[Array, " m"]:
+        return two_to(self.rho)
+
+    @property
+    def columns(self) -> Real[Array, " n"]:
+        return two_to(self.gamma)
 
     def scaled(
         self,
@@ -69,13 +76,13 @@ class Scales(eqx.Module):
 
     def right_hand_side(self, b: Inexact[Array, " n"], adjoint: bool) -> Array:
         """That of the scaled system."""
-        before = self.columns if adjoint else self.rows
-        return jax.lax.mul(b, cast(reciprocal_scale(before), b.dtype))
+        before = self.gamma if adjoint else self.rho
+        return jax.lax.mul(b, cast(two_to(-before), b.dtype))
 
     def unscaled(self, y: Inexact[Array, " n"], adjoint: bool) -> Inexact[Array, " n"]:
         """x, from the solution y of the scaled system."""
-        after = self.rows if adjoint else self.columns
-        return jax.lax.mul(y, cast(reciprocal_scale(after), y.dtype))
+        after = self.rho if adjoint else self.gamma
+        return jax.lax.mul(y, cast(two_to(-after), y.dtype))
 
 
 class Columns(NamedTuple):
@@ -141,7 +148,7 @@ def factorised(
     def attempt(passes: Int[Array, ""]) -> tuple:
         scaled, scales = equilibrated(A, columns, passes)
         factors, failed = factorise(scaled)
-        return factors, failed | (jnp.min(scales.columns, initial=1) < _UNEVEN), scales
+        return factors, failed | (jnp.min(scales.gamma, initial=0) < -_ALIKE), scales
 
     def running(carry):
         passes, failed, _ = carry
@@ -172,9 +179,9 @@ def equilibrated(
         columns: where its columns are.
         passes: of least squares; without any, rows are scaled by their largest element.
     """
-    E = _exponents(A)
-    gamma = _column_exponents(E, columns, passes)
-    scales = Scales(*map(_clipped_power, _largest_one(E, columns, gamma)))
+    dtype = _sizes(A).dtype
+    nothing = jnp.zeros(A.shape[0], dtype), jnp.zeros(columns.number, dtype)
+    scales = _found(A, Scales(*nothing), passes, lambda A: (A, columns))
     return scaled(A, columns, scales), scales
 
 
@@ -188,13 +195,10 @@ def evenly(A: Inexact[Array, "m w"], columns: Columns) -> Evened:
     """As `equilibrated`, and with both sides scaled together if rows alone leave
     columns so small that pivots may be chosen wrongly."""
     sizes = _sizes(A)
-    rows = power_of_two(largest(sizes, axis=1))
-    left = largest(columns.skew(sizes * reciprocal_scale(rows)[:, None]), axis=0)
-
-    def exponents(A):
-        return _exponents(A), columns
-
-    scales, finite = _evened(A, rows, left, exponents)
+    of_rows = largest(sizes, axis=1)
+    by = reciprocal_scale(of_rows)[:, None]
+    left = largest(columns.skew(sizes * by), axis=0)
+    scales, finite = _evened(A, of_rows, left, lambda A: (A, columns))
     return Evened(scaled(A, columns, scales), scales, finite)
 
 
@@ -207,18 +211,14 @@ def evenly_tridiagonal(
     # a barrier, and otherwise once for each of their uses
     A = jax.lax.optimization_barrier(jnp.stack((lower, main, upper)))
     sizes = [_sizes(band) for band in A]
-    rows = power_of_two(functools.reduce(jnp.maximum, sizes))
-    by = reciprocal_scale(rows)
+    of_rows = functools.reduce(jnp.maximum, sizes)
+    by = reciprocal_scale(of_rows)
     below, main, above = (size * by for size in sizes)
-    left = jnp.maximum(shifted(below, -1), shifted(above, 1))
-
-    def exponents(A):
-        return _exponents(A.T), band(A.T, 1)
-
-    scales, finite = _evened(A, rows, jnp.maximum(left, main), exponents)
-    c = scales.columns
+    left = functools.reduce(jnp.maximum, (shifted(below, -1), main, shifted(above, 1)))
+    scales, finite = _evened(A, of_rows, left, lambda A: (A.T, band(A.T, 1)))
+    c = scales.gamma
     around = shifted(c, 1), c, shifted(c, -1)
-    F = tuple(_divided(band, scales.rows, c) for band, c in zip(A, around))
+    F = tuple(_divided(band, scales.rho, c) for band, c in zip(A, around))
     return Evened(F, scales, finite)
 
 
@@ -230,112 +230,112 @@ def shifted(x: Array, by: int) -> Array:
 
 def _evened(
     A: Any,
-    rows: Real[Array, " m"],
+    of_rows: Real[Array, " m"],
     left: Real[Array, " n"],
-    exponents: Callable[[Any], tuple[Real[Array, "m w"], Columns]],
+    by_rows: Callable[[Any], tuple[Inexact[Array, "m w"], Columns]],
 ) -> tuple[Scales, Bool[Array, ""]]:
-    """The scales of rows, and those of columns whose largest elements are left: found
-    anew, for both sides together, if one of these is small. And whether A is finite."""
+    """The scales of rows by their largest elements, and of columns by those that are
+    left: found anew, for both sides together, if one of these is small. And whether A
+    is finite."""
+    # the first is NaN if any element of A is not finite
+    most, inverse = largest_each(left, reciprocal_scale(left))
+    passes = jnp.where(inverse > 2.0**_ALIKE, PASSES, _NONE).astype(jnp.int32)
+    scales = _found(A, Scales(exponents(of_rows), exponents(left)), passes, by_rows)
+    return scales, jax.lax.is_finite(most)
+
+
+def exponents(sizes: Real[Array, " n"]) -> Real[Array, " n"]:
+    """⌊log₂⌋ of sizes, for `Scales`; 0 where nothing is scaled."""
+    most = _range(sizes.dtype)
+    clipped = jnp.clip(exponent(sizes), -most, most)
+    return jnp.where(sizes > 0, clipped, jnp.zeros_like(sizes))
+
+
+def _found(
+    A: Any,
+    start: Scales,
+    passes: Int[Array, ""],
+    by_rows: Callable[[Any], tuple[Inexact[Array, "m w"], Columns]],
+) -> Scales:
+    """Scales of both sides: ρ and γ by successive over-relaxation, then those by which
+    the largest element of each row is of order one where columns are divided by 2^γ,
+    and then the largest of each column. If scaled elements still differ much in size,
+    as they were before the last columns were relaxed, with γ = 0.
+
+    Args:
+        A: a matrix, in any form.
+        start: what the scales are where there are no passes at all.
+        passes: of over-relaxation, before the last pass; `_NONE` to return `start`.
+        by_rows: A's elements by rows, and where its columns are.
+    """
 
     def step(carry):
         # behind a barrier, as XLA would compute the exponents before the loop
-        inputs, passes = jax.lax.optimization_barrier((A, carry[0]))
-        E, columns = exponents(inputs)
-        gamma = _column_exponents(E, columns, passes)
-        return passes - PASSES, *map(_clipped_power, _largest_one(E, columns, gamma))
+        inputs, (k, rho, gamma) = jax.lax.optimization_barrier((A, carry))
+        elements, columns = by_rows(inputs)
+        E = _exponents(elements)
+        # numbers instead of conditions, for each of which LLVM would write the loops
+        # over rows and columns twice
+        last, kept = (k <= 0).astype(E.dtype), (k >= 0).astype(E.dtype)
+        omega = jnp.where(k == PASSES, 1.0, _OMEGA).astype(E.dtype) * (1 - last)
+        bound = _range(E.dtype)
 
-    # the first is NaN if any element of A is not finite
-    most, inverse = largest_each(left, reciprocal_scale(left))
-    start = jnp.where(inverse > 1 / _UNEVEN, PASSES, 0).astype(jnp.int32)
-    carry = start, rows, power_of_two(left)
-    _, rows, across = while_loop(lambda carry: carry[0] > 0, step, carry, inputs=A)
-    return Scales(rows, across), jax.lax.is_finite(most)
+        def left(rho):
+            return E - rho[:, None] - columns.along(gamma * kept)
+
+        def moved(x, total, count, most):
+            # all in the numerator, as XLA repeats what is no quotient in each use
+            x = omega * total + (x * kept + last * most) * count
+            return jnp.clip(x, -bound * count, bound * count) / jnp.maximum(count, 1)
+
+        *sums, far = _figures(left(rho * kept), axis=1)
+        rho = moved(rho, *sums)
+        far, most = largest_each(far, rho)
+        used = (far < _ALIKE) & (most < bound)
+        *sums, _ = _figures(columns.skew(left(rho)), axis=0)
+        k -= jnp.where((k > 1) | (k == 1) & used, 1, 2)
+        return k, rho, moved(gamma, *sums)
+
+    carry = passes, start.rho, start.gamma
+    carry = while_loop(lambda carry: carry[0] > _NONE, step, carry, (A, passes))
+    return Scales(*carry[1:])
 
 
 def _exponents(A: Inexact[Array, "m w"]) -> Real[Array, "m w"]:
+    """log₂ |aᵢⱼ| - log₂ 0, so that zeros may be shifted in."""
     sizes = _sizes(A)
-    return jnp.where(sizes > 0, exponent(sizes), jnp.full_like(sizes, _ZERO))
-
-
-def _largest_one(
-    E: Real[Array, "m w"], columns: Columns, gamma: Real[Array, " n"]
-) -> tuple[Real[Array, " m"], Real[Array, " n"]]:
-    """ρ such that the largest element of each row is of order one, where columns are
-    divided by 2^γ, and then γ such that those of the columns are."""
-    rho = largest(E - columns.along(gamma) - _ZERO, axis=1) + _ZERO
-    left = columns.skew(E - _clipped(rho)[:, None] - _ZERO)  # zeros are shifted in
-    return rho, largest(left, axis=0) + _ZERO
+    return jnp.where(sizes > 0, exponent(sizes) - _ZERO, jnp.zeros_like(sizes))
 
 
 def scaled(
     A: Inexact[Array, "m w"], columns: Columns, scales: Scales
 ) -> Inexact[Array, "m w"]:
-    return _divided(A, scales.rows[:, None], columns.along(scales.columns))
+    return _divided(A, scales.rho[:, None], columns.along(scales.gamma))
 
 
 def _divided(
-    A: Inexact[Array, "..."], r: Real[Array, "..."], c: Real[Array, "..."]
+    A: Inexact[Array, "..."], rho: Real[Array, "..."], gamma: Real[Array, "..."]
 ) -> Inexact[Array, "..."]:
-    """A / (r c), of order one. The product may be out of range, and A / r too, but not
-    A divided by the smaller first."""
-    r, c = reciprocal_scale(r), reciprocal_scale(c)
+    """A / 2^(ρ + γ), of order one. The product of both scales may be out of range, and
+    A divided by one too, but not A divided by the smaller first."""
+    r, c = two_to(-rho), two_to(-gamma)
     for by in (jnp.maximum(r, c), jnp.minimum(r, c)):
         A = jax.lax.mul(A, cast(by, A.dtype))
     return A
 
 
-def _column_exponents(
-    E: Real[Array, "m w"], columns: Columns, passes: Int[Array, ""]
-) -> Real[Array, " n"]:
-    """The γⱼ, rounded, by successive over-relaxation; zeros where scaled elements would
-    still differ much in size, as they were before the last pass."""
-
-    def left(rho, gamma):
-        L = E - rho[:, None] - columns.along(gamma)
-        some = L > _ZERO / 2
-        return jnp.where(some, L, jnp.zeros_like(L)), some.astype(L.dtype)
-
-    def step(carry):
-        k, rho, gamma, _ = carry
-        omega = jnp.where(k == passes, 1.0, _OMEGA).astype(E.dtype)
-        total, count, far = _sums_and_most(*left(rho, gamma), axis=1)
-        rho += omega * total / jnp.maximum(count, 1)
-        total, count, _ = _sums_and_most(*map(columns.skew, left(rho, gamma)), axis=0)
-        gamma += omega * total / jnp.maximum(count, 1)
-        return k - 1, rho, gamma, far
-
-    zeros = jnp.zeros(E.shape[0], E.dtype), jnp.zeros(columns.number, E.dtype)
-    start = passes, *zeros, jnp.full_like(zeros[0], jnp.inf)
-    out = while_loop(lambda carry: carry[0] > 0, step, start, inputs=(E, passes))
-    _, rho, gamma, far = out
-    far, of_rows, of_columns = largest_each(far, rho, gamma)
-    used = (far < _ALIKE) & (jnp.maximum(of_rows, of_columns) < _range(E.dtype))
-    gamma = jnp.round(gamma)
-    return jnp.where(used, gamma, jnp.zeros_like(gamma))
-
-
-def _sums_and_most(
-    L: Real[Array, "..."], some: Real[Array, "..."], axis: int
-) -> tuple[Real[Array, "..."], ...]:
-    """Σ L, Σ some and max |L|, in one kernel."""
-    zero = np.zeros((), L.dtype)
-    return jax.lax.reduce((L, some, jnp.abs(L)), (zero,) * 3, _join, (axis,))
+def _figures(E: Real[Array, "..."], axis: int) -> list[Real[Array, "..."]]:
+    """Of the logarithms L of nonzero elements, by `_exponents`: Σ L, how many there
+    are, max L and max |L|, in one kernel."""
+    some = E > -_ZERO / 2
+    L = jnp.where(some, E + _ZERO, jnp.zeros_like(E))
+    operands, zero = (L, some.astype(E.dtype), E, jnp.abs(L)), np.zeros((), E.dtype)
+    total, count, most, far = jax.lax.reduce(operands, (zero,) * 4, _join, (axis,))
+    return [total, count, most + _ZERO, far]
 
 
 def _join(x: tuple[Array, ...], y: tuple[Array, ...]) -> tuple[Array, ...]:
-    return x[0] + y[0], x[1] + y[1], jax.lax.max(x[2], y[2])
-
-
-def _clipped_power(exponents: Real[Array, " n"]) -> Real[Array, " n"]:
-    """Scales: 1 where nothing is scaled, and such that all are in range."""
-    return two_to(_clipped(exponents))
-
-
-def _clipped(exponents: Real[Array, " n"]) -> Real[Array, " n"]:
-    """0 where nothing is scaled, and such that scales are in range."""
-    most = _range(exponents.dtype)
-    some = exponents > _ZERO / 2
-    return jnp.clip(jnp.where(some, exponents, jnp.zeros_like(exponents)), -most, most)
+    return x[0] + y[0], x[1] + y[1], *map(jax.lax.max, x[2:], y[2:])
 
 
 def _range(dtype: Any) -> float:

@@ -137,10 +137,11 @@ def _row_errors(
     size = jax.lax.abs(b) + sizes
     tiny, u = jnp.finfo(size.dtype).tiny, eps(size.dtype)
     noise = jnp.maximum(64 * u**0.5 * most, tiny / u).astype(size.dtype)
-    exempt = (met == 0) | (most < tiny / u**2)
-    least = jnp.where(exempt, tiny / u, tiny)
-    least = jnp.where((b == 0) & (met == 0), noise, least)
-    return jax.lax.abs(r) / jnp.maximum(size, least.astype(size.dtype))
+    # a number is chosen, and not elements by one condition for all: LLVM would write
+    # the loop over the rows twice
+    least = jnp.where(most < tiny / u**2, tiny / u, tiny).astype(size.dtype)
+    exempt = jnp.where(b == 0, noise, jnp.full_like(size, tiny / u))
+    return jax.lax.abs(r) / jnp.maximum(size, jnp.where(met > 0, least, exempt))
 
 
 def significant(x: Inexact[Array, "..."]) -> Real[Array, "..."]:

@@ -30,12 +30,12 @@ from lx_operators.internal import PackedStructures, pack_structures
 from .._checks import check_options, check_state, is_zero
 from .._projection import annihilated
 from .._results import all_finite, both
-from .._scaling import largest, power_of_two
+from .._scaling import largest
 from .._slogdet import check_determinant, slogdet_of, slogdet_of_factors
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from . import _views as views
-from ._equilibration import Scales, dense, evenly, scaled
+from ._equilibration import Scales, dense, evenly, exponents, scaled
 from ._factors import (
     check_damp,
     dense_matrix,
@@ -114,7 +114,7 @@ class QR(AbstractLinearSolver[_QRState]):
         check_state(state, _QRState, "QR")
         square, h, taus, scales = state.square, state.h, state.taus, state.scales
         stats = {"reciprocal_condition": state.reciprocal_condition}
-        (p, k), m = h.shape, scales.rows.size
+        (p, k), m = h.shape, scales.rho.size
 
         def solve_with(b, adjoint):
             def solve(b):
@@ -166,11 +166,11 @@ def _scaled(A: Inexact[Array, "m n"], damp: Any) -> _Scaled:
     if not is_zero(damp):
         damp = jnp.asarray(damp, sizes.dtype)
         sizes = jnp.maximum(sizes, damp)
-    columns = power_of_two(sizes)
+    scales = Scales(jnp.zeros((m,), sizes.dtype), exponents(sizes))
+    columns = scales.columns
     F = F / columns.astype(F.dtype)[None]
     if not is_zero(damp):
         F = jnp.concatenate((jnp.diag((damp / columns).astype(F.dtype)), F))
-    scales = Scales(jnp.ones((m,), sizes.dtype), columns)
     return _Scaled(F, scales, finite, wide)
 
 
@@ -195,7 +195,7 @@ def _(state: _QRState):
 @annihilated.register
 def _(state: _QRState, vector):
     h, taus = state.h, state.taus
-    (p, k), m = h.shape, state.scales.rows.size
+    (p, k), m = h.shape, state.scales.rho.size
     if p != m:  # damping
         return None
 
