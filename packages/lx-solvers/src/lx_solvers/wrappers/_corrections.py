@@ -1,7 +1,6 @@
 """The loop of `Normal`: the inner solver is applied to the residual of the normal
 equations, until x is good enough for the problem itself."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -219,10 +218,6 @@ def corrected(
     def running(s: _Loop) -> Array:
         return s.numbers.exit == Exit.running
 
-    if aim.direct:  # right at once, unless A is ill-conditioned: no pass of the loop,
-        # whose body alone would let XLA turn the factors of a batch around for it
-        pick = functools.partial(where, running(start))
-        start = jtu.tree_map(pick, step(start), start)
     end = while_loop(running, step, start, inputs)
     stats = eqx.combine(end.stats, other_stats[0])
     result = where(finite, end.numbers.exit, Exit.nonfinite).astype(jnp.int32)
