@@ -31,10 +31,10 @@ goes into a loop of JAX that turns pivots into a permutation. The kernels that t
 library has beyond the published ones (see the profile below), and two more triangular
 solves in a gradient, check whether the matrix is finite or singular and its factors
 stable. Tracing and lowering take half of the published time for the value and a third
-for the gradient. QR has ten times the kernels of a bare one. Half of its time goes into
-scales of rows and columns by least squares, a loop that only badly scaled matrices
-enter, but that is always compiled; a third into the refinement and the check of each
-row of the answer."""
+for the gradient. QR has six times the kernels of a bare one. Two fifths of its time
+go into the refinement and the check of each row of the answer, and a fifth into scales
+of rows and columns by least squares, a loop that only badly scaled matrices enter, but
+that is always compiled."""
 _LOOP_COMPILE = """\
 *Krylov loops, compiled.* XLA takes four fifths of the time, some 10 ms for each kernel
 (see the profile below). With LLVM's optimisations off, the ratio to the published time
@@ -91,7 +91,7 @@ _ASYNCHRONOUS = """\
 than 1000 operations in it (a loop counts as one pass, a library call not at all).
 Otherwise it hands the program to another thread and waits, which takes 40 to 70 µs here
 (see the last section). If only the checks of this library bring its program to that
-count, as for QR, whose scales alone have 900, these rows show nothing else. GMRES and
+count, as for QR, whose scales alone have 500, these rows show nothing else. GMRES and
 `Normal(CG)` at n = 4 are just below. In a program that does more than solve, everything
 is handed over together."""
 

@@ -39,13 +39,14 @@ def test_ceilings():
 
 @pytest.mark.parametrize("method", nist.OURS)
 def test_stated(ours, method):
-    """No figure is below what the page says."""
+    """No figure is below what the page says, where that is not above what the rounding
+    of the data leaves."""
     stated = nist.stated()[method]
     luck = 0.1 if method == "Refined(QR)" else LUCK
     fallen = {
         name: (got, stated[name])
         for name in SETS
-        if (got := ours[method][name].digits) < stated[name] - luck
+        if (got := ours[method][name].digits) < min(stated[name], CEILING[name]) - luck
     }
     assert set(stated) == set(SETS)
     assert not fallen

@@ -94,6 +94,26 @@ def test_zeros_in_vector(name, dtype, method, run, residual):
         assert residual(a, x, b) <= rtol
 
 
+@pytest.mark.parametrize("exponent", [-300, 0, 300])
+def test_constant_vector(name, method, suited, exponent):
+    """XLA knows a vector that is a constant of the program, and may reorder products
+    of its elements, of which squares are out of range."""
+    a = suited(name, np.dtype("float64"))
+    size = 10.0**exponent
+    solver = method.make(1e-10, 0.0)
+
+    @jax.jit
+    def solve(a):
+        vector = jnp.full(N, size)
+        operator = lo.MatrixLinearOperator(a, method.tags)
+        return solver.compute(solver.init(operator, {}), vector, {})[:2]
+
+    x, result = solve(jnp.asarray(a))
+    assert result == RESULTS.successful
+    expected = np.linalg.solve(a, np.ones(N))
+    np.testing.assert_allclose(x / size, expected, rtol=1e-6)
+
+
 def test_not_finite(name, dtype, method, suited, draw, run):
     a, b = suited(name, dtype), draw(dtype, N)
     solver = method.make(1e-3, 1e-3)

@@ -474,6 +474,25 @@ def test_setup():
     np.testing.assert_allclose(x, np.linalg.pinv(a) @ b, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("damp", [0.0, 0.5])
+@pytest.mark.parametrize("size", [1e-300, 1e300])
+def test_constant_vector(system, damp, size):
+    """As of Krylov methods."""
+    a, _ = system("float64", (4, 4))
+    solver = Normal(CG(1e-10, 0.0), damp=damp)
+
+    @jax.jit
+    def solve(a):
+        state = solver.init(lo.MatrixLinearOperator(a), {})
+        return solver.compute(state, jnp.full(4, size), {})[:2]
+
+    x, result = solve(jnp.asarray(a))
+    assert result == RESULTS.successful
+    square = a.T @ a + damp**2 * np.eye(4)
+    expected = np.linalg.solve(square, a.T @ np.ones(4))
+    np.testing.assert_allclose(x / size, expected, rtol=1e-7)
+
+
 class Counted(lxs.AbstractLinearSolver):
     """Cholesky, which says when it is applied."""
 

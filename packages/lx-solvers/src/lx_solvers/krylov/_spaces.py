@@ -72,6 +72,11 @@ class Space:
         parts = [cast(part, self.dtype) for part in parts]
         return jnp.concatenate([jnp.zeros(0, self.dtype), *parts])
 
+    def vector(self, tree: PyTree[Array]) -> Array:
+        """A right-hand side as an array. If it is a constant, XLA would take scales out
+        of its inner products, which then overflow; so it is not to see that."""
+        return jax.lax.optimization_barrier(self.ravel(tree))
+
     def unravel(self, array: Array) -> PyTree[Array]:
         """An array as an operator takes it: in the dtypes of the leaves, but half
         precision in that of the arithmetic."""

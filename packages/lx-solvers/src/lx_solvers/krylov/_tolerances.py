@@ -361,7 +361,7 @@ def right_hand_side(vector: PyTree[Array], space: Space, solver: Aims) -> RightH
             f"belongs to an operator of output structure {describe(wanted)}; build a "
             "state for this operator with `solver.init(operator, options)`."
         )
-    b = space.ravel(vector)
+    b = space.vector(vector)
     each = peaks(space, b)
     rtol, atol = resolved(solver.rtol, solver.atol, space.real_dtype)
     known = [*map(concrete, (rtol, atol))]

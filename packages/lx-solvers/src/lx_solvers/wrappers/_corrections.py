@@ -136,7 +136,7 @@ def corrected(
     options = inner_options(state.operator, state.σ, tall, options)
     method = chosen(solver, state.inner)
 
-    b = Y.ravel(vector)
+    b = Y.vector(vector)
     peak = largest(b)
     peak = where(peak == 0, 1, peak)
     # together, as XLA would compute them anew for each of their uses
