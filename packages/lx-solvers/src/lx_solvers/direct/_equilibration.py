@@ -268,6 +268,7 @@ def _found(
         passes: of over-relaxation, before the last pass; `_NONE` to return `start`.
         by_rows: A's elements by rows, and where its columns are.
     """
+    A = jax.lax.stop_gradient(A)  # scales are piecewise constant
 
     def step(carry):
         # behind a barrier, as XLA would compute the exponents before the loop
