@@ -61,7 +61,7 @@ COSTS = [
     Cost(lxs.Diagonal(well_posed=True), "diagonal", A, lxo.diagonal_tag, "", SQUARE),
     Cost(lxs.Triangular(), "triangular", A, lxo.lower_triangular_tag, "", SQUARE),
     Cost(lxs.Tridiagonal(), "tridiagonal", A, lxo.tridiagonal_tag, "", SQUARE,
-         once=2),
+         once=1),
     Cost(lxs.QR(), "tall", TALL, (), "geqrf", FULL),
     Cost(lxs.QR(), "wide", WIDE, (), "geqrf", FULL),
     Cost(lxs.QR(damp=0.5), "tall", TALL, (), "geqrf", FULL),
