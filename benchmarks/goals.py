@@ -91,9 +91,9 @@ _ASYNCHRONOUS = """\
 than 1000 operations in it (a loop counts as one pass, a library call not at all).
 Otherwise it hands the program to another thread and waits, which takes 40 to 70 µs here
 (see the last section). If only the checks of this library bring its program to that
-count, as for QR, whose scales alone have 500, these rows show nothing else. GMRES and
-`Normal(CG)` at n = 4 are just below. In a program that does more than solve, everything
-is handed over together."""
+count, as for QR, whose scales alone have 500, and for `Normal(CG)` at n = 4, these rows
+show nothing else. GMRES at n = 4 is just below. In a program that does more than solve,
+everything is handed over together."""
 
 GOALS = (
     Goal("first result, from import", "^first ", PEER, 0.8),
