@@ -163,7 +163,6 @@ class _Problem(NamedTuple):
     adjoint_options: dict[str, Any] | None
 
 
-@functools.lru_cache
 def _has_numbers(static: Static) -> bool:
     """Whether a `_Problem` has Python numbers other than those of its solvers."""
     start, parts = 0, static.treedef.children()
@@ -196,14 +195,14 @@ def _solve(call: _Call, *arrays: Array) -> Outputs:
     """Everything in one compiled call: eager calls are cheap, and equal problems are
     checked, traced and compiled once. The solution, and 0 if no solve failed."""
     layout = explicit_layout(arrays)
-    if layout is None:
-        held = [stop_gradient(x) for x in arrays]
-        return outputs(_solve_arrays(call, call.static, arrays, held), held)
 
     def solve_arrays(static: Static, *arrays: Array) -> Outputs:
         held = [stop_gradient(x) for x in arrays]
-        return outputs(_solve_arrays(call, static, arrays, held), ())
+        out = _solve_arrays(call, static, arrays, held)
+        return outputs(out, held if layout is None else ())  # else not our arguments
 
+    if layout is None:
+        return solve_arrays(call.static, *arrays)
     return with_automatic_axes(solve_arrays, call.static, arrays, layout)
 
 

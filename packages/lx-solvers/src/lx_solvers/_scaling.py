@@ -134,8 +134,9 @@ def exponent(x: Real[Array, "..."]) -> Real[Array, "..."]:
 
 
 def two_to(exponent: Real[Array, "..."]) -> Real[Array, "..."]:
-    """2 to the nearest whole number, of two to the odd one, likewise. It is to be
-    normal. For -x it is the reciprocal."""
+    """2 to an exponent, which is rounded to a whole number: to the odd one if it is
+    halfway between two, so that -x gives the reciprocal of what x gives. The result
+    must be a normal number."""
     digits, zero = jnp.finfo(exponent.dtype).nmant, _units(exponent.dtype)
     bits = _bits(exponent + (zero + _bias(zero.dtype)).astype(zero.dtype)) << digits
     return jax.lax.bitcast_convert_type(bits, exponent.dtype)

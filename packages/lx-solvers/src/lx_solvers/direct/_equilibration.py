@@ -44,7 +44,7 @@ _Figures = TypeVar("_Figures")
 class Scales(eqx.Module):
     """R and C, powers of two: aᵢⱼ was divided by 2^ρᵢ and 2^γⱼ."""
 
-    rho: Real[Array, " m"]  # as rounded; so that scales and reciprocals are normal
+    rho: Real[Array, " m"]  # `two_to` rounds it; scales and reciprocals are normal
     gamma: Real[Array, " n"]
 
     @property
@@ -326,8 +326,8 @@ def _divided(
 
 
 def _figures(E: Real[Array, "..."], axis: int) -> list[Real[Array, "..."]]:
-    """Of the logarithms L of nonzero elements, by `_exponents`: Σ L, how many there
-    are, max L and max |L|, in one kernel."""
+    """Σ L, the number of them, max L and max |L|, in one kernel, for the logarithms L
+    of nonzero elements, which `_exponents` found."""
     some = E > -_ZERO / 2
     L = jnp.where(some, E + _ZERO, jnp.zeros_like(E))
     operands, zero = (L, some.astype(E.dtype), E, jnp.abs(L)), np.zeros((), E.dtype)
