@@ -10,6 +10,7 @@ calls at once can deadlock; so can Fourier transforms. With one thread this cann
 happen, nor do workers take each other's cores.
 """
 
+import functools
 import gc
 import math
 import os
@@ -110,6 +111,7 @@ def compile_once(config):
         "jax_persistent_cache_min_compile_time_secs": 0.0,
     }.items():
         os.environ[setting.upper()] = str(value)  # for workers
+        config.add_cleanup(functools.partial(os.environ.pop, setting.upper()))
         jax.config.update(setting, value)  # for this process, if there are none
 
 

@@ -477,7 +477,7 @@ def test_setup():
 @pytest.mark.parametrize("damp", [0.0, 0.5])
 @pytest.mark.parametrize("size", [1e-300, 1e300])
 def test_constant_vector(system, damp, size):
-    """As of Krylov methods."""
+    """The same as for Krylov methods."""
     a, _ = system("float64", (4, 4))
     solver = Normal(CG(1e-10, 0.0), damp=damp)
 
@@ -518,7 +518,7 @@ class Counted(lxs.AbstractLinearSolver):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("consistent", [True, False])
 def test_one_inner_solve(system, shape, consistent):
-    """Is all that an answer takes that is right at once."""
+    """An answer that is right at once takes no more."""
     a, b = system("float64", shape, consistent=consistent)
     heard = []
     solver, operator = Normal(Counted(heard)), lo.MatrixLinearOperator(jnp.asarray(a))
