@@ -100,7 +100,7 @@ COSTS = [
          2, 4),
     Cost(lxs.Normal(CG), "wide", WIDE, (), "", FULL, 2, 4),
     Cost(lxs.Normal(CG), "square", A, (), "", FULL, 2, 4),
-    Cost(lxs.Refined(lxs.LU()), "square", A, (), "tiny_lu", SQUARE, 1, 0),
+    Cost(lxs.Refined(lxs.LU()), "square", A, (), "tiny_lu", SQUARE, 1, 0, 1),
 ]  # fmt: skip
 
 

@@ -60,6 +60,12 @@ SOLVERS = {
 }
 
 
+REFINED = {
+    f"Refined {name}": (Refined(SOLVERS[name][0]), *SOLVERS[name][1:])
+    for name in ("LU", "QR")
+}
+
+
 def problem(dtype, seed, sides, widths=DIAGONALS):
     """A = RBC and the exact determinant of its scales; b = RBz, solved by x = C⁻¹z."""
     draw = np.random.default_rng(seed)
@@ -80,9 +86,9 @@ def problem(dtype, seed, sides, widths=DIAGONALS):
 
 
 @pytest.mark.parametrize("sides", [1, 2])
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", SOLVERS | REFINED)
 def test_solved_to_the_accuracy_of_the_core(dtype, name, sides):
-    solver, make, widths = SOLVERS[name]
+    solver, make, widths = (SOLVERS | REFINED)[name]
     eps = np.finfo(dtype).eps
 
     @eqx.filter_jit
@@ -129,12 +135,6 @@ def test_rows_that_zeros_solve(dtype, name):
         exact = np.linalg.solve(A.astype(complex), b)
         assert abs(np.asarray(x) - exact).max() < 1e4 * eps * abs(exact).max()
     assert count >= 5
-
-
-REFINED = {
-    f"Refined {name}": (Refined(SOLVERS[name][0]), *SOLVERS[name][1:])
-    for name in ("LU", "QR")
-}
 
 
 @pytest.mark.parametrize("name", SOLVERS | REFINED)

@@ -19,6 +19,7 @@ an element of F and one of the solution underflows that matters. Hermitian opera
 have R = C, and tall ones R = I, as a row's scale is its weight.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -49,6 +50,7 @@ from .._slogdet import slogdet_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
 from ..direct import _views as views
+from ..direct._equilibration import dense, evenly
 from ..direct._factors import HIGHEST, dense_matrix, judge
 from ..direct._refinement import row_error, significant
 from ._doubled import residual
@@ -285,28 +287,23 @@ def _exponents(
 ) -> tuple[Int[Array, " m"], Int[Array, " n"]]:
     """Exponents of the powers of two to divide rows and columns by, so that the largest
     element of each is near one. Tags stay true, except for a unit diagonal."""
-    (m, n), sizes = A.shape, jax.lax.max(jnp.abs(A.real), jnp.abs(A.imag))
-    zero = sizes == 0
-    exponents = jnp.where(zero, _LEAST, _exponent(sizes))
-
-    def most(shift: Array, axis: int) -> Array:
-        of_each = jnp.max(exponents - shift, axis=axis, initial=_LEAST)
-        return jnp.where(of_each < _LEAST // 2, 0, of_each)
-
-    columns = most(jnp.zeros_like(exponents), 0)
-    if m != n:
-        return jnp.zeros(m, jnp.int32), columns
-    if tags & {symmetric_tag, hermitian_tag}:
+    m, n = A.shape
+    symmetric = tags & {symmetric_tag, hermitian_tag}
+    if m == n and not symmetric:
+        scales = evenly(A, dense(A)).scales
+        return _exponent(scales.rows), _exponent(scales.columns)
+    sizes = jax.lax.max(jnp.abs(A.real), jnp.abs(A.imag))
+    exponents = jnp.where(sizes == 0, _LEAST, _exponent(sizes))
+    columns = jnp.max(exponents, axis=0, initial=_LEAST)
+    if symmetric:
         # |aᵢⱼ| ≤ √(aᵢᵢ aⱼⱼ) where A is semidefinite
         definite = tags & {positive_semidefinite_tag, negative_semidefinite_tag}
-        each = (
-            jnp.diagonal(exponents) if definite else most(jnp.zeros_like(exponents), 1)
-        )
-        each = jnp.where(each == _LEAST, 0, each)
-        half = -(-each // 2)
-        return half, half
-    rows = most(columns[None], 1)
-    return rows, columns + most(rows[:, None] + columns[None], 0)
+        columns = jnp.diagonal(exponents) if definite else columns
+    columns = jnp.where(columns == _LEAST, 0, columns)
+    if m != n:
+        return jnp.zeros(m, jnp.int32), columns
+    half = -(-columns // 2)
+    return half, half
 
 
 _LEAST = -(1 << 20)  # in place of the exponent of zero
@@ -345,4 +342,4 @@ def _(state: _RefinedState):
     exponent = jnp.sum(state.rows) + jnp.sum(state.columns)
     if state.view.adjoint != state.view.conjugate:
         sign = jnp.conj(sign)
-    return sign, logabs + exponent.astype(logabs.dtype) * np.log(2.0)
+    return sign, logabs + exponent.astype(logabs.dtype) * math.log(2.0)
