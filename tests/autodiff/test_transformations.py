@@ -259,6 +259,26 @@ def test_a_batch_of_one(solve, in_axes):
     assert chosen == alone
 
 
+@pytest.mark.parametrize("throw", [True, False])
+def test_a_batch_of_none(throw):
+    """And no right-hand sides: nothing fails, and nothing is raised."""
+
+    def solve(a, b, **options):
+        operator = lxo.MatrixLinearOperator(a)
+        return lxa.linear_solve(operator, b, throw=throw, **options).value
+
+    def loss(a, b):
+        return jnp.sum(jax.vmap(solve)(a, b))
+
+    none = A[None][:0], B[None][:0]
+    assert jax.vmap(solve)(*none).shape == (0, 3)
+    assert [x.shape for x in jax.grad(loss, (0, 1))(*none)] == [(0, 3, 3), (0, 3)]
+    many = jax.jit(lambda a, b: solve(a, b, rhs_axis=0))
+    assert many(A, none[1]).shape == (0, 3)
+    pulled = jax.grad(lambda a: jnp.sum(many(a, none[1])))(A)
+    np.testing.assert_array_equal(pulled, jnp.zeros_like(A))
+
+
 def test_deep_nesting(solve):
     """vmap of grad of scan of vmap of checkpoint, jitted."""
 

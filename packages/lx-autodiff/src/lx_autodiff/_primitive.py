@@ -142,7 +142,8 @@ def _evaluate_one(static: Static, *arrays: Array) -> tuple[PyTree[Array], RESULT
 def _flat(spec: Spec, *arrays: Array) -> list[Array]:
     """The solve's outputs, and what is to become of its failure."""
     value, result, stats = _evaluate(spec.static, spec.batches, *arrays)
-    if spec.on_failure != "report":
+    empty = 0 in (batch.size for batch in spec.batches)
+    if spec.on_failure != "report" and not empty:  # where nothing can have failed
 
         def axes(batch: Batch) -> Any:
             return (0, 0, list(batch.axes))
