@@ -120,6 +120,17 @@ def test_norm2(dtype):
     assert np.isnan(norm2(jnp.array([1.0, np.nan], dtype)))
 
 
+@pytest.mark.parametrize("dtype", ALL)
+def test_norm2_of_constants(dtype):
+    """Of a program: no scale is taken out of the inner product, where it overflows."""
+    info = np.finfo(dtype)
+    for size in (0.0, float(info.max) ** 0.9, float(info.tiny) ** 0.9):
+        x = np.asarray([3 * size, -4 * size, 0], dtype)
+        for constant in (x, np.full(25, size, dtype)):
+            norm = jax.jit(lambda constant=constant: norm2(jnp.asarray(constant)))()
+            assert float(norm) == pytest.approx(5 * size, rel=1e-5, abs=0)
+
+
 def test_scalars():
     tiny, huge = jnp.float32(1e-30), jnp.float32(1e30)
     assert hypot(3 * tiny, 4 * tiny) == pytest.approx(5e-30)

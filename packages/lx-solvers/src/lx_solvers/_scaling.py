@@ -220,8 +220,11 @@ def dots(*pairs: tuple[Array, Array]) -> tuple[Inexact[Array, ""], ...]:
 def norm2(x: Array) -> Real[Array, ""]:
     """√Σ |xᵢ|², without overflow or underflow of the squares."""
     scale = reciprocal_scale(largest(x))
+    # behind a barrier, as XLA would take the scale out of the inner product of a
+    # constant, which is then out of range
+    scaled = jax.lax.optimization_barrier(x * scale.astype(x.dtype))
     # no quotient at the end, of which XLA would make a kernel
-    return plain_norm2(x * scale.astype(x.dtype)) * reciprocal_scale(scale)
+    return plain_norm2(scaled) * reciprocal_scale(scale)
 
 
 def plain_norm2(x: Array) -> Real[Array, ""]:
