@@ -31,6 +31,7 @@ from ._arguments import (
     reject,
     with_axis,
 )
+from ._compiled import Compiled, is_quick
 from ._failure import raise_now, raise_on_failure
 from ._method import (
     Adjoint,
@@ -137,7 +138,8 @@ def linear_solve(
     # Where values can be looked at, a failure is raised here, without a callback.
     late = throw and not is_traced(*arrays)
     on_failure: OnFailure = "raise" if throw and not late else "report"
-    out = _solve(_Call(static, on_failure, rhs_axis), *arrays)
+    call = _Call(static, on_failure, rhs_axis)
+    out = _solve(call, *arrays, quickly=is_quick(vector))
     solution, failed = out.join(arrays)
     if not late:
         return solution
@@ -190,7 +192,7 @@ class _Call(NamedTuple):
     rhs_axis: int | None
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@Compiled
 def _solve(call: _Call, *arrays: Array) -> Outputs:
     """Everything in one compiled call: eager calls are cheap, and equal problems are
     checked, traced and compiled once. The solution, and 0 if no solve failed."""
