@@ -64,6 +64,18 @@ def test_under_transformations(quick):
     assert not quick
 
 
+@pytest.mark.parametrize("fn", [lxa.invert, lxa.slogdet, lxa.cond])
+def test_factorised_at_once(fn, caplog):
+    """Not one operation after the other, and once for all scales of an operator."""
+    for scale in (2.0, 3.0):
+        with jax.log_compiles(), caplog.at_level("WARNING"):
+            out = fn(scale * lxo.MatrixLinearOperator(M), lxs.QR())
+            jax.block_until_ready(out)
+        compiled = caplog.text.count("Finished XLA compilation")
+        caplog.clear()
+        assert compiled <= (3 if scale == 2 else 0)
+
+
 def test_failure(quick):
     with pytest.raises(eqx.EquinoxRuntimeError, match="singular"):
         solve(B, jnp.ones((2, 2)))

@@ -26,7 +26,7 @@ class Compiled:
     """`jax.jit(fn, static_argnums=0)`, and the same with other options of XLA's.
 
     On a CPU, XLA takes most of the time of a first eager call, and with the options
-    `QUICKLY` a third of that. The program is as fast, but for products with a stencil,
+    `QUICKLY` half of that. The program is as fast, but for products with a stencil,
     which take up to a quarter longer: so they are for vectors of few elements. They are
     for eager calls, because JAX takes options of a whole program only.
     """

@@ -1,21 +1,20 @@
 """The condition number of an operator, by an estimate."""
 
-import functools
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
 from jaxtyping import Array, Real
 from lx_operators import AbstractLinearOperator
-from lx_operators.internal import common_dtype
+from lx_operators.internal import common_dtype, signed
 from lx_solvers import AbstractLinearSolver, AutoLinearSolver
 from lx_solvers.internal import solver_for
 
 from ._arguments import check_solve
+from ._compiled import Compiled, is_quick
 from ._error_bounds import _flat, _solve
 from ._estimates import Map, max_norm
-from ._method import Method, Problem, conjugated, has_setup, transposed
+from ._method import Method, Problem, conjugated, has_setup, state_of, transposed
 from ._partition import Static, split, stop_gradient
 
 
@@ -74,12 +73,12 @@ def cond(
     solver = solver_for(operator, solver)
     if state is None and has_setup(solver):
         solver = solver.setup(operator)
-    state = solver.init(operator, options or {}) if state is None else state
-    arrays, static = split((operator, solver, state, options or {}))
-    return _cond(static, *arrays)
+    state = state_of(operator, solver, options or {}) if state is None else state
+    arrays, static = split((signed(operator), solver, state, options or {}))
+    return _cond(static, *arrays, quickly=is_quick(operator.in_structure()))
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@Compiled
 def _cond(static: Static, *arrays: Array) -> Array:
     operator, solver, state, options = stop_gradient(static.join(arrays))
     problem = Problem(operator, Method(solver, state, options))

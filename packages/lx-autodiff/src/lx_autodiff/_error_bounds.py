@@ -42,6 +42,7 @@ from lx_solvers import AbstractLinearSolver, AutoLinearSolver, Solution
 from lx_solvers.internal import residual, solver_for
 
 from ._arguments import NO_STATE, check_solve
+from ._compiled import Compiled, is_quick
 from ._estimates import Map, max_norm, two_norm
 from ._method import Method, Problem, conjugated, transposed, without_first_guess
 from ._partition import Static, split, stop_gradient
@@ -153,10 +154,10 @@ def error_bounds(
         )
     solver = solver_for(operator, solver)
     arrays, static = split((operator, vector, solution, solver, options or {}))
-    return _error_bounds((static, matrix), *arrays)
+    return _error_bounds((static, matrix), *arrays, quickly=is_quick(vector))
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@Compiled
 def _error_bounds(call: tuple[Static, bool], *arrays: Array) -> ErrorBounds:
     static, matrix = call
     bounds, layout = functools.partial(_bounds, matrix), explicit_layout(arrays)

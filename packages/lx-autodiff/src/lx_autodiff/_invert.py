@@ -28,8 +28,8 @@ from lx_solvers.internal import solver_for
 
 from ._arguments import check_one, check_solve
 from ._linear_solve import linear_solve
-from ._method import formed, set_up
-from ._partition import Static, split, stop_gradient
+from ._method import formed, set_up, state_of
+from ._partition import Static, split
 
 
 class Solve(eqx.Module):
@@ -153,7 +153,7 @@ def invert(
     # the sign of a scaling is known also where the inverse is an argument of `jit`
     operator = remember(formed(signed(operator), solver), operator, Reflection.IDENTITY)
     solver = set_up(solver_for(operator, solver), operator)
-    state = solver.init(*stop_gradient((operator, options)))
+    state = state_of(operator, solver, options)
     return InverseLinearOperator(Solve(operator, solver, options, state, throw))
 
 

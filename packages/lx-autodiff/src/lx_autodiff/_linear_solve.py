@@ -130,7 +130,7 @@ def linear_solve(
         solver = set_up(solver, operator)
     options = {} if options is None else options
     problem = _Problem(
-        operator, vector, solver, options, state, adjoint_solver, adjoint_options
+        operator, vector, options, state, adjoint_options, solver, adjoint_solver
     )
     arrays, static = split(problem)
     if static.numbers and _has_numbers(static):
@@ -158,22 +158,18 @@ class _Problem(NamedTuple):
 
     operator: AbstractLinearOperator
     vector: PyTree[ArrayLike]
-    solver: AbstractLinearSolver
     options: dict[str, Any]
     state: Any
-    adjoint_solver: AbstractLinearSolver | None
     adjoint_options: dict[str, Any] | None
+    solver: AbstractLinearSolver
+    adjoint_solver: AbstractLinearSolver | None
 
 
 def _has_numbers(static: Static) -> bool:
     """Whether a `_Problem` has Python numbers other than those of its solvers."""
-    start, parts = 0, static.treedef.children()
-    for name, part in zip(_Problem._fields, parts):
-        leaves = static.leaves[start : start + part.num_leaves]
-        start += part.num_leaves
-        if "solver" not in name and any(isinstance(x, NUMBERS) for x in leaves):
-            return True
-    return False
+    *others, _, _ = static.treedef.children()
+    count = sum([part.num_leaves for part in others])
+    return any([isinstance(x, NUMBERS) for x in static.leaves[:count]])
 
 
 def _without_numbers(problem: _Problem) -> _Problem:
@@ -264,7 +260,7 @@ def _updated(method: Method, stats: dict[str, Any]) -> Any:
 def _prepared(problem: _Problem, still: _Problem) -> Problem:
     """The problem, with a state made of what carries no tangents."""
     operator, solver = problem.operator, problem.solver
-    _, _, still_solver, options, state, adjoint_solver, adjoint_options = still
+    _, _, options, state, adjoint_options, still_solver, adjoint_solver = still
     chosen = solver_for(operator, solver)
     if isinstance(chosen, Identity):  # a state of another solver is not needed
         return problem_of(operator, prepare(operator, chosen, options))

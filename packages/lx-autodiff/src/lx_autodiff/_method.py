@@ -6,12 +6,14 @@ import equinox as eqx
 import jax
 import jax.tree_util as jtu
 import numpy as np
-from jaxtyping import ArrayLike
+from jaxtyping import Array, ArrayLike
 from lx_operators import AbstractLinearOperator, conj, is_nonsingular
+from lx_operators.internal import signed
 from lx_solvers import AbstractLinearSolver, AutoLinearSolver
 from lx_solvers.internal import chosen, is_zero
 
-from ._partition import is_traced, stop_gradient
+from ._compiled import Compiled, is_eager, is_quick
+from ._partition import Outputs, Static, is_traced, outputs, split, stop_gradient
 
 
 class Method(eqx.Module):
@@ -111,9 +113,10 @@ def formed(
     """The operator; one sparse matrix, where it is a product of several and `solver`
     factorises it. Inside our `jit` their indices are traced, and so it cannot be
     formed."""
+    if type(operator).__name__ not in _OF_PARTS:
+        return operator
     automatic = isinstance(solver, AutoLinearSolver)
-    factorises = automatic or hasattr(solver, "sparsity")
-    if not factorises or type(operator).__name__ not in _OF_PARTS:
+    if not (automatic or hasattr(solver, "sparsity")):
         return operator
     leaves = jtu.tree_leaves(operator)
     if not any(getattr(x, "dtype", None) in (np.int32, np.int64) for x in leaves):
@@ -142,9 +145,28 @@ def prepare(
     options: dict[str, Any],
 ) -> Method:
     """A method with a state of its own, which carries no gradient."""
-    operator, options = stop_gradient((operator, options))
-    state = stop_gradient(solver).init(operator, options)
-    return Method(solver, state, options)
+    options = stop_gradient(options)
+    return Method(solver, state_of(operator, solver, options), options)
+
+
+def state_of(
+    operator: AbstractLinearOperator,
+    solver: AbstractLinearSolver,
+    options: dict[str, Any],
+) -> Any:
+    """What `solver.init` makes, without gradients; in an eager call by one program."""
+    if not is_eager():
+        solver, operator, options = stop_gradient((solver, operator, options))
+        return solver.init(operator, options)
+    arrays, static = split((solver, signed(operator), options))
+    quickly = is_quick(operator.in_structure())
+    return _state(static, *arrays, quickly=quickly).join(arrays)
+
+
+@Compiled
+def _state(static: Static, *arrays: Array) -> Outputs:
+    solver, operator, options = static.join(arrays)
+    return outputs(solver.init(operator, options), arrays)
 
 
 def transposed(problem: Problem) -> Problem:

@@ -33,6 +33,7 @@ from lx_solvers import AbstractLinearSolver, AutoLinearSolver
 from lx_solvers.internal import has_trace, slogdet_of, trace_of
 
 from ._arguments import NO_STATE, check_one, check_solve
+from ._compiled import Compiled, is_eager, is_quick
 from ._method import Method, Problem, formed, prepare, set_up
 from ._partition import Static, split, stop_gradient
 from ._primitive import solve
@@ -86,6 +87,10 @@ def slogdet(
     ```
     """
     problem = square_problem(operator, solver, options, state, "a determinant")
+    if is_eager():  # no derivative is asked for
+        arrays, static = split(problem.forward.state)
+        quickly = is_quick(problem.operator.in_structure())
+        return SignAndLog(*_slogdet_of(static, *arrays, quickly=quickly))
     arrays, static = split(problem)
     return SignAndLog(*_slogdet(static, arrays))
 
@@ -154,6 +159,12 @@ def logdet(
 def _slogdet(static: Static, arrays: list[Array]) -> tuple[Array, Array]:
     problem = static.join(arrays)
     return slogdet_of(problem.forward.state)
+
+
+@Compiled
+def _slogdet_of(static: Static, *arrays: Array) -> tuple[Array, Array]:
+    """In an eager call, from a state."""
+    return slogdet_of(static.join(arrays))
 
 
 @_slogdet.defjvp

@@ -4,11 +4,11 @@ They hold shapes and dtypes only: shardings and weak types are dropped, so that 
 structures are equal whenever their elements can be added.
 """
 
+import dataclasses
 import functools
 import math
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.tree_util as jtu
@@ -312,12 +312,14 @@ def matmul(a: Array, b: Array) -> Array:
     )
 
 
-class PackedStructures(eqx.Module):
+@jtu.register_static
+@dataclasses.dataclass(frozen=True)
+class PackedStructures:
     """The output and input structure of an operator, without array leaves. A solver
     that works with flat vectors keeps them in its state."""
 
-    out_structure: Frozen = eqx.field(static=True)
-    in_structure: Frozen = eqx.field(static=True)
+    out_structure: Frozen
+    in_structure: Frozen
 
 
 def pack_structures(operator: Any) -> PackedStructures:

@@ -76,8 +76,9 @@ class FunctionLinearOperator(AbstractLinearOperator):
         check_claims(self)
 
     def mv(self, vector):
-        vector = conform(vector, self.in_structure(), "the vector")
-        return apply_linear(self.fn, vector, self.in_structure())
+        structure = self.input_structure.thaw()  # Equinox makes methods slow
+        vector = conform(vector, structure, "the vector")
+        return apply_linear(self.fn, vector, structure)
 
     def as_matrix(self):
         return probed_matrix(self, by="of a function")
