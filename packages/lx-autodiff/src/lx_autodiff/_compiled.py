@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.core
 import jax.tree_util as jtu
+import numpy as np
 from jaxtyping import Array, PyTree
 
 try:
@@ -49,7 +50,7 @@ class Compiled:
 
 def is_quick(vector: PyTree[Any]) -> bool:
     """Whether work with a vector of this structure is to be compiled quickly."""
-    size = sum(getattr(x, "size", 1) for x in jtu.tree_leaves(vector))
+    size = sum(map(np.size, jtu.tree_leaves(vector)))
     return size <= _FEW and is_eager() and _on_cpu()
 
 
