@@ -50,8 +50,9 @@ class Compiled:
 
 def is_quick(vector: PyTree[Any]) -> bool:
     """Whether work with a vector of this structure is to be compiled quickly."""
-    size = sum(map(np.size, jtu.tree_leaves(vector)))
-    return size <= _FEW and is_eager() and _on_cpu()
+    if not is_eager():
+        return False  # and sizes may be symbolic
+    return sum(map(np.size, jtu.tree_leaves(vector))) <= _FEW and _on_cpu()
 
 
 _FEW = 4096
