@@ -38,7 +38,7 @@ from ._options import (
 )
 from ._phases import Exit, Phases, advance, begin, outcome, step_limit
 from ._recurrence import Pass, Recurrence, Step
-from ._scalars import Packed, barrier, pack, times, unpack, where
+from ._scalars import Packed, barrier, check_kinds, pack, times, unpack, where
 from ._spaces import Space, as_matvec, signed, spaces
 from ._stability import C, Left, ending, scaled_norm2
 from ._tolerances import Aims, RightHandSide, overall, peaks, right_hand_side
@@ -214,8 +214,10 @@ def iteration(
             α = jnp.asarray(step.α() if callable(step.α) else step.α)
             return α if jnp.issubdtype(α.dtype, jnp.inexact) else α.astype(X.real_dtype)
 
-        taken = where(check | step.broken, 0, length())
-        x = loop.x + times(taken, step.p)
+        check_kinds(initial, step.state, name)
+        stays = check | step.broken
+        taken = where(stays, 0, length())
+        x = where(stays, loop.x, loop.x + times(taken, step.p))  # p may be NaN
         if step.r is None:
             Ap = q if step.Ap is q else where(check, q, step.Ap)
             by = times(where(check, 1, taken), Ap)
