@@ -447,10 +447,7 @@ class TestWoodbury(Laws):
 
 
 class TestPermutation(Laws):
-    """Its elements are ones: there is no other scale."""
-
     problems = ("permutation",)
-    any_scale = False
 
     def make(self, dtype):
         return lx.Permutation()

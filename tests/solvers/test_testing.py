@@ -7,10 +7,11 @@ import textwrap
 
 import jax
 import jax.numpy as jnp
+import lx_operators
 import lx_solvers as lx
 import numpy as np
 import pytest
-from lx_solvers.testing import PROBLEMS, SolverLaws, backward_error
+from lx_solvers.testing import PROBLEMS, ProblemClass, SolverLaws, backward_error
 
 
 class Right(lx.AbstractLinearSolver):
@@ -255,6 +256,36 @@ def test_problems_are_what_they_are_called(problem):
         true["positive_semidefinite"] = true["hermitian"] and eigenvalues.min() > -1e-12
         true["negative_semidefinite"] = true["hermitian"] and eigenvalues.max() < 1e-12
     assert all(true[tag] for tag in tags)
+
+
+def test_class_without_multiples():
+    """Its operator does not read the first element, and has no other scale."""
+
+    def shear(draw, m, n):
+        return np.eye(n) + np.triu(draw(n, n), 1) / n
+
+    def none(draw, m, n):
+        return {}
+
+    def stored(A, tags):
+        upper = jnp.triu(A, 1) + jnp.eye(len(A), dtype=A.dtype)
+        return lx_operators.MatrixLinearOperator(upper, tags)
+
+    class Laws(SolverLaws):
+        problems = (
+            ProblemClass(
+                *("shear", (3, 3), shear, none, none),
+                tags=lx_operators.upper_triangular_tag,
+                operator=stored,
+                multiples=False,
+            ),
+        )
+        dtypes = ("float64",)
+
+        def make(self, dtype):
+            return lx.Triangular()
+
+    Laws().check()
 
 
 def test_backward_error():

@@ -136,12 +136,12 @@ class SolverLaws:
         """If A and b are multiplied by powers of two, so is the solution."""
         subject = self._subject(dtype)
         h = subject.half_range
-        scales = [(0, h), (0, -h)]
-        if self.any_scale:
-            scales += [(h, 0), (-h, 0), (h, h), (-h, -h), (h, -h), (-h, h)]
+        vectors = [(0, h), (0, -h)]
+        both = [(h, 0), (-h, 0), (h, h), (-h, -h), (h, -h), (-h, h)]
         for problem in subject.problems:
             (A,) = subject.members(problem, 1)
-            for p, q in scales:
+            scaled = self.any_scale and problem.multiples
+            for p, q in vectors + both * scaled:
                 what = f"2^{p} A x = 2^{q} b"
                 state = subject.init(problem, times_power(A, p))
                 for b in subject.vectors(problem, A):
@@ -171,7 +171,8 @@ class SolverLaws:
         limit = max(float(jnp.finfo(dtype).eps) ** 0.5, self.tolerance(dtype))
         for problem in subject.problems:
             edges = subject.edges(problem, problem.harsh, problem.singular)
-            for (name, A), p in itertools.product(edges.items(), subject.scales):
+            scales = subject.scales if problem.multiples else (0,)
+            for (name, A), p in itertools.product(edges.items(), scales):
                 A = times_power(A, p)
                 state = subject.init(problem, A)
                 for b in subject.vectors(problem, A):
@@ -199,15 +200,14 @@ class SolverLaws:
         for problem in subject.problems:
             (A,) = subject.members(problem, 1)
             b = subject.vectors(problem, A)[0]
-            state = subject.init(problem, A)
+            sound = subject.init(problem, A)
             for bad in (np.nan, np.inf):
-                _, failure = subject.solve(state, np.append(b[:-1], b.dtype.type(bad)))
+                _, failure = subject.solve(sound, np.append(b[:-1], b.dtype.type(bad)))
                 subject.demand(problem, failure, f"{bad} in b is called successful")
                 if not subject.has_numbers(problem, A):
                     continue
-                spoilt = A.copy()
-                spoilt[0, 0] = bad
-                _, failure = subject.solve(subject.init(problem, spoilt), b)
+                state = subject.init(problem, subject.spoilt(problem, A, bad))
+                _, failure = subject.solve(state, b)
                 subject.demand(problem, failure, f"{bad} in A is called successful")
 
     # How it behaves under JAX's transformations

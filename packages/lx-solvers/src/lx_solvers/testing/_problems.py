@@ -56,6 +56,8 @@ class ProblemClass(NamedTuple):
     to be all that the solver needs to know."""
     empty: bool = True
     """There is a member without unknowns."""
+    multiples: bool = True
+    """Multiples of members are members. Those of a permutation are not."""
 
 
 # Families

@@ -137,6 +137,7 @@ REST = (
             lambda draw, m, n: np.eye(n)[np.argsort(draw(n).real)],
             lambda draw, m, n: {},
             lambda draw, m, n: {},
+            multiples=False,
         ),
         _permutation,
     ),

@@ -159,6 +159,16 @@ class Subject:
         arrays = jtu.tree_leaves(_shaped(problem, A))
         return any(jnp.issubdtype(array.dtype, jnp.inexact) for array in arrays)
 
+    def spoilt(self, problem: ProblemClass, A: Matrix, bad: float) -> Matrix:
+        """A with NaN or infinity in its first element; everywhere, if the operator does
+        not read that one."""
+        first, everywhere = A.copy(), np.full_like(A, bad)
+        first[0, 0] = bad
+        operator = problem.operator(jnp.asarray(first), problem.tags)
+        arrays = filter(eqx.is_inexact_array, jtu.tree_leaves(operator))
+        read = any(not jnp.all(jnp.isfinite(array)) for array in arrays)
+        return first if read else everywhere
+
     def _ravel(
         self,
         problem: ProblemClass,
