@@ -181,6 +181,15 @@ def test_nothing_wrong():
         assert bounds.condition <= 2
 
 
+def test_printed():
+    """With its figures."""
+    operator = lxo.DiagonalLinearOperator(jnp.array([1.0, 2.0]))
+    vector = jnp.array([3.0, 4.0])
+    bounds = error_bounds(operator, vector, linear_solve(operator, vector))
+    figures = "backward_error=0., condition=2., forward_error=0."
+    assert repr(bounds) == f"ErrorBounds({figures})"
+
+
 @pytest.mark.parametrize("solver", [lxs.LU(), lxs.PivotedQR()])
 def test_deficient_rank(solver):
     """Neither a condition number nor a bound."""

@@ -39,7 +39,7 @@ from lx_operators.internal import (
     unravel,
 )
 from lx_solvers import AbstractLinearSolver, AutoLinearSolver, Solution
-from lx_solvers.internal import residual, solver_for
+from lx_solvers.internal import residual, short, solver_for
 
 from ._arguments import NO_STATE, check_solve
 from ._compiled import Compiled, is_quick
@@ -66,6 +66,10 @@ class ErrorBounds(eqx.Module):
     """By how much relative changes of the data are amplified in the solution."""
     forward_error: Real[Array, ""]
     """A bound of ‖x - A†b‖ / ‖x‖: -log₁₀ of it is the number of correct digits."""
+
+    def __repr__(self) -> str:
+        facts = [f"{field}={short(value)}" for field, value in vars(self).items()]
+        return f"ErrorBounds({', '.join(facts)})"
 
 
 def error_bounds(

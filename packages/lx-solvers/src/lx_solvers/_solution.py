@@ -114,9 +114,9 @@ class Solution(eqx.Module):
 
     def __repr__(self) -> str:
         facts = [
-            f"value={_short(self.value)}",
+            f"value={short(self.value)}",
             f"status={self.result.text()}",  # pyright: ignore
-            *(f"{name}={_short(x)}" for name, x in self.stats.items()),
+            *(f"{name}={short(x)}" for name, x in self.stats.items()),
         ]
         return f"Solution({', '.join(facts)})"
 
@@ -124,7 +124,7 @@ class Solution(eqx.Module):
 _FEW = 8  # numbers that are printed
 
 
-def _short(tree: PyTree[Any]) -> str:
+def short(tree: PyTree[Any]) -> str:
     """Few numbers as they are, of others dtype and shape."""
 
     def leaf(x: Any) -> Any:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         slogdet_of as slogdet_of,
         trace_of as trace_of,
     )
+    from ._solution import short as short
     from .direct.identity import (
         Identity as Identity,
         solver_for as solver_for,
