@@ -185,6 +185,18 @@ blocks = lx.BlockLinearOperator([[A, None], [A, A]])
 lx.linear_solve(blocks, (b, b))""",
     ),
     Mistake(
+        "A list of numbers as the vector",
+        "lx.linear_solve(A, [5.0, 4.0])",
+        "`jnp.asarray(vector)`",
+        "lx.linear_solve(A, jnp.asarray([5.0, 4.0]))",
+    ),
+    Mistake(
+        "A number added to an operator",
+        "A + 0.1",
+        "`A + c * IdentityLinearOperator(A.in_structure())`",
+        "A + 0.1 * lx.IdentityLinearOperator(A.in_structure())",
+    ),
+    Mistake(
         "A vector of another dtype, under strict promotion",
         """\
 with jax.numpy_dtype_promotion("strict"):
@@ -201,6 +213,15 @@ with jax.numpy_dtype_promotion("strict"):
         """\
 tagged = lx.TaggedLinearOperator(A, lx.positive_semidefinite_tag)
 lx.linear_solve(tagged, b, lx.Cholesky())""",
+    ),
+    Mistake(
+        "A sum whose sign nobody knows",
+        "lx.linear_solve(2 * definite - definite, b, cg)",
+        "If it is, say so: `TaggedLinearOperator(operator, positive_semidefinite_tag)`",
+        """\
+difference = 2 * definite - definite
+tagged = lx.TaggedLinearOperator(difference, lx.positive_semidefinite_tag)
+lx.linear_solve(tagged, b, cg)""",
     ),
     Mistake(
         "A tag that is false",

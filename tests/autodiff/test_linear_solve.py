@@ -34,6 +34,15 @@ class TestArguments:
         text = error_of(OPERATOR, jnp.ones(3))
         assert "f64[3]" in text and "f64[4]" in text and "`vector`" in text
 
+    def test_list_of_numbers(self):
+        assert "`jnp.asarray(vector)`" in error_of(OPERATOR, [1.0, 2.0, 3.0, 4.0])
+
+    def test_unknown_option_is_warned_of_where_it_is_written(self):
+        with pytest.warns(UserWarning, match="ignores the option 'y_0'") as record:
+            solver = lxs.GMRES(rtol=1e-6)
+            lxa.linear_solve(OPERATOR, jnp.asarray(B), solver, options={"y_0": B})
+        assert record[0].filename == __file__
+
     def test_wrong_tree_shows_both(self):
         text = error_of(OPERATOR, {"a": jnp.ones(4)})
         assert "{'a': f64[4]}" in text and "f64[4]" in text

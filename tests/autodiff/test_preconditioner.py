@@ -1,6 +1,7 @@
 """What iterative solvers make of `preconditioner=`."""
 
 from importlib.util import find_spec
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -205,6 +206,38 @@ def test_many_operators(scaled):
         np.testing.assert_allclose(x, np.linalg.solve(A, b), rtol=1e-6)
 
 
+class Reciprocal(lxs.AbstractPreconditioner):
+    """The reciprocal diagonal; one tag, or none."""
+
+    tag: Any = eqx.field(static=True)
+
+    def init(self, operator, options):
+        return 1 / lo.diagonal(operator)
+
+    def apply(self, state, vector):
+        return state * vector
+
+    def transpose(self, state, options):
+        return state, options
+
+    def conj(self, state, options):
+        return state.conj(), options
+
+    def tags(self, operator):
+        return self.tag
+
+
+def test_one_tag_of_a_recipe(scaled):
+    """Need not be in a set, also where recipes are combined."""
+    A, b = scaled
+    recipe = Reciprocal(PSD)
+    deflated = lxs.Deflation(jnp.eye(N, 2), inner=recipe)
+    for M in (recipe, lxs.Additive(recipe, recipe), deflated):
+        assert solve(A, b, lxs.CG(1e-9, 0.0, preconditioner=M)).successful
+    with pytest.raises(ValueError, match=r"got Reciprocal\(.*its method `tags`"):
+        solve(A, b, lxs.CG(preconditioner=Reciprocal(())))
+
+
 def test_bad_arguments(scaled):
     A, b = scaled
     operator = lo.MatrixLinearOperator(A, PSD)
@@ -212,6 +245,8 @@ def test_bad_arguments(scaled):
         lxs.CG(preconditioner=operator)
     with pytest.raises(ValueError, match=r"Make an instance: `Jacobi\(...\)`"):
         lxs.CG(preconditioner=lxs.Jacobi)
+    with pytest.raises(ValueError, match=r"`Additive\(first, second\)`"):
+        lxs.CG(preconditioner=[lxs.Jacobi(), lxs.Jacobi()])
     with pytest.raises(ValueError, match="must be known to be semidefinite"):
         lxs.CG(preconditioner=lxs.Jacobi()).init(lo.MatrixLinearOperator(A), {})
     with pytest.raises(ValueError, match="damping or a preconditioner"):

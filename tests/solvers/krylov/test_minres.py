@@ -54,7 +54,7 @@ def test_saddle_point(draw, run, residual):
 
 def test_demands():
     solver = MINRES(1e-6, 1e-6)
-    with pytest.raises(ValueError, match="hermitian_tag"):
+    with pytest.raises(ValueError, match="symmetric_tag"):
         solver.init(lo.MatrixLinearOperator(jnp.eye(2)), {})
     with pytest.raises(ValueError, match="hermitian_tag"):
         solver.init(

@@ -214,7 +214,7 @@ class _Method:
 
 
 def test_demands():
-    with pytest.raises(ValueError, match="MINRESQLP.*hermitian_tag"):
+    with pytest.raises(ValueError, match="MINRESQLP.*symmetric_tag"):
         MINRESQLP(1e-6, 1e-6).init(lo.MatrixLinearOperator(jnp.eye(2)), {})
     with pytest.raises(ValueError, match="MINRESQLP"):
         MINRESQLP(-1.0)

@@ -56,7 +56,7 @@ def test_least_norm(spectral, draw, run):
 
 def test_demands():
     solver = SYMMLQ(1e-6, 1e-6)
-    with pytest.raises(ValueError, match="SYMMLQ.*hermitian_tag"):
+    with pytest.raises(ValueError, match="SYMMLQ.*symmetric_tag"):
         solver.init(lo.MatrixLinearOperator(jnp.eye(2)), {})
     hermitian = lo.MatrixLinearOperator(jnp.eye(2), TAG)
     with pytest.raises(ValueError, match="preconditioner.*semidefinite"):

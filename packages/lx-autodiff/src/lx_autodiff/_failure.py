@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, PyTree
 from lx_operators import FunctionLinearOperator
-from lx_operators.internal import manual_axes, summary
+from lx_operators.internal import known, manual_axes, self_adjoint_tags, summary
 from lx_solvers import RESULTS, Solution
 from lx_solvers.internal import NAMES, code
 
@@ -60,6 +60,8 @@ def _further(operator: Any, solver: Any) -> dict[str, list[str]]:
             "The operator is a function: `verify(operator, key)` tells whether it is "
             "linear, and whether its tags hold."
         )
+    elif known(operator) & self_adjoint_tags:
+        verify.append("Or check whether its tags are true: `verify(operator, key)`.")
     further = dict.fromkeys(("breakdown", "stagnation"), verify)
     return {**further, "max_steps_reached": [loosen, *verify]}
 

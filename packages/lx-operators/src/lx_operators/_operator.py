@@ -148,6 +148,8 @@ def _operator(other: Any, sign: str) -> AbstractLinearOperator:
     hint = ""
     if sign == "@":
         hint = " To apply an operator to a vector, call `operator.mv(vector)`."
+    elif isinstance(other, NUMBERS):
+        hint = " For A + c I write `A + c * IdentityLinearOperator(A.in_structure())`."
     try:
         generic.reject(other, f"`{sign}`")
     except ValueError as error:

@@ -51,6 +51,8 @@ def conform(vector: Any, structure: Structure, where: str) -> PyTree[Array]:
         advice = (
             "the arrays fit, but not the tuples, lists or dictionaries that hold them"
             if shapes == wanted_shapes
+            else "make one array of the numbers: `jnp.asarray(vector)`"
+            if isinstance(vector, list | tuple) and len(shapes) > 1 and not any(shapes)
             else "reshape the vector, or check that it is applied to the right operator"
         )
         raise ValueError(

@@ -74,7 +74,11 @@ from ._structures import (
     unravel as unravel,
     unravel_solution as unravel_solution,
 )
-from ._tags import inverse_tags as inverse_tags
+from ._tags import (
+    as_tags as as_tags,
+    inverse_tags as inverse_tags,
+    self_adjoint_tags as self_adjoint_tags,
+)
 from ._tensor import columns as columns
 from ._varying import (
     as_when_lowered as as_when_lowered,

@@ -1,6 +1,7 @@
 """Checks of operators, states and options, with errors that say what to do."""
 
 import difflib
+import sys
 import warnings
 from collections.abc import Collection
 from typing import Any
@@ -26,8 +27,8 @@ def check_state(state: Any, kind: type | tuple[type, ...], solver: str) -> None:
     if not isinstance(state, kind):
         raise ValueError(
             f"`state` must be what `{solver}.init` returned, but got a value of type "
-            f"`{type(state).__name__}`; build it with "
-            "`state = solver.init(operator, options)` from the solver that will use it."
+            f"`{type(state).__name__}`. Pass the solver that made it, or make another: "
+            "`state = solver.init(operator, options)`."
         )
 
 
@@ -49,8 +50,20 @@ def check_options(options: dict[str, Any], known: Collection[str], solver: str) 
         warnings.warn(
             f"`{solver}` ignores the option {name!r}; it takes {takes}.{hint}",
             UserWarning,
-            stacklevel=4,  # check_options ← init ← linear_solve ← the caller
+            stacklevel=_level_of_the_caller(),
         )
+
+
+def _level_of_the_caller() -> int:
+    """The `stacklevel` at which a warning names the line of the caller, and not one
+    of this library or of those that call it back."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] in _OURS:
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+_OURS = ("lx_operators", "lx_solvers", "lx_autodiff", "jax", "equinox", "contextlib")
 
 
 def is_zero(damp: Any) -> bool:

@@ -34,7 +34,7 @@ SignAndLog = tuple[Inexact[Array, ""], Real[Array, ""]]
 def slogdet_of(state: Any) -> SignAndLog:
     """The determinant of the operator that a solver's state is of.
 
-    Each direct solver registers how its own state answers.
+    Each direct solver registers how its own state answers, by the type of the state.
 
     Args:
         state: what the solver's `init` returned, possibly transposed or conjugated.
@@ -49,6 +49,7 @@ def slogdet_of(state: Any) -> SignAndLog:
     raise ValueError(
         f"no determinant can be read from a state of type `{type(state).__name__}`; "
         "use `LU`, `QR`, `Cholesky`, `Diagonal`, `Triangular`, `Tridiagonal` or `Eigh`."
+        " A solver of your own registers how: `lx_solvers.internal.slogdet_of`."
     )
 
 

@@ -158,6 +158,31 @@ def right_factor(
     return stopped(factor)
 
 
+def not_known(M: Any, what: str, solver: str) -> ValueError:
+    """The error that a preconditioner is not known to be what it has to be."""
+    return ValueError(
+        f"the preconditioner of `{solver}` must be known to be {what}, but got {M!r}. "
+        "Tag an operator `positive_semidefinite_tag`; a recipe of your own says so by "
+        "its method `tags`."
+    )
+
+
+def unknown(operator: Any, what: str, solver: str, tag: str, others: str) -> ValueError:
+    """The error that an operator is not known to be what a solver needs."""
+    return ValueError(
+        f"`{solver}` needs an operator that is known to be {what}, but got "
+        f"{operator!r}. If it is, say so: `TaggedLinearOperator(operator, {tag})`. "
+        f"{others}"
+    )
+
+
+def not_hermitian(operator: Any, solver: str, others: str) -> ValueError:
+    """The error that an operator is not known to be Hermitian."""
+    real = is_real(operator.in_structure(), operator.out_structure())
+    tag = "symmetric_tag" if real else "hermitian_tag"
+    return unknown(operator, "Hermitian", solver, tag, others)
+
+
 def effective(options: Options, state: Any) -> Options:
     """The options, with the preconditioner of the state if they have none."""
     if options.get("preconditioner") is not None or state.preconditioner is None:

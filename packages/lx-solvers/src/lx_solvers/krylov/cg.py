@@ -16,7 +16,7 @@ from .._scaling import real_dot
 from .._solver import AbstractLinearSolver
 from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
-from ._options import effective
+from ._options import effective, not_known, unknown
 from ._recurrence import Step
 from ._scalars import barrier, stacked, times, together, where
 from ._single_reduction import SingleReduction
@@ -266,19 +266,13 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
         state = driver.prepare(operator, options, "CG", self.preconditioner)
         M = effective(options, state).get("preconditioner")
         if M is not None and sign_of(M) == 0:
-            raise ValueError(
-                "the preconditioner of `CG` must be known to be semidefinite: an "
-                "operator must be tagged `positive_semidefinite_tag`, but got "
-                f"{M!r}."
-            )
+            raise not_known(M, "semidefinite", "CG")
         sign = sign_of(operator)
         if sign == 0:
-            raise ValueError(
-                "`CG` needs an operator that is tagged `positive_semidefinite_tag` or "
-                f"`negative_semidefinite_tag`, but got {operator!r}. For Hermitian "
-                "indefinite operators use `MINRES`, for others `GMRES`, or "
-                "`Normal(CG(...))`."
-            )
+            what, tag = "semidefinite", "positive_semidefinite_tag"
+            others = "For Hermitian indefinite operators use `MINRES`, for others"
+            others = f"{others} `GMRES`, or `Normal(CG(...))`."
+            raise unknown(operator, what, "CG", tag, others)
         return dataclasses.replace(state, sign=sign)
 
     def compute(self, state, vector, options):

@@ -12,6 +12,7 @@ from .._scaling import dot, quotient
 from .._solver import AbstractLinearSolver
 from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
+from ._options import unknown
 from ._recurrence import Step
 from ._scalars import barrier, times, where
 from ._tolerances import Norm, check_aims, takes_rtol_and_atol
@@ -126,11 +127,9 @@ class COCG(AbstractLinearSolver[driver.KrylovState]):
                 f"`symmetric_tag`, but got {M!r}."
             )
         if not is_symmetric(operator):
-            raise ValueError(
-                "`COCG` needs an operator that is known to be symmetric, A = Aᵀ "
-                f"(tagged `symmetric_tag`), but got {operator!r}. For Hermitian "
-                "operators use `CG` or `MINRES`, for others `GMRES` or `IDR`."
-            )
+            others = "For Hermitian operators use `CG` or `MINRES`, for others"
+            others = f"{others} `GMRES` or `IDR`."
+            raise unknown(operator, "symmetric", "COCG", "symmetric_tag", others)
         return state
 
     def compute(self, state, vector, options):

@@ -13,6 +13,7 @@ from .._control_flow import cond
 from .._scaling import dot, hypot, largest, plain_norm2, real_dot, reciprocal_scale
 from .._solver import AbstractLinearSolver
 from . import _driver as driver
+from ._options import not_hermitian
 from ._recurrence import Step
 from ._scalars import barrier, packed, stacked, times, together, unpacked, where
 from ._stability import HOPELESS, C, scaled_norm2
@@ -327,11 +328,7 @@ class MINRESQLP(AbstractLinearSolver[driver.KrylovState]):
         check_square(operator, "MINRESQLP")
         check_options(options, ("y0", "stop"), "MINRESQLP")
         if not is_hermitian(operator):
-            raise ValueError(
-                "`MINRESQLP` needs an operator that is known to be Hermitian (tagged "
-                "`hermitian_tag`; if real, `symmetric_tag`), but got "
-                f"{operator!r}. For others use `LSMR`."
-            )
+            raise not_hermitian(operator, "MINRESQLP", "For others use `LSMR`.")
         return driver.KrylovState(linearise(operator))
 
     def compute(self, state, vector, options):

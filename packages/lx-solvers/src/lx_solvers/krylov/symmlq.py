@@ -13,7 +13,7 @@ from .._scaling import hypot, largest, real_dot, reciprocal_scale
 from .._solver import AbstractLinearSolver
 from ..preconditioners._adapted import as_preconditioner
 from . import _driver as driver
-from ._options import effective
+from ._options import effective, not_hermitian, not_known
 from ._phases import Exit
 from ._recurrence import Step
 from ._scalars import barrier, times, together, where
@@ -216,17 +216,9 @@ class SYMMLQ(AbstractLinearSolver[driver.KrylovState]):
         state = driver.prepare(operator, options, "SYMMLQ", self.preconditioner)
         M = effective(options, state).get("preconditioner")
         if M is not None and not is_positive_semidefinite(M):
-            raise ValueError(
-                "the preconditioner of `SYMMLQ` must be known to be positive "
-                "semidefinite: an operator must be tagged `positive_semidefinite_tag`, "
-                f"but got {M!r}."
-            )
+            raise not_known(M, "positive semidefinite", "SYMMLQ")
         if not is_hermitian(operator):
-            raise ValueError(
-                "`SYMMLQ` needs an operator that is known to be Hermitian (tagged "
-                "`hermitian_tag`; if real, `symmetric_tag`), but got "
-                f"{operator!r}. For others use `GMRES` or `LSMR`."
-            )
+            raise not_hermitian(operator, "SYMMLQ", "For others use `GMRES` or `LSMR`.")
         return state
 
     def compute(self, state, vector, options):

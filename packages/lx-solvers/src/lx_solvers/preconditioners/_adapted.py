@@ -116,6 +116,8 @@ def as_preconditioner(given: Any) -> AbstractPreconditioner | None:
             "`options={'preconditioner': operator}`. `IncompleteLU()` does what "
             "`spilu` does."
         )
+    elif isinstance(given, list | tuple):
+        hint = " Combine several by `Additive(first, second)` or `Multiplicative(...)`."
     elif hasattr(given, "shape"):
         hint = (
             " Wrap an array as an operator, in the options of the solve: "

@@ -25,11 +25,13 @@ from lx_operators import (
 from lx_operators.internal import (
     Frozen,
     apply_linear,
+    as_tags,
     conform,
     describe,
     freeze,
     known,
     same_shapes,
+    summary,
 )
 
 from .._checks import check_square
@@ -118,9 +120,9 @@ class AbstractPreconditioner(eqx.Module, Generic[_State]):
         """
         return self
 
-    def tags(self, operator: AbstractLinearOperator) -> frozenset[Any]:
-        """What is known about M, as tags; by default nothing. `CG` needs a semidefinite
-        M.
+    def tags(self, operator: AbstractLinearOperator) -> Any:
+        """What is known about M: a tag, or any iterable of tags; by default none. `CG`
+        needs a semidefinite M.
 
         Args:
             operator: A.
@@ -217,6 +219,9 @@ class Prepared(AbstractLinearOperator):
     def out_structure(self):
         return self.structure.thaw()
 
+    def __repr__(self) -> str:
+        return f"{self.recipe!r} as {summary(self)}"
+
 
 _SYMMETRIES = {
     symmetric_tag: is_symmetric,
@@ -234,6 +239,13 @@ def _(operator: Prepared):
     return Prepared(
         operator.recipe, state, operator.verdict, operator.structure, operator.tags
     )
+
+
+def tags_of(
+    recipe: AbstractPreconditioner, operator: AbstractLinearOperator
+) -> frozenset[Any]:
+    """What a recipe says of M for this operator."""
+    return as_tags(recipe.tags(operator))
 
 
 def prepared(
@@ -263,7 +275,7 @@ def prepared(
         )
     operator, recipe = stopped((operator, recipe))
     recipe, n = recipe.setup(operator), operator.in_size()
-    tags = frozenset(recipe.tags(operator))
+    tags = tags_of(recipe, operator)
     recipe = _Identity() if is_known(n) and n == 0 else recipe
     state = recipe.init(operator, options)
     result = recipe.status(state)

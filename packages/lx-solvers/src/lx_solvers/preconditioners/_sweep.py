@@ -16,7 +16,7 @@ from lx_operators import (
 
 from ._adapted import as_preconditioner
 from ._flat import as_matvec, on_flat
-from ._preconditioner import AbstractPreconditioner
+from ._preconditioner import AbstractPreconditioner, tags_of
 
 
 class Sweep(eqx.Module):
@@ -64,4 +64,4 @@ def parts_of(given: Sequence[Any], name: str) -> tuple[AbstractPreconditioner, .
 
 def shared_tags(parts: Sequence[AbstractPreconditioner], operator: Any) -> frozenset:
     """The tags that all parts have."""
-    return frozenset.intersection(*(part.tags(operator) for part in parts))
+    return frozenset.intersection(*(tags_of(part, operator) for part in parts))

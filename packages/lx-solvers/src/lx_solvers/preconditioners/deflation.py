@@ -11,7 +11,7 @@ from lx_operators import AbstractLinearOperator, conj, is_hermitian
 
 from ._adapted import as_preconditioner
 from ._flat import as_matvec, columns, dtype_of, matmul, on_flat
-from ._preconditioner import AbstractPreconditioner, definite_tags
+from ._preconditioner import AbstractPreconditioner, definite_tags, tags_of
 from .jacobi import Jacobi
 
 
@@ -169,7 +169,7 @@ class Deflation(AbstractPreconditioner[_State]):
         return _State(state.coarse.conjugated(), conj(state.inner)), options
 
     def tags(self, operator):
-        return definite_tags(operator) & self.inner.tags(operator)
+        return definite_tags(operator) & tags_of(self.inner, operator)
 
     def is_constant(self):
         return self.inner.is_constant()
