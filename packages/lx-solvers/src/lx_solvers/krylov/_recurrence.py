@@ -38,14 +38,17 @@ class Pass:
         self.x = loop.x
         """The solution so far."""
         self._goal = goal
-        self.norm_b, self.norm_A = norm_b, norm_A
-        """‖b‖, and a lower bound of ‖A‖ from the steps so far."""
+        self.norm_b = norm_b
+        """‖b‖."""
+        self.norm_A = norm_A
+        """A lower bound of ‖A‖ from the steps so far."""
         self.b = b
         """The right-hand side."""
         self._guessed, self._first = guessed, at.first
-        self.check, self.claimed = at.check, at.claimed
-        """Whether this pass is a check, whose step is not made; and whether it is to
-        confirm that the solve has converged."""
+        self.check = at.check
+        """Whether this pass is a check, whose step is not made."""
+        self.claimed = at.claimed
+        """Whether it is one that is to confirm that the solve has converged."""
         self.plain = M is None
         """Whether there is no preconditioner."""
         self.vector: Any = None
@@ -74,7 +77,8 @@ class Pass:
         return self.product
 
     def M(self, r: Array) -> Array:
-        """The preconditioner's product; r if there is none. To be called once."""
+        """The preconditioner's product; r if there is none. Each call is a further
+        product in every step."""
         return r if self._M is None else self._M(r)
 
     def onward(self, a: ArrayLike, z: Array, β: Array, p: Array) -> tuple[Array, Array]:

@@ -40,9 +40,11 @@ class Space:
     structure: Frozen
     shape: tuple[int, ...]
     dtype: np.dtype
+    """The dtype of vectors, and of scalars that are complex if these are."""
     size: int
     """The number of scalars."""
     real_dtype: np.dtype
+    """The dtype of norms."""
     eps: float
     """The coarsest rounding among the leaves, and of the arithmetic."""
     taken: tuple[np.dtype, ...]
@@ -53,9 +55,11 @@ class Space:
     """Whether the leaves are raveled and joined."""
 
     def zeros(self) -> Array:
+        """The vector 0."""
         return jnp.zeros(self.shape, self.dtype)
 
     def zero(self) -> Array:
+        """The real scalar 0."""
         return jnp.zeros((), self.real_dtype)
 
     def ravel(self, tree: PyTree[Array]) -> Array:
