@@ -34,6 +34,26 @@ class TestArguments:
         text = error_of(OPERATOR, jnp.ones(3))
         assert "f64[3]" in text and "f64[4]" in text and "`vector`" in text
 
+    def test_solver_that_returns_something_else(self):
+        class Bare(lxs.AbstractLinearSolver):
+            def init(self, operator, options):
+                return operator.as_matrix()
+
+            def compute(self, state, vector, options):
+                return jnp.linalg.solve(state, vector)
+
+            def transpose(self, state, options):
+                return state.T, options
+
+            def conj(self, state, options):
+                return state.conj(), options
+
+            def assume_full_rank(self):
+                return True
+
+        with pytest.raises(TypeError, match="`Bare.compute` must return a solution"):
+            lxa.linear_solve(OPERATOR, jnp.asarray(B), Bare())
+
     def test_list_of_numbers(self):
         assert "`jnp.asarray(vector)`" in error_of(OPERATOR, [1.0, 2.0, 3.0, 4.0])
 

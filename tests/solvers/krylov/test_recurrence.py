@@ -81,6 +81,29 @@ def test_broken_step_moves_nothing():
     np.testing.assert_allclose(x, [1.0, 0.5, 0.0])
 
 
+WRONG = {
+    "must be a `krylov.Step`": lambda p, Ap, s: (1.0, p, Ap, s),
+    "must be of the type that `start`": lambda p, Ap, s: krylov.Step(1, p, Ap, (s,)),
+    "`α` in the state .* is of shape": lambda p, Ap, s: krylov.Step(
+        1, p, Ap, _State(p)
+    ),
+    "call `now.A` once": None,
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_wrong_step(text, monkeypatch):
+    """Each mistake in a method is an error that names it."""
+
+    def step(self, s, r, now):
+        made = WRONG[text]
+        return krylov.Step(1, r, r, s) if made is None else made(r, now.A(r), s)
+
+    monkeypatch.setattr(SteepestDescent, "step", step)
+    with pytest.raises(TypeError, match=text):
+        solve(np.eye(2), np.ones(2), Descent())
+
+
 def test_complex_scalar_that_starts_real():
     """Its imaginary part would be dropped from one step to the next."""
     matrix, b = np.eye(2) * (2 + 1j), np.ones(2, complex)

@@ -134,9 +134,19 @@ def _evaluate_one(static: Static, *arrays: Array) -> tuple[PyTree[Array], RESULT
     """The solve itself, of unbatched arrays."""
     problem, vector = static.join(arrays)
     method = problem.forward
-    value, result, stats = method.solver.compute(method.state, vector, method.options)
+    outcome = method.solver.compute(method.state, vector, method.options)
+    if not (isinstance(outcome, tuple) and len(outcome) == 3 and _ends(outcome[1])):
+        raise TypeError(
+            f"`{type(method.solver).__name__}.compute` must return a solution, an item "
+            "of `RESULTS` and a dictionary of statistics."
+        )
+    value, result, stats = outcome
     result = judged(result, vector, value)
     return value, result, jtu.tree_map(jnp.asarray, stats)
+
+
+def _ends(result: Any) -> bool:
+    return isinstance(result, type(RESULTS.successful))
 
 
 def _flat(spec: Spec, *arrays: Array) -> list[Array]:

@@ -37,8 +37,8 @@ from ._options import (
     transposed,
 )
 from ._phases import Exit, Phases, advance, begin, outcome, step_limit
-from ._recurrence import Pass, Recurrence, Step
-from ._scalars import Packed, barrier, check_kinds, pack, times, unpack, where
+from ._recurrence import Pass, Recurrence, Step, check_step
+from ._scalars import Packed, barrier, pack, times, unpack, where
 from ._spaces import Space, as_matvec, signed, spaces
 from ._stability import C, Left, ending, scaled_norm2
 from ._tolerances import Aims, RightHandSide, overall, peaks, right_hand_side
@@ -214,7 +214,7 @@ def iteration(
             α = jnp.asarray(step.α() if callable(step.α) else step.α)
             return α if jnp.issubdtype(α.dtype, jnp.inexact) else α.astype(X.real_dtype)
 
-        check_kinds(initial, step.state, name)
+        check_step(step, now, initial, name)
         stays = check | step.broken
         taken = where(stays, 0, length())
         x = where(stays, loop.x, loop.x + times(taken, step.p))  # p may be NaN

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
+import jax.tree_util as jtu
 from jaxtyping import Array, ArrayLike
 
 from ._guess import held
@@ -69,7 +70,7 @@ class Pass:
         """The one product of a pass, A p. In a check it is A x, from which the driver
         computes the true residual."""
         if self.product is not None:
-            raise ValueError("a step has one product: call `A` once.")
+            raise ValueError("a step has one product: call `now.A` once.")
         self.vector = where(self.check, self._x, p)
         self.product = self._A(self.vector)
         if self._guessed:
@@ -131,6 +132,41 @@ class Step(NamedTuple):
     """‖r‖ after it, in a check that of the true residual: for methods that compute it
     together with other inner products. Their `stretch` also holds in a check, and with
     a preconditioner."""
+
+
+def check_step(step: Any, now: Pass, initial: Any, name: str) -> None:
+    """A method has made one product and returned a step, with a state like that of
+    `start`. No real scalar becomes complex: `unpack` would take its real part.
+
+    Raises:
+        TypeError: it has not.
+    """
+    if not isinstance(step, Step):
+        raise TypeError(
+            f"a step of `{name}` must be a `krylov.Step`, but is a "
+            f"`{type(step).__name__}`."
+        )
+    if now.product is None:
+        raise TypeError(f"a step of `{name}` has one product: call `now.A` once.")
+    if jtu.tree_structure(step.state) != jtu.tree_structure(initial):
+        raise TypeError(
+            f"the state of `{name}` after a step must be of the type that `start` "
+            f"returns, with the same fields: {type(initial).__name__}, not "
+            f"{type(step.state).__name__}."
+        )
+    begun, made = jtu.tree_leaves_with_path(initial), jtu.tree_leaves(step.state)
+    for (path, first), new in zip(begun, made, strict=True):
+        if jnp.shape(new) != jnp.shape(first):
+            what = f"of shape {jnp.shape(new)} after a step, but {jnp.shape(first)}"
+        elif jnp.iscomplexobj(new) and not jnp.iscomplexobj(first):
+            what = "complex after a step, but real"
+        else:
+            continue
+        raise TypeError(
+            f"`{jtu.keystr(path, simple=True)}` in the state of `{name}` is {what} in "
+            "`start`, which returns vectors `X.zeros()`, real scalars `X.zero()` and "
+            "others `jnp.zeros((), X.dtype)`."
+        )
 
 
 class Recurrence(Protocol):

@@ -137,23 +137,6 @@ def unpack(carried: Packed, like: _State) -> _State:
     return jtu.tree_map(taken, like)
 
 
-def check_kinds(initial: Any, state: Any, name: str) -> None:
-    """No real scalar of a method's state becomes complex: `unpack` would take its real
-    part.
-
-    Raises:
-        TypeError: one does.
-    """
-    begun, made = jtu.tree_leaves_with_path(initial), jtu.tree_leaves(state)
-    for (path, first), new in zip(begun, made, strict=False):
-        if jnp.iscomplexobj(new) and not jnp.iscomplexobj(first):
-            raise TypeError(
-                f"`{jtu.keystr(path, simple=True)}` in the state of `{name}` is "
-                "complex after a step, but real in `start`; if it is a scalar, start "
-                "with `jnp.zeros((), X.dtype)`."
-            )
-
-
 @jtu.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Together:
