@@ -96,6 +96,35 @@ LOOPS = {  # the other solvers with a loop or a branch
     "Refined": lxs.Refined(lxs.LU()),
     "PivotedQR": lxs.PivotedQR(),
 }
+KEY = jax.random.key(0)
+OTHERS = {  # the other functions of an operator
+    "invert": lambda A, b: lxa.invert(A, lxs.LU()).mv(b),
+    "invert, transposed": lambda A, b: lxa.invert(A, lxs.LU()).T.mv(b),
+    "slogdet": lambda A, b: lxa.slogdet(A, lxs.QR())[1],
+    "inverse_diagonal": lambda A, b: lxa.inverse_diagonal(A, lxs.LU()),
+    "sample_gaussian": lambda A, b: lxa.sample_gaussian(A, KEY, (2,), lxs.Cholesky()),
+    "shifted_solve": lambda A, b: lxa.shifted_solve(A, b, jnp.arange(2.0), CG).value,
+    "cond": lambda A, b: lxa.cond(A, lxs.Cholesky()),
+    "error_bounds": lambda A, b: (
+        lxa.error_bounds(A, b, lxa.linear_solve(A, b, lxs.LU()), lxs.LU()).forward_error
+    ),
+}
+
+
+def others(matrix, vector):
+    operator = dense(matrix, vector, None)
+    return {name: fn(operator, vector) for name, fn in OTHERS.items()}
+
+
+@jax.jit
+@jax.grad
+def gradient_of_others(matrix, vector):
+    values = others(matrix, vector)
+    if jax.__version_info__ < (0, 8):  # which transposes no loop of `auto_axes`
+        del values["inverse_diagonal"]
+    return sum(jnp.sum(jnp.sin(x)) for x in values.values())
+
+
 run = jax.jit(everything, static_argnums=(2, 3))
 TRUTH = {
     name: jax.tree.map(np.asarray, run(A, B, *case)) for name, case in CASES.items()
@@ -118,6 +147,14 @@ for axis_type, (name, case) in itertools.product(
             x = ours[0]
         if explicit:
             assert jax.typeof(x).sharding.spec == SHARDED, jax.typeof(x)
+
+mesh = jax.make_mesh((8,), ("i",), axis_types=(AxisType.Explicit,))
+matrix = jax.device_put(A, NamedSharding(mesh, ROWS))
+vector = jax.device_put(B, NamedSharding(mesh, SHARDED))
+compare("others", others(matrix, vector), others(A, B))
+with jax.set_mesh(mesh):
+    gradient = gradient_of_others(matrix, vector)
+compare("gradient of others", gradient, gradient_of_others(A, B))
 
 for axis_type, (name, case) in itertools.product(
     (AxisType.Auto, AxisType.Explicit), CASES.items()

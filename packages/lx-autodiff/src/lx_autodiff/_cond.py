@@ -16,6 +16,7 @@ from ._error_bounds import _flat, _solve
 from ._estimates import Map, max_norm
 from ._method import Method, Problem, conjugated, has_setup, state_of, transposed
 from ._partition import Static, split, stop_gradient
+from ._sharding import on_automatic_axes
 
 
 def cond(
@@ -80,6 +81,10 @@ def cond(
 
 @Compiled
 def _cond(static: Static, *arrays: Array) -> Array:
+    return on_automatic_axes(_product_of_norms, static, *arrays)
+
+
+def _product_of_norms(static: Static, *arrays: Array) -> Array:
     operator, solver, state, options = stop_gradient(static.join(arrays))
     problem = Problem(operator, Method(solver, state, options))
     dtype = common_dtype(operator.in_structure(), operator.out_structure())

@@ -48,7 +48,7 @@ from ._method import Method, Problem, conjugated, transposed, without_first_gues
 from ._partition import Static, split, stop_gradient
 from ._primitive import solve
 from ._promotion import widened
-from ._sharding import explicit_layout, with_automatic_axes
+from ._sharding import on_automatic_axes
 
 _matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
@@ -164,10 +164,7 @@ def error_bounds(
 @Compiled
 def _error_bounds(call: tuple[Static, bool], *arrays: Array) -> ErrorBounds:
     static, matrix = call
-    bounds, layout = functools.partial(_bounds, matrix), explicit_layout(arrays)
-    if layout is None:
-        return bounds(static, *arrays)
-    return with_automatic_axes(bounds, static, arrays, layout)
+    return on_automatic_axes(functools.partial(_bounds, matrix), static, *arrays)
 
 
 def _bounds(matrix: bool, static: Static, *arrays: Array) -> ErrorBounds:

@@ -16,6 +16,7 @@ from lx_solvers.internal import inverse_diagonal_of
 
 from ._arguments import NO_STATE
 from ._partition import Static, split
+from ._sharding import on_automatic_axes
 from ._slogdet import moved, square_problem
 from ._unit_vectors import elements, product, solved
 
@@ -56,11 +57,11 @@ def inverse_diagonal(
     """
     problem = square_problem(operator, solver, options, state, "an inverse")
     arrays, static = split(problem)
-    return _inverse_diagonal(static, arrays)
+    return on_automatic_axes(_inverse_diagonal, static, *arrays)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _inverse_diagonal(static: Static, arrays: list[Array]) -> Array:
+def _inverse_diagonal(static: Static, *arrays: Array) -> Array:
     problem = static.join(arrays)
     known = inverse_diagonal_of(problem.forward.state)
     if known is not None:
@@ -69,13 +70,12 @@ def _inverse_diagonal(static: Static, arrays: list[Array]) -> Array:
 
 
 @_inverse_diagonal.defjvp
-def _inverse_diagonal_jvp(static: Static, primals: Any, tangents: Any) -> Any:
-    (arrays,), (moving,) = primals, tangents
-    given = tuple(t.dtype != jax.dtypes.float0 for t in moving)
-    moving = [t for t, yes in zip(moving, given) if yes]
-    problem, tangent = moved(static, given, arrays, moving)
+def _inverse_diagonal_jvp(static: Static, arrays: Any, tangents: Any) -> Any:
+    given = tuple(t.dtype != jax.dtypes.float0 for t in tangents)
+    moving = [t for t, yes in zip(tangents, given) if yes]
+    problem, tangent = moved(static, given, list(arrays), moving)
 
     def element(unit: Array) -> Array:
         return -solved(problem, product(tangent, solved(problem, unit)))
 
-    return _inverse_diagonal(static, arrays), elements(problem, element)
+    return _inverse_diagonal(static, *arrays), elements(problem, element)

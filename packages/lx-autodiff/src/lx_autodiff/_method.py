@@ -14,6 +14,7 @@ from lx_solvers.internal import chosen, is_zero
 
 from ._compiled import Compiled, is_eager, is_quick
 from ._partition import Outputs, Static, is_traced, outputs, split, stop_gradient
+from ._sharding import on_automatic_axes
 
 
 class Method(eqx.Module):
@@ -156,8 +157,8 @@ def state_of(
 ) -> Any:
     """What `solver.init` makes, without gradients; in an eager call by one program."""
     if not is_eager():
-        solver, operator, options = stop_gradient((solver, operator, options))
-        return solver.init(operator, options)
+        arrays, static = split(stop_gradient((solver, operator, options)))
+        return on_automatic_axes(_init, static, *arrays)
     arrays, static = split((solver, signed(operator), options))
     quickly = is_quick(operator.in_structure())
     return _state(static, *arrays, quickly=quickly).join(arrays)
@@ -165,8 +166,12 @@ def state_of(
 
 @Compiled
 def _state(static: Static, *arrays: Array) -> Outputs:
+    return outputs(on_automatic_axes(_init, static, *arrays), arrays)
+
+
+def _init(static: Static, *arrays: Array) -> Any:
     solver, operator, options = static.join(arrays)
-    return outputs(solver.init(operator, options), arrays)
+    return solver.init(operator, options)
 
 
 def transposed(problem: Problem) -> Problem:

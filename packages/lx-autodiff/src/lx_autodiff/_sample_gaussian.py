@@ -23,8 +23,10 @@ from lx_solvers import AbstractLinearSolver, AutoLinearSolver
 from lx_solvers.internal import root_of, succeeded
 
 from ._arguments import NO_STATE
+from ._compiled import Compiled, is_quick
 from ._partition import Static, split
 from ._primitive import solve
+from ._sharding import on_automatic_axes
 from ._slogdet import moved, square_problem
 
 
@@ -71,12 +73,23 @@ def sample_gaussian(
     ```
     """
     problem = square_problem(operator, solver, options, state, "a covariance")
-    arrays, static = split(problem)
     dtype = common_dtype(operator.in_structure(), operator.out_structure())
     n, count = operator.in_size(), math.prod(shape)
     z = _normal(key, (count, n), dtype)
-    x = jax.vmap(lambda z: _sample(static, arrays, z))(z)
+    arrays, static = split((problem, z))
+    x = _samples(static, *arrays, quickly=is_quick(operator.in_structure()))
     return jtu.tree_map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), x)
+
+
+@Compiled
+def _samples(static: Static, *arrays: Array) -> PyTree[Array]:
+    return on_automatic_axes(_automatic_samples, static, *arrays)
+
+
+def _automatic_samples(static: Static, *arrays: Array) -> PyTree[Array]:
+    problem, z = static.join(arrays)
+    given, rest = split(problem)
+    return jax.vmap(lambda z: _sample(rest, given, z))(z)
 
 
 def _normal(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:

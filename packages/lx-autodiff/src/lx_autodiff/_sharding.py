@@ -46,6 +46,16 @@ def explicit_layout(arrays: Sequence[Array]) -> Layout | None:
     return Layout(meshes[0], tuple(by_shape.items()))
 
 
+def on_automatic_axes(
+    fn: Callable[..., PyTree[Array]], static: Static, *arrays: Array
+) -> PyTree[Array]:
+    """`fn(static, *arrays)`, where no axis of the mesh is explicit."""
+    layout = explicit_layout(arrays)
+    if layout is None:
+        return fn(static, *arrays)
+    return with_automatic_axes(fn, static, arrays, layout)
+
+
 def with_automatic_axes(
     fn: Callable[..., PyTree[Array]],
     static: Static,

@@ -17,7 +17,8 @@ from lx_solvers import AbstractLinearSolver, Solution
 from lx_solvers.internal import krylov
 
 from ._linear_solve import linear_solve
-from ._partition import stop_gradient
+from ._partition import Static, split, stop_gradient
+from ._sharding import on_automatic_axes
 
 
 def shifted_solve(
@@ -89,10 +90,14 @@ def shifted_solve(
             TaggedLinearOperator(sum_, positive_semidefinite_tag) if definite else sum_
         )
 
-    A, b, σ = stop_gradient((operator, vector, shifts))
-    member = shifted(A, σ[0])
-    b = conform(b, member.out_structure(), "`vector`")
-    first, steps = krylov.shifted_family(solver, A, member, b, σ, definite=definite)
+    def from_one_space(static: Static, *arrays: Array) -> tuple[PyTree[Array], Array]:
+        A, b, σ = static.join(arrays)
+        member = shifted(A, σ[0])
+        b = conform(b, member.out_structure(), "`vector`")
+        return krylov.shifted_family(solver, A, member, b, σ, definite=definite)
+
+    arrays, static = split(stop_gradient((operator, vector, shifts)))
+    first, steps = on_automatic_axes(from_one_space, static, *arrays)
 
     @jax.vmap
     def each(σ: Array, y0: PyTree[Array]) -> Any:

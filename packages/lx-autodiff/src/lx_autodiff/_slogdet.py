@@ -37,6 +37,7 @@ from ._compiled import Compiled, is_eager, is_quick
 from ._method import Method, Problem, formed, prepare, set_up
 from ._partition import Static, split, stop_gradient
 from ._primitive import solve
+from ._sharding import on_automatic_axes
 from ._unit_vectors import elements, product, solved
 
 _FEW = 256  # unknowns up to which an n × n array does no harm
@@ -92,7 +93,7 @@ def slogdet(
         quickly = is_quick(problem.operator.in_structure())
         return SignAndLog(*_slogdet_of(static, *arrays, quickly=quickly))
     arrays, static = split(problem)
-    return SignAndLog(*_slogdet(static, arrays))
+    return SignAndLog(*on_automatic_axes(_slogdet, static, *arrays))
 
 
 def square_problem(
@@ -156,7 +157,7 @@ def logdet(
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _slogdet(static: Static, arrays: list[Array]) -> tuple[Array, Array]:
+def _slogdet(static: Static, *arrays: Array) -> tuple[Array, Array]:
     problem = static.join(arrays)
     return slogdet_of(problem.forward.state)
 
@@ -164,16 +165,19 @@ def _slogdet(static: Static, arrays: list[Array]) -> tuple[Array, Array]:
 @Compiled
 def _slogdet_of(static: Static, *arrays: Array) -> tuple[Array, Array]:
     """In an eager call, from a state."""
-    return slogdet_of(static.join(arrays))
+
+    def read(static: Static, *arrays: Array) -> tuple[Array, Array]:
+        return slogdet_of(static.join(arrays))
+
+    return on_automatic_axes(read, static, *arrays)
 
 
 @_slogdet.defjvp
-def _slogdet_jvp(static: Static, primals: Any, tangents: Any) -> Any:
-    (arrays,), (moving,) = primals, tangents
-    sign, logabsdet = _slogdet(static, arrays)
-    given = tuple(t.dtype != jax.dtypes.float0 for t in moving)
-    moving = [t for t, yes in zip(moving, given) if yes]
-    trace = _trace(static, given, arrays, moving)
+def _slogdet_jvp(static: Static, arrays: Any, tangents: Any) -> Any:
+    sign, logabsdet = _slogdet(static, *arrays)
+    given = tuple(t.dtype != jax.dtypes.float0 for t in tangents)
+    moving = [t for t, yes in zip(tangents, given) if yes]
+    trace = _trace(static, given, list(arrays), moving)
     d_log = jnp.real(trace).astype(logabsdet.dtype)
     if jnp.iscomplexobj(sign):
         turn = jnp.imag(trace).astype(logabsdet.dtype)
