@@ -33,8 +33,9 @@ from .._scaling import (
 )
 
 _ALIKE = 13  # log₂ of the largest and smallest elements that scales can be meant for
+MOST_INVERSE = 2.0**_ALIKE  # of the largest element of a column that is not small
 PASSES, _OMEGA = 32, 1.5
-_NONE = -2  # 0 and -1 count the last pass: with the exponents of columns, and without
+NONE = -2  # 0 and -1 count the last pass: with the exponents of columns, and without
 _ZERO = -20_000.0  # stands for log₂ 0; exact in float32, with fractions of 2⁻⁹
 
 _Factors = TypeVar("_Factors")
@@ -76,13 +77,16 @@ class Scales(eqx.Module):
 
     def right_hand_side(self, b: Inexact[Array, " n"], adjoint: bool) -> Array:
         """That of the scaled system."""
-        before = self.gamma if adjoint else self.rho
-        return jax.lax.mul(b, cast(two_to(-before), b.dtype))
+        return divided(b, self.gamma if adjoint else self.rho)
 
     def unscaled(self, y: Inexact[Array, " n"], adjoint: bool) -> Inexact[Array, " n"]:
         """x, from the solution y of the scaled system."""
-        after = self.rho if adjoint else self.gamma
-        return jax.lax.mul(y, cast(two_to(-after), y.dtype))
+        return divided(y, self.rho if adjoint else self.gamma)
+
+
+def divided(x: Inexact[Array, " n"], by: Real[Array, " n"]) -> Inexact[Array, " n"]:
+    """x divided by powers of two, of these exponents."""
+    return jax.lax.mul(x, cast(two_to(-by), x.dtype))
 
 
 class Columns(NamedTuple):
@@ -179,9 +183,9 @@ def equilibrated(
         columns: where its columns are.
         passes: of least squares; without any, rows are scaled by their largest element.
     """
-    dtype = _sizes(A).dtype
+    dtype = sizes_of(A).dtype
     nothing = jnp.zeros(A.shape[0], dtype), jnp.zeros(columns.number, dtype)
-    scales = _found(A, Scales(*nothing), passes, lambda A: (A, columns))
+    scales = scales_of_both_sides(A, Scales(*nothing), passes, lambda A: (A, columns))
     return scaled(A, columns, scales), scales
 
 
@@ -194,7 +198,7 @@ class Evened(NamedTuple):
 def evenly(A: Inexact[Array, "m w"], columns: Columns) -> Evened:
     """As `equilibrated`, and with both sides scaled together if rows alone leave
     columns so small that pivots may be chosen wrongly."""
-    sizes = _sizes(A)
+    sizes = sizes_of(A)
     of_rows = largest(sizes, axis=1)
     by = reciprocal_scale(of_rows)[:, None]
     left = largest(columns.skew(sizes * by), axis=0)
@@ -202,24 +206,26 @@ def evenly(A: Inexact[Array, "m w"], columns: Columns) -> Evened:
     return Evened(scaled(A, columns, scales), scales, finite)
 
 
-def evenly_tridiagonal(
-    lower: Inexact[Array, " n"], main: Inexact[Array, " n"], upper: Inexact[Array, " n"]
-) -> Evened:
-    """The same of a tridiagonal matrix by its bands, of which those outside the main
-    one begin, or end, with a zero: some ten times faster for long ones."""
-    # XLA reads a matrix of which these are diagonals once, if they are one array behind
-    # a barrier, and otherwise once for each of their uses
-    A = jax.lax.optimization_barrier(jnp.stack((lower, main, upper)))
-    sizes = [_sizes(band) for band in A]
+def evenly_tridiagonal(A: Inexact[Array, "3 n"]) -> Evened:
+    """The same of a tridiagonal matrix by its bands: lower, which begins with a zero,
+    main, and upper, which ends with a zero. Some ten times faster for long ones."""
+    sizes = [sizes_of(band) for band in A]
     of_rows = functools.reduce(jnp.maximum, sizes)
     by = reciprocal_scale(of_rows)
     below, main, above = (size * by for size in sizes)
     left = functools.reduce(jnp.maximum, (shifted(below, -1), main, shifted(above, 1)))
-    scales, finite = _evened(A, of_rows, left, lambda A: (A.T, band(A.T, 1)))
+    scales, finite = _evened(A, of_rows, left, bands_by_rows)
+    return Evened(divided_bands(A, scales), scales, finite)
+
+
+def divided_bands(A: Inexact[Array, "3 n"], scales: Scales) -> tuple[Array, ...]:
     c = scales.gamma
     around = shifted(c, 1), c, shifted(c, -1)
-    F = tuple(_divided(band, scales.rho, c) for band, c in zip(A, around))
-    return Evened(F, scales, finite)
+    return tuple(divided_twice(band, scales.rho, c) for band, c in zip(A, around))
+
+
+def bands_by_rows(A: Inexact[Array, "3 n"]) -> tuple[Inexact[Array, "n 3"], Columns]:
+    return A.T, band(A.T, 1)
 
 
 def shifted(x: Array, by: int) -> Array:
@@ -239,8 +245,9 @@ def _evened(
     is finite."""
     # the first is NaN if any element of A is not finite
     most, inverse = largest_each(left, reciprocal_scale(left))
-    passes = jnp.where(inverse > 2.0**_ALIKE, PASSES, _NONE).astype(jnp.int32)
-    scales = _found(A, Scales(exponents(of_rows), exponents(left)), passes, by_rows)
+    passes = jnp.where(inverse > MOST_INVERSE, PASSES, NONE).astype(jnp.int32)
+    start = Scales(exponents(of_rows), exponents(left))
+    scales = scales_of_both_sides(A, start, passes, by_rows)
     return scales, jax.lax.is_finite(most)
 
 
@@ -251,7 +258,7 @@ def exponents(sizes: Real[Array, " n"]) -> Real[Array, " n"]:
     return jnp.where(sizes > 0, clipped, jnp.zeros_like(sizes))
 
 
-def _found(
+def scales_of_both_sides(
     A: Any,
     start: Scales,
     passes: Int[Array, ""],
@@ -265,7 +272,7 @@ def _found(
     Args:
         A: a matrix, in any form.
         start: what the scales are where there are no passes at all.
-        passes: of over-relaxation, before the last pass; `_NONE` to return `start`.
+        passes: of over-relaxation, before the last pass; `NONE` to return `start`.
         by_rows: A's elements by rows, and where its columns are.
     """
     A = jax.lax.stop_gradient(A)  # scales are piecewise constant
@@ -298,23 +305,23 @@ def _found(
         return k, rho, moved(gamma, *sums)
 
     carry = passes, start.rho, start.gamma
-    carry = while_loop(lambda carry: carry[0] > _NONE, step, carry, (A, passes))
+    carry = while_loop(lambda carry: carry[0] > NONE, step, carry, (A, passes))
     return Scales(*carry[1:])
 
 
 def _exponents(A: Inexact[Array, "m w"]) -> Real[Array, "m w"]:
     """log₂ |aᵢⱼ| - log₂ 0, so that zeros may be shifted in."""
-    sizes = _sizes(A)
+    sizes = sizes_of(A)
     return jnp.where(sizes > 0, exponent(sizes) - _ZERO, jnp.zeros_like(sizes))
 
 
 def scaled(
     A: Inexact[Array, "m w"], columns: Columns, scales: Scales
 ) -> Inexact[Array, "m w"]:
-    return _divided(A, scales.rho[:, None], columns.along(scales.gamma))
+    return divided_twice(A, scales.rho[:, None], columns.along(scales.gamma))
 
 
-def _divided(
+def divided_twice(
     A: Inexact[Array, "..."], rho: Real[Array, "..."], gamma: Real[Array, "..."]
 ) -> Inexact[Array, "..."]:
     """A / 2^(ρ + γ), of order one. The product of both scales may be out of range, and
@@ -344,7 +351,7 @@ def _range(dtype: Any) -> float:
     return float(-jnp.finfo(dtype).minexp - 2)
 
 
-def _sizes(A: Inexact[Array, "m w"]) -> Real[Array, "m w"]:
+def sizes_of(A: Inexact[Array, "m w"]) -> Real[Array, "m w"]:
     """As in `largest`, elementwise."""
     if jnp.iscomplexobj(A):
         return jnp.maximum(jnp.abs(A.real), jnp.abs(A.imag))

@@ -80,9 +80,9 @@ def refined(
         r = right - times(F, y[:, None], adjoint)[:, 0]
         x = scales.unscaled(y, adjoint)
         most, most_of_x = largest_each(y, jax.lax.abs(x))
-        sized = jnp.stack((jnp.abs(y), _significant(x, most_of_x))).T
+        sized = jnp.stack((jnp.abs(y), significant_above(x, most_of_x))).T
         sizes, met = times(jnp.abs(F), sized, adjoint).T
-        error, size = largest_and_least(_row_errors(r, right, sizes, met, most), sizes)
+        error, size = largest_and_least(row_errors(r, right, sizes, met, most), sizes)
         # elements below the normal numbers are unknown
         unknown = jnp.where(square.underflowed, tiny * most / (size + tiny), 0)
         return k + 1, y, x, r, jnp.maximum(error, unknown)
@@ -123,15 +123,15 @@ def row_error(
         met: |F| times `significant(x)`, where x = C⁻¹y: 0 if row i meets none of these.
         y: the solution.
     """
-    return largest(_row_errors(r, b, sizes, met, largest(y)))
+    return largest(row_errors(r, b, sizes, met, largest(y)))
 
 
-def _row_errors(
+def row_errors(
     r: Inexact[Array, "..."],
     b: Inexact[Array, "..."],
     sizes: Real[Array, "..."],
     met: Real[Array, "..."],
-    most: Real[Array, ""],
+    most: Real[Array, "..."],
 ) -> Real[Array, "..."]:
     """The same of each row, if the largest element of y is known."""
     size = jax.lax.abs(b) + sizes
@@ -146,10 +146,13 @@ def _row_errors(
 
 def significant(x: Inexact[Array, "..."]) -> Real[Array, "..."]:
     """1 for elements of more than √eps ‖x‖, and 0 for others."""
-    return _significant(x, largest(jax.lax.abs(x)))
+    return significant_above(x, largest(jax.lax.abs(x)))
 
 
-def _significant(x: Inexact[Array, "..."], most: Real[Array, ""]) -> Real[Array, "..."]:
+def significant_above(
+    x: Inexact[Array, "..."], most: Real[Array, "..."]
+) -> Real[Array, "..."]:
+    """The same, if the largest element is known."""
     size = jax.lax.abs(x)
     return (size > eps(size.dtype) ** 0.5 * most).astype(size.dtype)
 

@@ -54,7 +54,7 @@ def eliminate(A: Inexact[Array, "n n batch"]) -> Factors:
     def step(carry, k):
         A, active, places = carry
         column = jax.lax.dynamic_index_in_dim(A, k, 1, keepdims=False)
-        size = jnp.where(active, _pivot_size(column), -1)
+        size = jnp.where(active, pivot_size(column), -1)
         most = _maximum(size)[None]
         # the first row, of those not yet taken, if NaN hides which is the largest
         eligible = active & ((size == most) | jnp.isnan(most))
@@ -152,7 +152,7 @@ def _size(x: Inexact[Array, "..."]) -> Real[Array, "..."]:
     return jnp.abs(x)
 
 
-def _pivot_size(x: Inexact[Array, "..."]) -> Real[Array, "..."]:
+def pivot_size(x: Inexact[Array, "..."]) -> Real[Array, "..."]:
     """The size by which LAPACK chooses pivots: |re| + |im|."""
     return jnp.abs(x.real) + jnp.abs(x.imag) if jnp.iscomplexobj(x) else jnp.abs(x)
 

@@ -198,7 +198,7 @@ def _transpose(*operands: Array, adjoint: bool, stacked: bool) -> Array:
 
 tiny_lu_p = batched_primitive("tiny_lu", _factorise, tiny.eliminate)
 tiny_solve_p = batched_primitive(
-    "tiny_solve", _substitute_columns, tiny.substitute, columns=True
+    "tiny_solve", _substitute_columns, tiny.substitute, columns=1
 )
 linear_in_last(tiny_solve_p, _transpose)
 

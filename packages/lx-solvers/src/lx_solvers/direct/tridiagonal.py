@@ -13,9 +13,15 @@ with A is as cheap as reading the vector, the answer itself is checked.
   those of A and b by at most as much, relative to each.
 """
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.interpreters import ad
 from jaxtyping import Array, Bool, Inexact, Real
 from lx_operators import AbstractLinearOperator, is_tridiagonal, tridiagonal
 from lx_operators.internal import PackedStructures, pack_structures
@@ -28,8 +34,9 @@ from .._sizes import variates
 from .._slogdet import slogdet_of, slogdet_of_factors, tangent_of, trace_of
 from .._solution import RESULTS
 from .._solver import AbstractLinearSolver
-from . import _views as views
-from ._equilibration import Scales, evenly_tridiagonal, shifted
+from . import _tridiagonal_batches as batches, _views as views
+from ._batched import batched_primitive, linear_in_last
+from ._equilibration import Scales, divided_bands, evenly_tridiagonal, shifted
 from ._factors import judge, working_dtype
 from ._refinement import judge_answer, ratio_or, row_error, significant
 
@@ -82,20 +89,21 @@ class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
         main, lower, upper = (band.astype(dtype) for band in (main, lower, upper))
         if main.size:
             lower, upper = jnp.pad(lower, (1, 0)), jnp.pad(upper, (0, 1))
-        F, scales, finite = evenly_tridiagonal(lower, main, upper)
-        lower, main, upper = F
+        # XLA reads a matrix of which these are diagonals once, if they are one array
+        # behind a barrier, and otherwise once for each of their uses
+        A = jax.lax.optimization_barrier(jnp.stack((lower, main, upper)))
+        *F, rho, gamma, finite = evened_p.bind(A, stacked=False)
         verdict, packed = judge(finite), pack_structures(operator)
-        return _TridiagonalState(lower, main, upper, scales, verdict, packed)
+        return _TridiagonalState(*F, Scales(rho, gamma), verdict, packed)
 
     def compute(self, state, vector, options):
         check_state(state, _TridiagonalState, "Tridiagonal")
         stats = {}
 
         def solve_with(b, adjoint):
-            bands = state.lower, state.main, state.upper
             if not b.size:
                 return b
-            bands = _adjoint(*bands) if adjoint else bands
+            bands = state.lower, state.main, state.upper
 
             def solve(b):
                 y, *figures = _solve(bands, b, state.scales, adjoint)
@@ -122,21 +130,104 @@ class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
         return True
 
 
-def _adjoint(lower: Array, main: Array, upper: Array) -> tuple[Array, Array, Array]:
-    up, down = shifted(lower, -1).conj(), shifted(upper, 1).conj()
-    return down, main.conj(), up
+def _adjoint(lower: Array, main: Array, upper: Array) -> Bands:
+    return shifted(upper, 1).conj(), main.conj(), shifted(lower, -1).conj()
 
 
 def _solve(
     bands: Bands, b: Inexact[Array, " n"], scales: Scales, adjoint: bool
 ) -> tuple[Inexact[Array, " n"], Real[Array, ""], Real[Array, ""]]:
-    """The solution y of Fy = b, the largest backward error of a row, and how near to a
-    singular matrix F is."""
-    y = jax.lax.linalg.tridiagonal_solve(*bands, b[:, None])[:, 0]
+    """The solution y of Fy = b or Fᴴy = b, the largest backward error of a row, and how
+    near to a singular matrix F is."""
+    b, params = b[:, None], {"adjoint": adjoint, "stacked": False}
+    (y,) = tridiagonal_solve_p.bind(*bands, b, **params)
+    x = scales.unscaled(y[:, 0], adjoint)[:, None]
+    known = jax.lax.stop_gradient((*bands, x, y, b))
+    error, near = tridiagonal_figures_p.bind(*known, **params)
+    return y[:, 0], error[0], near[0]
+
+
+def _one_solved(*operands: Array, adjoint: bool) -> Array:
+    *bands, b = operands
+    bands = _adjoint(*bands) if adjoint else bands
+    return jax.lax.linalg.tridiagonal_solve(*bands, b)
+
+
+def _of_columns(figures: Callable, *operands: Array, adjoint: bool) -> tuple:
+    *bands, x, y, b = operands
+    figures = functools.partial(figures, tuple(bands), adjoint=adjoint)
+    if b.shape[1] == 1:
+        return (*(figure[None] for figure in figures(x[:, 0], y[:, 0], b[:, 0])),)
+    return jax.vmap(figures, 1)(x, y, b)
+
+
+def _one_figures(
+    bands: Bands, x: Array, y: Array, b: Array, *, adjoint: bool
+) -> tuple[Real[Array, ""], Real[Array, ""]]:
+    """The last two of `_solve`."""
+    bands = _adjoint(*bands) if adjoint else bands
     sized = _sizes(bands)
-    sizes, of_x = _times(sized, jnp.abs(y)), significant(scales.unscaled(y, adjoint))
+    sizes, of_x = _times(sized, jnp.abs(y)), significant(x)
     error = row_error(b - _times(bands, y), b, sizes, _times(sized, of_x), y)
-    return y, error, ratio_or(largest(b), largest(y), 1)
+    return error, ratio_or(largest(b), largest(y), 1)
+
+
+def _many_figures(
+    bands: Bands, x: Array, y: Array, b: Array, *, adjoint: bool
+) -> tuple[Real[Array, " batch"], Real[Array, " batch"]]:
+    error = batches.row_error(bands, x, y, b, adjoint=adjoint)
+    return error, ratio_or(largest(b, axis=0), largest(y, axis=0), 1)
+
+
+def _evened_tangent(primals: Any, tangents: Any, *, stacked: bool) -> Any:
+    """Scales are piecewise constant."""
+    out = evened_p.bind(*primals, stacked=stacked)
+    *_, rho, gamma, finite = out
+    divide = jax.vmap(divided_bands) if stacked else divided_bands
+    zeros = jnp.zeros_like(rho), jnp.zeros_like(gamma)
+    moved = divide(tangents[0], Scales(rho, gamma))
+    return out, [*moved, *zeros, np.zeros(finite.shape, jax.dtypes.float0)]
+
+
+def _transpose(*operands: Array, adjoint: bool, stacked: bool) -> Array:
+    *bands, ct = operands
+    solve = functools.partial(tridiagonal_solve_p.bind, *bands, stacked=stacked)
+    return solve(ct.conj(), adjoint=not adjoint)[0].conj()
+
+
+def _moved(*tangents: Array, adjoint: bool, stacked: bool) -> Array:
+    """Fy = b moves as if -dF y were added to db."""
+
+    def effect(y: Array, *bands: Array) -> Array:
+        return -_times(_adjoint(*bands) if adjoint else bands, y)
+
+    *bands, y = tangents
+    effect = jax.vmap(effect, (1, None, None, None), 1)
+    return (jax.vmap(effect) if stacked else effect)(y, *bands)
+
+
+FEWEST = 64  # for fewer, LAPACK is as fast
+evened_p = batched_primitive(
+    "evened_bands", evenly_tridiagonal, batches.evened, fewest=FEWEST, larger=64
+)
+tridiagonal_solve_p = batched_primitive(
+    "tridiagonal_solve",
+    _one_solved,
+    batches.solved,
+    columns=1,
+    fewest=FEWEST,
+    larger=8,
+)
+tridiagonal_figures_p = batched_primitive(
+    "tridiagonal_figures",
+    functools.partial(_of_columns, _one_figures),
+    functools.partial(_of_columns, _many_figures),
+    columns=3,
+    fewest=FEWEST,
+    larger=8,
+)
+ad.primitive_jvps[evened_p] = _evened_tangent
+linear_in_last(tridiagonal_solve_p, _transpose, _moved)
 
 
 def _times(bands: Bands, y: Inexact[Array, " n"]) -> Inexact[Array, " n"]:
@@ -155,7 +246,7 @@ def _(state: _TridiagonalState):
     pivots, swaps = _eliminate(*bands)
     if pivots.size:  # inverse iteration, as in `_factors.reciprocal_condition`
         z = jnp.asarray(variates(pivots.shape, pivots.dtype))
-        y, *_ = _solve(_adjoint(*bands), z, state.scales, True)
+        y, *_ = _solve(bands, z, state.scales, True)
         _, *figures = _solve(bands, _of_order_one(y), state.scales, False)
         seen = judge_answer(*figures, dtype=pivots.dtype)
         verdict = both(verdict, seen)
