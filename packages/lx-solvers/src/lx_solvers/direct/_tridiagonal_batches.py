@@ -209,14 +209,16 @@ def _dot(a: Any, b: Any) -> Array:
 
 def _reader(bands: Bands, adjoint: bool) -> Callable[[Any], Row]:
     """A function that gives row i, of Fᴴ if asked for."""
-    if not adjoint:
-        return lambda i: tuple(_at(band, i) for band in bands)
 
     def row(i: Array) -> Row:
+        l, m, u = (_at(band, i) for band in bands)
+        return l, m, u
+
+    def of_adjoint(i: Array) -> Row:
         u, m, l = _column(bands, i)
         return u.conj(), m.conj(), l.conj()
 
-    return row
+    return of_adjoint if adjoint else row
 
 
 def _column(bands: Bands, i: Any) -> Row:

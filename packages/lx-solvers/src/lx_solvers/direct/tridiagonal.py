@@ -93,8 +93,10 @@ class Tridiagonal(AbstractLinearSolver[_TridiagonalState]):
         # behind a barrier, and otherwise once for each of their uses
         A = jax.lax.optimization_barrier(jnp.stack((lower, main, upper)))
         *F, rho, gamma, finite = evened_p.bind(A, stacked=False)
-        verdict, packed = judge(finite), pack_structures(operator)
-        return _TridiagonalState(*F, Scales(rho, gamma), verdict, packed)
+        lower, main, upper = F
+        scales, verdict = Scales(rho, gamma), judge(finite)
+        packed = pack_structures(operator)
+        return _TridiagonalState(lower, main, upper, scales, verdict, packed)
 
     def compute(self, state, vector, options):
         check_state(state, _TridiagonalState, "Tridiagonal")
@@ -148,9 +150,10 @@ def _solve(
 
 
 def _one_solved(*operands: Array, adjoint: bool) -> Array:
-    *bands, b = operands
-    bands = _adjoint(*bands) if adjoint else bands
-    return jax.lax.linalg.tridiagonal_solve(*bands, b)
+    lower, main, upper, b = operands
+    if adjoint:
+        lower, main, upper = _adjoint(lower, main, upper)
+    return jax.lax.linalg.tridiagonal_solve(lower, main, upper, b)
 
 
 def _of_columns(figures: Callable, *operands: Array, adjoint: bool) -> tuple:
@@ -198,7 +201,8 @@ def _transpose(*operands: Array, adjoint: bool, stacked: bool) -> Array:
 def _moved(*tangents: Array, adjoint: bool, stacked: bool) -> Array:
     """Fy = b moves as if -dF y were added to db."""
 
-    def effect(y: Array, *bands: Array) -> Array:
+    def effect(y: Array, lower: Array, main: Array, upper: Array) -> Array:
+        bands = lower, main, upper
         return -_times(_adjoint(*bands) if adjoint else bands, y)
 
     *bands, y = tangents
