@@ -63,6 +63,11 @@ class TestArguments:
             lxa.linear_solve(OPERATOR, jnp.asarray(B), solver, options={"y_0": B})
         assert record[0].filename == __file__
 
+    def test_unknown_option_in_code_of_no_module(self):
+        names = {"solve": lxa.linear_solve, "A": OPERATOR, "b": jnp.asarray(B)}
+        with pytest.warns(UserWarning, match="ignores the option 'y_0'"):
+            exec("solve(A, b, options={'y_0': b})", names)
+
     def test_wrong_tree_shows_both(self):
         text = error_of(OPERATOR, {"a": jnp.ones(4)})
         assert "{'a': f64[4]}" in text and "f64[4]" in text

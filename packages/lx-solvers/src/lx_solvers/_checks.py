@@ -58,9 +58,14 @@ def _level_of_the_caller() -> int:
     """The `stacklevel` at which a warning names the line of the caller, and not one
     of this library or of those that call it back."""
     frame, level = sys._getframe(1), 1
-    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] in _OURS:
+    while frame.f_back and _module(frame) in _OURS:
         frame, level = frame.f_back, level + 1
     return level
+
+
+def _module(frame: Any) -> str:
+    """The package of its code; what `exec` runs may have none."""
+    return frame.f_globals.get("__name__", "").partition(".")[0]
 
 
 _OURS = ("lx_operators", "lx_solvers", "lx_autodiff", "jax", "equinox", "contextlib")
