@@ -86,7 +86,7 @@ def test_tangents(problem, squares):
 
 
 def test_hessians(problem, squares):
-    both = (jax.vmap(jax.hessian(f, 1)) for f in squares)
+    both = (jax.vmap(jax.hessian(f, (0, 1))) for f in squares)
     alike(*both, *problem)
 
 

@@ -148,6 +148,22 @@ for axis_type, (name, case) in itertools.product(
         if explicit:
             assert jax.typeof(x).sharding.spec == SHARDED, jax.typeof(x)
 
+
+def tridiagonal(main, vector):
+    operator = lxo.TridiagonalLinearOperator(main, main[1:] / 3, main[1:] / 4)
+    x = lxa.linear_solve(operator, vector, lxs.Tridiagonal(), throw=False).value
+    return jnp.sum(x**2)
+
+
+# a batch that is eliminated together on each device, without a message to another
+mesh = jax.make_mesh((8,), ("i",), axis_types=(AxisType.Auto,))
+batch = np.exp(RNG.standard_normal((2, 1024, N)) / 4)
+bands = jax.device_put(batch, NamedSharding(mesh, PartitionSpec(None, "i", None)))
+gradients = jax.jit(jax.vmap(jax.grad(tridiagonal, (0, 1))))
+compiled = gradients.lower(*bands).compile()
+compare("batch of Tridiagonal", compiled(*bands), gradients(*batch))
+assert "all-" not in compiled.as_text()
+
 mesh = jax.make_mesh((8,), ("i",), axis_types=(AxisType.Explicit,))
 matrix = jax.device_put(A, NamedSharding(mesh, ROWS))
 vector = jax.device_put(B, NamedSharding(mesh, SHARDED))
