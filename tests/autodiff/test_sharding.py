@@ -23,8 +23,8 @@ def run(script: Path) -> str:
 def test_eight_devices():
     """Automatic and explicit sharding, and `shard_map`: dense and matrix-free."""
     out = run(HERE / "processes" / "sharded.py")
-    # 3 cases on a mesh of each kind; a batch; the other functions on an explicit mesh; 3
-    # cases on each of 8 devices under `shard_map`; there 9 more solvers and derivatives
+    # 3 cases on a mesh of each kind; a batch; the other functions on an explicit mesh;
+    # 3 cases on each of 8 devices under `shard_map`; 9 more solvers and derivatives
     assert out.count(" ok") == 2 * 3 + 1 + 2 + 2 * 3 * 8 + 2 * 9
 
 

@@ -33,7 +33,9 @@ def elements(
     def element(i: Int[Array, ""]) -> Array:
         return column(jnp.zeros(n, dtype).at[i].set(1))[i]
 
-    return jax.lax.map(element, jnp.arange(n), batch_size=min(_AT_ONCE, max(n, 1)))
+    if n <= _AT_ONCE:  # JAX 0.7 does not transpose a loop in a rule for derivatives
+        return jax.vmap(element)(jnp.arange(n))
+    return jax.lax.map(element, jnp.arange(n), batch_size=_AT_ONCE)
 
 
 def solved(problem: Problem, b: Inexact[Array, " n"]) -> Inexact[Array, " n"]:
