@@ -80,11 +80,8 @@ def cond(
 
 
 @Compiled
+@on_automatic_axes
 def _cond(static: Static, *arrays: Array) -> Array:
-    return on_automatic_axes(_product_of_norms, static, *arrays)
-
-
-def _product_of_norms(static: Static, *arrays: Array) -> Array:
     operator, solver, state, options = stop_gradient(static.join(arrays))
     problem = Problem(operator, Method(solver, state, options))
     dtype = common_dtype(operator.in_structure(), operator.out_structure())

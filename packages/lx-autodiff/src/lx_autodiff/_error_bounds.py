@@ -164,7 +164,7 @@ def error_bounds(
 @Compiled
 def _error_bounds(call: tuple[Static, bool], *arrays: Array) -> ErrorBounds:
     static, matrix = call
-    return on_automatic_axes(functools.partial(_bounds, matrix), static, *arrays)
+    return on_automatic_axes(functools.partial(_bounds, matrix))(static, *arrays)
 
 
 def _bounds(matrix: bool, static: Static, *arrays: Array) -> ErrorBounds:

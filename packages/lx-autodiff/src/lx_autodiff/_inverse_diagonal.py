@@ -17,7 +17,7 @@ from lx_solvers.internal import inverse_diagonal_of
 from ._arguments import NO_STATE
 from ._partition import Static, split
 from ._sharding import on_automatic_axes
-from ._slogdet import moved, square_problem
+from ._slogdet import moved, nonzero, square_problem
 from ._unit_vectors import elements, product, solved
 
 
@@ -57,7 +57,7 @@ def inverse_diagonal(
     """
     problem = square_problem(operator, solver, options, state, "an inverse")
     arrays, static = split(problem)
-    return on_automatic_axes(_inverse_diagonal, static, *arrays)
+    return on_automatic_axes(_inverse_diagonal)(static, *arrays)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -71,8 +71,7 @@ def _inverse_diagonal(static: Static, *arrays: Array) -> Array:
 
 @_inverse_diagonal.defjvp
 def _inverse_diagonal_jvp(static: Static, arrays: Any, tangents: Any) -> Any:
-    given = tuple(t.dtype != jax.dtypes.float0 for t in tangents)
-    moving = [t for t, yes in zip(tangents, given) if yes]
+    given, moving = nonzero(tangents)
     problem, tangent = moved(static, given, list(arrays), moving)
 
     def element(unit: Array) -> Array:

@@ -158,7 +158,7 @@ def state_of(
     """What `solver.init` makes, without gradients; in an eager call by one program."""
     if not is_eager():
         arrays, static = split(stop_gradient((solver, operator, options)))
-        return on_automatic_axes(_init, static, *arrays)
+        return _init(static, *arrays)
     arrays, static = split((solver, signed(operator), options))
     quickly = is_quick(operator.in_structure())
     return _state(static, *arrays, quickly=quickly).join(arrays)
@@ -166,9 +166,10 @@ def state_of(
 
 @Compiled
 def _state(static: Static, *arrays: Array) -> Outputs:
-    return outputs(on_automatic_axes(_init, static, *arrays), arrays)
+    return outputs(_init(static, *arrays), arrays)
 
 
+@on_automatic_axes
 def _init(static: Static, *arrays: Array) -> Any:
     solver, operator, options = static.join(arrays)
     return solver.init(operator, options)

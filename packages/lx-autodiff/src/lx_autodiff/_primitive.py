@@ -135,7 +135,7 @@ def _evaluate_one(static: Static, *arrays: Array) -> tuple[PyTree[Array], RESULT
     problem, vector = static.join(arrays)
     method = problem.forward
     outcome = method.solver.compute(method.state, vector, method.options)
-    if not (isinstance(outcome, tuple) and len(outcome) == 3 and _ends(outcome[1])):
+    if not _is_outcome(outcome):
         raise TypeError(
             f"`{type(method.solver).__name__}.compute` must return a solution, an item "
             "of `RESULTS` and a dictionary of statistics."
@@ -145,8 +145,9 @@ def _evaluate_one(static: Static, *arrays: Array) -> tuple[PyTree[Array], RESULT
     return value, result, jtu.tree_map(jnp.asarray, stats)
 
 
-def _ends(result: Any) -> bool:
-    return isinstance(result, type(RESULTS.successful))
+def _is_outcome(x: Any) -> bool:
+    triple = isinstance(x, tuple) and len(x) == 3
+    return triple and isinstance(x[1], type(RESULTS.successful))
 
 
 def _flat(spec: Spec, *arrays: Array) -> list[Array]:

@@ -27,7 +27,7 @@ from ._compiled import Compiled, is_quick
 from ._partition import Static, split
 from ._primitive import solve
 from ._sharding import on_automatic_axes
-from ._slogdet import moved, square_problem
+from ._slogdet import moved, nonzero, square_problem
 
 
 def sample_gaussian(
@@ -82,14 +82,11 @@ def sample_gaussian(
 
 
 @Compiled
+@on_automatic_axes
 def _samples(static: Static, *arrays: Array) -> PyTree[Array]:
-    return on_automatic_axes(_automatic_samples, static, *arrays)
-
-
-def _automatic_samples(static: Static, *arrays: Array) -> PyTree[Array]:
     problem, z = static.join(arrays)
-    given, rest = split(problem)
-    return jax.vmap(lambda z: _sample(rest, given, z))(z)
+    held, rest = split(problem)
+    return jax.vmap(lambda z: _sample(rest, held, z))(z)
 
 
 def _normal(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -113,9 +110,8 @@ def _sample(static: Static, arrays: list[Array], z: Array) -> PyTree[Array]:
 
 @_sample.defjvp
 def _sample_jvp(static: Static, primals: Any, tangents: Any) -> Any:
-    (arrays, z), (moving, _) = primals, tangents
-    given = tuple(t.dtype != jax.dtypes.float0 for t in moving)
-    moving = [t for t, yes in zip(moving, given) if yes]
+    arrays, z = primals
+    given, moving = nonzero(tangents[0])
     problem, tangent = moved(static, given, arrays, moving)
     x = _sample(static, arrays, z)
     half = jtu.tree_map(lambda leaf: -leaf / 2, tangent.mv(x))

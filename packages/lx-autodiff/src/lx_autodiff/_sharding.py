@@ -8,6 +8,7 @@ replicated. The user's own functions, which were written for explicit axes, are 
 with these.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -46,14 +47,18 @@ def explicit_layout(arrays: Sequence[Array]) -> Layout | None:
     return Layout(meshes[0], tuple(by_shape.items()))
 
 
-def on_automatic_axes(
-    fn: Callable[..., PyTree[Array]], static: Static, *arrays: Array
-) -> PyTree[Array]:
-    """`fn(static, *arrays)`, where no axis of the mesh is explicit."""
-    layout = explicit_layout(arrays)
-    if layout is None:
-        return fn(static, *arrays)
-    return with_automatic_axes(fn, static, arrays, layout)
+def on_automatic_axes(fn: Callable[..., PyTree[Array]]) -> Callable[..., PyTree[Array]]:
+    """The same function of a static value and arrays, which runs where no axis of the
+    mesh is explicit."""
+
+    @functools.wraps(fn)
+    def run(static: Static, *arrays: Array) -> PyTree[Array]:
+        layout = explicit_layout(arrays)
+        if layout is None:
+            return fn(static, *arrays)
+        return with_automatic_axes(fn, static, arrays, layout)
+
+    return run
 
 
 def with_automatic_axes(

@@ -90,6 +90,7 @@ def shifted_solve(
             TaggedLinearOperator(sum_, positive_semidefinite_tag) if definite else sum_
         )
 
+    @on_automatic_axes
     def from_one_space(static: Static, *arrays: Array) -> tuple[PyTree[Array], Array]:
         A, b, σ = static.join(arrays)
         member = shifted(A, σ[0])
@@ -97,7 +98,7 @@ def shifted_solve(
         return krylov.shifted_family(solver, A, member, b, σ, definite=definite)
 
     arrays, static = split(stop_gradient((operator, vector, shifts)))
-    first, steps = on_automatic_axes(from_one_space, static, *arrays)
+    first, steps = from_one_space(static, *arrays)
 
     @jax.vmap
     def each(σ: Array, y0: PyTree[Array]) -> Any:

@@ -8,6 +8,7 @@ factors.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -93,7 +94,7 @@ def slogdet(
         quickly = is_quick(problem.operator.in_structure())
         return SignAndLog(*_slogdet_of(static, *arrays, quickly=quickly))
     arrays, static = split(problem)
-    return SignAndLog(*on_automatic_axes(_slogdet, static, *arrays))
+    return SignAndLog(*on_automatic_axes(_slogdet)(static, *arrays))
 
 
 def square_problem(
@@ -163,20 +164,16 @@ def _slogdet(static: Static, *arrays: Array) -> tuple[Array, Array]:
 
 
 @Compiled
+@on_automatic_axes
 def _slogdet_of(static: Static, *arrays: Array) -> tuple[Array, Array]:
     """In an eager call, from a state."""
-
-    def read(static: Static, *arrays: Array) -> tuple[Array, Array]:
-        return slogdet_of(static.join(arrays))
-
-    return on_automatic_axes(read, static, *arrays)
+    return slogdet_of(static.join(arrays))
 
 
 @_slogdet.defjvp
 def _slogdet_jvp(static: Static, arrays: Any, tangents: Any) -> Any:
     sign, logabsdet = _slogdet(static, *arrays)
-    given = tuple(t.dtype != jax.dtypes.float0 for t in tangents)
-    moving = [t for t, yes in zip(tangents, given) if yes]
+    given, moving = nonzero(tangents)
     trace = _trace(static, given, list(arrays), moving)
     d_log = jnp.real(trace).astype(logabsdet.dtype)
     if jnp.iscomplexobj(sign):
@@ -236,6 +233,12 @@ def _transposed(
     units = (1, -1j) if jnp.iscomplexobj(out) else (1,)
     axes = varying_axes(out)
     return [pull(vary(jnp.asarray(unit, out.dtype), axes))[0] for unit in units]
+
+
+def nonzero(tangents: Sequence[Array]) -> tuple[tuple[bool, ...], list[Array]]:
+    """Which arrays have tangents, and these."""
+    given = tuple(t.dtype != jax.dtypes.float0 for t in tangents)
+    return given, [t for t, yes in zip(tangents, given) if yes]
 
 
 def moved(

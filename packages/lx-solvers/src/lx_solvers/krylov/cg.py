@@ -269,10 +269,14 @@ class CG(AbstractLinearSolver[driver.KrylovState]):
             raise not_known(M, "semidefinite", "CG")
         sign = sign_of(operator)
         if sign == 0:
-            what, tag = "semidefinite", "positive_semidefinite_tag"
-            others = "For Hermitian indefinite operators use `MINRES`, for others"
-            others = f"{others} `GMRES`, or `Normal(CG(...))`."
-            raise unknown(operator, what, "CG", tag, others)
+            raise unknown(
+                operator,
+                "semidefinite",
+                "CG",
+                "positive_semidefinite_tag",
+                "For Hermitian indefinite operators use `MINRES`, for others `GMRES`, "
+                "or `Normal(CG(...))`.",
+            )
         return dataclasses.replace(state, sign=sign)
 
     def compute(self, state, vector, options):

@@ -127,9 +127,14 @@ class COCG(AbstractLinearSolver[driver.KrylovState]):
                 f"`symmetric_tag`, but got {M!r}."
             )
         if not is_symmetric(operator):
-            others = "For Hermitian operators use `CG` or `MINRES`, for others"
-            others = f"{others} `GMRES` or `IDR`."
-            raise unknown(operator, "symmetric", "COCG", "symmetric_tag", others)
+            raise unknown(
+                operator,
+                "symmetric",
+                "COCG",
+                "symmetric_tag",
+                "For Hermitian operators use `CG` or `MINRES`, for others `GMRES` or "
+                "`IDR`.",
+            )
         return state
 
     def compute(self, state, vector, options):
